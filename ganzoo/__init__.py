@@ -1,0 +1,124 @@
+"""ganzoo: which GAN, at what quality, how fast, on which hardware.
+
+Everything a plugin needs is here and in `ganzoo.losses`. Names that need torch are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.errors import (
+    AmbiguousName,
+    DataUnavailable,
+    Diverged,
+    GanzooError,
+    PluginError,
+    RecordError,
+    RunError,
+    UnknownName,
+    UsageError,
+    WeightsUnavailable,
+)
+from ganzoo.hookspecs import API_VERSION, hookimpl
+from ganzoo.types import (
+    Architecture,
+    Batch,
+    Dataset,
+    DatasetRequest,
+    Event,
+    FeatureExtractor,
+    LabelledImages,
+    Loss,
+    Metric,
+    Optimizer,
+    Penalty,
+    Phase,
+    Reporter,
+    RunFinished,
+    RunRecord,
+    RunSpec,
+    RunStarted,
+    Sample,
+    Schedule,
+    Scored,
+    StageChanged,
+    TrainingProgress,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from ganzoo.api import bench, load, load_generator, sample
+    from ganzoo.files import cache_folder, download, fingerprint_files, sha256_of_file
+    from ganzoo.images import resize_images
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "bench": "ganzoo.api",
+    "load": "ganzoo.api",
+    "load_generator": "ganzoo.api",
+    "sample": "ganzoo.api",
+    "cache_folder": "ganzoo.files",
+    "download": "ganzoo.files",
+    "fingerprint_files": "ganzoo.files",
+    "sha256_of_file": "ganzoo.files",
+    "resize_images": "ganzoo.images",
+}
+
+__all__ = [
+    "API_VERSION",
+    "AmbiguousName",
+    "Architecture",
+    "Batch",
+    "DataUnavailable",
+    "Dataset",
+    "DatasetRequest",
+    "Diverged",
+    "Event",
+    "FeatureExtractor",
+    "GanzooError",
+    "LabelledImages",
+    "Loss",
+    "Metric",
+    "Optimizer",
+    "Penalty",
+    "Phase",
+    "PluginError",
+    "RecordError",
+    "Reporter",
+    "RunError",
+    "RunFinished",
+    "RunRecord",
+    "RunSpec",
+    "RunStarted",
+    "Sample",
+    "Schedule",
+    "Scored",
+    "StageChanged",
+    "TrainingProgress",
+    "UnknownName",
+    "UsageError",
+    "Variant",
+    "WeightsUnavailable",
+    "bench",
+    "cache_folder",
+    "download",
+    "fingerprint_files",
+    "hookimpl",
+    "load",
+    "load_generator",
+    "resize_images",
+    "sample",
+    "sha256_of_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'ganzoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

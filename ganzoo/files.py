@@ -1,0 +1,96 @@
+"""Files: where caches lie, atomic writes, hashes, downloads with a progress bar."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from ganzoo.errors import DataUnavailable
+
+
+def cache_folder(*parts: str) -> Path:
+    """The folder for things that can be made again: `GANZOO_CACHE`, else `~/.cache/ganzoo`; created on demand.
+
+    Raises `DataUnavailable` where it cannot be created.
+    """
+    base = os.environ.get("GANZOO_CACHE")
+    root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
+    folder = root.joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataUnavailable(
+            f"cannot create the cache folder {folder}: {error.strerror}; set GANZOO_CACHE to a folder you can write to"
+        ) from error
+    return folder
+
+
+def sha256_of_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint_files(paths: Iterable[Path]) -> str:
+    """A short hash of names, sizes and modification times: changes when the files do, without reading them."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        status = path.stat()
+        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
+
+    A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
+    """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched where it is there already.
+
+    Shows a progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what
+    came does not have the expected sha256; in both cases `path` is left absent.
+    """
+    if path.exists():
+        return path
+    from rich.console import Console
+    from rich.progress import Progress
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def fetch(stream: BinaryIO) -> None:
+        digest = hashlib.sha256()
+        with urllib.request.urlopen(url, timeout=timeout) as response, Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(path.name, total=int(response.headers.get("Content-Length") or 0) or None)
+            while block := response.read(1 << 20):
+                digest.update(block)
+                stream.write(block)
+                bar.update(task, advance=len(block))
+        if digest.hexdigest() != sha256:
+            raise DataUnavailable(f"{url} gave a file with sha256 {digest.hexdigest()}, expected {sha256}; not kept")
+
+    try:
+        write_atomically(path, fetch)
+    except (urllib.error.URLError, socket.timeout) as error:
+        raise ConnectionError(f"cannot reach {url}") from error
+    return path

@@ -1,0 +1,68 @@
+"""Helpers for authors of losses and penalties.
+
+`input_gradient` is the one way to differentiate a discriminator by its input: it works eagerly, compiled and under
+graph capture, and leaves BatchNorm's running statistics and spectral norm's vectors as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def input_gradient(discriminator: nn.Module, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The gradient of the summed logits by the images, itself differentiable by the discriminator's weights.
+
+    `images`: (N, C, H, W), `labels`: (N,) or None; returns (N, C, H, W) float32. A two-way head counts as z1 - z0.
+    The buffers are cloned inside the differentiated function, because an in-place update of a captured buffer
+    (BatchNorm in training mode) is an error under `torch.func.grad`, and because a penalty must not move them.
+    """
+    parameters = dict(discriminator.named_parameters())
+    buffers = dict(discriminator.named_buffers())
+    arguments = (labels,) if labels is not None else ()
+
+    def summed_logits(images: Tensor) -> Tensor:
+        state = parameters | {name: buffer.clone() for name, buffer in buffers.items()}
+        logits = torch.func.functional_call(discriminator, state, (images, *arguments))
+        logits = logits[:, 1] - logits[:, 0] if logits.dim() == 2 else logits
+        return logits.float().sum()
+
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.func.grad(summed_logits)(images.float())
+
+
+def squared_norm(gradient: Tensor) -> Tensor:
+    """The squared Euclidean norm of each image's gradient: (N, C, H, W) to (N,)."""
+    return gradient.square().flatten(1).sum(1)
+
+
+def r1(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, hyper: Mapping[str, Tensor]
+) -> Tensor:
+    """gamma/2 · E‖∇D(x)‖² on real images (Mescheder et al. 2018, equation 9)."""
+    return hyper["gamma"] / 2 * squared_norm(input_gradient(discriminator, real, labels)).mean()
+
+
+def r2(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, hyper: Mapping[str, Tensor]
+) -> Tensor:
+    """gamma/2 · E‖∇D(x)‖² on fake images (Mescheder et al. 2018, equation 10)."""
+    return hyper["gamma"] / 2 * squared_norm(input_gradient(discriminator, fake, labels)).mean()
+
+
+def gradient_penalty(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, hyper: Mapping[str, Tensor]
+) -> Tensor:
+    """weight · E(‖∇D(x̂)‖ − 1)² at random points between real and fake (Gulrajani et al. 2017, equation 3)."""
+    mix = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    between = real + mix * (fake - real)
+    norm = (squared_norm(input_gradient(discriminator, between, labels)) + 1e-12).sqrt()
+    return hyper["weight"] * (norm - 1).square().mean()
+
+
+def clip_weights(parameters: list[Tensor], hyper: Mapping[str, Tensor]) -> None:
+    """Clamp every weight to [−clip, clip] in place (Arjovsky et al. 2017, algorithm 1)."""
+    for parameter in parameters:
+        parameter.clamp_(-hyper["clip"], hyper["clip"])

@@ -1,0 +1,516 @@
+"""The nouns of ganzoo: frozen, declarative records, made of the standard library only.
+
+What a plugin yields: `Architecture`, `Loss` (with `Phase` and `Penalty`), `Variant` (with `Optimizer` and
+`Schedule`), `Dataset`, `FeatureExtractor`, `Metric`, `Reporter`. What the harness makes of them: `RunSpec`,
+`RunRecord` and the events. Tensors and modules appear in annotations only, so importing this file costs nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+ImageShape = tuple[int, int, int]
+"""(channels, height, width)."""
+
+Terms = Mapping[str, "Tensor"]
+"""Named scalar terms of a loss; the harness minimizes their sum and logs each one."""
+
+SCHEMA = 1
+"""Version of the record's layout."""
+
+
+# --- what a plugin yields -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Builds a generator and a discriminator.
+
+    `build(image_shape, latent, classes, **options) -> (generator, discriminator)`, where `image_shape` is (C, H, W),
+    `latent` the length of the latent vector and `classes` the number of labels (0 where the data has none). Its
+    keyword-only parameters are the architecture's *options*: JSON-safe, with defaults, each open to `--set`.
+
+    * `generator(latent) -> images`: (N, latent) float32 to (N, C, H, W) in [-1, 1].
+    * `discriminator(images) -> logits`: (N, C, H, W) to (N,), or to (N, 2) with column 1 = real when `logits=2`.
+    * With `conditional=True` both take labels, (N,) int64 in [0, classes), as a second argument.
+    * A discriminator that has a method `features(images)` giving (N, D) can be used with feature matching.
+
+    `image_sizes` and `channels` say what it claims to build; everything else is refused before training
+    (`image_sizes=None`: any size). `draw_latent(n, latent, rng, **options) -> (n, latent) tensor` on `rng.device`
+    replaces the standard normal prior, as InfoGAN's codes need.
+    """
+
+    name: str
+    build: Callable[..., tuple[nn.Module, nn.Module]]
+    summary: str = ""
+    reference: str = ""
+    latent: int = 100
+    logits: Literal[1, 2] = 1
+    conditional: bool = False
+    image_sizes: tuple[int, ...] | None = (16, 28, 32, 64)
+    channels: tuple[int, ...] = (1, 3)
+    draw_latent: Callable[..., Tensor] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Names and defaults of the keyword-only parameters of `build`."""
+        parameters = inspect.signature(self.build).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a phase is given.
+
+    `real`: (N, C, H, W) float32 in [-1, 1]. `labels`: (N,) int64, or None where the data has none.
+    `latent`: (N, latent) float32, fresh for every call of a phase.
+    """
+
+    real: Tensor
+    labels: Tensor | None
+    latent: Tensor
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of update in a step.
+
+    `function(generator, discriminator, batch, hyper) -> {name: 0-dim tensor}` is pure: the harness sums the terms,
+    runs backward, steps the optimizers and logs every term. `hyper` maps names to 0-dim tensors on the device, which
+    must not be branched on. `updates` names players (`"generator"`, `"discriminator"`) or submodules of them
+    (`"discriminator.code_head"`); everything else is frozen and keeps its gradients at None.
+
+    The phase runs in each step whose index is a multiple of `every`, `repeats` times over; each repeat of a phase
+    that updates the discriminator draws a fresh batch of real images. `after(parameters, hyper)` is called without
+    gradients after each update with the list of the updated parameters (weight clipping).
+    """
+
+    name: str
+    function: Callable[..., Terms]
+    updates: str | tuple[str, ...]
+    repeats: int = 1
+    every: int = 1
+    after: Callable[[list[Tensor], Mapping[str, Tensor]], None] | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """`updates`, always as a tuple."""
+        return (self.updates,) if isinstance(self.updates, str) else tuple(self.updates)
+
+    @property
+    def updates_discriminator(self) -> bool:
+        """Whether any target is the discriminator or a part of it: such a phase consumes real images."""
+        return any(target.split(".")[0] == "discriminator" for target in self.targets)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A term added to the discriminator's phase, such as R1.
+
+    `function(discriminator, real, fake, labels, hyper) -> 0-dim tensor`; input gradients come from
+    `ganzoo.losses.input_gradient` only. `hyper` holds its own coefficients and their defaults, which `--set` reaches
+    as `PENALTY.NAME` (`r1.gamma`). With `every` above 1 it is lazy: a phase of its own in each step whose index is a
+    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1).
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    hyper: Mapping[str, float] = field(default_factory=dict)
+    every: int = 1
+    summary: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The two-player objective.
+
+    Either functions of logits, made by `Loss.of_logits`, or `phases` for all else. `logits` is how many the
+    functions want for each image: a one-logit loss on a two-way head is given z1 - z0, a two-logit loss on a
+    one-logit head (0, z). `hyper` holds the coefficients that the phases read, with their defaults.
+    `penalties` belong to the loss and join those that a variant asks for.
+    """
+
+    name: str
+    phases: tuple[Phase, ...] = ()
+    summary: str = ""
+    reference: str = ""
+    hyper: Mapping[str, float] = field(default_factory=dict)
+    logits: Literal[1, 2] = 1
+    conditional: bool = False
+    penalties: tuple[str | Penalty, ...] = ()
+    discriminator: Callable[[Tensor, Tensor], Terms] | None = None
+    generator: Callable[..., Terms] | None = None
+    repeats: int = 1
+    after: Callable[[list[Tensor], Mapping[str, Tensor]], None] | None = None
+
+    @classmethod
+    def of_logits(
+        cls,
+        name: str,
+        *,
+        discriminator: Callable[[Tensor, Tensor], Terms],
+        generator: Callable[..., Terms],
+        summary: str = "",
+        reference: str = "",
+        hyper: Mapping[str, float] | None = None,
+        logits: Literal[1, 2] = 1,
+        penalties: Sequence[str | Penalty] = (),
+        repeats: int = 1,
+        after: Callable[[list[Tensor], Mapping[str, Tensor]], None] | None = None,
+    ) -> Loss:
+        """A loss written as two functions of logits; the harness does the forward passes.
+
+        `discriminator(real_logits, fake_logits) -> {name: scalar}`;
+        `generator(fake_logits)` or `generator(fake_logits, real_logits) -> {name: scalar}`: the real logits are
+        computed in the generator's phase only for a function of two. Logits are (N,), or (N, 2) with `logits=2`.
+        `repeats` is the number of discriminator updates per generator update (n_critic). `after` is called after
+        each update of the discriminator, as in `Phase`.
+        """
+        return cls(
+            name=name,
+            summary=summary,
+            reference=reference,
+            hyper=dict(hyper or {}),
+            logits=logits,
+            penalties=tuple(penalties),
+            discriminator=discriminator,
+            generator=generator,
+            repeats=repeats,
+            after=after,
+        )
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`kind` is adam, sgd or rmsprop. `betas` are Adam's, `momentum` is SGD's and RMSprop's."""
+
+    kind: Literal["adam", "sgd", "rmsprop"] = "adam"
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    momentum: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A multiplier over the course of a run, applied to a learning rate or a coefficient.
+
+    * `constant`: 1.
+    * `linear`: 1 until the fraction `start` of the budget, then straight down (or up) to `to` at its end.
+    * `cosine`: the same along half a cosine.
+    * `exponential`: `factor` to the power of updates / `per_updates`, where updates are steps of the loop.
+    """
+
+    kind: Literal["constant", "linear", "cosine", "exponential"] = "constant"
+    to: float = 0.0
+    start: float = 0.0
+    factor: float = 0.5
+    per_updates: float = 100_000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What `--models` selects: an architecture, a loss and a training recipe. Every field is open to `--set`.
+
+    `architecture`, `loss` and `penalties` take a registered name or the object itself. `latent=None` means the
+    architecture's own. `optimizer` serves both players unless `discriminator_optimizer` is given. `options` overrides
+    the architecture's options, `hyper` the loss's and penalties' coefficients, `schedules` varies the latter over the
+    run. `generator_first` runs the generator's phase before the discriminator's. `label_smoothing` s is one-sided
+    (Salimans et al. 2016): the real term becomes (1 - s) times itself plus s times what the same images cost as
+    fakes. `feature_matching` weighs the squared distance between mean real and fake features in the generator's
+    phase; `l1` and `l2` weigh penalties on the updated weights. `ema_half_life_kimg` is the half-life of the
+    generator's moving average (0: none), shortened early in the run to `ema_rampup` times the images seen.
+    `full_kimg` is the budget of the source, chosen by `--kimg full`. `expect_learning=False`, with a `reason`, says
+    that the recipe is kept for the record and is not expected to learn within a short budget.
+    """
+
+    name: str
+    architecture: str | Architecture
+    loss: str | Loss
+    summary: str = ""
+    reference: str = ""
+    batch_size: int = 128
+    latent: int | None = None
+    optimizer: Optimizer = Optimizer()
+    discriminator_optimizer: Optimizer | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hyper: Mapping[str, float] = field(default_factory=dict)
+    penalties: tuple[str | Penalty, ...] = ()
+    rate_decay: Schedule = Schedule()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    generator_first: bool = False
+    label_smoothing: float = 0.0
+    feature_matching: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    ema_half_life_kimg: float = 10.0
+    ema_rampup: float = 0.05
+    flips: bool = False
+    full_kimg: float | None = None
+    expect_learning: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """What a dataset is asked for: the folder data lies in, what stands after the colon, and the size in pixels."""
+
+    root: Path
+    argument: str
+    image_size: int
+    skip_bad_images: bool = False
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """What a dataset gives.
+
+    `images`: uint8 (N, C, H, W) as a tensor or NumPy array, or a sequence of uint8 (C, H, W) items that are decoded
+    one by one when asked for (a `Sequence` whose items may raise `DataUnavailable`). `labels`: (N,) integers or None.
+    `split` and `source` go into the record and the protocol. `skipped` names the files left out as unreadable.
+    """
+
+    images: Any
+    labels: Any | None = None
+    source: str = ""
+    split: str = "train"
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """uint8 images with optional labels.
+
+    `load(request) -> LabelledImages`. `fingerprint(request) -> str` identifies the source's state without decoding
+    it (versions, or names, sizes and times of files); the decoded images are cached under it. `image_size` is the
+    default in pixels. `features` names the extractor that `--features auto` takes, `kimg` is the default budget and
+    `fakes` the number of generated images that are scored. With `argument` set (`"PATH"`) it is written `name:PATH`.
+    """
+
+    name: str
+    load: Callable[[DatasetRequest], LabelledImages]
+    fingerprint: Callable[[DatasetRequest], str]
+    summary: str = ""
+    reference: str = ""
+    image_size: int = 32
+    features: str = "inception"
+    kimg: float = 1000.0
+    fakes: int = 10_000
+    argument: str = ""
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Images to features and logits.
+
+    `weights(path) -> Path` finds the weights file (`path` is the user's own, or None), fetching it if it may, and
+    raises `WeightsUnavailable` otherwise. `load(path) -> module` gives a module in eval mode that maps uint8
+    (N, C, H, W) on its device to `(features, logits)`: float32 (N, D) and (N, K). `sha256` is what the weights must
+    have. `preprocessing` says in words what happens to the images, and is part of the protocol.
+    """
+
+    name: str
+    weights: Callable[[Path | None], Path]
+    load: Callable[[Path], nn.Module]
+    sha256: str
+    preprocessing: str
+    summary: str = ""
+    reference: str = ""
+    batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One side of a metric, real or fake.
+
+    `features`: float32 (N, D) on the CPU. `logits`: float32 (N, K) on the CPU. `labels`: int64 (N,) or None.
+    `statistics()` gives float64 `(mu, sigma)`, (D,) and (D, D), computed once (for a dataset: once per machine).
+    """
+
+    features: Tensor
+    logits: Tensor
+    labels: Tensor | None
+    statistics: Callable[[], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score from real and fake features.
+
+    `score(real, fake, settings) -> {score: value or (value, std)}` of `Sample`s. `better` names every score it yields
+    and says which way is better. `settings(n_real, n_fake)` gives whatever else decides the value (splits, subsets);
+    it is part of the protocol. With `labelled=True` it needs a dataset with labels.
+    """
+
+    name: str
+    score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float]]]
+    better: Mapping[str, Literal["lower", "higher"]]
+    settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}
+    labelled: bool = False
+    summary: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Renders a comparison as text: `render(table) -> str` of a pandas DataFrame, chosen by `--format NAME`."""
+
+    name: str
+    render: Callable[[Any], str]
+    summary: str = ""
+    reference: str = ""
+
+
+# --- what the harness makes of them -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, fully resolved: one variant x dataset x seed x hardware. JSON-safe.
+
+    Names of objects that were given in place of a name read `plugin:name`. `phases` and `penalties` carry the
+    frequencies in force, `options` and `hyper` every value in force. `evaluate_at_kimg` lists when the generator is
+    scored; its last entry is the end of the budget.
+    """
+
+    variant: str
+    architecture: str
+    loss: str
+    dataset: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    dataset_images: int
+    dataset_sha256: str
+    kimg: float
+    batch_size: int
+    seed: int
+    latent: int
+    options: Mapping[str, Any]
+    hyper: Mapping[str, float]
+    phases: tuple[Mapping[str, Any], ...]
+    penalties: tuple[Mapping[str, Any], ...]
+    optimizer: Mapping[str, Any]
+    discriminator_optimizer: Mapping[str, Any]
+    rate_decay: Mapping[str, Any]
+    schedules: Mapping[str, Mapping[str, Any]]
+    generator_first: bool
+    label_smoothing: float
+    feature_matching: float
+    l1: float
+    l2: float
+    ema_half_life_kimg: float
+    ema_rampup: float
+    flips: bool
+    metrics: tuple[str, ...]
+    features: str
+    fakes: int
+    evaluate_at_kimg: tuple[float, ...]
+    throughput_seconds: float
+    device: str
+    precision: str
+    threads: int
+    memory_format: str
+    step_mode: str
+    hardware: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of JSON types, in the order of the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
+
+    Everything that could not be measured is None. `path` is where it was read from and is not part of the JSON.
+    """
+
+    schema: int
+    run_id: str
+    status: Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+    spec: Mapping[str, Any]
+    error: Mapping[str, str] | None = None
+    scores: Sequence[Mapping[str, Any]] = ()
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    throughput: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, without `path`."""
+        fields = asdict(self)
+        del fields["path"]
+        return fields
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run finished."""
+        return self.status == "ok"
+
+
+# --- events: what an observer sees, in the parent process ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run's process is about to start; `index` counts from 1 to `total`."""
+
+    run_id: str
+    spec: Mapping[str, Any]
+    index: int
+    total: int
+
+
+@dataclass(frozen=True)
+class StageChanged:
+    """The run moved on to `stage`: loading, training, scoring, measuring."""
+
+    run_id: str
+    stage: str
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """`terms` are means since the last such event; `images_per_second` likewise; seconds_left is an estimate."""
+
+    run_id: str
+    kimg: float
+    total_kimg: float
+    images_per_second: float
+    seconds_left: float
+    terms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The generator was scored at `kimg`."""
+
+    run_id: str
+    kimg: float
+    scores: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The record is written. `skipped` says that it was there already."""
+
+    run_id: str
+    record: RunRecord
+    skipped: bool
+    index: int
+    total: int
+
+
+Event = RunStarted | StageChanged | TrainingProgress | Scored | RunFinished
