@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import tempfile
 import urllib.error
 import urllib.request
@@ -39,11 +38,16 @@ def sha256_of_file(path: Path) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """A short hash of names, sizes and modification times: changes when the files do, without reading them."""
+    """A short hash of sizes, modification times and places below the common folder: changes when the files do.
+
+    No file is read. Raises `OSError` where one is not there.
+    """
+    files = sorted(paths)
+    common = os.path.commonpath([path.parent for path in files])
     digest = hashlib.sha256()
-    for path in sorted(paths):
+    for path in files:
         status = path.stat()
-        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(common).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -91,6 +95,6 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
 
     try:
         write_atomically(path, fetch)
-    except (urllib.error.URLError, socket.timeout) as error:
+    except (TimeoutError, urllib.error.URLError) as error:
         raise ConnectionError(f"cannot reach {url}") from error
     return path

@@ -29,7 +29,9 @@ def input_gradient(discriminator: nn.Module, images: Tensor, labels: Tensor | No
         logits = logits[:, 1] - logits[:, 0] if logits.dim() == 2 else logits
         return logits.float().sum()
 
-    with torch.autocast(images.device.type, enabled=False):
+    # Autocast knows no meta device, on which a run is checked before it starts.
+    device_type = "cpu" if images.is_meta else images.device.type
+    with torch.autocast(device_type, enabled=False):
         return torch.func.grad(summed_logits)(images.float())
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 ImageShape = tuple[int, int, int]
@@ -118,13 +117,15 @@ class Penalty:
     `function(discriminator, real, fake, labels, hyper) -> 0-dim tensor`; input gradients come from
     `ganzoo.losses.input_gradient` only. `hyper` holds its own coefficients and their defaults, which `--set` reaches
     as `PENALTY.NAME` (`r1.gamma`). With `every` above 1 it is lazy: a phase of its own in each step whose index is a
-    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1).
+    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1). With `uses_fakes=False`
+    a lazy one is spared the generator's forward pass and is given None as `fake`.
     """
 
     name: str
     function: Callable[..., Tensor]
     hyper: Mapping[str, float] = field(default_factory=dict)
     every: int = 1
+    uses_fakes: bool = True
     summary: str = ""
     reference: str = ""
 

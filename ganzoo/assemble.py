@@ -1,0 +1,130 @@
+"""From a run's spec to everything its loop turns on: players, optimizers, phases, batches, latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.data import Batches, PreparedDataset
+from ganzoo.ema import MovingAverage
+from ganzoo.errors import UsageError
+from ganzoo.objective import Options, phases_of
+from ganzoo.players import Players, build_players
+from ganzoo.plugins import Registry
+from ganzoo.randomness import stream, stream_seed
+from ganzoo.schedule import Schedules
+from ganzoo.step import EagerPhase, make_optimizer
+from ganzoo.types import Architecture, Loss, Penalty, Phase, RunSpec, Schedule
+
+DrawLatent = Callable[[int, torch.Generator], Tensor]
+
+
+@dataclass
+class Assembly:
+    """One run, ready to be stepped. `draw_latent(n, rng)` gives (n, latent) on `rng.device`; `step` counts from 0."""
+
+    players: Players
+    optimizers: dict[str, torch.optim.Optimizer]
+    phases: list[EagerPhase]
+    schedules: Schedules
+    average: MovingAverage
+    batches: Batches
+    draw_latent: DrawLatent
+    latent_rng: torch.Generator
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Materials:
+    """The objects behind the names in a spec."""
+
+    architecture: Architecture
+    loss: Loss
+    penalties: tuple[Penalty, ...]
+
+
+def materials_of(spec: RunSpec, registry: Registry) -> Materials:
+    """Look up what a spec names. Raises `UnknownName` where a plugin that made the spec is not there."""
+    architecture = registry.get("architectures", spec.architecture).record
+    loss = registry.get("losses", spec.loss, Loss).record
+    penalties = tuple(
+        replace(registry.get("losses", entry["name"], Penalty).record, every=entry["every"]) for entry in spec.penalties
+    )
+    return Materials(architecture, loss, penalties)
+
+
+def spec_phases(spec: RunSpec, materials: Materials) -> tuple[Phase, ...]:
+    """The phases of a spec, with its own frequencies."""
+    options = Options(spec.generator_first, spec.label_smoothing, spec.feature_matching, spec.l1, spec.l2)
+    phases = phases_of(materials.loss, materials.penalties, options)
+    frequencies = {entry["name"]: entry for entry in spec.phases}
+    return tuple(
+        replace(phase, repeats=frequencies[phase.name]["repeats"], every=frequencies[phase.name]["every"])
+        for phase in phases
+    )
+
+
+def spec_players(spec: RunSpec, materials: Materials) -> Players:
+    """The two players of a spec, on the current default device."""
+    return build_players(
+        materials.architecture,
+        spec.image_shape,
+        spec.latent,
+        spec.classes,
+        dict(spec.options),
+        materials.loss.logits,
+    )
+
+
+def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
+    """The prior: the architecture's own, else standard normal."""
+    own = architecture.draw_latent
+
+    def draw(count: int, rng: torch.Generator) -> Tensor:
+        if own is None:
+            return torch.randn(count, spec.latent, generator=rng, device=rng.device)
+        latent = own(count, spec.latent, rng, **spec.options)
+        if latent.shape != (count, spec.latent):
+            raise UsageError(
+                f"architecture '{architecture.name}' draws latents of shape {tuple(latent.shape)}, "
+                f"not {(count, spec.latent)}"
+            )
+        return latent
+
+    return draw
+
+
+def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpose: str = "train") -> Assembly:
+    """Build a run on its device. Runs of different `purpose` share no network, optimizer or random number.
+
+    The weights are drawn on the CPU, so that one seed starts from the same weights on all hardware.
+    """
+    materials = materials_of(spec, registry)
+    torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
+    players = spec_players(spec, materials)
+    for player in (players.generator, players.discriminator):
+        player.to(spec.device).train()
+    torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
+    settings: dict[str, Any] = {"generator": spec.optimizer, "discriminator": spec.discriminator_optimizer}
+    optimizers = {name: make_optimizer(players.parameters((name,)), settings[name]) for name in settings}
+    hyper = {name: torch.tensor(float(value), device=spec.device) for name, value in spec.hyper.items()}
+    phases = [EagerPhase(phase, players, optimizers, hyper, spec.precision) for phase in spec_phases(spec, materials)]
+    return Assembly(
+        players=players,
+        optimizers=optimizers,
+        phases=phases,
+        schedules=Schedules(
+            Schedule(**spec.rate_decay),
+            {name: Schedule(**schedule) for name, schedule in spec.schedules.items()},
+            optimizers,
+            hyper,
+        ),
+        average=MovingAverage(players.generator, spec.ema_half_life_kimg, spec.ema_rampup),
+        batches=Batches(dataset, spec.batch_size, stream_seed(spec.seed, purpose), spec.device, spec.flips),
+        draw_latent=latent_drawer(spec, materials.architecture),
+        latent_rng=stream(spec.seed, f"{purpose}/latents", spec.device),
+    )

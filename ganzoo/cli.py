@@ -1,0 +1,169 @@
+"""The command line: arguments only. What a command does is in `ganzoo.commands`, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ganzoo import __version__
+from ganzoo.errors import GanzooError
+from ganzoo.text import did_you_mean, printable
+
+KINDS = ("variants", "architectures", "losses", "datasets", "features", "metrics", "reporters")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)\n")
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn what goes wrong into one line on stderr and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser, commands_known = build_parser()
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if command is not None and command not in commands_known:
+        parser.error(f"no command is called '{command}'{did_you_mean(command, commands_known)}")
+    known = parser.parse_args(arguments)
+    if not known.command:
+        parser.print_help()
+        return 0
+    debug = getattr(known, "debug", False)
+    try:
+        from ganzoo import commands
+
+        return int(getattr(commands, known.command)(known))
+    except GanzooError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"ganzoo: {printable(error, 2000)}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("ganzoo: interrupted; run the same command again to go on\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as in `ganzoo list | head`; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except OSError as error:
+        if debug:
+            raise
+        place = f"{printable(error.filename)}: " if error.filename else ""
+        sys.stderr.write(f"ganzoo: {place}{printable(error.strerror or error)}\n")
+        return 2
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The whole grammar of the command line, and the names of the commands."""
+    parser = _Parser(
+        prog="ganzoo",
+        description="Which GAN, at what quality, how fast, on which hardware?",
+        epilog="Start with: ganzoo bench --models dcgan,mlp",
+    )
+    parser.add_argument("--version", action="version", version=f"ganzoo {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    plugins = argparse.ArgumentParser(add_help=False)
+    plugins.add_argument(
+        "--plugin", action="append", default=[], metavar="PATH", help="load a .py file or module too (repeatable)"
+    )
+    plugins.add_argument("--strict", action="store_true", help="a broken plugin is an error")
+    plugins.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+
+    machine = argparse.ArgumentParser(add_help=False)
+    machine.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, xpu (default: auto)")
+    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: every core)")
+
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument(
+        "--dataset", default="digits", metavar="NAME", help="default: digits (see `ganzoo list datasets`)"
+    )
+    data.add_argument("--image-size", type=int, metavar="N", help="pixels (default: the dataset's)")
+    data.add_argument("--data-root", metavar="DIR", help="where datasets lie (default: $GANZOO_DATA, else ./data)")
+    data.add_argument("--skip-bad-images", action="store_true", help="leave unreadable images out and count them")
+
+    scoring = argparse.ArgumentParser(add_help=False)
+    scoring.add_argument(
+        "--metrics", default="fid,is", metavar="LIST", help="of fid,is,kid,prc,modes (default: fid,is)"
+    )
+    scoring.add_argument(
+        "--features", default="auto", metavar="NAME", help="feature extractor (default: the dataset's)"
+    )
+    scoring.add_argument("--weights", metavar="FILE", help="the extractor's weights, in place of the cached file")
+    scoring.add_argument("--weights-sha256", metavar="HASH", help="accept --weights with this hash")
+
+    bench = commands.add_parser(
+        "bench",
+        parents=[plugins, machine, data, scoring],
+        help="train variants, score them, measure their speed",
+        description="Train each variant on the same data with the same budget; print one table of quality and speed.",
+    )
+    bench.add_argument(
+        "--models",
+        action="append",
+        required=True,
+        metavar="LIST",
+        help="names, globs (wgan*), all, !exclude, architecture+loss (dcgan+hinge)",
+    )
+    bench.add_argument(
+        "--kimg", metavar="N", help="budget in thousands of real images (default: the dataset's), or full"
+    )
+    bench.add_argument("--seeds", type=int, default=1, metavar="N", help="how many seeds (default: 1)")
+    bench.add_argument("--seed", type=int, default=0, metavar="S", help="the first seed (default: 0)")
+    bench.add_argument("--precision", default="fp32", help="fp32, tf32, bf16 (default: fp32)")
+    bench.add_argument("--batch-size", type=int, metavar="N", help="for all variants (default: each one's own)")
+    bench.add_argument("--loss", metavar="NAME", help="for all variants, in place of their own")
+    bench.add_argument(
+        "--set", action="append", default=[], metavar="VARIANT.FIELD=VALUE", help="change a recipe (repeatable)"
+    )
+    bench.add_argument(
+        "--fakes", type=int, metavar="N", help="generated images that are scored (default: the dataset's)"
+    )
+    bench.add_argument("--eval-every", type=float, metavar="KIMG", help="score along the way (default: every quarter)")
+    bench.add_argument("--results", default="runs", metavar="DIR", help="where records go (default: ./runs)")
+    bench.add_argument("--throughput-only", action="store_true", help="measure speed; train and score nothing")
+    bench.add_argument("--throughput-seconds", type=float, default=5.0, metavar="S", help="measured time (default: 5)")
+    bench.add_argument("--dry-run", action="store_true", help="print what would run, with an estimate")
+    bench.add_argument("--force", action="store_true", help="do finished runs again")
+    bench.add_argument("--json", action="store_true", help="print the records instead of the table")
+    bench.add_argument("--quiet", action="store_true", help="no progress")
+
+    listing = commands.add_parser("list", parents=[plugins], help="list what the plugins offer")
+    listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    listing.add_argument("--json", action="store_true")
+
+    show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …")
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("--json", action="store_true")
+
+    compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")
+    compare.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    compare.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
+
+    sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
+    sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
+    sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
+    sample.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
+    sample.add_argument("--seed", type=int, default=0, metavar="S")
+    sample.add_argument("-o", "--output", default="grid.png", metavar="FILE", help="default: grid.png")
+    sample.add_argument("--force", action="store_true", help="overwrite FILE")
+
+    score = commands.add_parser(
+        "score", parents=[plugins, machine, data, scoring], help="score any folder of images by the same protocol"
+    )
+    score.add_argument("folder", metavar="DIR")
+    score.add_argument("--json", action="store_true")
+
+    installed = commands.add_parser("plugins", parents=[plugins], help="list plugins, the broken ones with the reason")
+    installed.add_argument("--json", action="store_true")
+
+    environment = commands.add_parser("env", parents=[plugins, machine], help="show hardware, software and folders")
+    environment.add_argument("--json", action="store_true")
+
+    return parser, list(commands.choices)

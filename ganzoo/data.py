@@ -1,0 +1,239 @@
+"""Datasets: prepared once as uint8 in the cache, then held on the device, or streamed where they do not fit.
+
+`prepare` asks a dataset plugin for its images, decodes and hashes them, and keeps them as a memory-mapped array.
+A run maps that array, so no run imports torchvision or decodes an image, and all see the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganzoo.errors import DataUnavailable, GanzooError, PluginError
+from ganzoo.files import cache_folder
+from ganzoo.images import to_unit_range
+from ganzoo.randomness import stream
+from ganzoo.text import printable, slug
+from ganzoo.types import Dataset, DatasetRequest, ImageShape
+
+RESIDENT_SHARE = 0.4
+"""The share of the device's free memory that a dataset may take before it is streamed."""
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A dataset in the cache. `sha256` is of shape, pixels and labels; `classes` is 0 without labels."""
+
+    name: str
+    folder: str
+    image_shape: ImageShape
+    count: int
+    classes: int
+    sha256: str
+    source: str
+    split: str
+    skipped: tuple[str, ...]
+
+    def images(self) -> np.ndarray:
+        """uint8 (N, C, H, W), memory-mapped."""
+        return np.load(Path(self.folder) / "images.npy", mmap_mode="r")
+
+    def labels(self) -> np.ndarray | None:
+        """int64 (N,), or None."""
+        return np.load(Path(self.folder) / "labels.npy") if self.classes else None
+
+
+def prepare(
+    dataset: Dataset,
+    request: DatasetRequest,
+    source_sha256: str | None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PreparedDataset:
+    """Load `dataset`, or find it in the cache, and return where it lies.
+
+    The cache is keyed by name, argument, size, the dataset's own fingerprint and the plugin's source. Raises
+    `DataUnavailable` where the images are absent, unreadable or empty.
+    """
+    name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
+    identity = (name, request.image_size, request.skip_bad_images, source_sha256, _asked(dataset, request))
+    key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+    folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
+    if (folder / "dataset.json").exists():
+        try:
+            facts = json.loads((folder / "dataset.json").read_text())
+            facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
+            return PreparedDataset(**facts | {"folder": str(folder)})
+        except (ValueError, TypeError, KeyError):
+            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        loaded = dataset.load(request)
+    except GanzooError:
+        raise
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        raise DataUnavailable(f"dataset {printable(name)} cannot be loaded: {printable(error)}") from error
+    if not len(loaded.images):
+        raise DataUnavailable(f"dataset {printable(name)} holds no image")
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        prepared = _write(name, folder, temporary, loaded, on_progress)
+        (temporary / "dataset.json").write_text(json.dumps(asdict(prepared), indent=1))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process prepared the same dataset first; its copy is as good.
+            if not (folder / "dataset.json").exists():
+                raise
+    except OSError as error:
+        raise DataUnavailable(
+            f"cannot write the prepared dataset to {folder.parent}: {error.strerror}; free space there or set GANZOO_CACHE"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return prepared
+
+
+def _asked(dataset: Dataset, request: DatasetRequest) -> str:
+    try:
+        return dataset.fingerprint(request)
+    except GanzooError:
+        raise
+    except OSError as error:
+        raise DataUnavailable(f"dataset {dataset.name} cannot be read: {printable(error)}") from error
+
+
+def _write(
+    name: str, folder: Path, temporary: Path, loaded: Any, on_progress: Callable[[int, int], None]
+) -> PreparedDataset:
+    first = _checked(loaded.images[0], name)
+    shape = (len(loaded.images), *first.shape)
+    stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for index, image in enumerate(loaded.images):
+        stored[index] = _checked(image, name)
+        if index % 1000 == 0:
+            on_progress(index, len(loaded.images))
+    stored.flush()
+    digest = hashlib.sha256(repr(shape).encode())
+    for start in range(0, len(stored), 4096):
+        digest.update(stored[start : start + 4096].tobytes())
+    classes = 0
+    if loaded.labels is not None:
+        labels = np.asarray(loaded.labels, dtype=np.int64)
+        if labels.shape != (len(stored),) or labels.min() < 0:
+            raise PluginError(f"dataset {name}: labels must be ({len(stored)},) integers from 0; got {labels.shape}")
+        classes = int(labels.max()) + 1
+        digest.update(labels.tobytes())
+        np.save(temporary / "labels.npy", labels)
+    return PreparedDataset(
+        name=name,
+        folder=str(folder),
+        image_shape=(int(shape[1]), int(shape[2]), int(shape[3])),
+        count=shape[0],
+        classes=classes,
+        sha256=digest.hexdigest(),
+        source=loaded.source,
+        split=loaded.split,
+        skipped=tuple(loaded.skipped),
+    )
+
+
+def _checked(image: Any, name: str) -> np.ndarray:
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3:
+        raise PluginError(f"dataset {name}: an image is {array.dtype} {array.shape}; it must be uint8 (C, H, W)")
+    return array
+
+
+class Batches:
+    """Endless batches of real images, each epoch in a fresh order, wrapping around so that all have one size.
+
+    Iterating gives `(real, labels)`: float32 (N, C, H, W) in [-1, 1] on the device, and int64 (N,) or None. `drawn`
+    counts images. Order and flips come from streams of their own. With `resident=False` the images stay in the
+    memory map, and a thread gathers the next batch while this one is used.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        batch_size: int,
+        seed: int,
+        device: str,
+        flips: bool = False,
+        resident: bool | None = None,
+    ) -> None:
+        images, labels = dataset.images(), dataset.labels()
+        self.resident = fits(images.nbytes, device) if resident is None else resident
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.count = len(images)
+        self.drawn = 0
+        self._mapped = images
+        self._images = torch.from_numpy(np.array(images)).to(device) if self.resident else None
+        self._labels = None if labels is None else torch.from_numpy(labels).to(device)
+        # The order is drawn on the CPU when streaming, because the gathering is done there.
+        self._order_rng = stream(seed, "order", self.device if self.resident else "cpu")
+        self._flip_rng = stream(seed, "flips", self.device) if flips else None
+        self._order = torch.empty(0, dtype=torch.int64, device=self._order_rng.device)
+        self._source = self._resident() if self.resident else self._streamed()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor | None]:
+        pixels, index = next(self._source)
+        real = to_unit_range(pixels)
+        if self._flip_rng is not None:
+            flip = torch.rand(len(real), 1, 1, 1, device=self.device, generator=self._flip_rng) < 0.5
+            real = torch.where(flip, real.flip(-1), real)
+        self.drawn += len(real)
+        return real, None if self._labels is None else self._labels[index]
+
+    def _next_index(self) -> Tensor:
+        while len(self._order) < self.batch_size:
+            epoch = torch.randperm(self.count, generator=self._order_rng, device=self._order_rng.device)
+            self._order = torch.cat([self._order, epoch])
+        index, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
+        return index
+
+    def _resident(self) -> Iterator[tuple[Tensor, Tensor]]:
+        assert self._images is not None
+        while True:
+            index = self._next_index()
+            yield self._images[index], index
+
+    def _streamed(self) -> Iterator[tuple[Tensor, Tensor]]:
+        pinned = self.device.type == "cuda"
+
+        def gather(index: Tensor) -> Tensor:
+            pixels = torch.from_numpy(self._mapped[index.numpy()])
+            return pixels.pin_memory() if pinned else pixels
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            ahead: list[tuple[Tensor, Future[Tensor]]] = []
+            while True:
+                while len(ahead) < 3:
+                    index = self._next_index()
+                    ahead.append((index, pool.submit(gather, index)))
+                index, pixels = ahead.pop(0)
+                yield pixels.result().to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
+
+
+def fits(size: int, device: str) -> bool:
+    """Whether `size` bytes of images may stay on `device` next to the networks."""
+    if device.startswith("cuda"):
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    return size <= RESIDENT_SHARE * free

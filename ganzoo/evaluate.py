@@ -1,0 +1,272 @@
+"""Sample, extract features, score; and the protocol that makes two scores comparable.
+
+Generated images are quantized to uint8 on the device before features are taken, as if they had been saved as PNG.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ganzoo.data import PreparedDataset
+from ganzoo.errors import DataUnavailable, WeightsUnavailable
+from ganzoo.files import cache_folder, sha256_of_file, write_atomically
+from ganzoo.images import to_uint8
+from ganzoo.text import slug
+from ganzoo.types import FeatureExtractor, Metric, Sample
+
+CACHED_FEATURE_BYTES = 2 << 30
+"""Real features larger than this are not kept on disk; their statistics always are."""
+
+
+@dataclass(frozen=True)
+class LoadedExtractor:
+    """An extractor on a device, with the sha256 of the weights it really has."""
+
+    extractor: FeatureExtractor
+    weights_sha256: str
+    module: nn.Module
+    device: str
+
+    @torch.inference_mode()
+    def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), gathered on the CPU."""
+        features, logits = [], []
+        for batch in batches:
+            feature, logit = self.module(batch.to(self.device))
+            features.append(feature.float())
+            logits.append(logit.float())
+        return torch.cat(features).cpu(), torch.cat(logits).cpu()
+
+
+def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:
+    """The weights file and its sha256, checked: against `sha256` where given, else the extractor's own.
+
+    Raises `WeightsUnavailable` where the file is absent or is another one.
+    """
+    if path is not None and not path.is_file():
+        raise WeightsUnavailable(f"--weights {path}: no such file")
+    found = extractor.weights(path)
+    actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+    if actual != expected:
+        raise WeightsUnavailable(
+            f"{found} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
+            "delete it to fetch it again, or to use these weights on purpose pass --weights-sha256 with its hash"
+        )
+    return found, actual
+
+
+def load_extractor(
+    extractor: FeatureExtractor, device: str, path: Path | None = None, sha256: str | None = None
+) -> LoadedExtractor:
+    """Find, check and load an extractor; see `find_weights` for what it raises."""
+    found, actual = find_weights(extractor, path, sha256)
+    module = extractor.load(found).to(device).eval().requires_grad_(False)
+    return LoadedExtractor(extractor, actual, module, device)
+
+
+class FeatureSample:
+    """A `Sample` of features in memory."""
+
+    def __init__(self, features: Tensor, logits: Tensor, labels: Tensor | None = None) -> None:
+        self.features = features
+        self.logits = logits
+        self.labels = labels
+        self._statistics: tuple[np.ndarray, np.ndarray] | None = None
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Float64 mean (D,) and covariance (D, D), unbiased."""
+        if self._statistics is None:
+            self._statistics = _statistics(self.features)
+        return self._statistics
+
+
+class RealSample:
+    """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache."""
+
+    def __init__(self, dataset: PreparedDataset, extractor: LoadedExtractor) -> None:
+        self.dataset = dataset
+        self.extractor = extractor
+        identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256)
+        key = hashlib.sha256(
+            json.dumps([*identity, extractor.extractor.preprocessing, dataset.split, dataset.count]).encode()
+        ).hexdigest()[:16]
+        self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
+
+    @cached_property
+    def _features_and_logits(self) -> tuple[Tensor, Tensor]:
+        cached = self._read("features", ("features", "logits"))
+        if cached is not None:
+            return cached["features"], cached["logits"]
+        features, logits = self.extractor(_dataset_batches(self.dataset, self.extractor.extractor.batch_size))
+        if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
+            self._write("features", {"features": features, "logits": logits})
+        return features, logits
+
+    @property
+    def features(self) -> Tensor:
+        """float32 (N, D)."""
+        return self._features_and_logits[0]
+
+    @property
+    def logits(self) -> Tensor:
+        """float32 (N, K)."""
+        return self._features_and_logits[1]
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """int64 (N,), or None."""
+        labels = self.dataset.labels()
+        return None if labels is None else torch.from_numpy(labels)
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Float64 mean (D,) and covariance (D, D), unbiased; from the cache where they are known."""
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        cached = self._read("statistics", ("mu", "sigma"))
+        if cached is not None:
+            return cached["mu"].numpy(), cached["sigma"].numpy()
+        mu, sigma = _statistics(self.features)
+        self._write("statistics", {"mu": torch.from_numpy(mu), "sigma": torch.from_numpy(sigma)})
+        return mu, sigma
+
+    def _read(self, kind: str, keys: tuple[str, str]) -> dict[str, Tensor] | None:
+        path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError):
+            return None
+        return tensors if set(keys) <= set(tensors) else None
+
+    def _write(self, kind: str, tensors: dict[str, Tensor]) -> None:
+        path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+        try:
+            write_atomically(path, lambda stream: stream.write(save(tensors)))
+        except OSError as error:
+            raise DataUnavailable(
+                f"cannot write {path}: {error.strerror}; free space there or set GANZOO_CACHE"
+            ) from error
+
+
+def _statistics(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    array = features.double().numpy()
+    return array.mean(0), np.atleast_2d(np.cov(array, rowvar=False))
+
+
+def _dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:
+    images = dataset.images()
+    for start in range(0, len(images), size):
+        yield torch.from_numpy(np.array(images[start : start + size]))
+
+
+def generated_images(
+    generator: nn.Module,
+    count: int,
+    batch_size: int,
+    draw_latent: Callable[[int, torch.Generator], Tensor],
+    rng: torch.Generator,
+    device: str,
+    label_pool: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
+
+    Latents come from `rng`, a CPU generator, so that they are the same on all hardware. Labels are drawn from
+    `label_pool`, so that a conditional generator is scored on the dataset's own mixture of classes.
+    """
+    with eval_mode(generator), torch.inference_mode():
+        for start in range(0, count, batch_size):
+            size = min(batch_size, count - start)
+            latent = draw_latent(size, rng).to(device)
+            labels = None
+            if label_pool is not None:
+                labels = label_pool[torch.randint(len(label_pool), (size,), generator=rng)].to(device)
+            yield to_uint8(generator(latent, labels))
+
+
+@contextlib.contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode for a while, and each part back as it was."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores samples of generated images against one dataset by the given metrics."""
+
+    metrics: Sequence[Metric]
+    real: RealSample
+
+    def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
+        """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
+        dataset, loaded = self.real.dataset, self.real.extractor
+        content = {
+            "metric": metric.name,
+            "extractor": loaded.extractor.name,
+            "weights_sha256": loaded.weights_sha256,
+            "preprocessing": loaded.extractor.preprocessing,
+            "dataset": dataset.name,
+            "dataset_sha256": dataset.sha256,
+            "image_shape": list(dataset.image_shape),
+            "real_split": dataset.split,
+            "n_real": dataset.count,
+            "n_fake": fakes,
+            "quantization": "uint8",
+            "generator_mode": "eval",
+            "ema": ema,
+            "settings": dict(metric.settings(dataset.count, fakes)),
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        weights = {True: "ema", False: "raw", None: "images"}[ema]
+        return f"{metric.name}-{slug(loaded.extractor.name)}-{fakes}-{weights}-{digest}", content
+
+    def score(
+        self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
+    ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+        """`(scores, protocols)` as they stand in a record; a score that is not finite is None, with a reason."""
+        features, logits = self.real.extractor(images)
+        fake: Sample = FeatureSample(features, logits)  # type: ignore[assignment]
+        real: Sample = self.real  # type: ignore[assignment]
+        scores, protocols = [], {}
+        finite = bool(torch.isfinite(features).all() and torch.isfinite(logits).all())
+        for metric in self.metrics:
+            identity, content = self.protocol(metric, len(features), ema)
+            protocols[identity] = content
+            if finite:
+                values: Mapping[str, Any] = metric.score(real, fake, content["settings"])
+            else:
+                values = dict.fromkeys(metric.better, math.nan)
+            for name, value in values.items():
+                value, deviation = value if isinstance(value, tuple) else (value, None)
+                entry = {"metric": name, "value": _finite(value), "std": _finite(deviation)}
+                entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
+                if entry["value"] is None:
+                    entry["reason"] = (
+                        "not finite" if finite else "the generated images have features that are not finite"
+                    )
+                scores.append(entry)
+        return scores, protocols
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,225 @@
+"""One run, in a process of its own: the spec comes in on stdin, events and the outcome go out on stdout.
+
+Whatever the run or a plugin prints goes to stderr. The process ends when its parent does, because stdin ends then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import Diverged
+from ganzoo.text import printable
+from ganzoo.types import RunSpec
+
+SAMPLE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a fresh process needs to do one run. JSON-safe."""
+
+    run_id: str
+    spec: dict[str, Any]
+    dataset: dict[str, Any]
+    folder: str
+    plugins: tuple[str, ...]
+    weights: str | None
+    weights_sha256: str | None
+
+
+Emit = Callable[..., None]
+
+
+def main() -> None:
+    """Read a `RunRequest`, do it, and write one JSON object per line: events, then the outcome."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    # A print in a plugin must not be taken for an event.
+    os.dup2(2, 1)
+    request = RunRequest(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def emit(kind: str, **content: Any) -> None:
+        channel.write(json.dumps({"kind": kind, **content}) + "\n")
+
+    outcome = execute(request, emit)
+    emit("outcome", **outcome)
+    channel.close()
+    # A plugin's stray thread must not keep a finished run alive.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def execute(request: RunRequest, emit: Emit) -> dict[str, Any]:
+    """Train, score, measure; the fields of a record, whatever happens, with the `status` that fits."""
+    import torch
+
+    from ganzoo import hardware
+    from ganzoo.records import read_spec
+
+    spec = read_spec(request.spec)
+    outcome: dict[str, Any] = {"status": "ok", "error": None}
+    hardware.apply_settings(spec.threads, spec.precision)
+    try:
+        _run(request, spec, outcome, emit)
+    except Diverged as error:
+        outcome |= _failure("diverged", error)
+    except torch.OutOfMemoryError as error:
+        outcome |= _failure("oom", error)
+    except Exception as error:
+        outcome |= _failure("crashed", error)
+    outcome["hardware"] = hardware.hardware_fingerprint(spec.device, spec.threads)
+    outcome["environment"] = hardware.environment({})
+    return outcome
+
+
+def _failure(status: str, error: Exception) -> dict[str, Any]:
+    tail = "".join(traceback.format_exception(error)).splitlines()[-30:]
+    message = printable(error) or type(error).__name__
+    return {"status": status, "error": {"type": type(error).__name__, "message": message, "tail": "\n".join(tail)}}
+
+
+def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit) -> None:
+    """Fill `outcome` as far as the run gets."""
+    from ganzoo.assemble import assemble
+    from ganzoo.data import PreparedDataset
+    from ganzoo.evaluate import RealSample, Scorer, load_extractor
+    from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes
+    from ganzoo.plugins import discover
+    from ganzoo.preflight import preflight
+    from ganzoo.train import TrainResult, train
+
+    emit("stage", stage="loading")
+    registry = discover(request.plugins)
+    dataset = PreparedDataset(**{**request.dataset, "image_shape": tuple(request.dataset["image_shape"])})
+    folder = Path(request.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    checked = preflight(spec, registry)
+    outcome["parameters"] = dict(checked.parameters)
+    outcome["dataset"] = {
+        "name": dataset.name,
+        "source": dataset.source,
+        "split": dataset.split,
+        "count": dataset.count,
+        "sha256": dataset.sha256,
+        "skipped": list(dataset.skipped),
+    }
+    outcome["throughput"] = throughput = {"flops_per_image": checked.flops_per_image}
+
+    if spec.kimg:
+        scorer = None
+        if spec.metrics:
+            extractor = registry.get("features", spec.features).record
+            loaded = load_extractor(
+                extractor, spec.device, Path(request.weights) if request.weights else None, request.weights_sha256
+            )
+            metrics = [registry.get("metrics", name).record for name in spec.metrics]
+            scorer = Scorer(metrics, RealSample(dataset, loaded))
+        run = assemble(spec, registry, dataset)
+        outcome["scores"], outcome["protocols"] = [], {}
+
+        def on_progress(result: TrainResult, terms: dict[str, float]) -> None:
+            outcome["training"] = asdict(result)
+            emit("progress", kimg=result.kimg, seconds=result.train_seconds, terms=terms)
+
+        def on_evaluate(kimg: float) -> None:
+            if scorer is None:
+                return
+            emit("stage", stage="scoring")
+            scores, protocols = _score(spec, run, scorer, dataset, kimg)
+            outcome["scores"] += scores
+            outcome["protocols"] |= protocols
+            emit("scored", kimg=kimg, scores=scores)
+            emit("stage", stage="training")
+
+        emit("stage", stage="training")
+        train(run, spec.kimg, spec.evaluate_at_kimg, on_progress, on_evaluate)
+        outcome["training"] |= _best_and_final(outcome["scores"], scorer.metrics if scorer else ())
+        _save_generator(spec, run, dataset, folder)
+        del run
+
+    emit("stage", stage="measuring")
+    measured = assemble(spec, registry, dataset, purpose="throughput")
+    throughput |= measure_training(measured, spec.throughput_seconds)
+    throughput |= measure_sampling(measured, spec.batch_size, spec.throughput_seconds)
+    throughput["peak_memory_bytes"] = peak_memory_bytes(spec.device)
+    throughput |= dict.fromkeys(("peak_flops", "mfu", "energy_joules_per_kimg"))
+
+
+def _score(spec: RunSpec, run: Any, scorer: Any, dataset: Any, kimg: float) -> tuple[list[Any], dict[str, Any]]:
+    """Scores of the averaged generator and of the raw one, from the same latents."""
+    from ganzoo.evaluate import generated_images
+    from ganzoo.randomness import stream
+
+    generators = {True: run.average.average, False: run.players.generator} if run.average.enabled else {}
+    scores, protocols = [], {}
+    for ema, generator in (generators or {False: run.players.generator}).items():
+        images = generated_images(
+            generator,
+            spec.fakes,
+            scorer.real.extractor.extractor.batch_size,
+            run.draw_latent,
+            stream(spec.seed, "evaluation"),
+            spec.device,
+            scorer.real.labels if generator.conditional else None,
+        )
+        found, used = scorer.score(images, kimg, ema)
+        scores += found
+        protocols |= used
+    return scores, protocols
+
+
+def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Any]) -> dict[str, Any]:
+    """`{"best": {...}, "final": {...}}`, each from score and weights (`fid/ema`) to value and kimg."""
+    better = {name: way for metric in metrics for name, way in metric.better.items()}
+    best: dict[str, Any] = {}
+    final: dict[str, Any] = {}
+    for score in scores:
+        key = f"{score['metric']}/{'ema' if score['ema'] else 'raw'}"
+        point = {"value": score["value"], "kimg": score["kimg"]}
+        final[key] = point
+        if point["value"] is None:
+            continue
+        sign = 1 if better.get(score["metric"]) == "lower" else -1
+        if key not in best or sign * point["value"] < sign * best[key]["value"]:
+            best[key] = point
+    return {"best": best, "final": final}
+
+
+def _save_generator(spec: RunSpec, run: Any, dataset: Any, folder: Path) -> None:
+    """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional."""
+    import torch
+    from safetensors.torch import save
+
+    from ganzoo.evaluate import eval_mode
+    from ganzoo.files import write_atomically
+    from ganzoo.images import grid, save_png, to_uint8
+    from ganzoo.randomness import stream
+    from ganzoo.records import GENERATOR, SAMPLES
+
+    generator = run.average.average
+    latent = run.draw_latent(SAMPLE_IMAGES, stream(spec.seed, "samples")).to(spec.device)
+    labels = torch.arange(SAMPLE_IMAGES, device=spec.device) % spec.classes if generator.conditional else None
+    with eval_mode(generator), torch.inference_mode():
+        images = to_uint8(generator(latent, labels)).cpu()
+    save_png(grid(images), folder / SAMPLES, scale=max(1, 64 // spec.image_shape[1]))
+    state = {name: tensor.contiguous().cpu() for name, tensor in generator.network.state_dict().items()}
+    write_atomically(folder / GENERATOR, lambda stream: stream.write(save(state)))
+
+
+if __name__ == "__main__":
+    started = time.perf_counter()
+    main()

@@ -1,0 +1,213 @@
+"""The fingerprint of machine and software, and the fixed rules that follow from it: device, threads, precision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganzoo.errors import UsageError
+from ganzoo.text import printable, slug
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def resolve_device(request: str) -> str:
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` … to one device with its index.
+
+    `auto` is the accelerator if there is one, else the CPU. Raises `UsageError` for a device that is not there.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if request == "auto":
+        return f"{accelerator.type}:0" if accelerator else "cpu"
+    there = ["cpu"]
+    if accelerator:
+        there += [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())]
+    try:
+        device = torch.device(request)
+    except RuntimeError:
+        device = None
+    name = None if device is None else device.type if device.type == "cpu" else f"{device.type}:{device.index or 0}"
+    if name not in there:
+        raise UsageError(f"--device {printable(request)}: not on this machine; it has {', '.join(there)} (or auto)")
+    return name
+
+
+def resolve_threads(request: int | None) -> int:
+    """How many CPU threads a run uses: as asked, else every core this process may use.
+
+    The count is fixed before a run and recorded, because one thread and two give different bits.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if request is None:
+        return available
+    if not 1 <= request <= 1024:
+        raise UsageError(f"--threads {request}: give a number from 1 to 1024 (this machine has {available})")
+    return request
+
+
+def resolve_precision(request: str, device: str) -> str:
+    """Check that `device` can do `request`; raises `UsageError` saying what it can."""
+    if request not in PRECISIONS:
+        raise UsageError(f"--precision {printable(request)}: choose from {', '.join(PRECISIONS)}")
+    kind = device.partition(":")[0]
+    if request == "tf32" and (kind != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        raise UsageError(f"--precision tf32: {device} has no tf32 units; use fp32")
+    if request == "bf16" and kind == "cpu" and not _cpu_has_bf16():
+        raise UsageError(
+            "--precision bf16: this CPU has neither AMX nor AVX512-BF16 and would only emulate it; use fp32"
+        )
+    return request
+
+
+def _cpu_has_bf16() -> bool:
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def apply_settings(threads: int, precision: str) -> None:
+    """Set the thread count and the float32 mode of this process: IEEE unless tf32 is asked for."""
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Wait until `device` has done all it was given; nothing to wait for on the CPU."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(torch.device(device))
+
+
+def hardware_fingerprint(device: str, threads: int) -> dict[str, Any]:
+    """The record's `hardware`: `id` is a slug of model, count and threads, free of software versions.
+
+    `memory_bytes` is the accelerator's where the run used one, else the machine's.
+    """
+    cpu = _cpu_model()
+    cores = os.cpu_count() or 1
+    accelerator = _accelerator(device)
+    model, count = (accelerator["name"], 1) if accelerator else (cpu, cores)
+    return {
+        "id": slug(f"{model} x{count} t{threads}"),
+        "accelerator": accelerator["name"] if accelerator else None,
+        "cpu": cpu,
+        "cores": cores,
+        "threads": threads,
+        "memory_bytes": accelerator["memory_bytes"] if accelerator else _machine_memory(),
+        "machine_memory_bytes": _machine_memory(),
+        "driver": accelerator["driver"] if accelerator else None,
+        "cuda": torch.version.cuda if device.startswith("cuda") else None,
+        "cudnn": torch.backends.cudnn.version() if device.startswith("cuda") else None,
+        "power_limit_watts": accelerator["power_limit_watts"] if accelerator else None,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def environment(plugins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The record's `environment`: versions of what ran, the plugins used, and the flags that change it."""
+    packages = ("torchvision", "torch-fidelity", "numpy", "pluggy")
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ganzoo": metadata.version("ganzoo"),
+        "packages": {name: _version(name) for name in packages},
+        "platform": platform.platform(),
+        "plugins": dict(plugins),
+        "plugin_allow_list": os.environ.get("GANZOO_PLUGINS"),
+        "git": _git_revision(),
+        "flags": {
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        },
+    }
+
+
+def _accelerator(device: str) -> dict[str, Any] | None:
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return None
+    if kind != "cuda":
+        return {"name": f"{kind} ({_cpu_model()})", "memory_bytes": None, "driver": None, "power_limit_watts": None}
+    properties = torch.cuda.get_device_properties(int(index or 0))
+    driver, power = _nvidia_smi(int(index or 0), "driver_version"), _nvidia_smi(int(index or 0), "power.limit")
+    return {
+        "name": properties.name,
+        "memory_bytes": properties.total_memory,
+        "driver": driver,
+        "power_limit_watts": _number(power),
+    }
+
+
+def _nvidia_smi(index: int, field: str) -> str | None:
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer or None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _cpu_model() -> str:
+    """The processor's name as the system gives it; the architecture where it gives none."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return printable(line.partition(":")[2])
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        try:
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return printable(subprocess.run(command, capture_output=True, text=True, timeout=10).stdout)
+        except (OSError, subprocess.SubprocessError):
+            pass
+    return printable(platform.processor() or platform.machine() or "unknown CPU")
+
+
+def _machine_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The commit of the checkout ganzoo runs from, marked `-dirty` where it differs; None for an installed copy."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
+    try:
+        tracked = subprocess.run(
+            ["git", "-C", str(folder), "ls-files", "--error-unmatch", "types.py"], capture_output=True, timeout=10
+        )
+        if tracked.returncode != 0:
+            return None
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,148 @@
+"""From a loss and a recipe's options to the phases of a step.
+
+Here the functions of logits become phases, penalties join the discriminator's phase or get a lazy one, and label
+smoothing, feature matching and weight penalties are added. After this, training knows nothing but phases.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import UsageError
+from ganzoo.types import Batch, Loss, Penalty, Phase, Terms
+
+Hyper = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that any variant can take; see `Variant`."""
+
+    generator_first: bool = False
+    label_smoothing: float = 0.0
+    feature_matching: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+
+def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tuple[Phase, ...]:
+    """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
+    if loss.phases:
+        if options.label_smoothing or options.feature_matching:
+            raise UsageError(
+                f"loss '{loss.name}' is written as phases: label_smoothing and feature_matching need functions of logits"
+            )
+        phases = [*loss.phases, *(_penalty_phase(penalty) for penalty in penalties)]
+        if options.generator_first:
+            phases.sort(key=lambda phase: phase.updates_discriminator)
+    else:
+        eager = [penalty for penalty in penalties if penalty.every == 1]
+        lazy = [_penalty_phase(penalty) for penalty in penalties if penalty.every > 1]
+        players = [_discriminator_phase(loss, eager, options), _generator_phase(loss, options)]
+        phases = [*(reversed(players) if options.generator_first else players), *lazy]
+    if options.l1 or options.l2:
+        phases = [_with_weight_penalty(phase, options) for phase in phases]
+    return tuple(phases)
+
+
+def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Options) -> Phase:
+    logits_terms = _smoothed(loss, options.label_smoothing)
+
+    def discriminator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        fake = generator(batch.latent, batch.labels)
+        real_logits = discriminator(batch.real, batch.labels)
+        fake_logits = discriminator(fake, batch.labels)
+        terms = dict(logits_terms(real_logits, fake_logits))
+        for penalty in penalties:
+            terms[penalty.name] = penalty.function(
+                discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name)
+            )
+        return terms
+
+    return Phase("discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=loss.after)
+
+
+def _generator_phase(loss: Loss, options: Options) -> Phase:
+    function = loss.generator
+    assert function is not None
+    wants_real = len(inspect.signature(function).parameters) == 2
+
+    def generator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        fake = generator(batch.latent, batch.labels)
+        fake_logits = discriminator(fake, batch.labels)
+        if wants_real:
+            terms = dict(function(fake_logits, discriminator(batch.real, batch.labels)))
+        else:
+            terms = dict(function(fake_logits))
+        if options.feature_matching:
+            real_mean = discriminator.features(batch.real, batch.labels).mean(0)
+            fake_mean = discriminator.features(fake, batch.labels).mean(0)
+            terms["feature_matching"] = options.feature_matching * (real_mean - fake_mean).square().sum()
+        return terms
+
+    return Phase("generator", generator_phase, "generator")
+
+
+def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:
+    """One-sided label smoothing: the real term is mixed with what the same logits cost as fakes.
+
+    For BCE this is exactly the target 1 - s, because BCE is linear in its target.
+    """
+    function = loss.discriminator
+    assert function is not None
+    if not smoothing:
+        return function
+    probe = torch.zeros((2,) if loss.logits == 1 else (2, 2))
+    if set(function(probe, probe)) != {"real", "fake"}:
+        raise UsageError(
+            f"label_smoothing needs a loss whose discriminator gives the two terms 'real' and 'fake'; '{loss.name}' does not"
+        )
+
+    def smoothed(real_logits: Tensor, fake_logits: Tensor) -> Terms:
+        terms = function(real_logits, fake_logits)
+        real_as_fake = function(real_logits, real_logits)["fake"]
+        return {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake, "fake": terms["fake"]}
+
+    return smoothed
+
+
+def _penalty_phase(penalty: Penalty) -> Phase:
+    """A lazy penalty: every so many steps, and as many times as strong."""
+
+    def penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
+        value = penalty.function(discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name))
+        return {penalty.name: penalty.every * value}
+
+    return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
+
+
+def _with_weight_penalty(phase: Phase, options: Options) -> Phase:
+    """Adds l1 · Σ|w| and l2 · Σw² over the weights that the phase updates."""
+
+    def weight_penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        terms = dict(phase.function(generator, discriminator, batch, hyper))
+        players = {"generator": generator, "discriminator": discriminator}
+        weights = []
+        for target in phase.targets:
+            player, _, path = target.partition(".")
+            weights += list(players[player].network.get_submodule(path).parameters())
+        if options.l1:
+            terms["l1"] = options.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
+        if options.l2:
+            terms["l2"] = options.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+        return terms
+
+    return replace(phase, function=weight_penalty_phase)
+
+
+def _own(hyper: Hyper, penalty: str) -> Hyper:
+    """The coefficients of one penalty under their own names: `r1.gamma` as `gamma`."""
+    prefix = f"{penalty}."
+    return {name.removeprefix(prefix): value for name, value in hyper.items() if name.startswith(prefix)}

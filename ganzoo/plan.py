@@ -1,0 +1,249 @@
+"""From what the user asked to run specs: every name looked up, every default filled in, everything checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ganzoo.data import PreparedDataset, prepare
+from ganzoo.errors import GanzooError, UsageError
+from ganzoo.evaluate import find_weights
+from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_precision, resolve_threads
+from ganzoo.overrides import parse_overrides
+from ganzoo.plugins import Offer, Registry
+from ganzoo.preflight import Preflight, preflight
+from ganzoo.recipe import resolve_recipe
+from ganzoo.select import select
+from ganzoo.text import printable
+from ganzoo.types import DatasetRequest, RunSpec
+
+EVALUATIONS = 4
+"""How often a run is scored when `eval_every` is not given: after each such part of the budget."""
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """What `ganzoo bench` was asked; None means the default. JSON-safe."""
+
+    models: tuple[str, ...]
+    dataset: str = "digits"
+    image_size: int | None = None
+    kimg: float | str | None = None
+    seeds: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None
+    batch_size: int | None = None
+    metrics: tuple[str, ...] = ("fid", "is")
+    features: str = "auto"
+    weights: str | None = None
+    weights_sha256: str | None = None
+    fakes: int | None = None
+    eval_every: float | None = None
+    loss: str | None = None
+    set: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    strict: bool = False
+    data_root: str | None = None
+    skip_bad_images: bool = False
+    throughput_only: bool = False
+    throughput_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A spec and what is known of it before it runs."""
+
+    spec: RunSpec
+    preflight: Preflight
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """The runs of a plan, the dataset they share, and notes for the user on what was left out."""
+
+    runs: tuple[PlannedRun, ...]
+    dataset: PreparedDataset
+    notes: tuple[str, ...] = ()
+
+
+def resolve(
+    plan: BenchPlan, registry: Registry, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> ResolvedPlan:
+    """Check everything that can be checked before training, and give the fully resolved runs.
+
+    Raises `UsageError` and its kin with one line that names the fix; then nothing was trained or written but the
+    dataset's cache.
+    """
+    _check_numbers(plan)
+    selections = select(registry, plan.models)
+    overrides = parse_overrides(plan.set, [selection.label for selection in selections])
+    device = resolve_device(plan.device)
+    precision = resolve_precision(plan.precision, device)
+    threads = resolve_threads(plan.threads)
+    hardware = hardware_fingerprint(device, threads)["id"]
+    dataset_offer, argument = find_dataset(registry, plan.dataset)
+    metrics = [] if plan.throughput_only else [registry.get("metrics", name).record for name in plan.metrics]
+    extractor = None
+    if not plan.throughput_only:
+        name = dataset_offer.record.features if plan.features == "auto" else plan.features
+        extractor = registry.get("features", name)
+        find_weights(extractor.record, Path(plan.weights) if plan.weights else None, plan.weights_sha256)
+    dataset = prepare_dataset(registry, dataset_offer, argument, plan, on_progress)
+    for metric in metrics:
+        if metric.labelled and not dataset.classes:
+            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
+    runs, notes = [], list(_skip_note(dataset))
+    for selection in selections:
+        own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
+        try:
+            recipe = resolve_recipe(selection, registry, own, plan.loss, plan.batch_size)
+            spec = _spec(
+                selection.label,
+                recipe,
+                plan,
+                dataset,
+                dataset_kimg=dataset_offer.record.kimg,
+                fakes=0 if plan.throughput_only else plan.fakes or dataset_offer.record.fakes,
+                metrics=tuple(metric.name for metric in metrics),
+                features=registry.reference("features", extractor) if extractor else "",
+                full_kimg=selection.variant.full_kimg,
+                device=device,
+                precision=precision,
+                threads=threads,
+                hardware=hardware,
+            )
+            checked = preflight(spec, registry)
+        except GanzooError as error:
+            if selection.named:
+                raise type(error)(f"{printable(selection.label)}: {error}") from error
+            notes.append(f"left out {printable(selection.label)}: {error}")
+            continue
+        runs += [PlannedRun(replace(spec, seed=plan.seed + index), checked) for index in range(plan.seeds)]
+    if not runs:
+        raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
+    return ResolvedPlan(tuple(runs), dataset, tuple(notes))
+
+
+def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:
+    """`name`, `plugin:name` or, for a dataset that takes an argument, `name:ARGUMENT`."""
+    name, colon, argument = text.partition(":")
+    takes = {offer.record.name: offer.record.argument for offer in registry.offers["datasets"]}
+    if colon and takes.get(name):
+        if not argument:
+            raise UsageError(f"--dataset {printable(text)}: write {name}:{takes[name]}")
+        return registry.get("datasets", name), argument
+    offer = registry.get("datasets", text)
+    if offer.record.argument:
+        raise UsageError(f"--dataset {printable(text)}: write {offer.record.name}:{offer.record.argument}")
+    return offer, ""
+
+
+def prepare_dataset(
+    registry: Registry, offer: Offer, argument: str, plan: BenchPlan, on_progress: Callable[[int, int], None]
+) -> PreparedDataset:
+    """Prepare a dataset at the size the plan asks for, from its data root (`GANZOO_DATA`, else ./data)."""
+    size = offer.record.image_size if plan.image_size is None else plan.image_size
+    root = Path(plan.data_root or os.environ.get("GANZOO_DATA") or "data")
+    request = DatasetRequest(root, argument, size, plan.skip_bad_images)
+    return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)
+
+
+def _check_numbers(plan: BenchPlan) -> None:
+    def positive(value: float | None, option: str) -> None:
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{option} {value}: give a number above 0")
+
+    if isinstance(plan.kimg, str) and plan.kimg != "full":
+        raise UsageError(f"--kimg {printable(plan.kimg)}: give thousands of images, or 'full' for each source's budget")
+    if not isinstance(plan.kimg, str):
+        positive(plan.kimg, "--kimg")
+    positive(plan.eval_every, "--eval-every")
+    positive(plan.seeds, "--seeds")
+    positive(plan.image_size, "--image-size")
+    positive(plan.throughput_seconds, "--throughput-seconds")
+    if plan.seed < 0:
+        raise UsageError(f"--seed {plan.seed}: give a whole number from 0")
+    if plan.fakes is not None and plan.fakes < 10:
+        raise UsageError(f"--fakes {plan.fakes}: give at least 10, one for each split of the inception score")
+    if not plan.metrics and not plan.throughput_only:
+        raise UsageError("--metrics: name at least one, such as fid,is (or pass --throughput-only)")
+
+
+def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
+    if not dataset.skipped:
+        return ()
+    shown = ", ".join(printable(name) for name in dataset.skipped[:3])
+    return (f"skipped {len(dataset.skipped)} unreadable image(s): {shown}",)
+
+
+def _spec(
+    label: str,
+    recipe: Mapping[str, Any],
+    plan: BenchPlan,
+    dataset: PreparedDataset,
+    *,
+    dataset_kimg: float,
+    full_kimg: float | None,
+    **resolved: Any,
+) -> RunSpec:
+    if recipe["batch_size"] > dataset.count:
+        raise UsageError(
+            f"batch_size {recipe['batch_size']} is larger than dataset '{printable(dataset.name)}' "
+            f"with its {dataset.count} images; choose a smaller --batch-size"
+        )
+    if plan.kimg == "full":
+        if full_kimg is None:
+            raise UsageError("--kimg full: its source gives no budget; give a number")
+        kimg = full_kimg
+    else:
+        kimg = float(plan.kimg or dataset_kimg)
+    every = plan.eval_every or kimg / EVALUATIONS
+    points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
+    phases = [{"name": name, **frequency} for name, frequency in recipe["phases"].items()]
+    return RunSpec(
+        variant=label,
+        architecture=recipe["architecture"],
+        loss=recipe["loss"],
+        dataset=dataset.name,
+        image_shape=dataset.image_shape,
+        classes=dataset.classes,
+        dataset_images=dataset.count,
+        dataset_sha256=dataset.sha256,
+        kimg=0.0 if plan.throughput_only else kimg,
+        batch_size=recipe["batch_size"],
+        seed=plan.seed,
+        latent=recipe["latent"],
+        options=recipe["options"],
+        hyper=recipe["hyper"],
+        phases=tuple(phases),
+        penalties=tuple({"name": name, **frequency} for name, frequency in recipe["lazy"].items()),
+        optimizer=recipe["optimizer"],
+        discriminator_optimizer=recipe["discriminator_optimizer"],
+        rate_decay=recipe["rate_decay"],
+        schedules={name: schedule for name, schedule in recipe["schedules"].items() if schedule["kind"] != "constant"},
+        evaluate_at_kimg=() if plan.throughput_only else (*points, kimg),
+        throughput_seconds=plan.throughput_seconds,
+        memory_format="contiguous",
+        step_mode="eager",
+        **{
+            name: recipe[name]
+            for name in (
+                "generator_first",
+                "label_smoothing",
+                "feature_matching",
+                "l1",
+                "l2",
+                "ema_half_life_kimg",
+                "ema_rampup",
+                "flips",
+            )
+        },
+        **resolved,
+    )

@@ -1,0 +1,150 @@
+"""A generator and a discriminator as a phase sees them: one calling convention, float32 out, logits as the loss wants.
+
+The networks of an architecture differ in whether they take labels and in how many logits they give. A player hides
+both, so that any loss meets any architecture, and says clearly when a network breaks its contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.errors import PluginError, UsageError
+from ganzoo.types import Architecture, ImageShape, Phase
+
+
+class Player(nn.Module):
+    """Wraps a network; attributes that it lacks are the network's (`discriminator.code_head`)."""
+
+    def __init__(self, network: nn.Module, conditional: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.conditional = conditional
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
+
+    def call(self, function: Any, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Apply the network (or a method of it) with the labels it takes; float32 whatever the precision."""
+        return (function(x, labels) if self.conditional else function(x)).float()
+
+
+class GeneratorPlayer(Player):
+    """`generator(latent, labels=None) -> images`: (N, latent) to (N, C, H, W) float32 in [-1, 1]."""
+
+    def __init__(self, network: nn.Module, conditional: bool, image_shape: ImageShape) -> None:
+        super().__init__(network, conditional)
+        self.image_shape = tuple(image_shape)
+
+    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        images = self.call(self.network, latent, labels)
+        if images.shape != (len(latent), *self.image_shape):
+            raise PluginError(
+                f"the generator gave shape {tuple(images.shape)}; it must give {(len(latent), *self.image_shape)}"
+            )
+        return images
+
+
+class DiscriminatorPlayer(Player):
+    """`discriminator(images, labels=None) -> logits`: (N,) when the loss wants one for each image, (N, 2) for two.
+
+    A two-way head under a one-logit loss gives z1 - z0, on which BCE equals softmax cross-entropy; a one-logit head
+    under a two-logit loss gives (0, z).
+    """
+
+    def __init__(self, network: nn.Module, conditional: bool, logits: int, wanted: int) -> None:
+        super().__init__(network, conditional)
+        self.logits = logits
+        self.wanted = wanted
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits = self.call(self.network, images, labels)
+        declared = (len(images),) if self.logits == 1 else (len(images), 2)
+        if logits.shape != declared:
+            # (N, 1) against (N,) would broadcast to (N, N) in a relativistic loss and train on nonsense.
+            raise PluginError(f"the discriminator gave logits of shape {tuple(logits.shape)}; it must give {declared}")
+        if self.logits == self.wanted:
+            return logits
+        return torch.stack([torch.zeros_like(logits), logits], 1) if self.wanted == 2 else logits[:, 1] - logits[:, 0]
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the network computes just before its head, (N, D); for feature matching."""
+        if not hasattr(self.network, "features"):
+            raise UsageError("feature matching needs a discriminator with a method features(images) -> (N, D)")
+        return self.call(self.network.features, images, labels).flatten(1)
+
+
+@dataclass(frozen=True)
+class Players:
+    """The two players of one run."""
+
+    generator: GeneratorPlayer
+    discriminator: DiscriminatorPlayer
+
+    def parameters(self, targets: Iterable[str]) -> list[nn.Parameter]:
+        """The parameters of players or submodules by name, `generator` or `discriminator.code_head`.
+
+        Raises `PluginError` for a target that does not exist.
+        """
+        found: dict[int, nn.Parameter] = {}
+        for target in targets:
+            player, _, path = target.partition(".")
+            if player not in ("generator", "discriminator"):
+                raise PluginError(f"a phase updates '{target}'; it must start with 'generator' or 'discriminator'")
+            network = getattr(self, player).network
+            try:
+                module = network.get_submodule(path)
+            except AttributeError as error:
+                raise PluginError(f"a phase updates '{target}', and this {player} has no such part") from error
+            found |= {id(parameter): parameter for parameter in module.parameters()}
+        return list(found.values())
+
+    def updated_by(self, phase: Phase) -> list[nn.Parameter]:
+        """The parameters that `phase` updates."""
+        return self.parameters(phase.targets)
+
+
+def build_players(
+    architecture: Architecture,
+    image_shape: ImageShape,
+    latent: int,
+    classes: int,
+    options: dict[str, Any],
+    logits: int,
+) -> Players:
+    """Build the networks and check what can be checked without running them.
+
+    `logits` is how many the loss wants. Raises `UsageError` when the architecture cannot build this image shape or
+    needs labels that the data has not.
+    """
+    channels, height, width = image_shape
+    name = architecture.name
+    if architecture.conditional and not classes:
+        raise UsageError(f"architecture '{name}' is conditional and needs a dataset with labels; this one has none")
+    if channels not in architecture.channels:
+        raise UsageError(f"architecture '{name}' builds for {_listed(architecture.channels)} channels, not {channels}")
+    if architecture.image_sizes is not None and (height != width or height not in architecture.image_sizes):
+        raise UsageError(
+            f"architecture '{name}' builds for {_listed(architecture.image_sizes)} px, not {height}"
+            + ("" if height == width else f" x {width}")
+            + "; choose with --image-size"
+        )
+    try:
+        generator, discriminator = architecture.build(image_shape, latent, classes, **options)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"architecture '{name}' cannot be built: {error}") from error
+    return Players(
+        GeneratorPlayer(generator, architecture.conditional, image_shape),
+        DiscriminatorPlayer(discriminator, architecture.conditional, architecture.logits, logits),
+    )
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(str(value) for value in values)

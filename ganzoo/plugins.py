@@ -1,0 +1,377 @@
+"""Discover plugins, isolate the broken ones, and answer by name: three sources, one `Registry`.
+
+pluggy validates what a plugin implements. Everything else is done one plugin and one implementation at a time, so
+that a failure stays with its plugin: importing, registering, calling, checking what came back. Whatever a broken
+plugin had offered is dropped, and its `PluginStatus` says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from ganzoo import hookspecs
+from ganzoo.errors import AmbiguousName, PluginError, UnknownName, UsageError
+from ganzoo.text import NAME, did_you_mean, printable
+from ganzoo.types import (
+    Architecture,
+    Dataset,
+    Event,
+    FeatureExtractor,
+    Loss,
+    Metric,
+    Penalty,
+    Reporter,
+    Variant,
+)
+
+Kind = Literal["variants", "architectures", "losses", "datasets", "features", "metrics", "reporters"]
+
+RECORD_TYPES: dict[str, tuple[Kind, tuple[type, ...]]] = {
+    "ganzoo_variants": ("variants", (Variant,)),
+    "ganzoo_architectures": ("architectures", (Architecture,)),
+    "ganzoo_losses": ("losses", (Loss, Penalty)),
+    "ganzoo_datasets": ("datasets", (Dataset,)),
+    "ganzoo_feature_extractors": ("features", (FeatureExtractor,)),
+    "ganzoo_metrics": ("metrics", (Metric,)),
+    "ganzoo_reporters": ("reporters", (Reporter,)),
+}
+"""What each hook yields. A `Loss` and a `Penalty` share one name space."""
+
+KINDS: tuple[Kind, ...] = tuple(kind for kind, _ in RECORD_TYPES.values())
+SINGULAR = {
+    "variants": "variant",
+    "architectures": "architecture",
+    "losses": "loss",
+    "datasets": "dataset",
+    "features": "feature extractor",
+    "metrics": "metric",
+    "reporters": "reporter",
+}
+
+ALLOW_LIST = "GANZOO_PLUGINS"
+"""The environment variable that names the entry points that may load; `''` is none, unset is all."""
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """What became of one plugin. `source` is its entry point or file; `hooks` what it implements."""
+
+    name: str
+    source: str
+    version: str | None = None
+    hooks: tuple[str, ...] = ()
+    state: Literal["ok", "broken", "disabled"] = "ok"
+    error: str | None = None
+    source_sha256: str | None = None
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A record and the plugin that yields it."""
+
+    plugin: str
+    record: Any
+    inline: bool = False
+    """Given as an object inside a variant: found as `plugin:name` only."""
+
+    @property
+    def qualified(self) -> str:
+        """`plugin:name`."""
+        return f"{self.plugin}:{self.record.name}"
+
+
+@dataclass
+class Registry:
+    """Everything the healthy plugins offer, by kind and name."""
+
+    statuses: list[PluginStatus] = field(default_factory=list)
+    offers: dict[Kind, list[Offer]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    observers: list[tuple[str, Callable[[Event], object]]] = field(default_factory=list)
+
+    def names(self, kind: Kind) -> list[str]:
+        """The names of a kind, sorted, each once."""
+        return sorted({offer.record.name for offer in self.offers[kind] if not offer.inline})
+
+    def get(self, kind: Kind, name: str, type_: type | tuple[type, ...] = object, prefer: str | None = None) -> Offer:
+        """The offer called `name`, or `plugin:name`.
+
+        `type_` narrows a kind that holds two types; `prefer` names a plugin whose own record wins a conflict.
+        Raises `UnknownName` (with the nearest names, and the broken plugins that may have held it) or
+        `AmbiguousName` (with the `plugin:name` forms).
+        """
+        candidates = [offer for offer in self.offers[kind] if isinstance(offer.record, type_)]
+        plugin, _, bare = name.rpartition(":")
+        if plugin:
+            found = [offer for offer in candidates if offer.plugin == plugin and offer.record.name == bare]
+        else:
+            found = [offer for offer in candidates if not offer.inline and offer.record.name == bare]
+            found = [offer for offer in found if offer.plugin == prefer] or found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            forms = " or ".join(f"'{printable(offer.qualified)}'" for offer in found)
+            raise AmbiguousName(f"{len(found)} plugins offer a {SINGULAR[kind]} '{printable(name)}'; ask for {forms}")
+        broken = [printable(status.name) for status in self.statuses if status.state == "broken"]
+        hint = f"; broken plugins may have held it: {', '.join(broken)} (see `ganzoo plugins`)" if broken else ""
+        known = {offer.record.name for offer in candidates if not offer.inline}
+        raise UnknownName(f"no {SINGULAR[kind]} is called '{printable(name)}'{did_you_mean(bare, known)}{hint}")
+
+    def reference(self, kind: Kind, offer: Offer) -> str:
+        """The name under which `offer` can be found again: bare where that is enough, else `plugin:name`."""
+        rivals = [other for other in self.offers[kind] if other.record.name == offer.record.name and not other.inline]
+        return str(offer.record.name) if rivals == [offer] and not offer.inline else offer.qualified
+
+    def status_of(self, plugin: str) -> PluginStatus:
+        """The status of the plugin with that name."""
+        return next(status for status in self.statuses if status.name == plugin)
+
+    def notify(self, event: Event, on_error: Callable[[str], None]) -> None:
+        """Give `event` to each observer; one that raises is reported once and not called again."""
+        for observer in list(self.observers):
+            plugin, function = observer
+            try:
+                function(event)
+            except Exception as error:
+                self.observers.remove(observer)
+                on_error(f"plugin {printable(plugin)}: ganzoo_event raised {describe(error)}; it is not called again")
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: message`, on one printable line."""
+    message = printable(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def discover(plugins: Sequence[str] = (), *, strict: bool = False) -> Registry:
+    """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
+
+    Raises `UsageError` for a path or module that is not there, and with `strict` `PluginError` for any broken plugin.
+    """
+    loader = _Loader()
+    loader.load_entry_points(os.environ.get(ALLOW_LIST))
+    for plugin in plugins:
+        loader.load_named(plugin)
+    loader.index_inline_objects()
+    broken = [status for status in loader.registry.statuses if status.state == "broken"]
+    if strict and broken:
+        reasons = "; ".join(f"{printable(status.name)}: {status.error}" for status in broken)
+        raise PluginError(f"--strict: {len(broken)} broken plugin(s): {reasons}")
+    return loader.registry
+
+
+class _Loader:
+    """Fills a registry, one plugin at a time."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+
+    def load_entry_points(self, allow_list: str | None) -> None:
+        allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",") if name.strip()}
+        seen = set()
+        for entry_point in importlib.metadata.entry_points(group=hookspecs.PROJECT):
+            distribution = entry_point.dist.name if entry_point.dist else "?"
+            # An editable install beside a stale egg-info lists one distribution twice; that is no conflict.
+            if (identity := (entry_point.name, entry_point.value, distribution)) in seen:
+                continue
+            seen.add(identity)
+            taken = {status.name for status in self.registry.statuses}
+            status = PluginStatus(
+                name=entry_point.name if entry_point.name not in taken else f"{entry_point.name}@{distribution}",
+                source=f"{entry_point.value} ({distribution})",
+                version=entry_point.dist.version if entry_point.dist else None,
+            )
+            if allowed is not None and entry_point.name not in allowed:
+                self.registry.statuses.append(replace(status, state="disabled", error=f"not in {ALLOW_LIST}"))
+            else:
+                self.load(status, entry_point.load)
+
+    def load_named(self, plugin: str) -> None:
+        path = Path(plugin)
+        if path.suffix == ".py" or os.sep in plugin or path.exists():
+            if not path.is_file() or path.suffix != ".py":
+                reason = "is not a Python file (.py)" if path.exists() else "does not exist"
+                raise UsageError(f"--plugin {printable(plugin)}: {reason}; give the path of a .py file or a module")
+            name = self.free_name(path.name)
+            self.load(PluginStatus(name=name, source=str(path.resolve())), lambda: _import_file(path.resolve()))
+            return
+        try:
+            found = importlib.util.find_spec(plugin)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise UsageError(f"--plugin {printable(plugin)}: no such file or module; give a path that ends in .py")
+        self.load(PluginStatus(name=self.free_name(plugin), source=plugin), lambda: importlib.import_module(plugin))
+
+    def free_name(self, name: str) -> str:
+        taken = sum(status.name == name or status.name.startswith(f"{name}@") for status in self.registry.statuses)
+        return f"{name}@{taken + 1}" if taken else name
+
+    def load(self, status: PluginStatus, import_plugin: Callable[[], object]) -> None:
+        """Import, register, call and check one plugin; whatever fails, nothing of it stays."""
+        started = time.perf_counter()
+        plugin: object = None
+        try:
+            plugin = import_plugin()
+            offers, observers = self.collect(status.name, plugin)
+        except (Exception, SystemExit) as error:
+            if plugin is not None and self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            reason = printable(error) if isinstance(error, PluginError) else describe(error)
+            self.registry.statuses.append(replace(status, state="broken", error=reason))
+            return
+        for kind, offer in offers:
+            self.registry.offers[kind].append(offer)
+        self.registry.observers += observers
+        callers = self.manager.get_hookcallers(plugin) or []
+        self.registry.statuses.append(
+            replace(
+                status,
+                hooks=tuple(sorted(caller.name for caller in callers)),
+                source_sha256=source_sha256(plugin) if isinstance(plugin, ModuleType) else None,
+                load_seconds=round(time.perf_counter() - started, 4),
+            )
+        )
+
+    def collect(
+        self, name: str, plugin: object
+    ) -> tuple[list[tuple[Kind, Offer]], list[tuple[str, Callable[[Event], object]]]]:
+        self.manager.register(plugin, name)
+        # pluggy accepts a misspelt hook until somebody asks; asked now, the answer names this plugin.
+        self.manager.check_pending()
+        offers: list[tuple[Kind, Offer]] = []
+        observers = []
+        for caller in self.manager.get_hookcallers(plugin) or []:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is not plugin:
+                    continue
+                if implementation.wrapper or implementation.hookwrapper:
+                    raise PluginError(f"{caller.name} is a hook wrapper; hooks here only yield records")
+                if caller.name == "ganzoo_event":
+                    observers.append((name, _event_function(implementation)))
+                else:
+                    offers += self.records(name, caller.name, implementation.function)
+        return offers, observers
+
+    def records(self, plugin: str, hook: str, function: Callable[[], Iterable[object]]) -> list[tuple[Kind, Offer]]:
+        kind, types = RECORD_TYPES[hook]
+        expected = " or ".join(type_.__name__ for type_ in types)
+        try:
+            yielded = function()
+            records = [] if yielded is None else list(yielded)
+        except Exception as error:
+            raise PluginError(f"{hook} raised {describe(error)}") from error
+        names = set()
+        for record in records:
+            if not isinstance(record, types):
+                raise PluginError(f"{hook} yielded {printable(repr(record), 80)}; it must yield {expected}")
+            _check(record, hook)
+            if record.name in names:
+                raise PluginError(f"{hook} yielded two records called '{record.name}'")
+            names.add(record.name)
+        return [(kind, Offer(plugin, record)) for record in records]
+
+    def index_inline_objects(self) -> None:
+        """Make objects that stand in a variant in place of a name findable as `plugin:name`."""
+        for offer in self.registry.offers["variants"]:
+            variant = offer.record
+            inline: list[tuple[Kind, Any]] = [("architectures", variant.architecture), ("losses", variant.loss)]
+            loss_penalties = variant.loss.penalties if isinstance(variant.loss, Loss) else ()
+            inline += [("losses", penalty) for penalty in (*variant.penalties, *loss_penalties)]
+            for kind, record in inline:
+                known = [known for known in self.registry.offers[kind] if known.plugin == offer.plugin]
+                if not isinstance(record, str) and not any(known.record.name == record.name for known in known):
+                    self.registry.offers[kind].append(Offer(offer.plugin, record, inline=True))
+
+
+def _event_function(implementation: pluggy.HookImpl) -> Callable[[Event], object]:
+    return lambda event: implementation.function(*([event] if implementation.argnames else []))
+
+
+def _check(record: Any, hook: str) -> None:
+    """What must hold of a record before anything is asked of it; raises `PluginError`."""
+    if not isinstance(record.name, str) or not NAME.fullmatch(record.name):
+        raise PluginError(
+            f"{hook} yielded a record with the name {printable(repr(record.name), 80)}; "
+            "a name is up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
+        )
+    if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
+        raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+    if isinstance(record, Variant):
+        fields = (("architecture", Architecture), ("loss", Loss))
+        for name, type_ in fields:
+            value = getattr(record, name)
+            if not isinstance(value, (str, type_)):
+                raise PluginError(f"variant '{record.name}': {name} must be a name or a {type_.__name__}")
+            if not isinstance(value, str):
+                _check(value, hook)
+        for penalty in record.penalties:
+            if not isinstance(penalty, (str, Penalty)):
+                raise PluginError(f"variant '{record.name}': penalties must be names or Penalty records")
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a .py file under a name of its own.
+
+    The module is in `sys.modules` while it runs: dataclasses with postponed annotations look themselves up there.
+    """
+    name = f"ganzoo_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def source_sha256(module: ModuleType) -> str | None:
+    """The sha256 of a plugin's source and of the modules of its own package that it imports, or None without source."""
+    files = sorted(_source_files(module, set()))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_files(module: ModuleType, seen: set[Path]) -> set[Path]:
+    path = Path(getattr(module, "__file__", None) or "")
+    if path.suffix != ".py" or path in seen or not path.is_file():
+        return seen
+    seen.add(path)
+    package = module.__name__.partition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(base, module.__package__) if node.level else base
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] == package and (imported := sys.modules.get(name)) is not None:
+                _source_files(imported, seen)
+    return seen

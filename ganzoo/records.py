@@ -1,0 +1,119 @@
+"""Read, write and find records: one folder for each run, `record.json` written last and atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import RecordError
+from ganzoo.files import write_atomically
+from ganzoo.text import printable, slug
+from ganzoo.types import SCHEMA, RunRecord, RunSpec
+
+RECORD = "record.json"
+SAMPLES = "samples.png"
+GENERATOR = "generator.safetensors"
+STATUSES = ("ok", "diverged", "oom", "crashed", "timeout", "interrupted")
+
+
+def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
+    """The sha256 of a run's canonical JSON, of the source of the plugins it uses and of the versions it runs on."""
+    content = {"spec": spec.to_json(), "plugins": dict(plugin_hashes), "versions": dict(versions)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def run_folder(results: Path, spec: RunSpec, run_id: str) -> Path:
+    """`<results>/<hardware>/<variant>-<dataset>-s<seed>-<id>`, every part of it a slug."""
+    name = f"{slug(spec.variant, 40)}-{slug(spec.dataset, 24)}-s{spec.seed}-{run_id[:10]}"
+    return results / slug(spec.hardware) / name
+
+
+def write_record(record: RunRecord, folder: Path) -> RunRecord:
+    """Write `record.json` in `folder` and return the record with its path. NaN and infinity become null."""
+    text = json.dumps(_without_nan(record.to_json()), indent=1, allow_nan=False, default=str)
+    path = folder / RECORD
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda stream: stream.write(text.encode()))
+    except OSError as error:
+        raise RecordError(
+            f"cannot write {printable(path)}: {error.strerror}; choose another --results folder"
+        ) from error
+    return replace(record, path=path)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one `record.json`, or the folder that holds it. Raises `RecordError` saying what is wrong with it."""
+    path = path / RECORD if path.is_dir() else path
+    where = printable(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{where}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{where}: is not a record")
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RecordError(f"{where}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it")
+    if schema != SCHEMA:
+        raise RecordError(f"{where}: has no schema that this version knows")
+    known = {field.name for field in fields(RunRecord)} - {"path"}
+    missing = [name for name in ("run_id", "status", "spec") if name not in content]
+    if missing:
+        raise RecordError(f"{where}: lacks {', '.join(missing)}")
+    if content["status"] not in STATUSES:
+        raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
+    spec = content["spec"]
+    absent = {field.name for field in fields(RunSpec)} - set(spec) if isinstance(spec, dict) else {"spec"}
+    if absent:
+        raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
+    return RunRecord(**{name: value for name, value in content.items() if name in known}, path=path)
+
+
+def read_spec(spec: Mapping[str, Any]) -> RunSpec:
+    """A `RunSpec` from the JSON of a record."""
+    values = {field.name: spec[field.name] for field in fields(RunSpec)}
+    for name in ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg"):
+        values[name] = tuple(values[name])
+    return RunSpec(**values)
+
+
+def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Every record below `folders`, and one line for each that cannot be read.
+
+    Raises `RecordError` for a folder that is not there.
+    """
+    records, complaints = [], []
+    for folder in folders:
+        if not folder.exists():
+            raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
+        for path in _record_files(folder):
+            try:
+                records.append(read_record(path))
+            except RecordError as error:
+                complaints.append(str(error))
+    return records, complaints
+
+
+def _record_files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    else:
+        yield from sorted(folder.rglob(RECORD))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,70 @@
+"""Score any folder of images against a dataset, by the protocol that runs are scored by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganzoo.errors import UsageError
+from ganzoo.evaluate import RealSample, Scorer, load_extractor
+from ganzoo.hardware import apply_settings, resolve_device, resolve_threads
+from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+from ganzoo.plugins import Registry
+from ganzoo.text import printable
+
+
+def score_folder(
+    registry: Registry,
+    folder: Path,
+    *,
+    dataset: str,
+    metrics: Sequence[str],
+    image_size: int | None = None,
+    data_root: str | None = None,
+    skip_bad_images: bool = False,
+    features: str = "auto",
+    weights: str | None = None,
+    weights_sha256: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+    """`(scores, protocols, notes)` of the images in `folder` against `dataset`.
+
+    Images of another size are resized to the dataset's, with a note. Raises `UsageError` for images of another number
+    of channels, and what `prepare` and `load_extractor` raise.
+    """
+    device = resolve_device(device)
+    apply_settings(resolve_threads(threads), "fp32")
+    found = [registry.get("metrics", name).record for name in metrics]
+    if not found:
+        raise UsageError("--metrics: name at least one, such as fid,is")
+    plan = BenchPlan((), image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images)
+    offer, argument = find_dataset(registry, dataset)
+    name = offer.record.features if features == "auto" else features
+    extractor = load_extractor(
+        registry.get("features", name).record, device, Path(weights) if weights else None, weights_sha256
+    )
+    real = prepare_dataset(registry, offer, argument, plan, lambda done, total: None)
+    for metric in found:
+        if metric.labelled and not real.classes:
+            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(real.name)}' has none")
+    size = real.image_shape[1]
+    own = BenchPlan((), image_size=size, skip_bad_images=skip_bad_images)
+    fake = prepare_dataset(registry, registry.get("datasets", "folder"), str(folder), own, lambda done, total: None)
+    if fake.image_shape != real.image_shape:
+        raise UsageError(
+            f"{printable(folder)}: its images have {fake.image_shape[0]} channel(s) and those of "
+            f"'{printable(real.name)}' {real.image_shape[0]}; save them alike"
+        )
+    if fake.count < 10:
+        raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
+    notes = [f"skipped {len(fake.skipped)} unreadable image(s)"] if fake.skipped else []
+    batch_size = extractor.extractor.batch_size
+    images = fake.images()
+    batches = (torch.from_numpy(np.array(images[at : at + batch_size])) for at in range(0, fake.count, batch_size))
+    scores, protocols = Scorer(found, RealSample(real, extractor)).score(batches, kimg=None, ema=None)
+    return scores, protocols, notes

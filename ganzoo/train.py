@@ -1,0 +1,129 @@
+"""The training loop: phases, moving average, budget. What varies between GANs lives in the phases."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ganzoo.assemble import Assembly
+from ganzoo.errors import Diverged
+from ganzoo.hardware import synchronize
+from ganzoo.types import Batch
+
+LOG_POINTS = 200
+"""About how many points a curve has, and how often the loop waits for the device to read the losses."""
+
+
+@dataclass
+class TrainResult:
+    """`curves` maps `kimg` and `phase/term` to lists of one length, each point the mean since the last one.
+
+    `train_seconds` leaves out evaluation; `updates` counts optimizer steps of each player.
+    """
+
+    kimg: float = 0.0
+    train_seconds: float = 0.0
+    curves: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    updates: dict[str, int] = field(default_factory=lambda: {"generator": 0, "discriminator": 0})
+
+
+def run_step(run: Assembly, log: TermLog | None = None) -> None:
+    """One step: every phase that is due, as often as it repeats.
+
+    All phases of a step share its batch of real images; a repeat of a phase that updates the discriminator draws
+    another. Every call of a phase has a latent of its own.
+    """
+    real, labels = next(run.batches)
+    for step_phase in run.phases:
+        phase = step_phase.phase
+        if run.step % phase.every:
+            continue
+        for repeat in range(phase.repeats):
+            if repeat and phase.updates_discriminator:
+                real, labels = next(run.batches)
+            terms = step_phase(Batch(real, labels, run.draw_latent(len(real), run.latent_rng)))
+            if log is not None:
+                log.add(phase.name, phase.targets, terms)
+    run.step += 1
+
+
+def train(
+    run: Assembly,
+    total_kimg: float,
+    evaluate_at_kimg: Sequence[float] = (),
+    on_progress: Callable[[TrainResult, dict[str, float]], None] = lambda result, terms: None,
+    on_evaluate: Callable[[float], None] = lambda kimg: None,
+) -> TrainResult:
+    """Train until `total_kimg` thousand real images were shown to the discriminator.
+
+    `on_evaluate(kimg)` is called off the clock as soon as each of `evaluate_at_kimg` is reached. Raises `Diverged`
+    with the phase, the term and the place when a term is not finite.
+    """
+    result = TrainResult()
+    log = TermLog(result)
+    due = sorted(evaluate_at_kimg)
+    steps_between_logs = 1
+    started = time.perf_counter()
+    while result.kimg < total_kimg:
+        run.schedules.apply(result.kimg / total_kimg, run.step)
+        run_step(run, log)
+        seen, result.kimg = result.kimg, run.batches.drawn / 1000
+        run.average.update(result.kimg, result.kimg - seen)
+        if run.step == 1:
+            steps_between_logs = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
+        evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
+        if run.step % steps_between_logs == 0 or evaluation_due or result.kimg >= total_kimg:
+            terms = log.flush(result.kimg)
+            result.train_seconds += time.perf_counter() - started
+            on_progress(result, terms)
+            if evaluation_due:
+                due = [kimg for kimg in due if kimg > result.kimg]
+                on_evaluate(result.kimg)
+            started = time.perf_counter()
+    synchronize(run.batches.device)
+    return result
+
+
+class TermLog:
+    """Sums the terms on the device, and reads the means when asked: the loop waits for no loss in between."""
+
+    def __init__(self, result: TrainResult) -> None:
+        self.result = result
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def add(self, phase: str, targets: Sequence[str], terms: dict[str, Tensor]) -> None:
+        """Count an update and add its terms."""
+        for player in {target.split(".")[0] for target in targets}:
+            self.result.updates[player] += 1
+        for name, term in terms.items():
+            key = f"{phase}/{name}"
+            self.sums[key] = self.sums[key] + term if key in self.sums else term
+            self.counts[key] += 1
+
+    def flush(self, kimg: float) -> dict[str, float]:
+        """Append the means since the last flush to the curves and return them. Raises `Diverged`."""
+        keys = list(self.sums)
+        values = torch.stack([self.sums[key].float() for key in keys]).cpu().tolist() if keys else []
+        means = {key: value / self.counts[key] for key, value in zip(keys, values, strict=True)}
+        for key, mean in means.items():
+            if mean != mean or mean in (float("inf"), float("-inf")):
+                raise Diverged(f"the term '{key}' became {mean} by {kimg:.3f} kimg; lower the learning rate")
+        points = len(self.result.curves["kimg"])
+        self.result.curves["kimg"].append(kimg)
+        for key, mean in means.items():
+            # A lazy phase may be absent between two points; its curve keeps the last value to stay aligned.
+            curve = self.result.curves[key]
+            curve += [mean] * (points - len(curve))
+            curve.append(mean)
+        for key, curve in self.result.curves.items():
+            if key != "kimg" and len(curve) <= points:
+                curve.append(curve[-1])
+        self.sums.clear()
+        self.counts.clear()
+        return means

@@ -1,0 +1,39 @@
+"""Inception Score (Salimans et al. 2016, arXiv:1606.03498, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ganzoo
+
+
+def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
+    """Ten splits of the fakes, shuffled with a fixed seed; fewer splits only where there are fewer fakes."""
+    return {"splits": min(10, n_fake), "shuffle_seed": 2020}
+
+
+def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
+    """exp(E KL(p(y|x) ‖ p(y))) of the fakes' class probabilities: mean and standard deviation over the splits.
+
+    From 1, all alike or all ambiguous, to the number of classes. Real images play no part. NaN for NaN logits.
+    """
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+    result = isc_features_to_metric(
+        fake.logits, splits=settings["splits"], shuffle=True, rng_seed=settings["shuffle_seed"]
+    )
+    return {"is": (result[KEY_METRIC_ISC_MEAN], result[KEY_METRIC_ISC_STD])}
+
+
+@ganzoo.hookimpl
+def ganzoo_metrics():
+    """`--metrics is`."""
+    yield ganzoo.Metric(
+        "is",
+        score,
+        better={"is": "higher"},
+        settings=settings,
+        summary="Inception Score: fakes that are each of one class and together of all",
+        reference="Salimans et al. 2016, arXiv:1606.03498",
+    )

@@ -1,0 +1,68 @@
+"""The first GAN: two multi-layer perceptrons (Goodfellow et al. 2014, arXiv:1406.2661)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import nn
+
+import ganzoo
+from ganzoo_plugins.dcgan import Discriminator
+
+
+def generator(image_shape: tuple[int, int, int], latent: int, widths: Sequence[int]) -> nn.Sequential:
+    """(N, latent) to (N, C, H, W) in [-1, 1]."""
+    layers: list[nn.Module] = []
+    widths = [latent, *widths]
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], prod(image_shape)), nn.Unflatten(1, image_shape), nn.Tanh())
+
+
+def discriminator(image_shape: tuple[int, int, int], widths: Sequence[int], slope: float) -> Discriminator:
+    """(N, C, H, W) to logits (N,)."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    widths = [prod(image_shape), *widths]
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.LeakyReLU(slope)]
+    return Discriminator(nn.Sequential(*layers), widths[-1])
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    latent: int,
+    classes: int,
+    *,
+    generator_widths: Sequence[int] = (256, 512, 512),
+    discriminator_widths: Sequence[int] = (512, 512, 512),
+    slope: float = 0.2,
+) -> tuple[nn.Module, nn.Module]:
+    """Hidden layers of the given widths: ReLU in the generator, LeakyReLU of `slope` in the discriminator."""
+    return generator(image_shape, latent, generator_widths), discriminator(image_shape, discriminator_widths, slope)
+
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    """The pair of perceptrons."""
+    yield ganzoo.Architecture(
+        "mlp",
+        build,
+        image_sizes=None,
+        summary="two multi-layer perceptrons, any image size",
+        reference="Goodfellow et al. 2014, arXiv:1406.2661",
+    )
+
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    """The vanilla GAN."""
+    yield ganzoo.Variant(
+        "mlp",
+        architecture="mlp",
+        loss="non-saturating",
+        optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
+        summary="the vanilla GAN: two multi-layer perceptrons",
+        reference="Goodfellow et al. 2014, arXiv:1406.2661",
+    )

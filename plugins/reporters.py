@@ -1,0 +1,51 @@
+"""Comparisons as text: CSV, JSON and Markdown, without a newline at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ganzoo
+
+
+def csv(table: Any) -> str:
+    """One header line and one line per row, numbers in full; what is missing is empty."""
+    return plain(table).to_csv(index=False, lineterminator="\n").rstrip("\n")
+
+
+def json(table: Any) -> str:
+    """An array with an object per row, numbers in full; what is missing is null."""
+    return plain(table).to_json(orient="records", indent=2, double_precision=15, force_ascii=False)
+
+
+def markdown(table: Any) -> str:
+    """A table as GitHub renders it: columns of numbers to the right, four significant digits; missing is a dash."""
+    from pandas.api.types import is_numeric_dtype
+
+    table = plain(table)
+    lines = [
+        [cell(name) for name in table.columns],
+        ["---:" if is_numeric_dtype(table[name]) else "---" for name in table.columns],
+        *([cell(value) for value in row] for row in table.itertuples(index=False)),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(table: Any) -> Any:
+    """The table with a meaningful index turned into columns."""
+    return table.reset_index() if any(name is not None for name in table.index.names) else table
+
+
+def cell(value: Any) -> str:
+    """A value as one Markdown cell."""
+    if value is None or value != value:  # NaN, NaT
+        return "–"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "<br>")
+
+
+@ganzoo.hookimpl
+def ganzoo_reporters():
+    """`--format csv`, `--format json`, `--format md`."""
+    yield ganzoo.Reporter("csv", csv, summary="comma-separated values, for spreadsheets")
+    yield ganzoo.Reporter("json", json, summary="an array of objects, for scripts")
+    yield ganzoo.Reporter("md", markdown, summary="a Markdown table, for READMEs and issues")

@@ -1,0 +1,343 @@
+"""The datasets that torchvision downloads: fashion-mnist, cifar10, cifar100, svhn, stl10, celeba; and lsun.
+
+They lie where torchvision puts them, so what another project has downloaded is found. The network is tried only for
+what is absent, and only when it answers within seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor
+
+import ganzoo
+from ganzoo_plugins.folder import square
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where torchvision gets a dataset from, where it keeps it under the data root, and what ganzoo makes of it.
+
+    `kind` is the class in `torchvision.datasets`, made with `arguments`. `downloads` names the files at `url` that
+    belong into `folder`, and `unpacked` what must be in `unpacked_folder` in the end. `labels` is the attribute that
+    holds the labels; empty where there are none, or none that tell what is seen.
+    """
+
+    name: str
+    kind: str
+    url: str
+    folder: str
+    downloads: Sequence[str]
+    unpacked_folder: str
+    unpacked: Sequence[str]
+    arguments: Mapping[str, Any] = field(default_factory=lambda: {"train": True})
+    labels: str = "targets"
+    split: str = "train"
+    image_size: int = 32
+    fakes: int = 50_000
+    summary: str = ""
+    reference: str = ""
+
+    def open(self, root: Path, download: bool = False) -> Any:
+        """The torchvision dataset of (image, target) pairs; it checks what is there, and the md5 of most files."""
+        from torchvision import datasets
+
+        return getattr(datasets, self.kind)(str(root), **self.arguments, download=download)
+
+
+IDX_FILES = [
+    f"{part}-ubyte" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+]
+"""What MNIST and Fashion-MNIST consist of, unpacked."""
+
+CELEBA_TABLES = [
+    "identity_CelebA.txt",
+    "list_attr_celeba.txt",
+    "list_bbox_celeba.txt",
+    "list_eval_partition.txt",
+    "list_landmarks_align_celeba.txt",
+]
+
+SOURCES = [
+    Source(
+        "fashion-mnist",
+        kind="FashionMNIST",
+        url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        folder="FashionMNIST/raw",
+        downloads=[f"{name}.gz" for name in IDX_FILES],
+        unpacked_folder="FashionMNIST/raw",
+        unpacked=IDX_FILES,
+        image_size=28,
+        fakes=10_000,
+        summary="60 000 pictures of clothes, 28 px grey, 10 classes",
+        reference="Xiao et al. 2017, arXiv:1708.07747",
+    ),
+    Source(
+        "cifar10",
+        kind="CIFAR10",
+        url="https://www.cs.toronto.edu/~kriz/",
+        folder="",
+        downloads=["cifar-10-python.tar.gz"],
+        unpacked_folder="cifar-10-batches-py",
+        unpacked=["batches.meta", *(f"data_batch_{part}" for part in range(1, 6)), "test_batch"],
+        summary="50 000 photographs, 32 px, 10 classes",
+        reference="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+    ),
+    Source(
+        "cifar100",
+        kind="CIFAR100",
+        url="https://www.cs.toronto.edu/~kriz/",
+        folder="",
+        downloads=["cifar-100-python.tar.gz"],
+        unpacked_folder="cifar-100-python",
+        unpacked=["meta", "test", "train"],
+        summary="50 000 photographs, 32 px, 100 classes",
+        reference="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+    ),
+    Source(
+        "svhn",
+        kind="SVHN",
+        url="http://ufldl.stanford.edu/housenumbers/",
+        folder="",
+        downloads=["train_32x32.mat"],
+        unpacked_folder="",
+        unpacked=["train_32x32.mat"],
+        arguments={"split": "train"},
+        labels="labels",
+        summary="73 257 house numbers, 32 px, 10 classes",
+        reference="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning",
+    ),
+    Source(
+        "stl10",
+        kind="STL10",
+        url="http://ai.stanford.edu/~acoates/stl10/",
+        folder="",
+        downloads=["stl10_binary.tar.gz"],
+        unpacked_folder="stl10_binary",
+        unpacked=["test_X.bin", "test_y.bin", "train_X.bin", "train_y.bin", "unlabeled_X.bin"],
+        arguments={"split": "unlabeled"},
+        labels="",
+        split="unlabeled",
+        image_size=64,
+        summary="100 000 unlabelled photographs, 96 px resized to 64",
+        reference="Coates et al. 2011, An Analysis of Single-Layer Networks in Unsupervised Feature Learning",
+    ),
+    Source(
+        "celeba",
+        kind="CelebA",
+        url="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        folder="celeba",
+        downloads=["img_align_celeba.zip", *CELEBA_TABLES],
+        unpacked_folder="celeba",
+        unpacked=["img_align_celeba", *CELEBA_TABLES],
+        arguments={"split": "train", "target_type": []},
+        labels="",
+        image_size=64,
+        summary="162 770 aligned faces, the central 178 px resized to 64, unlabelled",
+        reference="Liu et al. 2015, arXiv:1411.7766",
+    ),
+]
+
+
+class Squares(Sequence):
+    """The images of a sequence of (Pillow image, target) pairs as uint8 (C, size, size), decoded when asked for."""
+
+    def __init__(self, pairs: Any, size: int, name: str):
+        self.pairs, self.size, self.name = pairs, size, name
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Tensor:
+        try:
+            image = self.pairs[index][0]
+            return square(image, self.size, "L" if image.mode == "L" else "RGB")
+        except OSError as error:
+            raise ganzoo.DataUnavailable(f"image {index} of {self.name} cannot be read: {error}") from error
+
+
+def fetch(source: Source, root: Path) -> list[Path]:
+    """The paths that `source` unpacks to, downloaded first where one is absent; progress on stderr.
+
+    Raises `DataUnavailable`, naming what to put where, when that is impossible: within seconds where the network is
+    not there.
+    """
+    unpacked = [root / source.unpacked_folder / name for name in source.unpacked]
+    if all(path.exists() for path in unpacked):
+        return unpacked
+    folder = root / source.folder
+    fix = f"put {braced(source.downloads)} from {source.url}, packed or unpacked, into {folder}"
+    if not all((folder / name).exists() for name in source.downloads) and not reachable(source.url):
+        raise ganzoo.DataUnavailable(f"{source.name} is absent and the network out of reach; {fix}")
+    try:
+        with contextlib.redirect_stdout(sys.stderr), socket_timeout(30):
+            source.open(root, download=True)
+    except (OSError, EOFError, RuntimeError) as error:
+        raise ganzoo.DataUnavailable(f"{source.name} cannot be downloaded: {one_line(error)}; {fix}") from error
+    return unpacked
+
+
+def read(source: Source, root: Path) -> Any:
+    """`source.open(root)` of what `fetch` finds. Raises `DataUnavailable` where the files are damaged."""
+    files = fetch(source, root)
+    try:
+        return source.open(root)
+    except Exception as error:  # what a damaged file raises depends on its format
+        raise ganzoo.DataUnavailable(
+            f"{source.name} cannot be read: {one_line(error)}; delete {braced(source.unpacked)} in {files[0].parent} "
+            "to have them downloaded again"
+        ) from error
+
+
+def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
+    """The central squares of the images, resized; grey ones have one channel."""
+    pairs = read(source, request.root)
+    return ganzoo.LabelledImages(
+        images=Squares(pairs, request.image_size, source.name),
+        labels=torch.as_tensor(getattr(pairs, source.labels)).long() if source.labels else None,
+        source=f"torchvision.datasets.{source.kind}",
+        split=source.split,
+    )
+
+
+def fingerprint(source: Source, request: ganzoo.DatasetRequest) -> str:
+    """Names, sizes and times of the files, which are downloaded first where they are absent."""
+    return ganzoo.fingerprint_files(fetch(source, request.root))
+
+
+def reachable(url: str, seconds: float = 4.0) -> bool:
+    """Whether the host of `url`, or the proxy in force for it, accepts a connection within `seconds`.
+
+    Asked in a thread, because looking up a name knows no timeout.
+    """
+    host = urlsplit(url)
+    proxy = urllib.request.getproxies().get(host.scheme)
+    if proxy and not urllib.request.proxy_bypass(host.netloc):
+        host = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    answered = threading.Event()
+
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(
+                (host.hostname, host.port or (443 if host.scheme == "https" else 80)), seconds
+            ).close()
+            answered.set()
+
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(seconds)
+    return answered.is_set()
+
+
+@contextlib.contextmanager
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Give sockets that ask for no timeout, as torchvision's do, one of `seconds`."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def braced(names: Sequence[str]) -> str:
+    """Names as a shell would expand them: `{a,b}`."""
+    return names[0] if len(names) == 1 else "{" + ",".join(names) + "}"
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what `error` says, or its type."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+# --- LSUN: one database per class, never downloaded because the smallest takes gigabytes ----------------------------
+
+
+class Lmdb(Sequence):
+    """The (Pillow image, None) pairs of an LSUN database.
+
+    torchvision's own class is not used: it leaves a pickle of the keys in the working directory.
+    """
+
+    def __init__(self, folder: Path):
+        import lmdb
+
+        self.environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
+        with self.environment.begin() as transaction:
+            self.keys = list(transaction.cursor().iternext(values=False))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> tuple[Any, None]:
+        from PIL import Image
+
+        with self.environment.begin() as transaction:
+            return Image.open(io.BytesIO(transaction.get(self.keys[index]))).convert("RGB"), None
+
+
+def lsun_folder(request: ganzoo.DatasetRequest) -> Path:
+    """The training database of a class, `ROOT/bedroom_train_lmdb`. Raises `DataUnavailable` where it is not there."""
+    if not request.argument:
+        raise ganzoo.UsageError("the lsun dataset needs a class: --dataset lsun:church_outdoor")
+    folder = request.root / f"{request.argument}_train_lmdb"
+    if not (folder / "data.mdb").exists():
+        raise ganzoo.DataUnavailable(
+            f"lsun:{request.argument} is absent; unpack http://dl.yf.io/lsun/scenes/{folder.name}.zip "
+            f"so that {folder / 'data.mdb'} is there"
+        )
+    return folder
+
+
+def load_lsun(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
+    """The training images of one class of LSUN, unlabelled: their central squares, resized."""
+    folder = lsun_folder(request)
+    try:
+        pairs = Lmdb(folder)
+    except ImportError as error:
+        raise ganzoo.DataUnavailable("lsun is read with the package lmdb: pip install 'ganzoo[lsun]'") from error
+    except Exception as error:  # lmdb's errors share no built-in base
+        raise ganzoo.DataUnavailable(f"{folder} cannot be read: {one_line(error)}; unpack it again") from error
+    return ganzoo.LabelledImages(Squares(pairs, request.image_size, f"lsun:{request.argument}"), source=str(folder))
+
+
+def fingerprint_lsun(request: ganzoo.DatasetRequest) -> str:
+    """Size and time of the database."""
+    return ganzoo.fingerprint_files([lsun_folder(request) / "data.mdb"])
+
+
+@ganzoo.hookimpl
+def ganzoo_datasets():
+    """`--dataset cifar10`, and so on: the training split in each case but stl10's, of which few are labelled."""
+    for source in SOURCES:
+        yield ganzoo.Dataset(
+            source.name,
+            partial(load, source),
+            partial(fingerprint, source),
+            summary=source.summary,
+            reference=source.reference,
+            image_size=source.image_size,
+            fakes=source.fakes,
+        )
+    yield ganzoo.Dataset(
+        "lsun",
+        load_lsun,
+        fingerprint_lsun,
+        summary="a class of LSUN scenes (lsun:church_outdoor), the central square resized to 64 px, unlabelled",
+        reference="Yu et al. 2015, arXiv:1506.03365",
+        image_size=64,
+        fakes=50_000,
+        argument="CLASS",
+    )

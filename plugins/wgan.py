@@ -1,0 +1,19 @@
+"""WGAN with weight clipping on DCGAN's networks (Arjovsky et al. 2017, arXiv:1701.07875)."""
+
+from __future__ import annotations
+
+import ganzoo
+
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    """Algorithm 1 with its defaults: RMSprop 5e-5, clipping at 0.01, five critic updates per generator update."""
+    yield ganzoo.Variant(
+        "wgan",
+        architecture="dcgan",
+        loss="wasserstein",
+        optimizer=ganzoo.Optimizer("rmsprop", 5e-5),
+        batch_size=64,
+        summary="Wasserstein distance with a critic of clipped weights",
+        reference="Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1",
+    )
