@@ -106,8 +106,8 @@ def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:
     """The averaged generator of a run, in eval mode: `generator(latent, labels=None) -> images` in [-1, 1].
 
-    Latents are (N, `spec.latent`) as in the run's record; labels are ignored by an unconditional one. Raises `RecordError` where the
-    run kept no weights, `UnknownName` where the plugin that built it is not there.
+    Latents are (N, `spec.latent`) as in the run's record; labels are ignored by an unconditional one. Raises
+    `RecordError` where the run kept no weights, `UnknownName` where the plugin that built it is not there.
     """
     from ganzoo.plugins import discover
 

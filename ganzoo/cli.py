@@ -69,18 +69,18 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     parser.add_argument("--version", action="version", version=f"ganzoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
-    plugins = argparse.ArgumentParser(add_help=False)
+    plugins = _Parser(add_help=False)
     plugins.add_argument(
         "--plugin", action="append", default=[], metavar="PATH", help="load a .py file or module too (repeatable)"
     )
     plugins.add_argument("--strict", action="store_true", help="a broken plugin is an error")
     plugins.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
 
-    machine = argparse.ArgumentParser(add_help=False)
+    machine = _Parser(add_help=False)
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, xpu (default: auto)")
     machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: every core)")
 
-    data = argparse.ArgumentParser(add_help=False)
+    data = _Parser(add_help=False)
     data.add_argument(
         "--dataset", default="digits", metavar="NAME", help="default: digits (see `ganzoo list datasets`)"
     )
@@ -88,7 +88,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     data.add_argument("--data-root", metavar="DIR", help="where datasets lie (default: $GANZOO_DATA, else ./data)")
     data.add_argument("--skip-bad-images", action="store_true", help="leave unreadable images out and count them")
 
-    scoring = argparse.ArgumentParser(add_help=False)
+    scoring = _Parser(add_help=False)
     scoring.add_argument(
         "--metrics", default="fid,is", metavar="LIST", help="of fid,is,kid,prc,modes (default: fid,is)"
     )

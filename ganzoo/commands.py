@@ -208,7 +208,7 @@ def list(arguments: Namespace) -> int:
 def describe_offer(offer: Offer, kind: str | None) -> dict[str, Any]:
     """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions."""
     record = offer.record
-    head = {"kind": SINGULAR[kind]} if kind else {}  # type: ignore[index]
+    head = {"kind": SINGULAR[kind]} if kind else {}
     description = {
         **head,
         "name": record.name,
@@ -252,8 +252,8 @@ def show(arguments: Namespace) -> int:
         return 0
     console = stdout()
     for description in descriptions:
-        head = f"[bold]{safe(description.pop('name'))}[/bold] ({description.pop('kind')}, plugin {safe(description.pop('plugin'))})"
-        console.print(head)
+        name, kind, plugin = (description.pop(key) for key in ("name", "kind", "plugin"))
+        console.print(f"[bold]{safe(name)}[/bold] ({kind}, plugin {safe(plugin)})")
         for name, value in description.items():
             text = value if isinstance(value, str) else json.dumps(value)
             if text:

@@ -96,7 +96,8 @@ def prepare(
                 raise
     except OSError as error:
         raise DataUnavailable(
-            f"cannot write the prepared dataset to {folder.parent}: {error.strerror}; free space there or set GANZOO_CACHE"
+            f"cannot write the prepared dataset to {folder.parent}: {error.strerror}; "
+            "free space there or set GANZOO_CACHE"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

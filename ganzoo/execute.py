@@ -165,7 +165,8 @@ def _score(spec: RunSpec, run: Any, scorer: Any, dataset: Any, kimg: float) -> t
     from ganzoo.randomness import stream
 
     generators = {True: run.average.average, False: run.players.generator} if run.average.enabled else {}
-    scores, protocols = [], {}
+    scores: list[Any] = []
+    protocols: dict[str, Any] = {}
     for ema, generator in (generators or {False: run.players.generator}).items():
         images = generated_images(
             generator,

@@ -6,7 +6,7 @@ graph capture, and leaves BatchNorm's running statistics and spectral norm's vec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def gradient_penalty(
     return hyper["weight"] * (norm - 1).square().mean()
 
 
-def clip_weights(parameters: list[Tensor], hyper: Mapping[str, Tensor]) -> None:
+def clip_weights(parameters: Sequence[Tensor], hyper: Mapping[str, Tensor]) -> None:
     """Clamp every weight to [−clip, clip] in place (Arjovsky et al. 2017, algorithm 1)."""
     for parameter in parameters:
         parameter.clamp_(-hyper["clip"], hyper["clip"])

@@ -36,7 +36,8 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tup
     if loss.phases:
         if options.label_smoothing or options.feature_matching:
             raise UsageError(
-                f"loss '{loss.name}' is written as phases: label_smoothing and feature_matching need functions of logits"
+                f"loss '{loss.name}' is written as phases: "
+                "label_smoothing and feature_matching need functions of logits"
             )
         phases = [*loss.phases, *(_penalty_phase(penalty) for penalty in penalties)]
         if options.generator_first:
@@ -101,7 +102,8 @@ def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]
     probe = torch.zeros((2,) if loss.logits == 1 else (2, 2))
     if set(function(probe, probe)) != {"real", "fake"}:
         raise UsageError(
-            f"label_smoothing needs a loss whose discriminator gives the two terms 'real' and 'fake'; '{loss.name}' does not"
+            "label_smoothing needs a loss whose discriminator gives the two terms 'real' and 'fake'; "
+            f"'{loss.name}' does not"
         )
 
     def smoothed(real_logits: Tensor, fake_logits: Tensor) -> Terms:

@@ -1,4 +1,4 @@
-"""The grammar of `--set VARIANT.FIELD=VALUE`: every number of a recipe by its path, or by an end of it that is unique."""
+"""The grammar of `--set VARIANT.FIELD=VALUE`: a number of a recipe by its path, or by an end of it that is unique."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -269,12 +269,12 @@ class _Loader:
                     offers += self.records(name, caller.name, implementation.function)
         return offers, observers
 
-    def records(self, plugin: str, hook: str, function: Callable[[], Iterable[object]]) -> list[tuple[Kind, Offer]]:
+    def records(self, plugin: str, hook: str, function: Callable[..., Any]) -> list[tuple[Kind, Offer]]:
         kind, types = RECORD_TYPES[hook]
         expected = " or ".join(type_.__name__ for type_ in types)
         try:
             yielded = function()
-            records = [] if yielded is None else list(yielded)
+            records: list[Any] = [] if yielded is None else list(yielded)
         except Exception as error:
             raise PluginError(f"{hook} raised {describe(error)}") from error
         names = set()
@@ -289,15 +289,20 @@ class _Loader:
 
     def index_inline_objects(self) -> None:
         """Make objects that stand in a variant in place of a name findable as `plugin:name`."""
+        inline: list[tuple[Kind, str, Any]] = []
         for offer in self.registry.offers["variants"]:
             variant = offer.record
-            inline: list[tuple[Kind, Any]] = [("architectures", variant.architecture), ("losses", variant.loss)]
-            loss_penalties = variant.loss.penalties if isinstance(variant.loss, Loss) else ()
-            inline += [("losses", penalty) for penalty in (*variant.penalties, *loss_penalties)]
-            for kind, record in inline:
-                known = [known for known in self.registry.offers[kind] if known.plugin == offer.plugin]
-                if not isinstance(record, str) and not any(known.record.name == record.name for known in known):
-                    self.registry.offers[kind].append(Offer(offer.plugin, record, inline=True))
+            inline += [("architectures", offer.plugin, variant.architecture), ("losses", offer.plugin, variant.loss)]
+            inline += [("losses", offer.plugin, penalty) for penalty in variant.penalties]
+            if isinstance(variant.loss, Loss):
+                inline += [("losses", offer.plugin, penalty) for penalty in variant.loss.penalties]
+        for offer in self.registry.offers["losses"]:
+            if isinstance(offer.record, Loss):
+                inline += [("losses", offer.plugin, penalty) for penalty in offer.record.penalties]
+        for kind, plugin, record in inline:
+            offers = self.registry.offers[kind]
+            if not isinstance(record, str) and not any(known.record is record for known in offers):
+                offers.append(Offer(plugin, record, inline=True))
 
 
 def _event_function(implementation: pluggy.HookImpl) -> Callable[[Event], object]:
@@ -314,11 +319,10 @@ def _check(record: Any, hook: str) -> None:
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
     if isinstance(record, Variant):
-        fields = (("architecture", Architecture), ("loss", Loss))
-        for name, type_ in fields:
-            value = getattr(record, name)
+        for field_name, type_ in (("architecture", Architecture), ("loss", Loss)):
+            value: Any = getattr(record, field_name)
             if not isinstance(value, (str, type_)):
-                raise PluginError(f"variant '{record.name}': {name} must be a name or a {type_.__name__}")
+                raise PluginError(f"variant '{record.name}': {field_name} must be a name or a {type_.__name__}")
             if not isinstance(value, str):
                 _check(value, hook)
         for penalty in record.penalties:

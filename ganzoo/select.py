@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.plugins import Registry
 from ganzoo.text import did_you_mean, printable
-from ganzoo.types import Architecture, Loss, Penalty, Variant
+from ganzoo.types import Architecture, Loss, Variant
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def _pair(registry: Registry, token: str) -> Selection:
     """`architecture+loss`, and any penalties after that, under the default recipe."""
     architecture, *others = token.split("+")
     registry.get("architectures", architecture, Architecture)
-    losses, penalties = [], []
+    losses: list[str] = []
+    penalties: list[str] = []
     for name in others:
         record = registry.get("losses", name).record
         (losses if isinstance(record, Loss) else penalties).append(name)
-        assert isinstance(record, (Loss, Penalty))
     if len(losses) != 1:
         known = did_you_mean("", registry.names("losses"))
         raise UsageError(f"--models '{printable(token)}': give one architecture and one loss, as in dcgan+hinge{known}")

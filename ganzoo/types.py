@@ -97,7 +97,7 @@ class Phase:
     updates: str | tuple[str, ...]
     repeats: int = 1
     every: int = 1
-    after: Callable[[list[Tensor], Mapping[str, Tensor]], None] | None = None
+    after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class Loss:
     discriminator: Callable[[Tensor, Tensor], Terms] | None = None
     generator: Callable[..., Terms] | None = None
     repeats: int = 1
-    after: Callable[[list[Tensor], Mapping[str, Tensor]], None] | None = None
+    after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
 
     @classmethod
     def of_logits(
@@ -166,7 +166,7 @@ class Loss:
         logits: Literal[1, 2] = 1,
         penalties: Sequence[str | Penalty] = (),
         repeats: int = 1,
-        after: Callable[[list[Tensor], Mapping[str, Tensor]], None] | None = None,
+        after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None,
     ) -> Loss:
         """A loss written as two functions of logits; the harness does the forward passes.
 

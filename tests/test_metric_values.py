@@ -1,0 +1,277 @@
+"""Every metric against an independent computation, torch-fidelity end to end, and inputs whose score is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.linalg
+import torch
+
+import ganzoo
+from ganzoo.images import save_png
+from ganzoo_plugins import digit_cnns, digits, fid, inception_score, kid, modes, precision_recall, reporters
+
+METRICS = {
+    metric.name: metric
+    for plugin in (fid, inception_score, kid, precision_recall, modes)
+    for metric in plugin.ganzoo_metrics()
+}
+
+
+def sample(features, logits=None, labels=None) -> ganzoo.Sample:
+    def statistics():
+        wide = features.double().numpy()
+        return wide.mean(0), np.cov(wide, rowvar=False)
+
+    return ganzoo.Sample(features.float(), logits, labels, statistics)
+
+
+def score(name: str, real: ganzoo.Sample, fake: ganzoo.Sample):
+    metric = METRICS[name]
+    settings = metric.settings(len(real.features), len(fake.features))
+    assert json.loads(json.dumps(settings)) == settings, "settings go into the protocol as JSON"
+    values = metric.score(real, fake, settings)
+    assert set(values) == set(metric.better)
+    return values
+
+
+def gaussian(count: int, width: int, seed: int, shift: float = 0.0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=torch.Generator().manual_seed(99)) / width**0.5
+    return torch.randn(count, width, generator=rng) @ mixing + shift
+
+
+@pytest.fixture(scope="module")
+def extract():
+    plugin = next(iter(digit_cnns.ganzoo_feature_extractors()))
+    network = plugin.load(plugin.weights(None))
+
+    @torch.no_grad()
+    def extract(images, labels=None):
+        features, logits = network(images)
+        return sample(features, logits, labels)
+
+    return extract
+
+
+@pytest.fixture(scope="module")
+def real_digits():
+    loaded = digits.load(ganzoo.DatasetRequest(Path(), "", 16))
+    order = torch.randperm(len(loaded.images), generator=torch.Generator().manual_seed(0))
+    return loaded.images[order], loaded.labels[order]
+
+
+# --- against computations that share no code with the plugins -----------------------------------------------------
+
+
+def test_fid_agrees_with_the_matrix_square_root_of_scipy():
+    real, fake = gaussian(500, 24, 1), gaussian(400, 24, 2, shift=0.3) * 1.4
+    (mu, sigma), (mu_fake, sigma_fake) = sample(real).statistics(), sample(fake).statistics()
+    root = scipy.linalg.sqrtm(sigma @ sigma_fake).real
+    expected = ((mu - mu_fake) ** 2).sum() + np.trace(sigma + sigma_fake - 2 * root)
+    assert score("fid", sample(real), sample(fake))["fid"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_fid_of_gaussians_that_differ_in_mean_and_scale_has_a_closed_form():
+    real = gaussian(500, 8, 1)
+    fake = 2 * real + 3  # mean differs by mu + 3, and sqrt(S · 4S) = 2S
+    mu, sigma = sample(real).statistics()
+    expected = ((mu + 3) ** 2).sum() + np.trace(sigma + 4 * sigma - 4 * sigma)
+    assert score("fid", sample(real), sample(fake))["fid"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_inception_score_agrees_with_its_definition():
+    logits = torch.randn(1000, 12, generator=torch.Generator().manual_seed(3)) * 3
+    order = np.random.RandomState(2020).permutation(1000)
+    odds = np.exp(logits.double().numpy()[order])
+    probabilities = odds / odds.sum(1, keepdims=True)
+    splits = [
+        math.exp((part * (np.log(part) - np.log(part.mean(0)))).sum(1).mean())
+        for part in probabilities.reshape(10, 100, 12)
+    ]
+    mean, std = score("is", sample(torch.zeros(5, 2)), sample(torch.zeros(1000, 2), logits))["is"]
+    assert mean == pytest.approx(np.mean(splits), rel=1e-4)
+    assert std == pytest.approx(np.std(splits), rel=1e-4)
+
+
+def test_kid_agrees_with_the_unbiased_estimate_over_all_images():
+    real, fake = gaussian(300, 16, 1), gaussian(300, 16, 2, shift=0.2)
+    x, y = real.double().numpy(), fake.double().numpy()
+    within_x, within_y, across = ((a @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    off_diagonal = ~np.eye(300, dtype=bool)
+    expected = within_x[off_diagonal].mean() + within_y[off_diagonal].mean() - 2 * across.mean()
+    mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset is the whole
+    assert mean == pytest.approx(expected, rel=1e-4)
+    assert std == pytest.approx(0, abs=1e-9)
+
+
+def test_precision_and_recall_agree_with_brute_force():
+    real, fake = gaussian(150, 6, 1).double().numpy(), (gaussian(130, 6, 2) * 0.7 + 0.2).double().numpy()
+
+    def covered(points, centres):
+        radii = [sorted(np.linalg.norm(centres - centre, axis=1))[3] for centre in centres]  # [0] is the centre itself
+        inside = [any(np.linalg.norm(point - c) <= r for c, r in zip(centres, radii, strict=True)) for point in points]
+        return np.mean(inside)
+
+    values = score("prc", sample(torch.from_numpy(real)), sample(torch.from_numpy(fake)))
+    expected = {"precision": covered(fake, real), "recall": covered(real, fake)}
+    assert 0.2 < expected["recall"] < expected["precision"] < 1, "a case that tells the two apart"
+    assert values == pytest.approx(expected, rel=1e-4)
+
+
+def test_modes_and_their_divergence_by_hand():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    predicted = torch.tensor([0, 0, 0, 1])
+    real = sample(torch.zeros(8, 2), torch.eye(4)[labels], labels)
+    fake = sample(torch.zeros(4, 2), torch.eye(4)[predicted])
+    expected = 0.75 * math.log(0.75 / 0.25) + 0.25 * math.log(0.25 / 0.25)
+    assert score("modes", real, fake) == pytest.approx({"modes": 2, "kl": expected}, rel=1e-6)
+    assert score("modes", real, real) == pytest.approx({"modes": 4, "kl": 0}, abs=1e-12)
+
+
+def test_modes_are_not_scored_by_an_extractor_with_other_classes():
+    labels = torch.arange(10).repeat(10)
+    strange = torch.randn(100, 1008, generator=torch.Generator().manual_seed(0))
+    values = score("modes", sample(torch.zeros(100, 2), strange, labels), sample(torch.zeros(100, 2), strange))
+    assert all(math.isnan(value) for value in values.values())
+
+
+def test_all_agree_with_torch_fidelity_run_on_folders_of_png(extract, real_digits, tmp_path):
+    import torch_fidelity
+
+    plugin = next(iter(digit_cnns.ganzoo_feature_extractors()))
+
+    class Digits(torch_fidelity.FeatureExtractorBase):
+        def __init__(self, name, features_list, **kwargs):
+            super().__init__(name, features_list)
+            self.network = plugin.load(plugin.weights(None))
+
+        @staticmethod
+        def get_provided_features_list():
+            return "features", "logits"
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric):
+            return "logits" if metric == "isc" else "features"
+
+        def forward(self, images):
+            features, logits = self.network(images[:, :1])
+            return tuple({"features": features, "logits": logits}[name] for name in self.features_list)
+
+    torch_fidelity.register_feature_extractor("ganzoo-digits-cnn", Digits)
+    real, fake = real_digits[0][:200], real_digits[0][200:400].clone()
+    fake[:, :, ::3] //= 2
+    for name, images in {"real": real, "fake": fake}.items():
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(images):
+            save_png(image, tmp_path / name / f"{index:03d}.png")
+    expected = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "fake"),
+        input2=str(tmp_path / "real"),
+        feature_extractor="ganzoo-digits-cnn",
+        **{"isc": True, "fid": True, "kid": True, "prc": True, "kid_subset_size": 200},
+        **{"cuda": False, "cache": False, "save_cpu_ram": True, "verbose": False},
+    )
+    sides = extract(real), extract(fake)
+    assert score("fid", *sides)["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert score("kid", *sides)["kid"][0] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
+    assert score("is", *sides)["is"] == pytest.approx(
+        (expected["inception_score_mean"], expected["inception_score_std"]), rel=1e-4
+    )
+    assert score("prc", *sides) == pytest.approx({name: expected[name] for name in ("precision", "recall")}, rel=1e-4)
+
+
+# --- what known inputs must give ----------------------------------------------------------------------------------
+
+
+def test_real_against_itself_is_perfect(extract, real_digits):
+    images, labels = real_digits
+    side = extract(images[:600], labels[:600])
+    spread = np.trace(side.statistics()[1])
+    assert abs(score("fid", side, side)["fid"]) < 1e-6 * spread
+    assert score("prc", side, side) == {"precision": 1, "recall": 1}
+    assert score("kid", side, side)["kid"][0] <= 0, "unbiased: the mean over equal sets lies below zero"
+    assert 8 < score("is", side, side)["is"][0] <= 10
+    assert score("modes", side, side)["modes"] == 10
+    assert score("modes", side, side)["kl"] < 1e-3
+
+
+def test_a_collapsed_generator_is_found_out(extract, real_digits):
+    images, labels = real_digits
+    real = extract(images[:600], labels[:600])
+    one = extract(images[700:701].expand(500, -1, -1, -1))
+    assert score("is", real, one)["is"] == pytest.approx((1, 0), abs=1e-6)
+    assert score("prc", real, one) == {"precision": 1, "recall": 0}
+    assert score("modes", real, one)["modes"] == 1
+    assert score("modes", real, one)["kl"] == pytest.approx(math.log(10), abs=0.3)
+    half = extract(images[600:1200])
+    assert score("fid", real, one)["fid"] > 10 * score("fid", real, half)["fid"]
+    assert score("kid", real, one)["kid"][0] > 10 * abs(score("kid", real, half)["kid"][0])
+
+
+def test_scores_get_worse_from_real_over_noisy_to_noise(extract, real_digits):
+    images, labels = real_digits
+    real = extract(images[:800], labels[:800])
+    noise = torch.randint(0, 256, (800, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    noisy = images[800:1600].float().lerp(noise.float(), 0.3).to(torch.uint8)
+    sides = [extract(images[800:1600]), extract(noisy), extract(noise)]
+    for name in ("fid", "kid"):
+        values = [np.atleast_1d(score(name, real, side)[name])[0] for side in sides]
+        assert values == sorted(values), name
+        assert values[-1] > 3 * values[0], name
+    for name in ("precision", "recall"):
+        values = [score("prc", real, side)[name] for side in sides]
+        assert values == sorted(values, reverse=True), name
+        assert values[0] > 0.6, name
+        assert values[-1] < 0.1, name
+
+
+def test_few_images_and_broken_features_give_a_number_or_nan_never_a_crash():
+    four = sample(gaussian(4, 3, 1), torch.zeros(4, 10))
+    assert all(math.isfinite(value) for value in score("prc", four, four).values())
+    assert math.isfinite(score("is", four, four)["is"][0])
+    assert math.isfinite(score("kid", four, four)["kid"][0])
+    lost = sample(torch.full((4, 3), torch.nan), torch.full((4, 10), torch.nan))
+    labelled = sample(gaussian(4, 3, 1), torch.eye(10)[:4], torch.arange(4))
+    for name in METRICS:
+        for value in score(name, labelled, lost).values():
+            assert np.isnan(value).all(), name
+
+
+# --- the tables that scores are shown in --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table():
+    rows = {"variant": ["dcgan", "a|b"], "fid": [12.345678, math.nan], "kimg": [100, 200]}
+    return pd.DataFrame(rows)
+
+
+RENDER = {reporter.name: reporter.render for reporter in reporters.ganzoo_reporters()}
+
+
+def test_csv_and_json_are_read_back_as_they_were(table, tmp_path):
+    (tmp_path / "table.csv").write_text(RENDER["csv"](table))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table)
+    first, second = json.loads(RENDER["json"](table))
+    assert first == {"variant": "dcgan", "fid": 12.345678, "kimg": 100}
+    assert second["fid"] is None
+
+
+def test_markdown_escapes_and_aligns(table):
+    assert RENDER["md"](table).splitlines() == [
+        "| variant | fid | kimg |",
+        "| --- | ---: | ---: |",
+        "| dcgan | 12.35 | 100 |",
+        "| a\\|b | – | 200 |",
+    ]
+
+
+def test_an_index_with_a_name_is_shown(table):
+    for name in ("csv", "md"):
+        assert "variant" in RENDER[name](table.set_index("variant")).splitlines()[0]
