@@ -61,11 +61,9 @@ def spec_phases(spec: RunSpec, materials: Materials) -> tuple[Phase, ...]:
     """The phases of a spec, with its own frequencies."""
     options = Options(spec.generator_first, spec.label_smoothing, spec.feature_matching, spec.l1, spec.l2)
     phases = phases_of(materials.loss, materials.penalties, options)
-    frequencies = {entry["name"]: entry for entry in spec.phases}
-    return tuple(
-        replace(phase, repeats=frequencies[phase.name]["repeats"], every=frequencies[phase.name]["every"])
-        for phase in phases
-    )
+    # A lazy penalty's phase has its frequency from the penalty.
+    frequencies = {entry["name"]: {"repeats": entry["repeats"], "every": entry["every"]} for entry in spec.phases}
+    return tuple(replace(phase, **frequencies.get(phase.name, {})) for phase in phases)
 
 
 def spec_players(spec: RunSpec, materials: Materials) -> Players:

@@ -57,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{printable(error.filename)}: " if error.filename else ""
         sys.stderr.write(f"ganzoo: {place}{printable(error.strerror or error)}\n")
         return 2
+    except Exception as error:
+        if debug:
+            raise
+        what = f"{type(error).__name__}: {printable(error)}"
+        sys.stderr.write(f"ganzoo: failed unexpectedly with {what}; --debug shows where\n")
+        return 1
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:

@@ -7,13 +7,14 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.plugins import KINDS, SINGULAR, Kind, Offer, Registry, discover
+from ganzoo.select import select
 from ganzoo.terminal import print_note, safe, simple_table, stdout
 from ganzoo.text import did_you_mean, printable
 
@@ -29,7 +30,8 @@ def bench(arguments: Namespace) -> int:
     plugins = absolute_plugins(arguments.plugin)
     plan = _plan(arguments, plugins)
     registry = _discover(plugins, strict=arguments.strict)
-    resolved = resolve(plan, registry, _preparing(arguments.quiet))
+    with redirect_stdout(sys.stderr):
+        resolved = resolve(plan, registry, _preparing(arguments.quiet))
     for note in resolved.notes:
         print_note(note)
     if arguments.dry_run:
@@ -245,7 +247,8 @@ def show(arguments: Namespace) -> int:
     for kind, offer in found:
         description = describe_offer(offer, kind)
         if kind == "variants":
-            description |= _recipe_and_parameters(registry, arguments.name, offer)
+            with redirect_stdout(sys.stderr):
+                description |= _recipe_and_parameters(registry, arguments.name, offer)
         descriptions.append(description)
     if arguments.json:
         print(json.dumps(descriptions, indent=1))
@@ -264,7 +267,8 @@ def show(arguments: Namespace) -> int:
 def _find_anywhere(registry: Registry, name: str) -> Any:
     kinds = [kind for kind in KINDS if name in registry.names(kind) or (":" in name and _holds(registry, kind, name))]
     if not kinds and "+" in name:
-        return [("variants", None)]
+        # A pair of the grid is in no plugin.
+        return [("variants", Offer("-", select(registry, [name])[0].variant))]
     if not kinds:
         known = {known for kind in KINDS for known in registry.names(kind)}
         raise UsageError(f"nothing is called '{printable(name)}'{did_you_mean(name, known)}")
@@ -317,7 +321,9 @@ def compare(arguments: Namespace) -> int:
         raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
     summary = comparison(records)
     if reporter is not None:
-        print(reporter.render(summary).rstrip("\n"))
+        with redirect_stdout(sys.stderr):
+            rendered = str(reporter.render(summary))
+        print(rendered.rstrip("\n"))
     else:
         stdout().print(comparison_table(summary, _protocols(records)))
     return 0
@@ -343,13 +349,14 @@ def sample(arguments: Namespace) -> int:
         raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
     if not output.parent.is_dir():
         raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
-    images = draw(
-        arguments.run,
-        arguments.n,
-        label=arguments.label,
-        seed=arguments.seed,
-        plugins=absolute_plugins(arguments.plugin),
-    )
+    with redirect_stdout(sys.stderr):
+        images = draw(
+            arguments.run,
+            arguments.n,
+            label=arguments.label,
+            seed=arguments.seed,
+            plugins=absolute_plugins(arguments.plugin),
+        )
     save_png(grid(images), output, scale=max(1, 64 // images.shape[2]))
     print_note(f"wrote {len(images)} images to {printable(output)}")
     return 0
@@ -360,25 +367,26 @@ def score(arguments: Namespace) -> int:
     from ganzoo.scoring import score_folder
 
     registry = _discover(tuple(arguments.plugin), strict=arguments.strict)
-    scores, protocols, notes = score_folder(
-        registry,
-        Path(arguments.folder),
-        dataset=arguments.dataset,
-        metrics=_listed(arguments.metrics),
-        **{
-            name: getattr(arguments, name)
-            for name in (
-                "image_size",
-                "data_root",
-                "skip_bad_images",
-                "features",
-                "weights",
-                "weights_sha256",
-                "device",
-                "threads",
-            )
-        },
-    )
+    with redirect_stdout(sys.stderr):
+        scores, protocols, notes = score_folder(
+            registry,
+            Path(arguments.folder),
+            dataset=arguments.dataset,
+            metrics=_listed(arguments.metrics),
+            **{
+                name: getattr(arguments, name)
+                for name in (
+                    "image_size",
+                    "data_root",
+                    "skip_bad_images",
+                    "features",
+                    "weights",
+                    "weights_sha256",
+                    "device",
+                    "threads",
+                )
+            },
+        )
     for note in notes:
         print_note(note)
     if arguments.json:

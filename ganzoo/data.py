@@ -80,8 +80,10 @@ def prepare(
         loaded = dataset.load(request)
     except GanzooError:
         raise
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
-        raise DataUnavailable(f"dataset {printable(name)} cannot be loaded: {printable(error)}") from error
+    except Exception as error:
+        raise DataUnavailable(
+            f"dataset {printable(name)} cannot be loaded: {type(error).__name__}: {printable(error)}"
+        ) from error
     if not len(loaded.images):
         raise DataUnavailable(f"dataset {printable(name)} holds no image")
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -109,8 +111,10 @@ def _asked(dataset: Dataset, request: DatasetRequest) -> str:
         return dataset.fingerprint(request)
     except GanzooError:
         raise
-    except OSError as error:
-        raise DataUnavailable(f"dataset {dataset.name} cannot be read: {printable(error)}") from error
+    except Exception as error:
+        raise DataUnavailable(
+            f"dataset {dataset.name} cannot be read: {type(error).__name__}: {printable(error)}"
+        ) from error
 
 
 def _write(

@@ -75,12 +75,14 @@ def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[t
 
 
 def _find(override: Override, leaves: Mapping[tuple[str, ...], Any]) -> tuple[str, ...]:
-    names = {".".join(path): path for path in leaves}
+    fields = {".".join(path): path for path in leaves}
     # A schedule is set by its kind for short: rate_decay=linear.
-    names |= {name.removesuffix(".kind"): path for name, path in names.items() if _is_schedule(path)}
+    schedules = {name.removesuffix(".kind"): path for name, path in fields.items() if _is_schedule(path)}
+    names = fields | schedules
     if override.field in names:
         return names[override.field]
-    found = {path for name, path in names.items() if name.endswith(f".{override.field}")}
+    # `r1.gamma` is the coefficient; its schedule, which ends alike, is `schedules.r1.gamma`.
+    found = {path for name, path in fields.items() if name.endswith(f".{override.field}")}
     if len(found) == 1:
         return found.pop()
     if found:
@@ -113,7 +115,8 @@ def _parsed(override: Override, path: tuple[str, ...], current: Any) -> Any:
             return value
         if isinstance(current, (tuple, list)):
             parts = [part.strip() for part in text.split(",") if part.strip()]
-            return tuple(float(part) for part in parts) if current and isinstance(current[0], float) else tuple(parts)
+            of_numbers = bool(current) and type(current[0]) in (int, float)
+            return tuple(type(current[0])(part) for part in parts) if of_numbers else tuple(parts)
     except (ValueError, KeyError):
         wanted = {bool: "true or false", int: "a whole number", float: "a finite number"}.get(
             type(current), "numbers with commas between"

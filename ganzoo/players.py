@@ -91,7 +91,7 @@ class Players:
     def parameters(self, targets: Iterable[str]) -> list[nn.Parameter]:
         """The parameters of players or submodules by name, `generator` or `discriminator.code_head`.
 
-        Raises `PluginError` for a target that does not exist.
+        Raises `PluginError` for a target that names no player, `UsageError` for a part that this one lacks.
         """
         found: dict[int, nn.Parameter] = {}
         for target in targets:
@@ -102,7 +102,9 @@ class Players:
             try:
                 module = network.get_submodule(path)
             except AttributeError as error:
-                raise PluginError(f"a phase updates '{target}', and this {player} has no such part") from error
+                raise UsageError(
+                    f"a phase updates '{target}', which this {player} does not have; choose an architecture that has it"
+                ) from error
             found |= {id(parameter): parameter for parameter in module.parameters()}
         return list(found.values())
 

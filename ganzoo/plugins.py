@@ -8,6 +8,8 @@ plugin had offered is dropped, and its `PluginStatus` says why.
 from __future__ import annotations
 
 import ast
+import contextlib
+import copy
 import hashlib
 import importlib
 import importlib.metadata
@@ -15,7 +17,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +26,9 @@ from typing import Any, Literal
 import pluggy
 
 from ganzoo import hookspecs
+from ganzoo.contract import check_record
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName, UsageError
-from ganzoo.text import NAME, did_you_mean, printable
+from ganzoo.text import did_you_mean, printable
 from ganzoo.types import (
     Architecture,
     Dataset,
@@ -115,8 +118,8 @@ class Registry:
         `AmbiguousName` (with the `plugin:name` forms).
         """
         candidates = [offer for offer in self.offers[kind] if isinstance(offer.record, type_)]
-        plugin, _, bare = name.rpartition(":")
-        if plugin:
+        plugin, colon, bare = name.rpartition(":")
+        if colon:
             found = [offer for offer in candidates if offer.plugin == plugin and offer.record.name == bare]
         else:
             found = [offer for offer in candidates if not offer.inline and offer.record.name == bare]
@@ -141,19 +144,23 @@ class Registry:
         return next(status for status in self.statuses if status.name == plugin)
 
     def notify(self, event: Event, on_error: Callable[[str], None]) -> None:
-        """Give `event` to each observer; one that raises is reported once and not called again."""
+        """Give each observer a copy of `event`; one that raises is reported once and not called again."""
         for observer in list(self.observers):
             plugin, function = observer
             try:
-                function(event)
-            except Exception as error:
+                with contextlib.redirect_stdout(sys.stderr):
+                    function(copy.deepcopy(event))
+            except (Exception, SystemExit) as error:
                 self.observers.remove(observer)
                 on_error(f"plugin {printable(plugin)}: ganzoo_event raised {describe(error)}; it is not called again")
 
 
 def describe(error: BaseException) -> str:
     """`ValueError: message`, on one printable line."""
-    message = printable(error)
+    try:
+        message = printable(error)
+    except Exception:  # its own __str__ raises
+        message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -161,12 +168,13 @@ def discover(plugins: Sequence[str] = (), *, strict: bool = False) -> Registry:
     """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
 
     Raises `UsageError` for a path or module that is not there, and with `strict` `PluginError` for any broken plugin.
+    What a plugin prints meanwhile goes to stderr.
     """
     loader = _Loader()
-    loader.load_entry_points(os.environ.get(ALLOW_LIST))
-    for plugin in plugins:
-        loader.load_named(plugin)
-    loader.index_inline_objects()
+    with contextlib.redirect_stdout(sys.stderr):
+        loader.load_entry_points(os.environ.get(ALLOW_LIST))
+        for plugin in plugins:
+            loader.load_named(plugin)
     broken = [status for status in loader.registry.statuses if status.state == "broken"]
     if strict and broken:
         reasons = "; ".join(f"{printable(status.name)}: {status.error}" for status in broken)
@@ -211,11 +219,7 @@ class _Loader:
             name = self.free_name(path.name)
             self.load(PluginStatus(name=name, source=str(path.resolve())), lambda: _import_file(path.resolve()))
             return
-        try:
-            found = importlib.util.find_spec(plugin)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
+        if not _module_exists(plugin):
             raise UsageError(f"--plugin {printable(plugin)}: no such file or module; give a path that ends in .py")
         self.load(PluginStatus(name=self.free_name(plugin), source=plugin), lambda: importlib.import_module(plugin))
 
@@ -267,7 +271,9 @@ class _Loader:
                     observers.append((name, _event_function(implementation)))
                 else:
                     offers += self.records(name, caller.name, implementation.function)
-        return offers, observers
+        if not self.manager.get_hookcallers(plugin):
+            raise PluginError("implements no hook; put @ganzoo.hookimpl above ganzoo_variants() and the like")
+        return offers + _inline_offers(name, offers), observers
 
     def records(self, plugin: str, hook: str, function: Callable[..., Any]) -> list[tuple[Kind, Offer]]:
         kind, types = RECORD_TYPES[hook]
@@ -275,59 +281,62 @@ class _Loader:
         try:
             yielded = function()
             records: list[Any] = [] if yielded is None else list(yielded)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{hook} raised {describe(error)}") from error
         names = set()
         for record in records:
-            if not isinstance(record, types):
+            if not any(isinstance(record, type_) for type_ in types):
                 raise PluginError(f"{hook} yielded {printable(repr(record), 80)}; it must yield {expected}")
-            _check(record, hook)
+            check_record(record)
             if record.name in names:
                 raise PluginError(f"{hook} yielded two records called '{record.name}'")
             names.add(record.name)
         return [(kind, Offer(plugin, record)) for record in records]
 
-    def index_inline_objects(self) -> None:
-        """Make objects that stand in a variant in place of a name findable as `plugin:name`."""
-        inline: list[tuple[Kind, str, Any]] = []
-        for offer in self.registry.offers["variants"]:
-            variant = offer.record
-            inline += [("architectures", offer.plugin, variant.architecture), ("losses", offer.plugin, variant.loss)]
-            inline += [("losses", offer.plugin, penalty) for penalty in variant.penalties]
-            if isinstance(variant.loss, Loss):
-                inline += [("losses", offer.plugin, penalty) for penalty in variant.loss.penalties]
-        for offer in self.registry.offers["losses"]:
-            if isinstance(offer.record, Loss):
-                inline += [("losses", offer.plugin, penalty) for penalty in offer.record.penalties]
-        for kind, plugin, record in inline:
-            offers = self.registry.offers[kind]
-            if not isinstance(record, str) and not any(known.record is record for known in offers):
-                offers.append(Offer(plugin, record, inline=True))
+
+def _inline_offers(plugin: str, offers: Sequence[tuple[Kind, Offer]]) -> list[tuple[Kind, Offer]]:
+    """The objects that stand in a plugin's records in place of a name: found as `plugin:name` only.
+
+    Raises `PluginError` where two that differ have one name, for nothing could tell them apart.
+    """
+    known = {(kind, offer.record.name): offer.record for kind, offer in offers}
+    inline: list[tuple[Kind, Offer]] = []
+    for _, offer in offers:
+        for kind, part in _inline_objects(offer.record):
+            if (kind, part.name) not in known:
+                known[kind, part.name] = part
+                inline.append((kind, Offer(plugin, part, inline=True)))
+            elif known[kind, part.name] != part:
+                raise PluginError(f"has two that differ for the {SINGULAR[kind]} '{part.name}'; give them two names")
+    return inline
+
+
+def _inline_objects(record: Any) -> Iterator[tuple[Kind, Any]]:
+    parts: list[tuple[Kind, Any]] = []
+    if isinstance(record, Variant):
+        parts += [("architectures", record.architecture), ("losses", record.loss)]
+    if isinstance(record, (Variant, Loss)):
+        parts += [("losses", penalty) for penalty in record.penalties]
+    for kind, part in parts:
+        if not isinstance(part, str):
+            yield kind, part
+            yield from _inline_objects(part)
 
 
 def _event_function(implementation: pluggy.HookImpl) -> Callable[[Event], object]:
     return lambda event: implementation.function(*([event] if implementation.argnames else []))
 
 
-def _check(record: Any, hook: str) -> None:
-    """What must hold of a record before anything is asked of it; raises `PluginError`."""
-    if not isinstance(record.name, str) or not NAME.fullmatch(record.name):
-        raise PluginError(
-            f"{hook} yielded a record with the name {printable(repr(record.name), 80)}; "
-            "a name is up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
-        )
-    if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
-        raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
-    if isinstance(record, Variant):
-        for field_name, type_ in (("architecture", Architecture), ("loss", Loss)):
-            value: Any = getattr(record, field_name)
-            if not isinstance(value, (str, type_)):
-                raise PluginError(f"variant '{record.name}': {field_name} must be a name or a {type_.__name__}")
-            if not isinstance(value, str):
-                _check(value, hook)
-        for penalty in record.penalties:
-            if not isinstance(penalty, (str, Penalty)):
-                raise PluginError(f"variant '{record.name}': penalties must be names or Penalty records")
+def _module_exists(name: str) -> bool:
+    """Whether there is a module to import, even one that fails; looking for `package.module` imports the package."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        return error.name is None or not f"{name}.".startswith(f"{error.name}.")
+    except ValueError:
+        return False
+    except (Exception, SystemExit):
+        return True
 
 
 def _import_file(path: Path) -> ModuleType:

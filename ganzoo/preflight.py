@@ -10,10 +10,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ganzoo.assemble import latent_drawer, materials_of, spec_phases, spec_players
-from ganzoo.errors import GanzooError
+from ganzoo.assemble import Materials, latent_drawer, materials_of, spec_phases, spec_players
+from ganzoo.errors import GanzooError, PluginError
+from ganzoo.players import Players
 from ganzoo.plugins import Registry
 from ganzoo.step import total_of
+from ganzoo.text import printable
 from ganzoo.types import Batch, RunSpec
 
 
@@ -32,22 +34,20 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     left to the run itself, since an operator may merely lack a meta implementation; the FLOPs are unknown then.
     """
     materials = materials_of(spec, registry)
-    with torch.device("meta"):
-        try:
-            players = spec_players(spec, materials)
-        except NotImplementedError:
-            with torch.device("cpu"):
-                players = spec_players(spec, materials)
-            for player in (players.generator, players.discriminator):
-                player.to("meta")
+    try:
+        players = _meta_players(spec, materials)
+        phases = spec_phases(spec, materials)
+        drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
+    except GanzooError:
+        raise
+    except Exception as error:
+        raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
     parameters = {
         name: sum(parameter.numel() for parameter in players.parameters((name,)))
         for name in ("generator", "discriminator")
     }
-    phases = spec_phases(spec, materials)
     for phase in phases:
         players.updated_by(phase)
-    drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     try:
         flops = 0.0
         for phase in phases:
@@ -58,6 +58,18 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         return Preflight(parameters, None)
     draws = 1 + sum((phase.repeats - 1) / phase.every for phase in phases if phase.updates_discriminator)
     return Preflight(parameters, flops / draws / spec.batch_size)
+
+
+def _meta_players(spec: RunSpec, materials: Materials) -> Players:
+    """The players without memory; built with it first where an architecture reads a tensor's values meanwhile."""
+    try:
+        with torch.device("meta"):
+            return spec_players(spec, materials)
+    except Exception:
+        players = spec_players(spec, materials)
+        for player in (players.generator, players.discriminator):
+            player.to("meta")
+        return players
 
 
 def _phase_flops(phase: Any, players: Any, spec: RunSpec, drawn: torch.Tensor) -> int:

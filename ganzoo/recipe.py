@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,7 @@ from ganzoo.overrides import Override, apply_overrides
 from ganzoo.plugins import Kind, Registry
 from ganzoo.select import Selection
 from ganzoo.text import printable
-from ganzoo.types import Architecture, Loss, Penalty, Schedule
+from ganzoo.types import Architecture, Loss, Optimizer, Penalty, Schedule
 
 
 def resolve_recipe(
@@ -55,16 +56,16 @@ def resolve_recipe(
         if loss.phases
         else {"discriminator": {"repeats": loss.repeats, "every": 1}, "generator": {"repeats": 1, "every": 1}}
     )
-    schedules = {name: asdict(variant.schedules.get(name, Schedule())) for name in hyper}
+    schedules = {name: _settings(variant.schedules.get(name, Schedule())) for name in hyper}
     recipe: dict[str, Any] = {
-        "batch_size": batch_size or variant.batch_size,
+        "batch_size": variant.batch_size if batch_size is None else batch_size,
         "latent": architecture.latent if variant.latent is None else variant.latent,
-        "optimizer": asdict(variant.optimizer),
+        "optimizer": _settings(variant.optimizer),
         "options": options,
         "hyper": hyper,
         "phases": frequencies,
         "lazy": {name: {"every": penalty.every} for name, penalty in penalties.items()},
-        "rate_decay": asdict(variant.rate_decay),
+        "rate_decay": _settings(variant.rate_decay),
         "schedules": schedules,
         "generator_first": variant.generator_first,
         "label_smoothing": float(variant.label_smoothing),
@@ -76,7 +77,7 @@ def resolve_recipe(
         "flips": variant.flips,
     }
     if variant.discriminator_optimizer is not None:
-        recipe["discriminator_optimizer"] = asdict(variant.discriminator_optimizer)
+        recipe["discriminator_optimizer"] = _settings(variant.discriminator_optimizer)
     remaining = [override for override in overrides if override.field not in parts]
     if any(override.field.startswith("discriminator_optimizer.") for override in remaining):
         recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
@@ -97,6 +98,14 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) else str(value.name)
 
 
+def _settings(record: Optimizer | Schedule) -> dict[str, Any]:
+    """The fields of a record whose numbers are all real ones, so that 1 and 1.0 are one recipe."""
+    return {
+        name: value if isinstance(value, str) else tuple(map(float, value)) if name == "betas" else float(value)
+        for name, value in asdict(record).items()
+    }
+
+
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], complaint: str) -> dict[str, Any]:
     for name in given:
         if name not in defaults:
@@ -109,6 +118,10 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
         if not condition:
             raise UsageError(f"{field} is {value}; give {wanted}")
 
+    try:
+        json.dumps(recipe, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error
     require(recipe["batch_size"] >= 2, "batch_size", "at least 2", recipe["batch_size"])
     require(recipe["latent"] >= 1, "latent", "at least 1", recipe["latent"])
     for player in ("optimizer", "discriminator_optimizer"):

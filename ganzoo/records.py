@@ -10,7 +10,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ganzoo.errors import RecordError
+from ganzoo.contract import check_record
+from ganzoo.errors import PluginError, RecordError
 from ganzoo.files import write_atomically
 from ganzoo.text import printable, slug
 from ganzoo.types import SCHEMA, RunRecord, RunSpec
@@ -55,7 +56,7 @@ def read_record(path: Path) -> RunRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"{where}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):
         raise RecordError(f"{where}: is not a record")
@@ -74,7 +75,15 @@ def read_record(path: Path) -> RunRecord:
     absent = {field.name for field in fields(RunSpec)} - set(spec) if isinstance(spec, dict) else {"spec"}
     if absent:
         raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
-    return RunRecord(**{name: value for name, value in content.items() if name in known}, path=path)
+    record = RunRecord(**{name: value for name, value in content.items() if name in known and value is not None})
+    try:
+        check_record(record)
+        check_record(read_spec(record.spec))
+    except (PluginError, TypeError) as error:
+        raise RecordError(f"{where}: {error}") from error
+    if any({"metric", "value", "protocol", "kimg", "ema"} - set(score) for score in record.scores):
+        raise RecordError(f"{where}: a score lacks its metric, value, protocol, kimg or ema")
+    return replace(record, path=path)
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ganzoo.errors import UnknownName, UsageError
@@ -35,7 +35,11 @@ def select(registry: Registry, models: Sequence[str]) -> list[Selection]:
     selected: dict[str, Selection] = {}
     for token in tokens:
         if token.startswith("!"):
-            dropped = [label for label in selected if fnmatchcase(label, token[1:])]
+            dropped = [
+                label
+                for label, selection in selected.items()
+                if fnmatchcase(label, token[1:]) or fnmatchcase(selection.variant.name, token[1:])
+            ]
             if not dropped:
                 raise UnknownName(f"--models: '{printable(token)}' excludes nothing that is selected")
             for label in dropped:
@@ -52,10 +56,18 @@ def select(registry: Registry, models: Sequence[str]) -> list[Selection]:
 
 def _expand(registry: Registry, token: str) -> list[Selection]:
     if token == "all" or any(character in token for character in "*?["):
-        names = [name for name in registry.names("variants") if token == "all" or fnmatchcase(name, token)]
-        if not names:
+        offers = [
+            offer
+            for offer in sorted(registry.offers["variants"], key=lambda offer: str(offer.record.name))
+            if token == "all" or fnmatchcase(offer.record.name, token)
+        ]
+        if not offers:
             raise UnknownName(f"--models: no variant matches '{printable(token)}' (see `ganzoo list variants`)")
-        return [replace(_named(registry, name), named=False) for name in names]
+        # A name that two plugins offer was not asked for here: each is taken, as `plugin:name`.
+        return [
+            Selection(registry.reference("variants", offer), offer.record, offer.plugin, named=False)
+            for offer in offers
+        ]
     if "+" in token:
         return [_pair(registry, token)]
     return [_named(registry, token)]

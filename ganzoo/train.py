@@ -28,7 +28,7 @@ class TrainResult:
 
     kimg: float = 0.0
     train_seconds: float = 0.0
-    curves: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    curves: dict[str, list[float]] = field(default_factory=dict)
     updates: dict[str, int] = field(default_factory=lambda: {"generator": 0, "discriminator": 0})
 
 
@@ -114,11 +114,11 @@ class TermLog:
         for key, mean in means.items():
             if mean != mean or mean in (float("inf"), float("-inf")):
                 raise Diverged(f"the term '{key}' became {mean} by {kimg:.3f} kimg; lower the learning rate")
-        points = len(self.result.curves["kimg"])
+        points = len(self.result.curves.setdefault("kimg", []))
         self.result.curves["kimg"].append(kimg)
         for key, mean in means.items():
             # A lazy phase may be absent between two points; its curve keeps the last value to stay aligned.
-            curve = self.result.curves[key]
+            curve = self.result.curves.setdefault(key, [])
             curve += [mean] * (points - len(curve))
             curve.append(mean)
         for key, curve in self.result.curves.items():

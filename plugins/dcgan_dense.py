@@ -18,7 +18,7 @@ def halvings(image_shape: tuple[int, int, int], stages: int, smallest: int) -> l
     """The image size, halved and rounded up at most `stages` times and never below `smallest`: 28, 14, 7, 4, 2."""
     _, height, width = image_shape
     if height != width or height < 2 * smallest:
-        raise ValueError(f"images must be square, of {2 * smallest} pixels at least, not {height} x {width}")
+        raise ValueError(f"images must be square, of at least {2 * smallest} pixels, not {height} x {width}")
     sizes = [height]
     while len(sizes) <= stages and (half := (sizes[-1] + 1) // 2) >= smallest:
         sizes.append(half)

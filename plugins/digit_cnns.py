@@ -7,7 +7,6 @@ accuracies it measured: weights/train_digit_cnns.py, weights/digit-cnns.json.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,8 +15,11 @@ from torch import Tensor, nn
 import ganzoo
 
 WEIGHTS = Path(__file__).parent / "weights"
-FEATURES = 64
-"""Features per channel: 64 numbers before the last ReLU, so that their covariance has full rank."""
+SIZES = {"digits-cnn": 16, "mnist-cnn": 28}
+SHA256 = {
+    "digits-cnn": "6195768ec49cd2b509ed001e8201670f296f53a8a1c28a90123f5e9f2c12a821",
+    "mnist-cnn": "2f6a0c805874ecb6013fa08dcbde859713c5f904b204325adf67a7d96e62faf5",
+}
 
 
 class DigitCNN(nn.Module):
@@ -25,22 +27,25 @@ class DigitCNN(nn.Module):
 
     `forward(images)`: uint8 (N, C, H, W), resized to `size` where it differs (bilinear, antialiased), gives
 
-    * features, float32 (N, 64·C): those of the channels one after another;
+    * features, float32 (N, 128·C): those of the channels one after another. They are the last maps, averaged over
+      quarters of the picture; a linear layer in between would see digits in noise.
     * logits, float32 (N, 10^C): log-probabilities of the digits, of the channels jointly. With three channels class
       100a + 10b + c has log p(a | red) + log p(b | green) + log p(c | blue).
     """
 
-    def __init__(self, size: int, widths: Sequence[int]):
+    def __init__(self, size: int):
         super().__init__()
         self.size = size
-        layers: list[nn.Module] = []
-        for before, after in zip([1, *widths], widths, strict=False):
-            for inputs in (before, after):
-                layers += [nn.Conv2d(inputs, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)]
-        side = size >> len(widths)
-        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side**2, FEATURES))
-        self.classify = nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, 10))
+        self.features = nn.Sequential(
+            *convolutions(1, 16),
+            nn.MaxPool2d(2),
+            *convolutions(16, 32),
+            nn.MaxPool2d(2),
+            *convolutions(32, 32),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+        )
+        self.classify = nn.Linear(128, 10)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
@@ -54,21 +59,12 @@ class DigitCNN(nn.Module):
         return features.unflatten(0, (-1, channels)).flatten(1), joint
 
 
-def digits_cnn() -> DigitCNN:
-    """The network of `digits-cnn`, untrained: 16 px."""
-    return DigitCNN(16, (16, 32, 32))
-
-
-def mnist_cnn() -> DigitCNN:
-    """The network of `mnist-cnn`, untrained: 28 px."""
-    return DigitCNN(28, (16, 32, 64))
-
-
-NETWORKS = {"digits-cnn": digits_cnn, "mnist-cnn": mnist_cnn}
-SHA256 = {
-    "digits-cnn": "",
-    "mnist-cnn": "",
-}
+def convolutions(inputs: int, outputs: int) -> list[nn.Module]:
+    """Two 3 x 3 convolutions, each with BatchNorm and ReLU."""
+    layers: list[nn.Module] = []
+    for before in (inputs, outputs):
+        layers += [nn.Conv2d(before, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return layers
 
 
 def held_out(count: int) -> Tensor:
@@ -78,19 +74,20 @@ def held_out(count: int) -> Tensor:
 
 def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
     """The extractor whose weights are weights/NAME.safetensors."""
-    network = NETWORKS[name]
+    size = SIZES[name]
 
     def weights(path: Path | None) -> Path:
         found = path or WEIGHTS / f"{name}.safetensors"
         if not found.is_file():
-            raise ganzoo.WeightsUnavailable(f"the weights of {name} are not at {found}; reinstall ganzoo")
+            fix = "give the path of a file" if path else "reinstall ganzoo"
+            raise ganzoo.WeightsUnavailable(f"the weights of {name} are not at {found}; {fix}")
         return found
 
     def load(path: Path) -> nn.Module:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        module = network()
+        module = DigitCNN(size)
         try:
             module.load_state_dict(load_file(path))
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -102,14 +99,14 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
         weights,
         load,
         sha256=SHA256[name],
-        preprocessing=f"each channel by itself, resized to {network().size} px (bilinear, antialiased), in [0, 1]",
+        preprocessing=f"each channel by itself, resized to {size} px (bilinear, antialiased), in [0, 1]",
         summary=summary,
-        reference="weights/train_digit_cnns.py",
+        reference="plugins/weights/train_digit_cnns.py",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_feature_extractors():
     """`--features digits-cnn`, `--features mnist-cnn`."""
-    yield extractor("digits-cnn", "a small CNN trained on 80 % of scikit-learn's digits; 64 features per channel")
-    yield extractor("mnist-cnn", "a small CNN trained on MNIST; 64 features per channel, 1000 classes for RGB")
+    yield extractor("digits-cnn", "a small CNN trained on 80 % of scikit-learn's digits; 128 features per channel")
+    yield extractor("mnist-cnn", "a small CNN trained on MNIST; 128 features per channel, 1000 classes for RGB")

@@ -12,22 +12,35 @@ import ganzoo
 from ganzoo_plugins.dcgan import Discriminator
 
 
-def generator(image_shape: tuple[int, int, int], latent: int, widths: Sequence[int]) -> nn.Sequential:
+def initialize(network: nn.Module, slope: float = 0.0) -> nn.Module:
+    """Draw weights for (leaky) ReLU as in He et al. 2015, arXiv:1502.01852, and zero the biases; gives `network`.
+
+    PyTorch's own initialization lets the latent fade from layer to layer, and the generator collapses to one image.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, a=slope)
+            nn.init.zeros_(module.bias)
+    return network
+
+
+def generator(image_shape: tuple[int, int, int], latent: int, widths: Sequence[int]) -> nn.Module:
     """(N, latent) to (N, C, H, W) in [-1, 1]."""
     layers: list[nn.Module] = []
     widths = [latent, *widths]
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], prod(image_shape)), nn.Unflatten(1, image_shape), nn.Tanh())
+    layers += [nn.Linear(widths[-1], prod(image_shape)), nn.Unflatten(1, image_shape), nn.Tanh()]
+    return initialize(nn.Sequential(*layers))
 
 
-def discriminator(image_shape: tuple[int, int, int], widths: Sequence[int], slope: float) -> Discriminator:
+def discriminator(image_shape: tuple[int, int, int], widths: Sequence[int], slope: float) -> nn.Module:
     """(N, C, H, W) to logits (N,)."""
     layers: list[nn.Module] = [nn.Flatten()]
     widths = [prod(image_shape), *widths]
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.LeakyReLU(slope)]
-    return Discriminator(nn.Sequential(*layers), widths[-1])
+    return initialize(Discriminator(nn.Sequential(*layers), widths[-1]), slope)
 
 
 def build(

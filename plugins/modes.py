@@ -24,7 +24,7 @@ def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any])
         return unscored
     classes = fake.logits.shape[1]
     agreement = (real.logits.argmax(1) == real.labels).double().mean()
-    if agreement < settings["agreement"]:
+    if agreement < settings["agreement"] or real.labels.max() >= classes:
         return unscored
     fake_shares = fake.logits.argmax(1).bincount(minlength=classes).double() / len(fake.logits)
     real_shares = real.labels.bincount(minlength=classes).double() / len(real.labels)

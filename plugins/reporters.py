@@ -37,7 +37,10 @@ def plain(table: Any) -> Any:
 
 def cell(value: Any) -> str:
     """A value as one Markdown cell."""
-    if value is None or value != value:  # NaN, NaT
+    from pandas import isna
+    from pandas.api.types import is_scalar
+
+    if is_scalar(value) and isna(value):
         return "–"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "<br>")

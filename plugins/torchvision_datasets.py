@@ -226,13 +226,12 @@ def reachable(url: str, seconds: float = 4.0) -> bool:
     proxy = urllib.request.getproxies().get(host.scheme)
     if proxy and not urllib.request.proxy_bypass(host.netloc):
         host = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    port = host.port or (443 if host.scheme == "https" else 80)
     answered = threading.Event()
 
     def connect() -> None:
         with contextlib.suppress(OSError):
-            socket.create_connection(
-                (host.hostname, host.port or (443 if host.scheme == "https" else 80)), seconds
-            ).close()
+            socket.create_connection((host.hostname, port), seconds).close()
             answered.set()
 
     attempt = threading.Thread(target=connect, daemon=True)

@@ -174,8 +174,15 @@ def test_all_agree_with_torch_fidelity_run_on_folders_of_png(extract, real_digit
         input1=str(tmp_path / "fake"),
         input2=str(tmp_path / "real"),
         feature_extractor="ganzoo-digits-cnn",
-        **{"isc": True, "fid": True, "kid": True, "prc": True, "kid_subset_size": 200},
-        **{"cuda": False, "cache": False, "save_cpu_ram": True, "verbose": False},
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        kid_subset_size=200,
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
     )
     sides = extract(real), extract(fake)
     assert score("fid", *sides)["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)

@@ -1,0 +1,47 @@
+"""Scoring: features of generated images, and each metric on them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ganzoo.evaluate import FeatureSample, RealSample, load_extractor
+from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+
+FAKES = 5000
+
+
+@pytest.fixture(scope="module")
+def extractor(registry):
+    return load_extractor(registry.get("features", "digits-cnn").record, "cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(registry):
+    offer, argument = find_dataset(registry, "digits")
+    return prepare_dataset(registry, offer, argument, BenchPlan(()), lambda done, total: None)
+
+
+@pytest.mark.benchmark(group="features of 5000 images, 16 px")
+def test_features(benchmark, extractor):
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (FAKES, 1, 16, 16), dtype=torch.uint8, generator=rng)
+    benchmark.pedantic(lambda: extractor(iter(images.split(256))), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("name", ["fid", "is", "kid", "prc", "modes"])
+@pytest.mark.benchmark(group="metric, 1797 real against 5000 fakes")
+def test_metric(benchmark, registry, extractor, dataset, name):
+    metric = registry.get("metrics", name).record
+    real = RealSample(dataset, extractor)
+    real.statistics()
+    rng = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(real.features), (FAKES,), generator=rng)
+    noise = torch.randn(FAKES, real.features.shape[1], generator=rng) * real.features.std() / 2
+    settings = metric.settings(dataset.count, FAKES)
+
+    def score():
+        # A fresh sample each time, or the second round would find the statistics made.
+        return metric.score(real, FeatureSample(real.features[chosen] + noise, real.logits[chosen]), settings)
+
+    benchmark.pedantic(score, rounds=3, warmup_rounds=1)

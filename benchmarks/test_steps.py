@@ -1,0 +1,23 @@
+"""One training step of each variant on `digits` at 16 px, batch 64."""
+
+from __future__ import annotations
+
+import pytest
+
+from ganzoo.hardware import synchronize
+from ganzoo.plugins import discover
+from ganzoo.train import run_step
+
+
+@pytest.mark.parametrize("variant", discover().names("variants"))
+@pytest.mark.benchmark(group="step, digits 16 px, batch 64")
+def test_step(benchmark, make_run, variant):
+    run = make_run(variant, batch_size=64)
+
+    def step():
+        run_step(run)
+        synchronize(run.batches.device)
+
+    benchmark.pedantic(step, rounds=20, warmup_rounds=3)
+    images = run.batches.drawn / run.step
+    benchmark.extra_info["images_per_second"] = images / benchmark.stats.stats.median

@@ -1,0 +1,153 @@
+"""What the tests share: the command line as a user meets it, a cache of their own, plugins that others installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+STRANGERS = Path(__file__).parent / "plugins_from_strangers"
+"""Plugins as other people write them: good, careless and broken ones."""
+
+UNSET = ("GANZOO_PLUGINS", "COLUMNS", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
+"""What the developer's own environment must not decide."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the whole session, so that a dataset is prepared once and nobody's own cache is touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("GANZOO_CACHE", str(cache))
+        for name in UNSET:
+            patch.delenv(name, raising=False)
+        yield cache
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`ganzoo` in a process of its own. `cwd` is where it runs unless a call says otherwise."""
+
+    cwd: Path
+
+    def __call__(
+        self,
+        *args: object,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
+        program: tuple[str, ...] = (sys.executable, "-m", "ganzoo"),
+        timeout: float = 240,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it to its end; in `env`, None takes a variable away. Raises `TimeoutExpired` where it hangs."""
+        changed = {**os.environ, **(env or {})}
+        return subprocess.run(
+            [*program, *map(str, args)],
+            cwd=cwd or self.cwd,
+            env={name: value for name, value in changed.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout,
+        )
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> CommandLine:
+    """`run_cli("bench", "--models", "dcgan", env={...}, cwd=...)` gives a completed process; runs in `tmp_path`."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run_cli_once(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """`run_cli` for what is run once and looked at by many tests of a module."""
+    return CommandLine(tmp_path_factory.mktemp("once"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The only line on stderr; fails where there is another, or anything on stdout."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, f"one line expected on stderr, got:\n{self.err}"
+        assert self.err.endswith("\n")
+        assert self.out == ""
+        return lines[0]
+
+
+@pytest.fixture
+def invoke(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """The command line without the second that a process takes to import torch; runs in `tmp_path`."""
+    from ganzoo.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*args: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            code = main([str(arg) for arg in args])
+        except SystemExit as end:  # argparse ends the process itself
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def stranger() -> Callable[[str], Path]:
+    """`stranger("hinge")`: the path of a plugin in `plugins_from_strangers`."""
+
+    def find(name: str) -> Path:
+        path = STRANGERS / f"{name}.py"
+        assert path.is_file(), f"no plugin is called {name}"
+        return path
+
+    return find
+
+
+@pytest.fixture
+def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Install plugins for real, as importlib.metadata sees it, in this process and in those it starts.
+
+    `fake_distribution("ganzoo-zebra", {"zebra": source}, version="1.0")`: for each entry point a module with that
+    source, given as text or as the path of a file. Distributions installed later come first on the path.
+    """
+    modules: set[str] = set()
+
+    def install(name: str, plugins: Mapping[str, str | Path], version: str = "1.0") -> Path:
+        site = tmp_path / "site-packages" / name
+        information = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = ["[ganzoo]"]
+        for index, (entry_point, source) in enumerate(plugins.items()):
+            module = f"{name}_{index}".replace("-", "_")
+            text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+            (site / f"{module}.py").write_text(text, encoding="utf-8")
+            lines.append(f"{entry_point} = {module}")
+            modules.add(module)
+        (information / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+        importlib.invalidate_caches()
+        return site
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)

@@ -1,0 +1,7 @@
+"""Forgot the decorator."""
+
+import ganzoo
+
+
+def ganzoo_variants():
+    yield ganzoo.Variant("undecorated", architecture="dcgan", loss="hinge")

@@ -1,0 +1,424 @@
+"""Datasets: known facts of the real ones, folders of every kind, and what is said when the data is not there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ganzoo
+from ganzoo_plugins import digits, folder, mnist, stacked_mnist, torchvision_datasets
+
+DATASETS = {
+    dataset.name: dataset
+    for plugin in (digits, mnist, stacked_mnist, torchvision_datasets, folder)
+    for dataset in plugin.ganzoo_datasets()
+}
+needs_data = pytest.mark.skipif("GANZOO_DATA" not in os.environ, reason="GANZOO_DATA is unset: no MNIST, no CIFAR here")
+
+
+def request(root="", argument="", size=32, skip_bad_images=False) -> ganzoo.DatasetRequest:
+    return ganzoo.DatasetRequest(Path(root), str(argument), size, skip_bad_images)
+
+
+def data_root() -> str:
+    return os.environ["GANZOO_DATA"]
+
+
+def sha256(images: torch.Tensor) -> str:
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """A network that swallows every packet: names are looked up for ever."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(60))
+
+
+# --- digits -------------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_all_1797_with_the_published_counts():
+    loaded = digits.load(request(size=16))
+    assert loaded.images.shape == (1797, 1, 16, 16)
+    assert loaded.images.dtype == torch.uint8
+    assert (loaded.images.min(), loaded.images.max()) == (0, 255)
+    assert loaded.labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert loaded.split == "all"
+
+
+def test_digits_keep_their_originals_at_8_px_and_their_means_at_others():
+    from sklearn.datasets import load_digits
+
+    shades = torch.from_numpy(load_digits().images)
+    assert torch.equal(digits.load(request(size=8)).images[:, 0], (shades * 255 / 16).float().round().to(torch.uint8))
+    for size in (16, 28, 32):
+        images = digits.load(request(size=size)).images
+        assert images.shape == (1797, 1, size, size)
+        assert images.double().mean().item() == pytest.approx(shades.mean().item() * 255 / 16, rel=0.05)
+
+
+# --- MNIST and its stacks -----------------------------------------------------------------------------------------
+
+
+@needs_data
+def test_mnist_is_the_training_split_in_its_order():
+    loaded = mnist.load(request(data_root(), size=28))
+    assert loaded.images.shape == (60_000, 1, 28, 28)
+    assert loaded.images.dtype == torch.uint8
+    assert loaded.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert loaded.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert loaded.images.double().mean().item() / 255 == pytest.approx(0.1307, abs=5e-5)
+    header = bytes.fromhex("00000803 0000ea60 0000001c 0000001c")
+    digest = hashlib.md5(header + loaded.images.numpy().tobytes())
+    assert digest.hexdigest() == "6bbc9ace898e44ae57da46a324031adb", "the md5 of the original IDX file"
+
+
+@needs_data
+def test_stacked_mnist_has_its_1000_modes_and_labels_that_name_the_channels():
+    loaded = stacked_mnist.load(request(data_root(), size=28))
+    single = mnist.load(request(data_root(), size=28))
+    assert loaded.images.shape == (60_000, 3, 28, 28)
+    assert loaded.labels.unique().tolist() == list(range(1000))
+    digit_of = {image.numpy().tobytes(): int(digit) for image, digit in zip(single.images, single.labels, strict=True)}
+    for image, label in zip(loaded.images[:500], loaded.labels[:500].tolist(), strict=True):
+        red, green, blue = (digit_of[channel.numpy().tobytes()] for channel in image)
+        assert label == 100 * red + 10 * green + blue
+    # Every digit once in each channel, so the channels have the histogram of MNIST.
+    for place in (100, 10, 1):
+        assert torch.equal((loaded.labels // place % 10).bincount(), single.labels.bincount())
+
+
+@needs_data
+def test_stacked_mnist_is_the_same_everywhere():
+    labels = stacked_mnist.load(request(data_root(), size=8)).labels
+    assert labels[:5].tolist() == [988, 236, 53, 722, 621]
+
+
+@needs_data
+def test_a_fingerprint_says_whether_the_files_are_the_same(tmp_path):
+    fingerprint = DATASETS["mnist"].fingerprint
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in torchvision_datasets.IDX_FILES:
+        (raw / name).symlink_to(Path(data_root()).resolve() / "MNIST" / "raw" / name)
+    assert fingerprint(request(tmp_path)) == fingerprint(request(data_root()))
+    (raw / torchvision_datasets.IDX_FILES[1]).unlink()
+    (raw / torchvision_datasets.IDX_FILES[1]).write_bytes(b"other labels")
+    assert fingerprint(request(tmp_path)) != fingerprint(request(data_root()))
+
+
+# --- what torchvision downloads -----------------------------------------------------------------------------------
+
+
+def write_idx(path: Path, array: np.ndarray, packed: bool = False) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(length.to_bytes(4, "big") for length in array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if packed else content)
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    """Five pictures in the files of Fashion-MNIST."""
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 28, 28))
+    for name in torchvision_datasets.IDX_FILES:
+        write_idx(tmp_path / "FashionMNIST" / "raw" / name, pictures if "images" in name else np.arange(5))
+    return tmp_path, pictures
+
+
+def test_what_is_there_is_read_without_a_network(fashion, offline):
+    root, pictures = fashion
+    loaded = DATASETS["fashion-mnist"].load(request(root, size=28))
+    assert len(loaded.images) == 5
+    assert torch.equal(torch.stack(list(loaded.images)), torch.from_numpy(pictures).to(torch.uint8)[:, None])
+    assert loaded.labels.tolist() == [0, 1, 2, 3, 4]
+    assert DATASETS["fashion-mnist"].load(request(root, size=16)).images[0].shape == (1, 16, 16)
+
+
+def test_a_damaged_file_is_reported_with_the_way_out(fashion, offline):
+    root, _ = fashion
+    (root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03 cut short")
+    with pytest.raises(
+        ganzoo.DataUnavailable, match=r"fashion-mnist cannot be read: .*; delete .*FashionMNIST/raw"
+    ) as caught:
+        DATASETS["fashion-mnist"].load(request(root, size=28))
+    assert "\n" not in str(caught.value)
+
+
+def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline):
+    files = torchvision_datasets.IDX_FILES
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.resources", [(f"{name}.gz", None) for name in files])
+    for name in files:
+        array = np.zeros((2, 28, 28)) if "images" in name else np.arange(2)
+        write_idx(tmp_path / "FashionMNIST" / "raw" / f"{name}.gz", array, packed=True)
+    assert DATASETS["fashion-mnist"].load(request(tmp_path)).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "place"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz", "MNIST/raw"),
+        ("stacked-mnist", "train-images-idx3-ubyte.gz", "MNIST/raw"),
+        ("fashion-mnist", "train-images-idx3-ubyte.gz", "FashionMNIST/raw"),
+        ("cifar10", "cifar-10-python.tar.gz", "."),
+        ("cifar100", "cifar-100-python.tar.gz", "."),
+        ("svhn", "train_32x32.mat", "."),
+        ("stl10", "stl10_binary.tar.gz", "."),
+        ("celeba", "img_align_celeba.zip", "celeba"),
+    ],
+)
+def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, place, tmp_path, monkeypatch):
+    def unreachable(*arguments, **options):
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    for ask in (DATASETS[name].load, DATASETS[name].fingerprint):
+        start = time.perf_counter()
+        with pytest.raises(ganzoo.DataUnavailable) as caught:
+            ask(request(tmp_path))
+        assert time.perf_counter() - start < 5
+        message = str(caught.value)
+        assert file in message
+        assert message.endswith(f"into {tmp_path / place}")
+        assert "https://" in message or "http://" in message
+        assert "\n" not in message
+        assert len(message) < 500
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_swallows_everything_costs_seconds(offline):
+    start = time.perf_counter()
+    assert not torchvision_datasets.reachable("https://example.org/file", seconds=0.5)
+    assert time.perf_counter() - start < 2
+
+
+def test_a_host_that_listens_is_reachable_also_through_a_proxy(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert torchvision_datasets.reachable(f"http://{address}/file")
+        monkeypatch.setenv("http_proxy", f"http://{address}")
+        assert torchvision_datasets.reachable("http://nowhere.invalid/file")
+
+
+def test_a_download_that_fails_half_way_says_what_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision_datasets, "reachable", lambda url: True)
+
+    def fail(*arguments, **options):
+        raise RuntimeError("Error downloading cifar-10-python.tar.gz:\nTried a mirror")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", fail)
+    with pytest.raises(
+        ganzoo.DataUnavailable, match=r"^cifar10 cannot be downloaded: Error .*; put cifar-10-python"
+    ) as caught:
+        DATASETS["cifar10"].load(request(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_split_of_each_dataset_goes_into_the_protocol():
+    splits = {source.name: source.split for source in torchvision_datasets.SOURCES}
+    assert splits.pop("stl10") == "unlabeled"
+    assert set(splits.values()) == {"train"}
+
+
+# --- LSUN ---------------------------------------------------------------------------------------------------------
+
+
+def test_lsun_reads_the_database_of_a_class(tmp_path):
+    lmdb = pytest.importorskip("lmdb")
+    import io
+
+    with lmdb.open(str(tmp_path / "bedroom_train_lmdb")) as environment, environment.begin(write=True) as transaction:
+        for index in range(3):
+            stream = io.BytesIO()
+            Image.new("RGB", (90, 60), (index * 100, 0, 0)).save(stream, format="WEBP", lossless=True)
+            transaction.put(f"key{index}".encode(), stream.getvalue())
+    asked = request(tmp_path, "bedroom", size=16)
+    loaded = DATASETS["lsun"].load(asked)
+    assert [image[0, 8, 8].item() for image in loaded.images] == [0, 100, 200]
+    assert loaded.images[0].shape == (3, 16, 16)
+    assert loaded.labels is None
+    assert DATASETS["lsun"].fingerprint(asked) == DATASETS["lsun"].fingerprint(asked)
+
+
+def test_lsun_asks_for_its_class_and_says_where_the_database_belongs(tmp_path):
+    with pytest.raises(ganzoo.UsageError, match="lsun:church_outdoor"):
+        DATASETS["lsun"].load(request(tmp_path))
+    with pytest.raises(ganzoo.DataUnavailable) as caught:
+        DATASETS["lsun"].load(request(tmp_path, "bedroom"))
+    assert "bedroom_train_lmdb.zip" in str(caught.value)
+    assert str(tmp_path / "bedroom_train_lmdb" / "data.mdb") in str(caught.value)
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, size=(40, 30), mode="RGB", colour=None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.new(mode, size, colour) if colour is not None else Image.fromarray(pixels).convert(mode)
+    image.save(path)
+    return path
+
+
+def test_a_flat_folder_is_rgb_unlabelled_and_in_the_order_of_names(tmp_path):
+    for index, name in enumerate(["b.png", "a.png", "c.bmp"]):
+        picture(tmp_path / name, colour=(index, 0, 0))
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_text("no image either")
+    loaded = folder.load(request(argument=tmp_path, size=16))
+    assert [image[0, 0, 0].item() for image in loaded.images] == [1, 0, 2]
+    assert loaded.images[0].dtype == torch.uint8
+    assert loaded.images[0].shape == (3, 16, 16)
+    assert loaded.labels is None
+    assert loaded.skipped == ()
+
+
+def test_subfolders_are_the_labels_only_if_they_hold_every_image(tmp_path):
+    for place in ("dog/1.png", "cat/deep/1.png", "cat/2.png", ".cache/thumbnail.png"):
+        picture(tmp_path / place)
+    loaded = folder.load(request(argument=tmp_path))
+    assert [path.relative_to(tmp_path).as_posix() for path in loaded.images.paths] == [
+        "cat/2.png",
+        "cat/deep/1.png",
+        "dog/1.png",
+    ]
+    assert loaded.labels.tolist() == [0, 0, 1]
+    picture(tmp_path / "stray.png")
+    assert folder.load(request(argument=tmp_path)).labels is None
+
+
+@pytest.mark.parametrize(("modes", "channels"), [(["L", "1"], 1), (["L", "RGB"], 3), (["P"], 3), (["RGBA", "L"], 3)])
+def test_rgb_unless_every_image_is_grey(modes, channels, tmp_path):
+    for index, mode in enumerate(modes):
+        picture(tmp_path / f"{index}.png", mode=mode)
+    loaded = folder.load(request(argument=tmp_path, size=16))
+    assert all(image.shape == (channels, 16, 16) for image in loaded.images)
+
+
+def test_the_central_square_is_kept_and_photographs_stand_upright(tmp_path):
+    strip = np.zeros((10, 30, 3), np.uint8)
+    strip[:, 10:20] = 200
+    Image.fromarray(strip).save(tmp_path / "strip.png")
+    assert (folder.load(request(argument=tmp_path, size=5)).images[0] == 200).all()
+
+    corner = np.zeros((16, 16, 3), np.uint8)
+    corner[:8, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees
+    Image.fromarray(corner).save(tmp_path / "turned.png", exif=exif)
+    turned = folder.load(request(argument=tmp_path, size=16)).images[1]
+    assert turned[0, 2, 13] == 255
+    assert turned[0, 2, 2] == 0
+
+
+def test_images_are_decoded_one_by_one_when_asked_for(tmp_path, monkeypatch):
+    for index in range(20):
+        picture(tmp_path / f"{index:02d}.png")
+    decoded = []
+    monkeypatch.setattr(folder, "square", lambda *arguments: decoded.append(arguments) or torch.zeros(3, 16, 16))
+    images = folder.load(request(argument=tmp_path, size=16)).images
+    assert len(images) == 20
+    assert decoded == []
+    images[7]
+    assert len(decoded) == 1
+
+
+def test_a_file_that_is_no_image_is_refused_by_name_or_skipped_and_counted(tmp_path):
+    picture(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"<html>404</html>")
+    with pytest.raises(ganzoo.DataUnavailable) as caught:
+        folder.load(request(argument=tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path / 'bad.png'} cannot be read as an image: no format that Pillow knows; "
+        "remove it or pass --skip-bad-images"
+    )
+    loaded = folder.load(request(argument=tmp_path, skip_bad_images=True))
+    assert len(loaded.images) == 1
+    assert loaded.skipped == (str(tmp_path / "bad.png"),)
+
+
+def test_an_image_cut_short_is_refused_when_decoded_or_skipped(tmp_path):
+    picture(tmp_path / "good.png")
+    whole = picture(tmp_path / "short.png", size=(200, 200)).read_bytes()
+    (tmp_path / "short.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ganzoo.DataUnavailable, match=r"short\.png cannot be read as an image: .*--skip-bad-images$"):
+        list(folder.load(request(argument=tmp_path)).images)
+    loaded = folder.load(request(argument=tmp_path, skip_bad_images=True))
+    assert loaded.skipped == (str(tmp_path / "short.png"),)
+    assert len(list(loaded.images)) == 1
+
+
+def test_an_absurdly_large_image_is_refused_before_it_is_decoded(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for side in (10_000, 100_000):  # below and above what Pillow itself refuses
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+        (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+        with pytest.raises(ganzoo.DataUnavailable, match=r"bomb\.png cannot be read as an image: .* pixels"):
+            folder.load(request(argument=tmp_path))
+
+
+def test_an_image_deeper_than_8_bits_is_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ganzoo.DataUnavailable, match=r"deep\.png .* convert it to 8 bits"):
+        folder.load(request(argument=tmp_path))
+
+
+def test_a_folder_that_is_absent_empty_a_file_or_all_bad_is_one_clear_line(tmp_path):
+    (tmp_path / "empty" / "subfolder").mkdir(parents=True)
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "1.png").write_bytes(b"")
+    expected = {"absent": "not there", "empty": "holds no image", "images.zip": "unpack it", "bad": "cannot be read"}
+    for name, words in expected.items():
+        with pytest.raises(ganzoo.DataUnavailable, match=words) as caught:
+            folder.load(request(argument=tmp_path / name, skip_bad_images=True))
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ganzoo.UsageError, match="folder:PATH"):
+        folder.load(request())
+
+
+def test_links_are_followed_once(tmp_path):
+    picture(tmp_path / "images" / "cat" / "1.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "cat" / "loop").symlink_to(tmp_path / "images")
+    assert len(folder.load(request(argument=tmp_path / "linked")).images) == 1
+
+
+def test_the_fingerprint_follows_the_images_and_their_labels(tmp_path):
+    picture(tmp_path / "cat" / "1.png")
+    picture(tmp_path / "dog" / "1.png")
+    seen = {folder.fingerprint(request(argument=tmp_path))}
+    (tmp_path / "dog").rename(tmp_path / "ant")
+    seen.add(folder.fingerprint(request(argument=tmp_path)))
+    picture(tmp_path / "cat" / "1.png", size=(50, 50))
+    seen.add(folder.fingerprint(request(argument=tmp_path)))
+    (tmp_path / "cat" / "1.png").unlink()
+    seen.add(folder.fingerprint(request(argument=tmp_path)))
+    assert len(seen) == 4
+
+
+@needs_data
+def test_cifar_as_linked_folders_of_jpeg_is_labelled_by_class(tmp_path):
+    for name in ("airplane", "truck"):
+        (tmp_path / name).symlink_to(Path(data_root()).resolve() / "cifar10-train-jpeg" / name)
+    loaded = folder.load(request(argument=tmp_path))
+    assert len(loaded.images) == 10_000
+    assert loaded.labels.bincount().tolist() == [5000] * 2
+    assert loaded.images[9_999].shape == (3, 32, 32)

@@ -1,0 +1,217 @@
+"""Feature extractors: accuracies measured again, channels, sizes, weights that are absent, wrong or right."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import ganzoo
+from ganzoo_plugins import digit_cnns, digits, inception, mnist
+
+FACTS = json.loads((digit_cnns.WEIGHTS / "digit-cnns.json").read_text())
+DIGIT_EXTRACTORS = {extractor.name: extractor for extractor in digit_cnns.ganzoo_feature_extractors()}
+SIZES = digit_cnns.SIZES
+BOTH = pytest.mark.parametrize("name", SIZES)
+
+
+def loaded(name: str) -> torch.nn.Module:
+    extractor = DIGIT_EXTRACTORS[name]
+    return extractor.load(extractor.weights(None))
+
+
+@torch.no_grad()
+def accuracy(name: str, images: torch.Tensor, labels: torch.Tensor) -> float:
+    network = loaded(name)
+    predicted = torch.cat([network(part)[1].argmax(1) for part in images.split(500)])
+    return (predicted == labels).double().mean().item()
+
+
+def some_images(count: int, channels: int, size: int) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, channels, size, size), generator=rng, dtype=torch.uint8)
+
+
+# --- the two classifiers of digits --------------------------------------------------------------------------------
+
+
+@BOTH
+def test_the_weights_are_the_ones_that_were_recorded(name):
+    path = DIGIT_EXTRACTORS[name].weights(None)
+    assert ganzoo.sha256_of_file(path) == DIGIT_EXTRACTORS[name].sha256 == FACTS[name]["sha256"]
+    assert path.stat().st_size < 1_000_000
+
+
+def test_digits_cnn_is_right_on_the_digits_it_never_saw():
+    everything = digits.load(ganzoo.DatasetRequest(Path(), "", 16))
+    unseen = digit_cnns.held_out(1797)
+    measured = accuracy("digits-cnn", everything.images[unseen], everything.labels[unseen])
+    assert unseen.sum() == FACTS["digits-cnn"]["tested_on"] == 359
+    assert measured == pytest.approx(FACTS["digits-cnn"]["test_accuracy"], abs=0.003)
+    assert measured >= 0.98
+
+
+@pytest.mark.skipif("GANZOO_DATA" not in os.environ, reason="GANZOO_DATA is unset: no MNIST here")
+def test_mnist_cnn_is_right_on_the_test_split():
+    measured = accuracy("mnist-cnn", *mnist.read_mnist(Path(os.environ["GANZOO_DATA"]), 28, train=False))
+    assert measured == pytest.approx(FACTS["mnist-cnn"]["test_accuracy"], abs=0.0005)
+    assert measured >= 0.992
+
+
+@BOTH
+def test_features_have_full_rank_on_digits(name):
+    images = digits.load(ganzoo.DatasetRequest(Path(), "", SIZES[name])).images
+    with torch.no_grad():
+        features, logits = loaded(name)(images)
+    assert features.shape == (1797, 128)
+    assert logits.shape == (1797, 10)
+    assert features.dtype == logits.dtype == torch.float32
+    assert torch.linalg.matrix_rank(features.double().T.cov()) == 128
+
+
+@BOTH
+def test_three_channels_are_judged_one_by_one(name):
+    network, images = loaded(name), some_images(4, 3, SIZES[name])
+    features, logits = network(images)
+    alone = [network(images[:, channel : channel + 1]) for channel in range(3)]
+    assert features.shape == (4, 384)
+    torch.testing.assert_close(features, torch.cat([side[0] for side in alone], 1))
+    assert logits.shape == (4, 1000)
+    torch.testing.assert_close(logits.exp().sum(1), torch.ones(4))
+    red, green, blue = (side[1] for side in alone)
+    torch.testing.assert_close(logits[:, 357], red[:, 3] + green[:, 5] + blue[:, 7])
+
+
+@BOTH
+def test_another_size_is_resized_first(name):
+    network, large = loaded(name), some_images(4, 1, 40)
+    for output, expected in zip(network(large), network(ganzoo.resize_images(large, SIZES[name])), strict=True):
+        torch.testing.assert_close(output, expected)
+
+
+@BOTH
+def test_an_image_gets_the_same_features_in_any_company(name):
+    network, images = loaded(name), some_images(6, 1, SIZES[name])
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    torch.testing.assert_close(network(images)[0][2:3], network(images[2:3])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_that_holds_something_else_is_refused_in_one_line(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    other = DIGIT_EXTRACTORS["mnist-cnn"].weights(None)
+    for path in (tmp_path / "broken.safetensors", other):
+        with pytest.raises(ganzoo.WeightsUnavailable, match=r"does not hold the weights of digits-cnn$"):
+            DIGIT_EXTRACTORS["digits-cnn"].load(path)
+    with pytest.raises(ganzoo.WeightsUnavailable, match=str(tmp_path / "absent")):
+        DIGIT_EXTRACTORS["digits-cnn"].weights(tmp_path / "absent")
+
+
+# --- Inception, with seeded random weights ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory):
+    """A file as torch-fidelity's, 91 MB, with the default initialization of a seed."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state_dict):
+            """Keep the initialization."""
+
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    torch.save({}, path)
+    torch.manual_seed(0)
+    network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return next(iter(inception.ganzoo_feature_extractors()))
+
+
+def test_inception_equals_torch_fidelity_on_the_same_weights(extractor, random_weights):
+    from torch_fidelity.utils import create_feature_extractor
+
+    theirs = create_feature_extractor(
+        "inception-v3-compat",
+        ["2048", "logits_unbiased"],
+        cuda=False,
+        feature_extractor_weights_path=str(random_weights),
+        verbose=False,
+    )
+    ours = extractor.load(extractor.weights(random_weights))
+    images = some_images(2, 3, 32)
+    with torch.no_grad():
+        features, logits = ours(images)
+        assert features.shape == (2, 2048)
+        assert logits.shape == (2, 1008)
+        assert features.dtype == logits.dtype == torch.float32
+        for output, expected in zip((features, logits), theirs(images), strict=True):
+            assert torch.equal(output, expected)
+        grey = some_images(1, 1, 28)
+        for output, expected in zip(ours(grey), ours(grey.repeat(1, 3, 1, 1)), strict=True):
+            assert torch.equal(output, expected)
+    assert not ours.training
+    assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_inception_knows_torch_fidelitys_file(extractor):
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    assert inception.URL == URL_INCEPTION_V3
+    assert extractor.sha256.startswith(URL_INCEPTION_V3.rpartition("-")[2].removesuffix(".pth"))
+
+
+def test_inception_weights_that_run_code_or_do_not_fit_are_refused(extractor, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    for name, content in {"trap.pth": Trap(), "other.pth": {"fc.weight": torch.zeros(2)}, "list.pth": [1]}.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(ganzoo.WeightsUnavailable, match=f"{name} does not hold torch-fidelity's Inception-v3"):
+            extractor.load(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_inception_without_weights_and_network_fails_at_once_and_says_what_to_put_where(
+    extractor, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: time.sleep(60))
+    start = time.perf_counter()
+    with pytest.raises(ganzoo.WeightsUnavailable) as caught:
+        extractor.weights(None)
+    assert time.perf_counter() - start < 8
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(tmp_path / "weights" / "weights-inception-2015-12-05-6726825d.pth") in message
+    assert inception.SHA256 in message
+    assert inception.URL.rpartition("/")[0] in message
+
+
+def test_inception_weights_are_found_in_the_cache_of_torch_hub(extractor, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "ganzoo"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(inception, "reachable", lambda url: False)
+    kept = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    kept.parent.mkdir()
+    kept.write_bytes(b"these are not the right ones")
+    with pytest.raises(ganzoo.WeightsUnavailable):
+        extractor.weights(None)
+    monkeypatch.setattr(inception, "SHA256", ganzoo.sha256_of_file(kept))
+    assert extractor.weights(None) == kept
+
+
+def test_a_path_to_inception_weights_is_used_as_it_is_or_refused(extractor, random_weights, tmp_path):
+    assert extractor.weights(random_weights) == random_weights
+    with pytest.raises(ganzoo.WeightsUnavailable, match=str(tmp_path / "absent")):
+        extractor.weights(tmp_path / "absent")

@@ -1,0 +1,631 @@
+"""Plugins that other people wrote: the good ones work, the broken ones break nothing but themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+import ganzoo
+from ganzoo.errors import AmbiguousName, PluginError, UnknownName
+from ganzoo.plugins import KINDS, PluginStatus, Registry, discover
+
+BROKEN = {
+    "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
+    "raises_on_import": "no licence found",
+    "exits_on_import": "SystemExit: usage: train.py CONFIG",
+    "exits_in_hook": "ganzoo_variants raised SystemExit",
+    "speechless": "SpeechlessError",
+    "misspelt_hook": "unknown hook 'ganzoo_variant'",
+    "unknown_argument": "{'registry'}",
+    "raising_hook": "ganzoo_variants raised KeyError: 'data/config.yaml'",
+    "wrong_type": "it must yield Variant",
+    "not_iterable": "ganzoo_variants raised TypeError: 'Variant' object is not iterable",
+    "yields_class": "it must yield Reporter",
+    "duplicate_names": "two records called 'sweep'",
+    "inline_namesakes": "the loss 'weighted'; give them two names",
+    "hook_wrapper": "ganzoo_variants is a hook wrapper",
+    "undecorated": "put @ganzoo.hookimpl above",
+    "escaping_name": "the name '../../escape'",
+    "unprintable_name": "starts with a letter or digit",
+    "careless_fields": "Variant 'careless'.batch_size is '64'; it must be int",
+}
+"""What is wrong with each broken plugin, as its status must say."""
+
+
+@pytest.fixture
+def no_entry_points(monkeypatch):
+    """Only what a test names loads: no zoo, so no torch."""
+    monkeypatch.setenv("GANZOO_PLUGINS", "")
+
+
+def statuses_by_name(registry: Registry) -> dict[str, PluginStatus]:
+    named = {status.name: status for status in registry.statuses}
+    assert len(named) == len(registry.statuses), "two plugins have one name"
+    return named
+
+
+def offered_by(registry: Registry, plugin: str) -> list[str]:
+    return [offer.record.name for kind in KINDS for offer in registry.offers[kind] if offer.plugin == plugin]
+
+
+# --- broken plugins, one at a time -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_entry_points")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_is_reported_and_leaves_nothing_behind(name, stranger):
+    registry = discover([str(stranger("twins_a")), str(stranger(name)), str(stranger("healthy"))])
+    named = statuses_by_name(registry)
+    status = named[f"{name}.py"]
+    assert status.state == "broken"
+    assert BROKEN[name] in status.error
+    assert status.error.isprintable(), "a stranger's message must not reach the terminal as it is"
+    assert status.source == str(stranger(name))
+    assert offered_by(registry, f"{name}.py") == []
+    assert registry.observers == []
+    # Neither the plugin before it nor the one after it notices.
+    assert [named[f"{other}.py"].state for other in ("twins_a", "healthy")] == ["ok", "ok"]
+    assert registry.names("variants") == ["healthy", "only-a", "twin"]
+    assert registry.names("losses") == ["twin-loss"]
+
+
+def test_the_table_of_broken_plugins_is_complete(stranger):
+    registry = discover([str(path) for path in sorted(stranger("healthy").parent.glob("*.py"))])
+    broken = {status.name.removesuffix(".py") for status in registry.statuses if status.state == "broken"}
+    assert broken == set(BROKEN)
+
+
+def test_a_file_with_a_syntax_error_is_broken_and_not_fatal(tmp_path, stranger):
+    path = tmp_path / "unfinished.py"
+    path.write_text("import ganzoo\n\ndef ganzoo_variants(:\n")
+    registry = discover([str(path), str(stranger("healthy"))])
+    status = statuses_by_name(registry)["unfinished.py"]
+    assert status.state == "broken"
+    assert "SyntaxError" in status.error
+    assert "healthy" in registry.names("variants")
+
+
+NAMES = [
+    "",
+    " ",
+    "-rf",
+    ".hidden",
+    "a b",
+    "a/b",
+    "a,b",
+    "a+b",
+    "a=b",
+    "a:b",
+    "!a",
+    "a*",
+    "\u200bzero",
+    "naïve",
+    "x" * 65,
+]
+
+
+@pytest.mark.usefixtures("no_entry_points")
+@pytest.mark.parametrize("name", [*NAMES, None, 7, b"bytes"])
+@pytest.mark.parametrize("kind", ["Variant", "inline"])
+def test_a_name_that_the_grammars_or_a_path_cannot_hold_is_refused(name, kind, tmp_path):
+    # `--models`, `--set` and the results folder all take names apart; an object in place of a name has one too.
+    path = tmp_path / "named.py"
+    given = f"{name!r}, architecture='dcgan', loss='hinge'"
+    if kind == "inline":
+        given = f"'fine', loss='hinge', architecture=ganzoo.Architecture({name!r}, lambda shape, latent, classes: None)"
+    path.write_text(
+        f"import ganzoo\n\n@ganzoo.hookimpl\ndef ganzoo_variants():\n    yield ganzoo.Variant({given})\n",
+        encoding="utf-8",
+    )
+    (status,) = (status for status in discover([str(path)]).statuses if status.name == "named.py")
+    assert status.state == "broken"
+    assert "a name is up to 64 letters, digits" in status.error
+    assert status.error.isprintable()
+
+
+CARELESS = {
+    "batch_size='64'": "batch_size",
+    "batch_size=64.0": "batch_size",
+    "batch_size=True": "batch_size",
+    "penalties='r1'": "penalties",
+    "penalties=(1,)": "penalties",
+    "optimizer='adam'": "optimizer",
+    "optimizer=ganzoo.Optimizer('adamw')": "optimizer.kind",
+    "optimizer=ganzoo.Optimizer(learning_rate='2e-4')": "optimizer.learning_rate",
+    "optimizer=ganzoo.Optimizer(betas=(0.5,))": "optimizer.betas",
+    "rate_decay=ganzoo.Schedule('cosin')": "rate_decay.kind",
+    "hyper={'clip': None}": "hyper",
+    "schedules={'clip': 'linear'}": "schedules",
+    "label_smoothing=None": "label_smoothing",
+    "summary=None": "summary",
+    "architecture=None": "architecture",
+    "loss=ganzoo.Loss": "loss",
+    "loss=ganzoo.Loss('empty')": "neither phases nor functions",
+}
+
+
+@pytest.mark.usefixtures("no_entry_points")
+@pytest.mark.parametrize("given", CARELESS)
+def test_a_field_of_the_wrong_type_is_an_error_of_the_plugin_and_no_traceback_later(given, tmp_path):
+    path = tmp_path / "careless.py"
+    defaults = "".join(f"{name}='dcgan', " for name in ("architecture", "loss") if not given.startswith(name))
+    path.write_text(
+        f"import ganzoo\n\n@ganzoo.hookimpl\ndef ganzoo_variants():\n    yield ganzoo.Variant('v', {defaults}{given})\n"
+    )
+    status = statuses_by_name(discover([str(path)]))["careless.py"]
+    assert status.state == "broken"
+    assert CARELESS[given] in status.error
+
+
+# --- good plugins ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_postponed_annotations_with_a_dataclass_load_from_a_path(stranger):
+    registry = discover([str(stranger("postponed_annotations"))])
+    assert statuses_by_name(registry)["postponed_annotations.py"].state == "ok"
+    assert registry.names("variants") == ["postponed-narrow", "postponed-wide"]
+    assert registry.get("variants", "postponed-wide").record.options == {"base_channels": 16}
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_a_healthy_status_says_all_there_is_to_know(stranger):
+    status = statuses_by_name(discover([str(stranger("twins_a"))]))["twins_a.py"]
+    assert (status.name, status.source, status.version) == ("twins_a.py", str(stranger("twins_a")), None)
+    assert status.hooks == ("ganzoo_losses", "ganzoo_variants")
+    assert (status.state, status.error) == ("ok", None)
+    assert len(status.source_sha256) == 64
+    assert status.load_seconds > 0
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_the_source_hash_follows_the_source(tmp_path, stranger):
+    copy = tmp_path / "healthy.py"
+    hashes = []
+    for addition in ("", "\n# a comment\n"):
+        copy.write_text(stranger("healthy").read_text() + addition)
+        hashes.append(statuses_by_name(discover([str(copy)]))["healthy.py"].source_sha256)
+    assert hashes[0] == statuses_by_name(discover([str(stranger("healthy"))]))["healthy.py"].source_sha256
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_a_module_is_named_as_well_as_a_path(tmp_path, monkeypatch, stranger):
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('their package is unwell')\n")
+    shutil.copy(stranger("healthy"), tmp_path / "their_module.py")
+    shutil.copy(stranger("healthy"), package / "plugin.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = discover(["their_module", "their_package.plugin"])
+    named = statuses_by_name(registry)
+    assert (named["their_module"].state, named["their_module"].source) == ("ok", "their_module")
+    assert registry.get("variants", "their_module:healthy").plugin == "their_module"
+    # A package that fails is there, and broken; it is not "no such module".
+    assert named["their_package.plugin"].error == "RuntimeError: their package is unwell"
+
+
+def test_the_zoo_itself_has_nothing_to_complain_of():
+    registry = discover(strict=True)
+    assert {status.state for status in registry.statuses} == {"ok"}
+    assert all(status.version == ganzoo.__version__ for status in registry.statuses)
+    assert all(status.hooks and status.source_sha256 for status in registry.statuses)
+
+
+# --- installed plugins: entry points, the allow-list -----------------------------------------------------------------
+
+
+def test_installed_plugins_load_one_by_one(fake_distribution, stranger, monkeypatch):
+    fake_distribution("ganzoo-strangers", {name: stranger(name) for name in (*BROKEN, "healthy")}, version="2.7.1")
+    registry = discover()
+    named = statuses_by_name(registry)
+    assert {name: named[name].state for name in BROKEN} == dict.fromkeys(BROKEN, "broken")
+    for name, reason in BROKEN.items():
+        assert reason in named[name].error
+        assert offered_by(registry, name) == []
+    status = named["healthy"]
+    assert (status.state, status.version, status.hooks) == ("ok", "2.7.1", ("ganzoo_variants",))
+    assert status.source.endswith("(ganzoo-strangers)")
+    assert registry.get("variants", "healthy").plugin == "healthy"
+    # The zoo comes after them on the path, and is all there.
+    assert named["dcgan"].state == "ok"
+    assert {"dcgan", "mlp", "wgan-gp"} <= set(registry.names("variants"))
+
+
+def test_two_entry_points_with_one_name_both_load(fake_distribution, stranger):
+    fake_distribution("ganzoo-second", {"twins": stranger("twins_b")})
+    fake_distribution("ganzoo-first", {"twins": stranger("twins_a"), "dcgan": stranger("healthy")})
+    registry = discover()
+    named = statuses_by_name(registry)
+    assert named["twins"].source.endswith("(ganzoo-first)")
+    assert named["twins@ganzoo-second"].source.endswith("(ganzoo-second)")
+    assert {"only-a", "only-b"} <= set(registry.names("variants"))
+    assert registry.get("variants", "twins:twin").record.batch_size == 16
+    assert registry.get("variants", "twins@ganzoo-second:twin").record.batch_size == 32
+    # So does one that took the name of a part of the zoo.
+    assert offered_by(registry, "dcgan") == ["healthy"]
+    assert "dcgan" in offered_by(registry, "dcgan@ganzoo")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "loaded"),
+    [("", set()), ("one", {"one"}), (" one , three,nobody", {"one", "three"}), (",", set())],
+)
+def test_the_allow_list_decides_which_entry_points_load(allowed, loaded, fake_distribution, tmp_path, monkeypatch):
+    # Each leaves a mark when it is imported, because what is not allowed must not even be imported.
+    source = (
+        "from pathlib import Path\nimport ganzoo\nPath({mark!r}).touch()\n"
+        "@ganzoo.hookimpl\ndef ganzoo_variants():\n    return []\n"
+    )
+    names = ("one", "two", "three")
+    fake_distribution("ganzoo-marks", {name: source.format(mark=str(tmp_path / f"{name}.mark")) for name in names})
+    monkeypatch.setenv("GANZOO_PLUGINS", allowed)
+    named = statuses_by_name(discover())
+    assert {path.stem for path in tmp_path.glob("*.mark")} == loaded
+    assert {name for name, status in named.items() if status.state == "ok"} == loaded
+    disabled = [status for status in named.values() if status.state == "disabled"]
+    assert {status.name for status in disabled} >= {"dcgan", "fid"}
+    assert {status.error for status in disabled} == {"not in GANZOO_PLUGINS"}
+
+
+def test_the_allow_list_is_for_entry_points_only(stranger, monkeypatch):
+    monkeypatch.setenv("GANZOO_PLUGINS", "losses")
+    registry = discover([str(stranger("healthy"))])
+    assert registry.names("variants") == ["healthy"]
+    assert {status.name for status in registry.statuses if status.state == "ok"} == {"losses", "healthy.py"}
+
+
+# --- names: conflicts, objects in place of names, unknown ones -------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_a_conflict_is_an_error_only_when_the_name_is_asked_for(stranger):
+    registry = discover([str(stranger("twins_a")), str(stranger("twins_b"))], strict=True)
+    assert registry.get("variants", "only-a").record.name == "only-a"
+    for kind, name in (("variants", "twin"), ("losses", "twin-loss")):
+        with pytest.raises(AmbiguousName) as caught:
+            registry.get(kind, name)
+        assert f"'twins_a.py:{name}' or 'twins_b.py:{name}'" in str(caught.value)
+    assert registry.get("variants", "twins_a.py:twin").record.summary == "the first twin"
+    assert registry.get("variants", "twins_b.py:twin").record.summary == "the second twin"
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_naming_one_file_twice_is_a_conflict_with_itself_that_says_so(stranger):
+    registry = discover([str(stranger("healthy"))] * 2)
+    with pytest.raises(AmbiguousName, match=r"'healthy\.py:healthy' or 'healthy\.py@2:healthy'"):
+        registry.get("variants", "healthy")
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_an_object_in_place_of_a_name_is_found_as_plugin_and_name_only(stranger):
+    registry = discover([str(stranger("menagerie"))])
+    for kind, name in (("architectures", "hidden-den"), ("losses", "hidden-roar")):
+        assert name not in registry.names(kind)
+        with pytest.raises(UnknownName) as caught:
+            registry.get(kind, name)
+        assert f"did you mean '{name}'" not in str(caught.value)
+        offer = registry.get(kind, f"menagerie.py:{name}")
+        assert (offer.record.name, offer.plugin) == (name, "menagerie.py")
+        assert registry.reference(kind, offer) == f"menagerie.py:{name}"
+
+
+def test_an_object_is_never_confused_with_a_registered_name(tmp_path):
+    path = tmp_path / "imitation.py"
+    path.write_text(
+        "import ganzoo\n"
+        "FAKE = ganzoo.Loss.of_logits('hinge', discriminator=lambda real, fake: {}, generator=lambda fake: {})\n"
+        "@ganzoo.hookimpl\n"
+        "def ganzoo_variants():\n"
+        "    yield ganzoo.Variant('imitation', architecture='dcgan', loss=FAKE)\n"
+        "    yield ganzoo.Variant('original', architecture='dcgan', loss='hinge')\n"
+    )
+    registry = discover([str(path)])
+    assert registry.get("losses", "hinge").plugin == "losses"
+    assert registry.get("losses", "imitation.py:hinge").plugin == "imitation.py"
+
+
+def test_an_object_that_two_plugins_share_belongs_to_each(fake_distribution, stranger):
+    site = fake_distribution("ganzoo-lender", {"lender": stranger("hinge")})
+    (module,) = (path.stem for path in site.glob("*.py"))
+    borrower = (
+        f"import ganzoo\nfrom {module} import HINGE\n"
+        "@ganzoo.hookimpl\ndef ganzoo_variants():\n"
+        "    yield ganzoo.Variant('borrowed', architecture='mlp', loss=HINGE)\n"
+    )
+    fake_distribution("ganzoo-borrower", {"borrower": borrower})
+    registry = discover()
+    assert registry.get("losses", "lender:my-hinge").record is registry.get("losses", "borrower:my-hinge").record
+
+
+def test_an_unknown_name_gets_the_nearest_ones_and_the_broken_plugins(stranger):
+    registry = discover([str(stranger("raising_hook"))])
+    with pytest.raises(UnknownName) as caught:
+        registry.get("variants", "dcgann")
+    message = str(caught.value)
+    assert "no variant is called 'dcgann'; did you mean 'dcgan'" in message
+    assert "broken plugins may have held it: raising_hook.py" in message
+    with pytest.raises(UnknownName) as caught:
+        discover().get("metrics", "fidd")
+    assert "did you mean 'fid'?" in str(caught.value)
+    assert "broken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["twins_a.py:nobody", "nobody:twin", ":twin", "twins_a.py:", ":", ""])
+def test_a_qualified_name_that_fits_nothing_is_unknown(name, stranger):
+    with pytest.raises(UnknownName):
+        discover([str(stranger("twins_a"))]).get("variants", name)
+
+
+# --- strict ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_strict_names_every_broken_plugin(stranger):
+    with pytest.raises(PluginError) as caught:
+        discover([str(stranger(name)) for name in ("import_error", "healthy", "misspelt_hook")], strict=True)
+    message = str(caught.value)
+    assert message.startswith("--strict: 2 broken plugin(s): import_error.py: ModuleNotFoundError")
+    assert "misspelt_hook.py: " in message
+    assert "healthy" not in message
+
+
+# --- what the command line says of plugins ---------------------------------------------------------------------------
+
+
+def test_ganzoo_plugins_lists_what_is_installed_and_what_is_wrong_with_it(fake_distribution, stranger, run_cli):
+    """End to end, in a process of its own, with plugins that are truly installed."""
+    fake_distribution("ganzoo-strangers", {name: stranger(name) for name in BROKEN}, version="2.7.1")
+    fake_distribution("ganzoo-fine", {"healthy": stranger("healthy")})
+    env = {"GANZOO_PLUGINS": ",".join([*BROKEN, "healthy"])}
+    done = run_cli("plugins", "--json", "--plugin", stranger("chatty"), env=env)
+    assert done.returncode == 0, done.stderr
+    listed = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert {field.name for field in fields(PluginStatus)} == set(listed["healthy"])
+    assert {name: listed[name]["state"] for name in BROKEN} == dict.fromkeys(BROKEN, "broken")
+    for name, reason in BROKEN.items():
+        assert reason in listed[name]["error"]
+        assert listed[name]["version"] == "2.7.1"
+    assert (listed["healthy"]["state"], listed["healthy"]["hooks"]) == ("ok", ["ganzoo_variants"])
+    assert listed["dcgan"]["state"] == "disabled"
+    # What a plugin prints while it loads is kept away from the data.
+    assert "chatty: imported" in done.stderr
+
+    table = run_cli("plugins", env=env)
+    assert table.returncode == 0
+    assert table.stderr == ""
+    rows = {line.split()[0]: line for line in table.stdout.splitlines() if line.split()}
+    assert "broken" in rows["misspelt_hook"]
+    assert "unknown hook 'ganzoo_variant'" in rows["misspelt_hook"]
+    assert "ok" in rows["healthy"]
+    assert "\x1b" not in table.stdout
+
+
+def test_strict_makes_a_broken_plugin_fatal_for_any_command(fake_distribution, stranger, run_cli):
+    fake_distribution("ganzoo-strangers", {"misspelt": stranger("misspelt_hook")})
+    done = run_cli("plugins", "--strict", env={"GANZOO_PLUGINS": "misspelt"})
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ganzoo: --strict: 1 broken plugin(s): misspelt: ")
+    assert "ganzoo_variant" in line
+
+
+@pytest.mark.parametrize("command", [("list", "variants"), ("show", "dcgan")])
+def test_a_broken_plugin_takes_one_line_and_nothing_else(command, invoke, stranger):
+    outcome = invoke(*command, "--plugin", stranger("raises_on_import"))
+    assert outcome.code == 0
+    assert "dcgan" in outcome.out
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: plugin raises_on_import.py is broken and left out: RuntimeError")
+    assert line.isprintable()
+
+
+def test_what_a_plugin_prints_does_not_corrupt_json(invoke, stranger):
+    outcome = invoke("list", "--json", "--plugin", stranger("chatty"))
+    assert outcome.code == 0
+    assert "chatty" in {entry["name"] for entry in json.loads(outcome.out)}
+    outcome = invoke("show", "chatty", "--json", "--plugin", stranger("chatty"))
+    assert outcome.code == 0
+    assert json.loads(outcome.out)[0]["name"] == "chatty"
+    assert "chatty: building" in outcome.err
+    outcome = invoke(
+        *("bench", "--models", "chatty", "--plugin", stranger("chatty"), "--device", "cpu"),
+        *("--throughput-only", "--dry-run", "--json"),
+    )
+    assert outcome.code == 0
+    assert json.loads(outcome.out)[0]["spec"]["variant"] == "chatty"
+    assert "chatty: a phase" in outcome.err
+
+
+def test_list_shows_both_sides_of_a_conflict_and_show_asks_which(invoke, stranger):
+    both = ("--plugin", stranger("twins_a"), "--plugin", stranger("twins_b"))
+    outcome = invoke("list", "variants", "--json", *both)
+    twins = [entry["plugin"] for entry in json.loads(outcome.out) if entry["name"] == "twin"]
+    assert twins == ["twins_a.py", "twins_b.py"]
+    outcome = invoke("show", "twin", *both)
+    assert outcome.code == 2
+    assert "'twins_a.py:twin' or 'twins_b.py:twin'" in outcome.error
+    outcome = invoke("show", "twins_b.py:twin", *both)
+    assert outcome.code == 0
+    assert "the second twin" in outcome.out
+    assert "batch size: 32" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("variant", "reason"),
+    [("typo", "typo: its plugin raised KeyError: 'widht'"), ("no-codes", "LookupError: no codebook")],
+)
+def test_networks_that_fail_to_build_are_refused_by_name_before_training(variant, reason, invoke, stranger, tmp_path):
+    bench = ("bench", "--plugin", stranger("broken_build"), "--device", "cpu", "--throughput-only", "--models")
+    outcome = invoke(*bench, variant)
+    assert outcome.code == 2
+    assert reason in outcome.error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_glob_passes_over_networks_that_fail_to_build(invoke, stranger):
+    bench = (
+        "bench",
+        "--plugin",
+        stranger("broken_build"),
+        "--device",
+        "cpu",
+        "--throughput-only",
+        "--dry-run",
+        "--json",
+    )
+    outcome = invoke(*bench, "--models", "typo*,no-code*,reads-value*")
+    assert outcome.code == 0
+    # This one reads the values of tensors while it is built, which the check before a run has to live with.
+    assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["reads-values"]
+    assert [line.split(":")[1] for line in outcome.err.splitlines()] == [" left out typo", " left out no-codes"]
+
+
+@pytest.mark.parametrize("dataset", ["typo-data", "no-fingerprint"])
+def test_a_dataset_that_fails_is_refused_by_name(dataset, invoke, stranger, tmp_path):
+    outcome = invoke(
+        *("bench", "--models", "mlp", "--dataset", dataset, "--throughput-only", "--plugin", stranger("broken_build"))
+    )
+    assert outcome.code == 2
+    assert dataset in outcome.error
+    assert {"typo-data": "imagse", "no-fingerprint": "missing"}[dataset] in outcome.error
+    assert not (tmp_path / "runs").exists()
+
+
+# --- a whole bench with strangers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strangers_bench(run_cli_once, stranger):
+    """Two variants of strangers, with observers good and bad and a broken plugin on board."""
+    names = ("hinge", "chatty", "laboratory", "observer", "raising_observer", "quitting_observer", "import_error")
+    observed = run_cli_once.cwd / "observed.jsonl"
+    done = run_cli_once(
+        *("bench", "--models", "hinge-dcgan,chatty", "--batch-size", 64, "--dataset", "stripes"),
+        *("--metrics", "mean-gap", "--eval-every", 0.256, "--throughput-seconds", 0.1, "--device", "cpu", "--json"),
+        *(argument for name in names for argument in ("--plugin", stranger(name))),
+        env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": str(observed)},
+    )
+    events = [json.loads(line) for line in observed.read_text().splitlines()] if observed.exists() else []
+    return done, events, run_cli_once.cwd
+
+
+def test_a_strangers_variant_runs_like_any_other(strangers_bench):
+    done, _, _ = strangers_bench
+    assert done.returncode == 0, done.stderr
+    hinge, chatty = json.loads(done.stdout)
+    assert (hinge["status"], chatty["status"]) == ("ok", "ok")
+    assert hinge["spec"]["architecture"] == "dcgan"
+    # An object given in place of a name is recorded as plugin:name.
+    assert hinge["spec"]["loss"] == "hinge.py:my-hinge"
+    assert {name for name in hinge["training"]["curves"] if "/" in name} == {
+        "discriminator/real",
+        "discriminator/fake",
+        "generator/fool",
+    }
+    assert hinge["training"]["updates"] == {"generator": 8, "discriminator": 8}
+
+
+def test_the_plugins_and_the_allow_list_are_on_the_record(strangers_bench, stranger):
+    done, _, _ = strangers_bench
+    hinge, _ = json.loads(done.stdout)
+    used = hinge["environment"]["plugins"]
+    assert set(used) == {"hinge.py", "dcgan", "laboratory.py"}
+    status = next(s for s in discover([str(stranger("hinge"))]).statuses if s.name == "hinge.py")
+    assert used["hinge.py"] == {"version": None, "source_sha256": status.source_sha256}
+    assert used["dcgan"]["version"] == ganzoo.__version__
+    assert hinge["environment"]["plugin_allow_list"] == "dcgan,losses"
+
+
+def test_prints_of_a_plugin_corrupt_neither_the_run_nor_the_json(strangers_bench):
+    done, _, _ = strangers_bench
+    _, chatty = json.loads(done.stdout)
+    # What it prints in its run looks like a message of the run, and is none.
+    assert chatty["status"] == "ok"
+    assert chatty["error"] is None
+    assert chatty["training"]["updates"] == {"generator": 8, "discriminator": 8}
+    assert "chatty: " not in done.stdout
+    assert "chatty: imported" in done.stderr
+
+
+def test_an_observer_sees_the_run_from_the_parent_process(strangers_bench):
+    _, events, _ = strangers_bench
+    assert len({event["pid"] for event in events}) == 1
+    first, second = (
+        [event for event in events if event["run_id"] == run_id]
+        for run_id in dict.fromkeys(e["run_id"] for e in events)
+    )
+    for run in (first, second):
+        kinds = [event["event"] for event in run]
+        assert (kinds[0], kinds[-1]) == ("RunStarted", "RunFinished")
+        assert {"StageChanged", "TrainingProgress", "Scored"} <= set(kinds)
+        stages = [event["stage"] for event in run if event["event"] == "StageChanged"]
+        assert list(dict.fromkeys(stages)) == ["loading", "training", "scoring", "measuring"]
+        assert [event["kimg"] for event in run if event["event"] == "Scored"] == [0.256, 0.512]
+        assert run[-1]["skipped"] is False
+
+
+def test_an_observer_cannot_alter_a_run(strangers_bench):
+    done, events, folder = strangers_bench
+    assert all(event["frozen"] for event in events)
+    records = json.loads(done.stdout)
+    assert [record["spec"]["variant"] for record in records] == ["hinge-dcgan", "chatty"]
+    for record in records:
+        assert record["spec"]["batch_size"] == 64
+        assert record["training"]["kimg"] == 0.512
+        assert all(score["value"] > 0 for score in record["scores"])
+        written = next(folder.rglob(f"*{record['run_id'][:10]}/record.json"))
+        assert json.loads(written.read_text()) == record
+
+
+@pytest.mark.parametrize(
+    ("plugin", "error"),
+    [("raising_observer", "ConnectionError: the dashboard is down"), ("quitting_observer", "SystemExit: enough")],
+)
+def test_an_observer_that_fails_is_reported_once_and_stops_nothing(plugin, error, strangers_bench):
+    done, _, _ = strangers_bench
+    assert done.returncode == 0
+    reports = [line for line in done.stderr.splitlines() if f"plugin {plugin}.py" in line]
+    assert reports == [f"ganzoo: plugin {plugin}.py: ganzoo_event raised {error}; it is not called again"]
+
+
+def test_a_broken_plugin_costs_a_bench_one_line(strangers_bench):
+    done, _, _ = strangers_bench
+    lines = [line for line in done.stderr.splitlines() if "import_error" in line]
+    assert lines == [
+        "ganzoo: plugin import_error.py is broken and left out: "
+        "ModuleNotFoundError: No module named 'a_package_that_nobody_has'"
+    ]
+
+
+# --- observers and reporters, closer up ------------------------------------------------------------------------------
+
+
+def test_events_are_frozen():
+    event = ganzoo.StageChanged("id", "training")
+    with pytest.raises(FrozenInstanceError):
+        event.stage = "forged"
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_each_observer_gets_a_copy_of_its_own(stranger, tmp_path, monkeypatch):
+    monkeypatch.setenv("OBSERVED", str(tmp_path / "observed.jsonl"))
+    first, second = (shutil.copy(stranger("observer"), tmp_path / f"observer_{index}.py") for index in (1, 2))
+    registry = discover([str(first), str(second)])
+    spec = {"variant": "true", "batch_size": 64}
+    registry.notify(ganzoo.RunStarted("id", spec, 1, 1), pytest.fail)
+    seen = [json.loads(line) for line in (tmp_path / "observed.jsonl").read_text().splitlines()]
+    assert [entry["run_id"] for entry in seen] == ["id", "id"]
+    assert spec == {"variant": "true", "batch_size": 64}
+
+
+def test_a_reporter_renders_a_comparison_and_one_that_fails_takes_one_line(strangers_bench, invoke, stranger):
+    _, _, folder = strangers_bench
+    outcome = invoke("compare", folder / "runs", "--format", "typo-report", "--plugin", stranger("broken_build"))
+    assert outcome.code == 1
+    assert "KeyError: 'no such column'" in outcome.error
+    outcome = invoke("compare", folder / "runs", "--format", "names", "--plugin", stranger("laboratory"))
+    assert (outcome.code, sorted(outcome.out.split())) == (0, ["chatty", "hinge-dcgan"])

@@ -1,0 +1,246 @@
+"""Training through the library: phases move exactly what they update, seeds repeat bit for bit, budgets are kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ganzoo.assemble import assemble
+from ganzoo.errors import Diverged, UsageError
+from ganzoo.plan import BenchPlan, resolve
+from ganzoo.plugins import discover
+from ganzoo.train import run_step, train
+from ganzoo.types import Batch
+
+REGISTRY = discover()
+VARIANTS = REGISTRY.names("variants")
+LOSSES = [name for name in REGISTRY.names("losses") if type(REGISTRY.get("losses", name).record).__name__ == "Loss"]
+ARCHITECTURES = REGISTRY.names("architectures")
+
+
+def planned(models: str, **options):
+    plan = BenchPlan(
+        models=(models,), **{"batch_size": 8, "kimg": 0.05, "throughput_only": True, "device": "cpu"} | options
+    )
+    resolved = resolve(plan, REGISTRY)
+    return resolved.runs[0].spec, resolved.dataset
+
+
+def assembled(models: str, **options):
+    spec, dataset = planned(models, **options)
+    return assemble(spec, REGISTRY, dataset)
+
+
+def snapshot(run):
+    players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
+    return {
+        f"{player}.{name}": parameter.detach().clone()
+        for player, network in players.items()
+        for name, parameter in network.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("size", [16, 28, 32, 64])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_a_few_steps_at_every_size(variant, size):
+    run = assembled(variant, image_size=size, batch_size=4)
+    before = snapshot(run)
+    result = train(run, 0.012)
+    assert result.kimg >= 0.012
+    assert all(math.isfinite(value) for curve in result.curves.values() for value in curve)
+    after = snapshot(run)
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"generator", "discriminator"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_phase_moves_exactly_what_it_updates(variant):
+    run = assembled(variant)
+    real, labels = next(run.batches)
+    for step_phase in run.phases:
+        before = snapshot(run)
+        step_phase(Batch(real, labels, run.draw_latent(len(real), run.latent_rng)))
+        after = snapshot(run)
+        targets = step_phase.phase.targets
+        for name in before:
+            owned = any(name.startswith(f"{target}.") for target in targets)
+            if not owned:
+                assert torch.equal(before[name], after[name]), f"{step_phase.phase.name} moved {name}"
+        for target in targets:
+            moved = [name for name in before if name.startswith(f"{target}.") and not torch.equal(before[name], after[name])]
+            assert moved, f"{step_phase.phase.name} left {target} as it was"
+        everything = run.players.parameters(("generator", "discriminator"))
+        assert all(parameter.grad is None for parameter in everything)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_weight_of_a_player_is_reached_by_some_phase(variant):
+    run = assembled(variant)
+    before = snapshot(run)
+    for _ in range(3):
+        run_step(run)
+    after = snapshot(run)
+    # The bias of the last layer adds the same to every logit, and cancels in a loss of differences.
+    stuck = [name for name in before if torch.equal(before[name], after[name]) and not name.endswith("head.bias")]
+    assert stuck == []
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_pair_trains_or_is_refused_with_a_reason(architecture, loss):
+    try:
+        run = assembled(f"{architecture}+{loss}")
+    except UsageError as error:
+        assert loss == "infogan"
+        assert architecture != "infogan"
+        assert "code_head" in str(error)
+        return
+    result = train(run, 0.016)
+    assert all(math.isfinite(value) for curve in result.curves.values() for value in curve)
+
+
+def test_same_seed_same_bits_and_another_seed_others():
+    spec, dataset = planned("dcgan")
+
+    def weights(seed):
+        run = assemble(replace(spec, seed=seed), REGISTRY, dataset)
+        train(run, 0.05)
+        return run.average.average.state_dict()
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_kimg_counts_real_images_and_repeats_draw_fresh_ones():
+    run = assembled("wgan-gp", batch_size=8)
+    result = train(run, 0.08)
+    assert run.batches.drawn == 80
+    assert result.kimg == 0.08
+    assert result.updates == {"generator": 2, "discriminator": 10}
+
+
+def test_a_lazy_penalty_runs_every_so_many_steps_and_as_many_times_as_strong():
+    run = assembled("dcgan+non-saturating+r1", set=("*.lazy.r1.every=4",))
+    names = [(phase.phase.name, phase.phase.every) for phase in run.phases]
+    assert names == [("discriminator", 1), ("generator", 1), ("r1", 4)]
+    result = train(run, 0.008 * 8)
+    assert result.updates["discriminator"] == 8 + 2
+    eager = assembled("dcgan+non-saturating+r1")
+    real, labels = next(eager.batches)
+    batch = Batch(real, labels, eager.draw_latent(8, eager.latent_rng))
+    lazy_run = assembled("dcgan+non-saturating+r1", set=("*.lazy.r1.every=4",))
+    eager_term = eager.phases[0](batch)["r1"]
+    lazy_term = lazy_run.phases[2](batch)["r1"]
+    torch.testing.assert_close(lazy_term, 4 * eager_term)
+
+
+def test_the_generator_can_go_first():
+    assert [phase.phase.name for phase in assembled("conv-sgd").phases] == ["generator", "discriminator"]
+
+
+def test_a_step_equals_one_written_by_hand():
+    """The harness's DCGAN step against plain PyTorch, from the same weights, batches and latents: bit for bit."""
+    run = assembled("dcgan")
+    hand = assembled("dcgan")
+    generator, discriminator = hand.players.generator.network, hand.players.discriminator.network
+    options = {"lr": 2e-4, "betas": (0.5, 0.999), "fused": True}
+    generator_optimizer = torch.optim.Adam(generator.parameters(), **options)
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **options)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    for _ in range(4):
+        run_step(run)
+        real, _labels = next(hand.batches)
+        fake = generator(hand.draw_latent(8, hand.latent_rng)).detach()
+        real_logits, fake_logits = discriminator(real), discriminator(fake)
+        loss = bce(real_logits, torch.ones(8)) + bce(fake_logits, torch.zeros(8))
+        discriminator_optimizer.zero_grad()
+        loss.backward()
+        discriminator_optimizer.step()
+        fooled = discriminator(generator(hand.draw_latent(8, hand.latent_rng)))
+        generator_optimizer.zero_grad()
+        bce(fooled, torch.ones(8)).backward()
+        generator_optimizer.step()
+    ours, theirs = snapshot(run), snapshot(hand)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
+
+
+def test_weight_clipping_holds():
+    run = assembled("wgan", set=("wgan.clip=0.005",))
+    train(run, 0.08)
+    assert all(parameter.abs().max() <= 0.005 + 1e-9 for parameter in run.players.discriminator.parameters())
+
+
+def test_the_options_that_any_variant_takes_show_as_terms():
+    options = ("dcgan.l1=1e-5", "dcgan.l2=1e-5", "dcgan.feature_matching=0.1", "dcgan.label_smoothing=0.1")
+    result = train(assembled("dcgan", set=options), 0.016)
+    expected = {"discriminator/l1", "discriminator/l2", "generator/l1", "generator/l2", "generator/feature_matching"}
+    assert expected <= set(result.curves)
+
+
+def test_label_smoothing_equals_bce_with_a_soft_target():
+    smooth = assembled("dcgan", set=("dcgan.label_smoothing=0.1",))
+    plain = assembled("dcgan")
+    real, labels = next(smooth.batches)
+    next(plain.batches)
+    batch = Batch(real, labels, smooth.draw_latent(8, smooth.latent_rng))
+    terms = smooth.phases[0](batch)
+    logits = plain.players.discriminator(real)
+    target = torch.full((8,), 0.9)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+    torch.testing.assert_close(terms["real"], expected.detach())
+
+
+@pytest.mark.parametrize("option", ["label_smoothing", "feature_matching"])
+def test_options_of_logits_are_refused_for_a_loss_of_phases(option):
+    with pytest.raises(UsageError, match="functions of logits"):
+        assembled("infogan", set=(f"infogan.{option}=0.1",))
+
+
+def test_label_smoothing_is_refused_where_real_and_fake_are_one_term():
+    with pytest.raises(UsageError, match="two terms 'real' and 'fake'"):
+        assembled("dcgan+relativistic", set=("*.label_smoothing=0.1",))
+
+
+def test_rate_decay_reaches_the_optimizers():
+    run = assembled("dcgan", set=("dcgan.rate_decay=linear",))
+    train(run, 0.08)
+    rates = [group["lr"] for optimizer in run.optimizers.values() for group in optimizer.param_groups]
+    assert all(rate == pytest.approx(2e-4 * 0.1) for rate in rates)
+
+
+def test_a_schedule_reaches_a_coefficient():
+    run = assembled("r3gan")
+    start = run.phases[0].hyper["r1.gamma"].item()
+    train(run, 0.08)
+    assert run.phases[0].hyper["r1.gamma"].item() < start
+
+
+def test_an_exploding_run_is_named():
+    run = assembled("mlp", set=("mlp.learning_rate=1e18",))
+    with pytest.raises(Diverged, match=r"the term '.+' became"):
+        train(run, 1.0)
+
+
+def test_the_moving_average_has_its_half_life():
+    from ganzoo.ema import MovingAverage
+
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    average = MovingAverage(network, half_life_kimg=2.0, rampup=100.0)
+    torch.nn.init.ones_(network.weight)
+    for index in range(4):
+        average.update(kimg=10 + 0.5 * index, kimg_since_last=0.5)
+    assert average.average.weight.item() == pytest.approx(0.5)
+
+
+def test_evaluation_points_come_off_the_clock_and_end_with_the_budget():
+    spec, dataset = planned("mlp")
+    run = assemble(spec, REGISTRY, dataset)
+    seen = []
+    train(run, 0.08, (0.02, 0.04, 0.08), on_evaluate=seen.append)
+    assert seen == [0.024, 0.04, 0.08]
