@@ -118,10 +118,6 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
         if not condition:
             raise UsageError(f"{field} is {value}; give {wanted}")
 
-    try:
-        json.dumps(recipe, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error
     require(recipe["batch_size"] >= 2, "batch_size", "at least 2", recipe["batch_size"])
     require(recipe["latent"] >= 1, "latent", "at least 1", recipe["latent"])
     for player in ("optimizer", "discriminator_optimizer"):
@@ -141,3 +137,7 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
         require(0 <= schedule["start"] < 1, "a schedule's start", "from 0 to below 1", schedule["start"])
         require(schedule["factor"] > 0, "a schedule's factor", "a number above 0", schedule["factor"])
         require(schedule["per_updates"] > 0, "a schedule's per_updates", "a number above 0", schedule["per_updates"])
+    try:
+        json.dumps(recipe, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error

@@ -28,7 +28,7 @@ class DigitCNN(nn.Module):
     `forward(images)`: uint8 (N, C, H, W), resized to `size` where it differs (bilinear, antialiased), gives
 
     * features, float32 (N, 128·C): those of the channels one after another. They are the last maps, averaged over
-      quarters of the picture; a linear layer in between would see digits in noise.
+      quarters of the picture, much as Inception's are averaged over all of it.
     * logits, float32 (N, 10^C): log-probabilities of the digits, of the channels jointly. With three channels class
       100a + 10b + c has log p(a | red) + log p(b | green) + log p(c | blue).
     """

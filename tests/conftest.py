@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,12 +66,6 @@ def run_cli(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def run_cli_once(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """`run_cli` for what is run once and looked at by many tests of a module."""
-    return CommandLine(tmp_path_factory.mktemp("once"))
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a command said and how it ended."""
@@ -119,6 +115,41 @@ def stranger() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@dataclass(frozen=True)
+class StrangersBench:
+    """A bench that was run once. `arguments` are all of it but `--models`, `--results` and the observers."""
+
+    done: subprocess.CompletedProcess[str]
+    arguments: tuple[str, ...]
+    results: Path
+    records: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def strangers_bench(
+    tmp_path_factory: pytest.TempPathFactory, stranger: Callable[[str], Path], session_environment: Path
+) -> StrangersBench:
+    """Two variants of strangers on a stranger's data, with observers good and bad and a broken plugin on board."""
+
+    def plugins(*names: str) -> tuple[str, ...]:
+        return tuple(argument for name in names for argument in ("--plugin", str(stranger(name))))
+
+    run = CommandLine(tmp_path_factory.mktemp("strangers"))
+    arguments = (
+        *("bench", "--batch-size", "64", "--dataset", "stripes", "--metrics", "mean-gap", "--eval-every", "0.256"),
+        *("--throughput-seconds", "0.1", "--device", "cpu", "--json", *plugins("hinge", "chatty", "laboratory")),
+    )
+    done = run(
+        *(*arguments, "--models", "hinge-dcgan,chatty"),
+        *plugins("observer", "raising_observer", "quitting_observer", "import_error"),
+        env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": "observed.jsonl"},
+    )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in (run.cwd / "observed.jsonl").read_text().splitlines()]
+    return StrangersBench(done, arguments, run.cwd / "runs", json.loads(done.stdout), events)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -39,8 +40,16 @@ def sha256(images: torch.Tensor) -> str:
 
 @pytest.fixture
 def offline(monkeypatch):
-    """A network that swallows every packet: names are looked up for ever."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(60))
+    """A network that swallows every packet: looking up a name takes as long as the test."""
+    over = threading.Event()
+
+    def look_up(*arguments, **options):
+        over.wait(60)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield
+    over.set()
 
 
 # --- digits -------------------------------------------------------------------------------------------------------

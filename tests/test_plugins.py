@@ -498,25 +498,8 @@ def test_a_dataset_that_fails_is_refused_by_name(dataset, invoke, stranger, tmp_
 # --- a whole bench with strangers ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def strangers_bench(run_cli_once, stranger):
-    """Two variants of strangers, with observers good and bad and a broken plugin on board."""
-    names = ("hinge", "chatty", "laboratory", "observer", "raising_observer", "quitting_observer", "import_error")
-    observed = run_cli_once.cwd / "observed.jsonl"
-    done = run_cli_once(
-        *("bench", "--models", "hinge-dcgan,chatty", "--batch-size", 64, "--dataset", "stripes"),
-        *("--metrics", "mean-gap", "--eval-every", 0.256, "--throughput-seconds", 0.1, "--device", "cpu", "--json"),
-        *(argument for name in names for argument in ("--plugin", stranger(name))),
-        env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": str(observed)},
-    )
-    events = [json.loads(line) for line in observed.read_text().splitlines()] if observed.exists() else []
-    return done, events, run_cli_once.cwd
-
-
 def test_a_strangers_variant_runs_like_any_other(strangers_bench):
-    done, _, _ = strangers_bench
-    assert done.returncode == 0, done.stderr
-    hinge, chatty = json.loads(done.stdout)
+    hinge, chatty = strangers_bench.records
     assert (hinge["status"], chatty["status"]) == ("ok", "ok")
     assert hinge["spec"]["architecture"] == "dcgan"
     # An object given in place of a name is recorded as plugin:name.
@@ -530,8 +513,7 @@ def test_a_strangers_variant_runs_like_any_other(strangers_bench):
 
 
 def test_the_plugins_and_the_allow_list_are_on_the_record(strangers_bench, stranger):
-    done, _, _ = strangers_bench
-    hinge, _ = json.loads(done.stdout)
+    hinge, _ = strangers_bench.records
     used = hinge["environment"]["plugins"]
     assert set(used) == {"hinge.py", "dcgan", "laboratory.py"}
     status = next(s for s in discover([str(stranger("hinge"))]).statuses if s.name == "hinge.py")
@@ -541,18 +523,17 @@ def test_the_plugins_and_the_allow_list_are_on_the_record(strangers_bench, stran
 
 
 def test_prints_of_a_plugin_corrupt_neither_the_run_nor_the_json(strangers_bench):
-    done, _, _ = strangers_bench
-    _, chatty = json.loads(done.stdout)
+    _, chatty = strangers_bench.records
     # What it prints in its run looks like a message of the run, and is none.
     assert chatty["status"] == "ok"
     assert chatty["error"] is None
     assert chatty["training"]["updates"] == {"generator": 8, "discriminator": 8}
-    assert "chatty: " not in done.stdout
-    assert "chatty: imported" in done.stderr
+    assert "chatty: " not in strangers_bench.done.stdout
+    assert "chatty: imported" in strangers_bench.done.stderr
 
 
 def test_an_observer_sees_the_run_from_the_parent_process(strangers_bench):
-    _, events, _ = strangers_bench
+    events = strangers_bench.events
     assert len({event["pid"] for event in events}) == 1
     first, second = (
         [event for event in events if event["run_id"] == run_id]
@@ -569,15 +550,14 @@ def test_an_observer_sees_the_run_from_the_parent_process(strangers_bench):
 
 
 def test_an_observer_cannot_alter_a_run(strangers_bench):
-    done, events, folder = strangers_bench
-    assert all(event["frozen"] for event in events)
-    records = json.loads(done.stdout)
+    assert all(event["frozen"] for event in strangers_bench.events)
+    records = strangers_bench.records
     assert [record["spec"]["variant"] for record in records] == ["hinge-dcgan", "chatty"]
     for record in records:
         assert record["spec"]["batch_size"] == 64
         assert record["training"]["kimg"] == 0.512
         assert all(score["value"] > 0 for score in record["scores"])
-        written = next(folder.rglob(f"*{record['run_id'][:10]}/record.json"))
+        written = next(strangers_bench.results.rglob(f"*{record['run_id'][:10]}/record.json"))
         assert json.loads(written.read_text()) == record
 
 
@@ -586,15 +566,12 @@ def test_an_observer_cannot_alter_a_run(strangers_bench):
     [("raising_observer", "ConnectionError: the dashboard is down"), ("quitting_observer", "SystemExit: enough")],
 )
 def test_an_observer_that_fails_is_reported_once_and_stops_nothing(plugin, error, strangers_bench):
-    done, _, _ = strangers_bench
-    assert done.returncode == 0
-    reports = [line for line in done.stderr.splitlines() if f"plugin {plugin}.py" in line]
+    reports = [line for line in strangers_bench.done.stderr.splitlines() if f"plugin {plugin}.py" in line]
     assert reports == [f"ganzoo: plugin {plugin}.py: ganzoo_event raised {error}; it is not called again"]
 
 
 def test_a_broken_plugin_costs_a_bench_one_line(strangers_bench):
-    done, _, _ = strangers_bench
-    lines = [line for line in done.stderr.splitlines() if "import_error" in line]
+    lines = [line for line in strangers_bench.done.stderr.splitlines() if "import_error" in line]
     assert lines == [
         "ganzoo: plugin import_error.py is broken and left out: "
         "ModuleNotFoundError: No module named 'a_package_that_nobody_has'"
@@ -623,9 +600,10 @@ def test_each_observer_gets_a_copy_of_its_own(stranger, tmp_path, monkeypatch):
 
 
 def test_a_reporter_renders_a_comparison_and_one_that_fails_takes_one_line(strangers_bench, invoke, stranger):
-    _, _, folder = strangers_bench
-    outcome = invoke("compare", folder / "runs", "--format", "typo-report", "--plugin", stranger("broken_build"))
+    outcome = invoke(
+        "compare", strangers_bench.results, "--format", "typo-report", "--plugin", stranger("broken_build")
+    )
     assert outcome.code == 1
     assert "KeyError: 'no such column'" in outcome.error
-    outcome = invoke("compare", folder / "runs", "--format", "names", "--plugin", stranger("laboratory"))
+    outcome = invoke("compare", strangers_bench.results, "--format", "names", "--plugin", stranger("laboratory"))
     assert (outcome.code, sorted(outcome.out.split())) == (0, ["chatty", "hinge-dcgan"])

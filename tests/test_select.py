@@ -99,7 +99,8 @@ def test_a_pair_may_name_its_parts_by_plugin(registry):
         (["den+claw"], UsageError, "one architecture and one loss"),
         (["hidden-den+roar"], UnknownName, "no architecture is called 'hidden-den'"),
         (["nobody.py:lion"], UnknownName, "no variant is called 'nobody.py:lion'"),
-        (["\x1b[31mlion"], UnknownName, "no variant is called"),
+        (["\x1b[31mlion"], UnknownName, "no variant matches '[31mlion'"),
+        (["\x1blion"], UnknownName, "no variant is called 'lion'"),
     ],
 )
 def test_what_cannot_be_selected_says_why(registry, models, error, message):

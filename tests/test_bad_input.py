@@ -1,0 +1,530 @@
+"""Wrong requests: one line that names the fix, exit code 2, nothing trained and nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from ganzoo.assemble import assemble
+from ganzoo.plan import BenchPlan, resolve
+from ganzoo.plugins import discover
+from ganzoo.records import write_record
+from ganzoo.types import RunRecord
+
+BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds", "0.1")
+"""A bench that needs neither budget nor extractor, so that what is wrong in a test is what the test gets wrong."""
+
+
+@pytest.fixture
+def refused(invoke, tmp_path):
+    """`refused(*args)`: the one line that the command line says before it does anything at all."""
+
+    def refused(*args: object) -> str:
+        before = sorted(path for path in tmp_path.rglob("*") if path.name != "runs")
+        outcome = invoke(*args)
+        assert outcome.code == 2, outcome
+        line = outcome.error
+        assert line.startswith("ganzoo")
+        assert line.isprintable()
+        assert not (tmp_path / "runs").exists()
+        assert sorted(path for path in tmp_path.rglob("*")) == before
+        return line
+
+    return refused
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Twelve grey pictures of 16 pixels, without subfolders and so without labels."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(12):
+        Image.new("L", (16, 16), 20 * index).save(folder / f"{index:02}.png")
+    return folder
+
+
+# --- end to end, in a process of its own ------------------------------------------------------------------------------
+
+SCRIPT = Path(sysconfig.get_path("scripts")) / ("ganzoo.exe" if sys.platform == "win32" else "ganzoo")
+
+
+@pytest.mark.parametrize("program", [(sys.executable, "-m", "ganzoo"), (str(SCRIPT),)], ids=["module", "script"])
+def test_a_mistake_is_one_line_and_exit_code_2(program, run_cli, tmp_path):
+    done = run_cli("bnech", "--models", "dcgan", program=program)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ganzoo: no command is called 'bnech'; did you mean 'bench'? (see `ganzoo --help`)\n"
+
+
+def test_an_unknown_variant_is_one_line_in_a_process_of_its_own(run_cli, tmp_path):
+    done = run_cli("bench", "--models", "dcgann,mlp", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "no variant is called 'dcgann'; did you mean 'dcgan'" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- names that nobody offers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "fix"),
+    [
+        (("--models", "dcgann"), "no variant is called 'dcgann'; did you mean 'dcgan'"),
+        (("--models", "mlp", "--dataset", "digit"), "no dataset is called 'digit'; did you mean 'digits'"),
+        (("--models", "mlp", "--dataset", "digits:16"), "no dataset is called 'digits:16'"),
+        (("--models", "mlp", "--dataset", "folder"), "write folder:PATH"),
+        (("--models", "mlp", "--dataset", "folder:"), "write folder:PATH"),
+        (("--models", "mlp", "--loss", "hing"), "no loss is called 'hing'; did you mean 'hinge'"),
+        (("--models", "mlp", "--device", "quantum"), "it has cpu"),
+        (("--models", "mlp", "--device", "cuda:99"), "not on this machine"),
+        (("--models", "mlp", "--precision", "fp64"), "choose from fp32, tf32, bf16"),
+        (("--models", "mlp", "--precision", "tf32"), "has no tf32 units; use fp32"),
+        (("--models", "mlp", "--set", "mlp.batchsize=8"), "did you mean 'batch_size'"),
+        (("--models", "mlp", "--set", "mpl.batch_size=8"), "did you mean 'mlp'"),
+        (("--models", "mlp", "--set", "dcgan.batch_size=8"), "no selected variant is called that"),
+        (("--models", "mlp", "--set", "mlp.batch_size"), "write VARIANT.FIELD=VALUE"),
+        (("--models", "mlp", "--set", "mlp.penalties=r3"), "no loss is called 'r3' (known: gradient-penalty, r1, r2)"),
+        (("--models", ""), "name at least one variant"),
+        (("--models", "\x1b[2J\nmlp"), "no variant"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_what_there_is(args, fix, refused):
+    assert fix in refused(*BENCH, *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "fix"),
+    [
+        (("--metrics", "fidd"), "no metric is called 'fidd'; did you mean 'fid'"),
+        (("--metrics", "fid,,nope"), "no metric is called 'nope'"),
+        (("--metrics", ","), "--metrics: name at least one"),
+        (("--features", "digit-cnn"), "no feature extractor is called 'digit-cnn'; did you mean 'digits-cnn'"),
+        (("--weights", "nowhere.pth"), "--weights nowhere.pth: no such file"),
+    ],
+)
+def test_what_a_score_needs_is_checked_before_training(args, fix, refused):
+    assert fix in refused("bench", "--models", "mlp", "--device", "cpu", *args)
+
+
+def test_other_weights_than_expected_are_refused_with_both_ways_out(refused, tmp_path, stranger):
+    (tmp_path / "other.bin").write_bytes(b"not these")
+    plugin = ("--plugin", stranger("laboratory"), "--dataset", "stripes", "--metrics", "mean-gap")
+    line = refused("bench", "--models", "mlp", "--device", "cpu", *plugin, "--weights", "other.bin")
+    assert "other.bin has sha256 " in line
+    assert "delete it to fetch it again" in line
+    assert "--weights-sha256" in line
+
+
+def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures, stranger):
+    plugin = ("--plugin", stranger("laboratory"), "--features", "pooled")
+    bench = ("bench", "--models", "mlp", "--device", "cpu", "--metrics", "modes", "--image-size", 16)
+    assert "metric 'modes' needs labels" in refused(*bench, *plugin, "--dataset", f"folder:{pictures}")
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "fix"),
+    [
+        (("--kimg", "0"), "--kimg 0.0: give a number above 0"),
+        (("--kimg", "-1"), "--kimg -1.0: give a number above 0"),
+        (("--kimg", "nan"), "--kimg nan: give a number above 0"),
+        (("--kimg", "inf"), "--kimg inf: give a number above 0"),
+        (("--kimg", "abc"), "--kimg abc: give thousands of images, or 'full'"),
+        (("--kimg", ""), "give thousands of images, or 'full'"),
+        (("--kimg", "full"), "its source gives no budget; give a number"),
+        (("--seeds", "0"), "--seeds 0: give a number above 0"),
+        (("--seeds", "two"), "invalid int value: 'two'"),
+        (("--seed", "-1"), "--seed -1: give a whole number from 0"),
+        (("--threads", "0"), "--threads 0: give a number from 1"),
+        (("--fakes", "9"), "--fakes 9: give at least 10"),
+        (("--eval-every", "0"), "--eval-every 0.0: give a number above 0"),
+        (("--eval-every", "nan"), "--eval-every nan: give a number above 0"),
+        (("--throughput-seconds", "0"), "--throughput-seconds 0.0: give a number above 0"),
+        (("--throughput-seconds", "inf"), "--throughput-seconds inf: give a number above 0"),
+        (("--image-size", "0"), "--image-size 0: give a number above 0"),
+        (("--batch-size", "0"), "batch_size is 0; give at least 2"),
+        (("--batch-size", "1"), "batch_size is 1; give at least 2"),
+        (("--batch-size", "1798"), "with its 1797 images; choose a smaller --batch-size"),
+        (("--set", "mlp.batch_size=5000"), "batch_size 5000 is larger than dataset 'digits'"),
+        (("--set", "mlp.learning_rate=nan"), "give a finite number"),
+        (("--set", "mlp.betas=0.5,1"), "give two numbers from 0 to below 1"),
+        (("--set", "mlp.discriminator.repeats=0"), "give a whole number from 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(args, fix, refused):
+    assert fix in refused(*BENCH, "--models", "mlp", *args)
+
+
+def test_a_batch_of_the_whole_dataset_is_fine(invoke):
+    outcome = invoke(*BENCH, "--models", "mlp", "--batch-size", 1797, "--dry-run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)[0]["spec"]["batch_size"] == 1797
+
+
+# --- arguments that the grammar does not know -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "fix"),
+    [
+        (("bnech",), "did you mean 'bench'"),
+        (("train", "--models", "mlp"), "no command is called 'train'"),
+        (("bench",), "required: --models"),
+        (("bench", "--models"), "--models: expected one argument"),
+        (("bench", "--models", "mlp", "--epochs", "3"), "unrecognized arguments: --epochs 3"),
+        (("bench", "--models", "mlp", "stray"), "unrecognized arguments: stray"),
+        (("list", "varients"), "invalid choice: 'varients'"),
+        (("show",), "required: NAME"),
+        (("show", "dcgann"), "nothing is called 'dcgann'; did you mean 'dcgan'"),
+        (("show", "dcgan+hing"), "did you mean 'hinge'"),
+        (("sample",), "required: RUN"),
+        (("score",), "required: DIR"),
+        (("--colour",), "unrecognized arguments: --colour"),
+    ],
+)
+def test_what_the_grammar_does_not_know_is_refused(args, fix, refused):
+    assert fix in refused(*args)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_results_that_cannot_be_written_are_refused_before_training(invoke, tmp_path):
+    # Root may write anywhere, so the folder is one that cannot be: a file, below a file, below /proc.
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    places = [file, file / "runs", *([Path("/proc/ganzoo")] if Path("/proc/self").exists() else [])]
+    for place in places:
+        outcome = invoke(*BENCH, "--models", "mlp", "--results", place)
+        assert outcome.code == 2
+        assert outcome.error.startswith(f"ganzoo: --results {place}: ")
+        assert outcome.error.endswith("choose a folder you can write to")
+    assert file.read_text() == "not a folder"
+
+
+def test_a_cache_that_cannot_be_written_is_refused(refused, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file" / "cache"))
+    line = refused(*BENCH, "--models", "mlp")
+    assert "cannot create the cache folder" in line
+    assert line.endswith("set GANZOO_CACHE to a folder you can write to")
+
+
+def test_a_dry_run_writes_nothing(invoke, tmp_path):
+    outcome = invoke(*BENCH, "--models", "mlp", "--dry-run")
+    assert outcome.code == 0
+    assert "batch_size = 128" in outcome.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "fix"),
+    [("empty", "empty: holds no record; run `ganzoo bench` first"), ("absent", "absent: no such folder; run")],
+)
+def test_compare_without_records_says_where_they_come_from(folder, fix, refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert fix in refused("compare", folder)
+
+
+def test_compare_defaults_to_the_folder_that_bench_writes(refused):
+    assert "runs: no such folder; run `ganzoo bench` first" in refused("compare")
+
+
+def test_an_unknown_format_is_refused_before_anything_is_read(refused):
+    assert "no reporter is called 'yaml'" in refused("compare", "--format", "yaml")
+
+
+# --- plugins ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plugin", "fix"),
+    [
+        ("absent.py", "--plugin absent.py: does not exist"),
+        ("nowhere/absent.py", "--plugin nowhere/absent.py: does not exist"),
+        ("notes.txt", "notes.txt: is not a Python file (.py)"),
+        ("folder", "folder: is not a Python file (.py)"),
+        ("folder.py", "folder.py: is not a Python file (.py)"),
+        ("a_module_that_nobody_has", "no such file or module; give a path that ends in .py"),
+        ("a_module_that.nobody_has", "no such file or module"),
+        ("json.nobody_has", "no such file or module"),
+        ("", "give the path of a .py file or a module"),
+        ("..", "give the path of a .py file or a module"),
+    ],
+)
+@pytest.mark.parametrize("command", [("plugins",), (*BENCH, "--models", "mlp")], ids=["plugins", "bench"])
+def test_a_plugin_that_is_not_there_is_an_error_of_the_request(plugin, fix, command, refused, tmp_path):
+    (tmp_path / "notes.txt").write_text("import ganzoo\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.py").mkdir()
+    assert fix in refused(*command, "--plugin", plugin)
+
+
+def test_a_plugin_that_fails_is_one_line_and_a_row_and_the_rest_runs(invoke, stranger):
+    plugin = ("--plugin", stranger("raises_on_import"))
+    outcome = invoke(*BENCH, "--models", "mlp", "--dry-run", "--json", *plugin)
+    assert outcome.code == 0
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: plugin raises_on_import.py is broken and left out: RuntimeError: ")
+    assert json.loads(outcome.out)[0]["spec"]["variant"] == "mlp"
+    outcome = invoke("plugins", *plugin)
+    assert (outcome.code, outcome.err) == (0, "")
+    (row,) = (row for row in outcome.out.splitlines() if "raises_on_import.py" in row.split()[:1])
+    assert "broken" in row
+    assert "no licence found" in row
+
+
+def test_a_plugin_that_fails_is_fatal_where_it_is_asked_to_be(refused, invoke, stranger, tmp_path):
+    plugin = ("--plugin", stranger("import_error"))
+    line = refused(*BENCH, "--models", "mlp", *plugin, "--strict")
+    assert "--strict: 1 broken plugin(s): import_error.py: ModuleNotFoundError" in line
+    # It is in vain to want what only it could have offered, and the error says why.
+    outcome = invoke(*BENCH, "--models", "unimportable", *plugin)
+    assert outcome.code == 2
+    line = outcome.err.splitlines()[-1]
+    assert "no variant is called 'unimportable'" in line
+    assert "broken plugins may have held it: import_error.py" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_plugins_that_offer_what_is_asked_for_are_both_named(refused, stranger):
+    both = ("--plugin", stranger("twins_a"), "--plugin", stranger("twins_b"))
+    assert "ask for 'twins_a.py:twin' or 'twins_b.py:twin'" in refused(*BENCH, "--models", "twin", *both)
+
+
+# --- combinations that cannot be --------------------------------------------------------------------------------------
+
+
+def test_a_conditional_variant_is_refused_on_data_without_labels(refused, pictures):
+    line = refused(
+        *BENCH, "--models", "cdcgan", "--dataset", f"folder:{pictures}", "--image-size", 16, "--batch-size", 4
+    )
+    assert line.startswith("ganzoo: cdcgan: ")
+    assert "needs a dataset with labels; this one has none" in line
+
+
+def test_a_conditional_variant_that_a_glob_finds_is_passed_over(invoke, pictures):
+    options = ("--dataset", f"folder:{pictures}", "--image-size", 16, "--batch-size", 4, "--dry-run", "--json")
+    outcome = invoke(*BENCH, "--models", "cdcg*,mlp", *options)
+    assert outcome.code == 0
+    assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["mlp"]
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: left out cdcgan: ")
+    assert "needs a dataset with labels" in line
+
+
+def test_an_image_size_that_cannot_be_built_is_refused_with_those_that_can(refused):
+    line = refused(*BENCH, "--models", "dcgan", "--image-size", 20)
+    assert "architecture 'dcgan' builds for 8, 16, 28, 32, 48, 64, 128 px, not 20; choose with --image-size" in line
+
+
+def test_a_loss_that_asks_too_much_of_a_discriminator_is_refused(refused):
+    line = refused(*BENCH, "--models", "mlp", "--loss", "infogan")
+    assert line.startswith("ganzoo: mlp: ")
+    assert "code_head" in line
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fix"),
+    [
+        ("folder:absent", "the image folder absent is not there"),
+        ("folder:empty", "the folder empty holds no image"),
+        ("folder:broken", "remove it or pass --skip-bad-images"),
+    ],
+)
+def test_data_that_cannot_be_read_is_refused_by_name(dataset, fix, refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "picture.png").write_bytes(b"GIF89a, but not really")
+    assert fix in refused(*BENCH, "--models", "mlp", "--dataset", dataset)
+
+
+def test_weights_that_cannot_be_had_are_refused_within_seconds(refused, pictures, tmp_path, monkeypatch):
+    # Offline: everything that could reach the network goes to a port where nobody listens.
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    cache = tmp_path.parent / f"{tmp_path.name}-cache"
+    monkeypatch.setenv("GANZOO_CACHE", str(cache))
+    monkeypatch.setenv("TORCH_HOME", str(cache))
+    started = time.monotonic()
+    line = refused("bench", "--models", "mlp", "--device", "cpu", "--dataset", f"folder:{pictures}", "--batch-size", 4)
+    assert time.monotonic() - started < 15
+    assert "inception has no weights" in line
+    assert f"at {cache}" in line
+
+
+# --- sample and score -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hinge_run(strangers_bench) -> Path:
+    (folder,) = strangers_bench.results.glob("*/hinge-dcgan-*")
+    return folder
+
+
+@pytest.fixture
+def conditional_run(tmp_path, stranger) -> Path:
+    """The run of a conditional variant as it is on disk; its generator is untrained."""
+    registry = discover([str(stranger("laboratory"))])
+    plan = BenchPlan(("cdcgan",), dataset="stripes", device="cpu", throughput_only=True)
+    resolved = resolve(plan, registry)
+    spec = resolved.runs[0].spec
+    folder = tmp_path / "conditional"
+    write_record(RunRecord(schema=1, run_id="0" * 64, status="ok", spec=spec.to_json()), folder)
+    generator = assemble(spec, registry, resolved.dataset).players.generator.network
+    save_file(generator.state_dict(), folder / "generator.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("args", "fix"),
+    [
+        (("nowhere",), "run 'nowhere' is no folder, and no run in runs; give the folder that holds its record.json"),
+        (("folder",), "folder/record.json: cannot be read"),
+        (("file",), "file: is not JSON"),
+    ],
+)
+def test_a_run_that_is_none_cannot_be_sampled(args, fix, refused, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("not a record")
+    assert fix in refused("sample", *args)
+
+
+def test_a_picture_is_not_overwritten(refused, invoke, hinge_run, stranger, tmp_path):
+    (tmp_path / "grid.png").write_text("precious")
+    sample = ("sample", hinge_run, "--plugin", stranger("hinge"), "-n", 4)
+    assert "-o grid.png: exists; choose another file or pass --force" in refused(*sample)
+    assert (tmp_path / "grid.png").read_text() == "precious"
+    assert "the folder nowhere does not exist" in refused(*sample, "-o", "nowhere/grid.png")
+    assert invoke(*sample, "--force").code == 0
+    assert Image.open(tmp_path / "grid.png").size[0] > 8
+
+
+def test_a_sample_that_cannot_be_drawn_is_refused(refused, hinge_run, stranger):
+    plugin = ("--plugin", stranger("hinge"))
+    assert "n is 0; ask for at least 1 image" in refused("sample", hinge_run, *plugin, "-n", 0)
+    line = refused("sample", hinge_run, *plugin, "--label", 3)
+    assert "variant 'hinge-dcgan' is unconditional; leave --label out" in line
+    # The plugin that made the run is needed to build its networks.
+    assert "no loss is called 'hinge.py:my-hinge'" in refused("sample", hinge_run)
+
+
+@pytest.mark.parametrize("label", [-1, 4, 1000])
+def test_a_label_that_the_data_has_not_is_refused_with_those_it_has(label, refused, conditional_run):
+    assert "the labels of 'stripes' are 0 to 3" in refused("sample", conditional_run, "--label", label)
+
+
+def test_a_label_that_the_data_has_is_drawn(invoke, conditional_run, tmp_path):
+    outcome = invoke("sample", conditional_run, "--label", 3, "-n", 9, "-o", "three.png")
+    assert outcome.code == 0, outcome.err
+    assert Image.open(tmp_path / "three.png").mode == "L"
+
+
+def test_a_run_without_its_weights_says_so(refused, conditional_run):
+    (conditional_run / "generator.safetensors").unlink()
+    assert "generator.safetensors: not there; the weights are kept where the run was made" in refused(
+        "sample", conditional_run
+    )
+
+
+def test_weights_of_another_network_say_so(refused, conditional_run):
+    (conditional_run / "generator.safetensors").write_bytes(b"\0" * 100)
+    assert "generator.safetensors: does not fit architecture 'cdcgan'" in refused("sample", conditional_run)
+
+
+def test_a_folder_that_cannot_be_scored_is_refused(refused, pictures, stranger, tmp_path):
+    score = ("score", "--device", "cpu", "--dataset", "stripes", "--metrics", "mean-gap")
+    score = (*score, "--plugin", stranger("laboratory"))
+    assert "the image folder absent is not there" in refused(*score, "absent")
+    assert "no metric is called 'fidd'" in refused(*score, pictures, "--metrics", "fidd")
+    assert "no dataset is called 'stripe'; did you mean 'stripes'" in refused(*score, pictures, "--dataset", "stripe")
+    for path in sorted(pictures.glob("*.png"))[9:]:
+        path.unlink()
+    assert "holds 9 images; scores need at least 10" in refused(*score, pictures)
+    for path in pictures.glob("*.png"):
+        Image.open(path).convert("RGB").save(path)
+    assert "its images have 3 channel(s) and those of 'stripes' 1" in refused(*score, pictures)
+
+
+# --- records that others broke ----------------------------------------------------------------------------------------
+
+
+def _changed(record: dict, **changes: object) -> str:
+    return json.dumps(record | changes)
+
+
+DAMAGES = {
+    "empty": (lambda record: "", "is not JSON"),
+    "truncated": (lambda record: json.dumps(record)[:1000], "is not JSON"),
+    "merge-conflict": (lambda record: "<<<<<<< HEAD\n" + json.dumps(record), "is not JSON"),
+    "nested": (lambda record: "[" * 100_000, "is not JSON"),
+    "list": (lambda record: "[]", "is not a record"),
+    "no-schema": (lambda record: _changed(record, schema=None), "has no schema that this version knows"),
+    "newer": (lambda record: _changed(record, schema=99), "newer than 1; upgrade ganzoo"),
+    "status": (lambda record: _changed(record, status="fine"), "the unknown status fine"),
+    "no-spec": (lambda record: _changed(record, spec=None), "its spec lacks"),
+    "half-spec": (lambda record: _changed(record, spec={"variant": "dcgan"}), "its spec lacks"),
+    "spec-types": (lambda record: _changed(record, spec=record["spec"] | {"kimg": "lots"}), "kimg is 'lots'"),
+    "shape": (lambda record: _changed(record, spec=record["spec"] | {"image_shape": None}), "not iterable"),
+    "scores": (lambda record: _changed(record, scores=5), "scores is 5"),
+    "score": (lambda record: _changed(record, scores=[{"metric": "fid"}]), "a score lacks"),
+    "training": (lambda record: _changed(record, training="done"), "training is 'done'"),
+}
+
+
+def test_compare_names_broken_records_and_uses_the_rest(strangers_bench, invoke, tmp_path):
+    results = tmp_path / "mixed"
+    shutil.copytree(strangers_bench.results, results)
+    for name, (damage, _) in DAMAGES.items():
+        (results / name).mkdir()
+        (results / name / "record.json").write_text(damage(strangers_bench.records[0]))
+    (results / "binary").mkdir()
+    (results / "binary" / "record.json").write_bytes(b"\xff\xfe\0\x80")
+    outcome = invoke("compare", results, "--format", "json")
+    assert outcome.code == 0, outcome.err
+    assert sorted(row["variant"] for row in json.loads(outcome.out)) == ["chatty", "hinge-dcgan"]
+    lines = outcome.err.splitlines()
+    assert len(lines) == len(DAMAGES) + 1
+    for name, (_, complaint) in {**DAMAGES, "binary": (None, "is not JSON")}.items():
+        (line,) = (line for line in lines if f"{results / name / 'record.json'}: " in line)
+        assert line.startswith("ganzoo: left out: ")
+        assert complaint in line
+    # Nothing of it is touched: it may be a checkout that others share.
+    assert sorted(path.parent.name for path in results.rglob("record.json")) == sorted(
+        [*DAMAGES, "binary", *(path.name for path in strangers_bench.results.glob("*/*"))]
+    )
+
+
+def test_bench_does_a_run_with_a_broken_record_again_and_skips_the_others(strangers_bench, invoke, tmp_path):
+    results = tmp_path / "runs"
+    shutil.copytree(strangers_bench.results, results)
+    (broken,) = results.glob("*/chatty-*/record.json")
+    (whole,) = results.glob("*/hinge-dcgan-*/record.json")
+    broken.write_text(broken.read_text()[:500])
+    before = whole.read_bytes()
+    outcome = invoke(*strangers_bench.arguments, "--models", "hinge-dcgan,chatty")
+    assert outcome.code == 0, outcome.err
+    hinge, chatty = json.loads(outcome.out)
+    assert [record["run_id"] for record in (hinge, chatty)] == [record["run_id"] for record in strangers_bench.records]
+    assert whole.read_bytes() == before
+    assert json.loads(broken.read_text()) == chatty
+    assert chatty["status"] == "ok"
+    assert broken.with_name("record.json.broken").stat().st_size == 500
+    (line,) = (line for line in outcome.err.splitlines() if "record.json.broken" in line)
+    assert "is not JSON" in line
+    assert line.endswith("and the run is done again")
+    # One seed trains to the same numbers.
+    assert chatty["training"]["curves"] == strangers_bench.records[1]["training"]["curves"]
+    assert chatty["scores"] == strangers_bench.records[1]["scores"]

@@ -1,0 +1,273 @@
+"""The house: what may import what, what stays unloaded, and that the zoo has no privilege."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import ganzoo
+from ganzoo import hookspecs
+
+ROOT = Path(__file__).parent.parent
+CORE = Path(ganzoo.__file__).parent
+ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
+
+FLOORS = {
+    0: {"types", "errors", "text"},
+    1: {"contract", "hookspecs", "losses", "hardware", "files", "images", "randomness", "schedule", "ema"},
+    2: {"plugins", "data", "step", "players", "objective", "records", "overrides"},
+    3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},
+    4: {"plan", "execute", "runner", "scoring", "testing"},
+    5: {"compare", "api"},
+    6: {"terminal", "commands", "cli"},
+}
+"""Imports go downward, or sideways without a circle."""
+
+FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
+# The front door names what lies on the lowest floors; the rest of it is loaded when it is first used.
+FLOOR |= {"__init__": 1, "__main__": 6}
+
+HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb"}
+"""What a plugin may import inside of functions only: each costs a second, or is not installed everywhere."""
+
+LIGHT = {"torch", "numpy", "safetensors"}
+"""What a plugin may import anywhere, beside the standard library and ganzoo."""
+
+OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
+"""What a third party may import of ganzoo."""
+
+HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]
+
+
+def imports(tree: ast.AST, package: str, *, inside_functions: bool = True, typing: bool = True) -> Iterator[str]:
+    """What is imported below `tree`, in full: `a.b` for `import a.b`, `a.b` for `from a import b`."""
+    for node in ast.iter_child_nodes(tree):
+        a_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif (inside_functions or not a_function) and (typing or not for_typing):
+            yield from imports(node, package, inside_functions=inside_functions, typing=typing)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def core_modules() -> set[str]:
+    return {path.stem for path in CORE.glob("*.py")}
+
+
+def imported_modules(module: str) -> set[str]:
+    """The modules of ganzoo that a module of ganzoo imports, wherever in it."""
+    # Types that the front door declares are not what it loads.
+    found = set()
+    for name in imports(parsed(CORE / f"{module}.py"), "ganzoo", typing=module != "__init__"):
+        parts = name.split(".")
+        if parts[0] == "ganzoo":
+            found.add(parts[1] if len(parts) > 1 and parts[1] in core_modules() else "__init__")
+    return found - {module}
+
+
+# --- the core ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_has_a_floor():
+    assert core_modules() == set(FLOOR)
+
+
+@pytest.mark.parametrize("module", sorted(core_modules()))
+def test_imports_go_downward_or_sideways(module):
+    assert module in FLOOR, f"give {module} a floor"
+    upward = {other for other in imported_modules(module) if FLOOR[other] > FLOOR[module]}
+    assert not upward, f"{module} on floor {FLOOR[module]} imports {upward} from above"
+
+
+def test_there_is_no_circle_of_imports():
+    graph = {module: imported_modules(module) for module in core_modules()}
+    # Half of the modules import the front door, and it imports the lowest floors only.
+    assert {FLOOR[module] for module in graph.pop("__init__")} == {0, 1}
+    try:
+        order = list(
+            TopologicalSorter({module: found - {"__init__"} for module, found in graph.items()}).static_order()
+        )
+    except CycleError as circle:
+        pytest.fail(f"circle of imports: {' -> '.join(circle.args[1])}")
+    assert order.index("types") < order.index("plugins") < order.index("commands") < order.index("cli")
+
+
+def test_the_lowest_floor_is_made_of_the_standard_library():
+    for module in FLOORS[0]:
+        tops = {name.split(".")[0] for name in imports(parsed(CORE / f"{module}.py"), "ganzoo", typing=False)}
+        assert tops <= sys.stdlib_module_names | {"ganzoo"}, module
+
+
+def test_what_is_public_resolves_and_stays_what_it_is():
+    names = {name: getattr(ganzoo, name) for name in ganzoo.__all__}
+    assert len(names) == len(ganzoo.__all__)
+    assert not [name for name, value in names.items() if isinstance(value, ModuleType)]
+    assert set(dir(ganzoo)) >= set(names)
+    # A function that shared a submodule's name would be replaced by the module as soon as that is imported.
+    for module in core_modules() - {"__main__", "__init__", "execute"}:
+        importlib.import_module(f"ganzoo.{module}")
+    assert {name: getattr(ganzoo, name) for name in ganzoo.__all__} == names
+
+
+def test_no_public_name_is_that_of_a_submodule():
+    assert not set(ganzoo.__all__) & core_modules()
+    public = {name for name, value in vars(importlib.import_module("ganzoo.api")).items() if inspect.isfunction(value)}
+    assert not public & core_modules()
+
+
+def test_every_public_name_is_explained():
+    for name in set(ganzoo.__all__) - {"API_VERSION", "hookimpl", "Event"}:
+        documentation = inspect.getdoc(getattr(ganzoo, name))
+        assert documentation, name
+        assert not documentation.startswith(f"{name}("), f"{name} has the docstring that dataclass made up"
+
+
+# --- what is loaded when ----------------------------------------------------------------------------------------------
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages and plugins in a fresh process after `code`."""
+    report = "import json, sys; sys.stderr.write('LOADED' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=120, check=True
+    )
+    modules = json.loads(done.stderr.rpartition("LOADED")[2])
+    return {name.split(".")[0] for name in modules}
+
+
+def command(*arguments: str) -> str:
+    return (
+        "from ganzoo.cli import main\n"
+        f"try:\n    code = main({[*arguments]!r})\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        "assert not code, code"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import ganzoo", command("--help"), command("bench", "--help"), command("--version"), command()],
+    ids=["import", "help", "bench-help", "version", "nothing"],
+)
+def test_a_start_loads_neither_torch_nor_a_plugin(code):
+    loaded = loaded_by(code)
+    assert "ganzoo" in loaded
+    assert not loaded & {"torch", "numpy", "rich", "ganzoo_plugins", *HEAVY}
+
+
+def test_a_mistake_in_the_command_is_found_without_torch():
+    code = command("bnech").replace("assert not code", "assert code == 2")
+    assert not loaded_by(code) & {"torch", "rich", "ganzoo_plugins", *HEAVY}
+
+
+def test_a_list_loads_the_zoo_and_nothing_heavy():
+    loaded = loaded_by("\n".join([command("list"), command("list", "--json"), command("plugins")]))
+    assert {"ganzoo_plugins", "torch"} <= loaded
+    assert not loaded & {"torchvision", "torch_fidelity", "sklearn", "pandas", "lmdb"}
+
+
+# --- the zoo ----------------------------------------------------------------------------------------------------------
+
+PLUGINS = sorted(path.stem for path in ZOO.glob("*.py"))
+
+
+def allowed(name: str, packages: set[str]) -> bool:
+    top = name.split(".")[0]
+    if top == "ganzoo":
+        module, _, attribute = name.rpartition(".")
+        public = module == "ganzoo" and attribute in ganzoo.__all__
+        return public or name in OPEN_MODULES or module in OPEN_MODULES - {"ganzoo"}
+    return top in packages or top in sys.stdlib_module_names or top == "ganzoo_plugins"
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_the_zoo_imports_what_a_third_party_may(plugin):
+    tree = parsed(ZOO / f"{plugin}.py")
+    at_the_top = list(imports(tree, "ganzoo_plugins", inside_functions=False))
+    anywhere = list(imports(tree, "ganzoo_plugins"))
+    assert not [name for name in at_the_top if not allowed(name, LIGHT)], "import it inside of a function"
+    assert not [name for name in anywhere if not allowed(name, LIGHT | HEAVY)]
+    used = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "ganzoo"
+    }
+    assert used <= {*ganzoo.__all__, "losses", "testing"}, "not in ganzoo.__all__"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ganzoo.plugins",
+        "ganzoo.text.printable",
+        "ganzoo.runner",
+        "ganzoo._LAZY",
+        "torchvision",
+        "sklearn.datasets.load_digits",
+        "requests",
+    ],
+)
+def test_what_a_third_party_may_not_import_at_the_top(name):
+    assert not allowed(name, LIGHT)
+
+
+def test_the_zoo_enters_by_entry_points_like_anyone():
+    mine = {entry.value for entry in entry_points(group="ganzoo") if entry.dist and entry.dist.name == "ganzoo"}
+    assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(ZOO / f"{plugin}.py"))}
+    # The core names no plugin: without the zoo there is none.
+    for path in CORE.glob("*.py"):
+        assert not [name for name in imports(parsed(path), "ganzoo") if name.startswith("ganzoo_plugins")], path
+
+
+# --- the hooks --------------------------------------------------------------------------------------------------------
+
+
+def implements(tree: ast.Module) -> set[str]:
+    """The hooks that a plugin implements."""
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any("hookimpl" in ast.dump(mark) for mark in node.decorator_list)
+    }
+
+
+def test_these_are_the_hooks():
+    assert HOOKS == [
+        "ganzoo_variants",
+        "ganzoo_architectures",
+        "ganzoo_losses",
+        "ganzoo_datasets",
+        "ganzoo_feature_extractors",
+        "ganzoo_metrics",
+        "ganzoo_reporters",
+        "ganzoo_event",
+    ]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_used_by_the_zoo_or_by_a_stranger(hook):
+    plugins = [*ZOO.glob("*.py"), *(Path(__file__).parent / "plugins_from_strangers").glob("*.py")]
+    assert any(hook in implements(parsed(path)) for path in plugins)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_with_its_signature(hook):
+    parameters = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
+    assert f"def {hook}({parameters})" in (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
