@@ -49,7 +49,7 @@ from ganzoo.types import (
 
 if TYPE_CHECKING:
     from ganzoo.api import bench, load, load_generator, sample
-    from ganzoo.files import cache_folder, download, fingerprint_files, sha256_of_file
+    from ganzoo.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
     from ganzoo.images import resize_images
 
 __version__ = "0.1.0"
@@ -62,6 +62,7 @@ _LAZY = {
     "cache_folder": "ganzoo.files",
     "download": "ganzoo.files",
     "fingerprint_files": "ganzoo.files",
+    "reachable": "ganzoo.files",
     "sha256_of_file": "ganzoo.files",
     "resize_images": "ganzoo.images",
 }
@@ -108,6 +109,7 @@ __all__ = [
     "hookimpl",
     "load",
     "load_generator",
+    "reachable",
     "resize_images",
     "sample",
     "sha256_of_file",

@@ -34,16 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not known.command:
         parser.print_help()
         return 0
-    debug = getattr(known, "debug", False)
     try:
         from ganzoo import commands
 
         return int(getattr(commands, known.command)(known))
-    except GanzooError as error:
-        if debug:
-            raise
-        sys.stderr.write(f"ganzoo: {printable(error, 2000)}\n")
-        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("ganzoo: interrupted; run the same command again to go on\n")
         return 130
@@ -51,18 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone, as in `ganzoo list | head`; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except OSError as error:
-        if debug:
-            raise
-        place = f"{printable(error.filename)}: " if error.filename else ""
-        sys.stderr.write(f"ganzoo: {place}{printable(error.strerror or error)}\n")
-        return 2
     except Exception as error:
-        if debug:
-            raise
-        what = f"{type(error).__name__}: {printable(error)}"
-        sys.stderr.write(f"ganzoo: failed unexpectedly with {what}; --debug shows where\n")
-        return 1
+        if getattr(known, "debug", False):
+            import traceback
+
+            traceback.print_exc()
+        line, code = _explain(error)
+        sys.stderr.write(f"ganzoo: {line}\n")
+        return code
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line for the user, and the exit code."""
+    if isinstance(error, GanzooError):
+        return printable(error, 2000), error.exit_code
+    if isinstance(error, OSError):
+        place = f"{printable(error.filename)}: " if error.filename else ""
+        return f"{place}{printable(error.strerror or error)}", 2
+    return f"failed unexpectedly with {type(error).__name__}: {printable(error)}; --debug shows where", 1
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
@@ -84,7 +84,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     machine = _Parser(add_help=False)
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, xpu (default: auto)")
-    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: every core)")
+    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: $OMP_NUM_THREADS, else all)")
 
     data = _Parser(add_help=False)
     data.add_argument(

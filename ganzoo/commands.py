@@ -17,6 +17,7 @@ from ganzoo.plugins import KINDS, SINGULAR, Kind, Offer, Registry, discover
 from ganzoo.select import select
 from ganzoo.terminal import print_note, safe, simple_table, stdout
 from ganzoo.text import did_you_mean, printable
+from ganzoo.types import Penalty
 
 
 def bench(arguments: Namespace) -> int:
@@ -198,7 +199,7 @@ def list(arguments: Namespace) -> int:
     console = stdout()
     for kind in kinds:
         rows = [
-            (offer.record.name, offer.record.summary, offer.record.reference, offer.plugin)
+            (offer.record.name, _type_note(offer) + offer.record.summary, offer.record.reference, offer.plugin)
             for other, offer in offers
             if other == kind
         ]
@@ -207,10 +208,15 @@ def list(arguments: Namespace) -> int:
     return 0
 
 
+def _type_note(offer: Offer) -> str:
+    """Losses and penalties share one name space and one list; this tells them apart."""
+    return "penalty: " if isinstance(offer.record, Penalty) else ""
+
+
 def describe_offer(offer: Offer, kind: str | None) -> dict[str, Any]:
     """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions."""
     record = offer.record
-    head = {"kind": SINGULAR[kind]} if kind else {}
+    head = {"kind": "penalty" if isinstance(record, Penalty) else SINGULAR[kind]} if kind else {}
     description = {
         **head,
         "name": record.name,
@@ -260,7 +266,7 @@ def show(arguments: Namespace) -> int:
         for name, value in description.items():
             text = value if isinstance(value, str) else json.dumps(value)
             if text:
-                console.print(f"  {name.replace('_', ' ')}: {safe(text)}", soft_wrap=True)
+                console.print(f"  {name.replace('_', ' ')}: {safe(text, 5000)}", soft_wrap=True)
     return 0
 
 

@@ -120,11 +120,11 @@ def _asked(dataset: Dataset, request: DatasetRequest) -> str:
 def _write(
     name: str, folder: Path, temporary: Path, loaded: Any, on_progress: Callable[[int, int], None]
 ) -> PreparedDataset:
-    first = _checked(loaded.images[0], name)
+    first = _checked(_decoded(loaded.images, 0, name), name)
     shape = (len(loaded.images), *first.shape)
     stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for index, image in enumerate(loaded.images):
-        stored[index] = _checked(image, name)
+    for index in range(len(loaded.images)):
+        stored[index] = _checked(_decoded(loaded.images, index, name), name)
         if index % 1000 == 0:
             on_progress(index, len(loaded.images))
     stored.flush()
@@ -150,6 +150,17 @@ def _write(
         split=loaded.split,
         skipped=tuple(loaded.skipped),
     )
+
+
+def _decoded(images: Any, index: int, name: str) -> Any:
+    """One item of a plugin's images; what a lazy one raises is the dataset's fault and not the cache's."""
+    try:
+        return images[index]
+    except GanzooError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {printable(error)}"
+        raise DataUnavailable(f"dataset {printable(name)}: image {index} cannot be read: {what}") from error
 
 
 def _checked(image: Any, name: str) -> np.ndarray:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import DataUnavailable, WeightsUnavailable
 from ganzoo.files import cache_folder, sha256_of_file, write_atomically
+from ganzoo.hardware import ieee_float32
 from ganzoo.images import to_uint8
 from ganzoo.text import slug
 from ganzoo.types import FeatureExtractor, Metric, Sample
@@ -45,10 +46,11 @@ class LoadedExtractor:
     def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
         """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), gathered on the CPU."""
         features, logits = [], []
-        for batch in batches:
-            feature, logit = self.module(batch.to(self.device))
-            features.append(feature.float())
-            logits.append(logit.float())
+        with ieee_float32():
+            for batch in batches:
+                feature, logit = self.module(batch.to(self.device))
+                features.append(feature.float())
+                logits.append(logit.float())
         return torch.cat(features).cpu(), torch.cat(logits).cpu()
 
 
@@ -225,7 +227,8 @@ class Scorer:
             "extractor": loaded.extractor.name,
             "weights_sha256": loaded.weights_sha256,
             "preprocessing": loaded.extractor.preprocessing,
-            "dataset": dataset.name,
+            # Of `folder:PATH` the path is left out: the sha256 says which images they are.
+            "dataset": dataset.name.partition(":")[0],
             "dataset_sha256": dataset.sha256,
             "image_shape": list(dataset.image_shape),
             "real_split": dataset.split,

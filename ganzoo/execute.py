@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -119,6 +118,15 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
     }
     outcome["throughput"] = throughput = {"flops_per_image": checked.flops_per_image}
 
+    # Measured before training, so that peak memory is the step's and not the feature extractor's.
+    emit("stage", stage="measuring")
+    measured = assemble(spec, registry, dataset, purpose="throughput")
+    throughput |= measure_training(measured, spec.throughput_seconds)
+    throughput |= measure_sampling(measured, spec.batch_size, spec.throughput_seconds)
+    throughput["peak_memory_bytes"] = peak_memory_bytes(spec.device)
+    throughput |= dict.fromkeys(("peak_flops", "mfu", "energy_joules_per_kimg"))
+    del measured
+
     if spec.kimg:
         scorer = None
         if spec.metrics:
@@ -149,14 +157,6 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
         train(run, spec.kimg, spec.evaluate_at_kimg, on_progress, on_evaluate)
         outcome["training"] |= _best_and_final(outcome["scores"], scorer.metrics if scorer else ())
         _save_generator(spec, run, dataset, folder)
-        del run
-
-    emit("stage", stage="measuring")
-    measured = assemble(spec, registry, dataset, purpose="throughput")
-    throughput |= measure_training(measured, spec.throughput_seconds)
-    throughput |= measure_sampling(measured, spec.batch_size, spec.throughput_seconds)
-    throughput["peak_memory_bytes"] = peak_memory_bytes(spec.device)
-    throughput |= dict.fromkeys(("peak_flops", "mfu", "energy_joules_per_kimg"))
 
 
 def _score(spec: RunSpec, run: Any, scorer: Any, dataset: Any, kimg: float) -> tuple[list[Any], dict[str, Any]]:
@@ -222,5 +222,4 @@ def _save_generator(spec: RunSpec, run: Any, dataset: Any, folder: Path) -> None
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
     main()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import socket
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from ganzoo.errors import DataUnavailable
 
@@ -80,6 +84,8 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
     from rich.console import Console
     from rich.progress import Progress
 
+    if not reachable(url):
+        raise ConnectionError(f"cannot reach {url}")
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def fetch(stream: BinaryIO) -> None:
@@ -98,3 +104,26 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
     except (TimeoutError, urllib.error.URLError) as error:
         raise ConnectionError(f"cannot reach {url}") from error
     return path
+
+
+def reachable(url: str, seconds: float = 4.0) -> bool:
+    """Whether the host of `url`, or the proxy in force for it, accepts a connection within `seconds`.
+
+    Asked in a thread, because looking up a name knows no timeout.
+    """
+    host = urlsplit(url)
+    proxy = urllib.request.getproxies().get(host.scheme)
+    if proxy and not urllib.request.proxy_bypass(host.netloc):
+        host = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    port = host.port or (443 if host.scheme == "https" else 80)
+    answered = threading.Event()
+
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host.hostname, port), seconds).close()
+            answered.set()
+
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(seconds)
+    return answered.is_set()

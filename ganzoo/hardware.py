@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,14 @@ def resolve_device(request: str) -> str:
 
 
 def resolve_threads(request: int | None) -> int:
-    """How many CPU threads a run uses: as asked, else every core this process may use.
+    """How many CPU threads a run uses: as asked, else `OMP_NUM_THREADS`, else every core this process may use.
 
     The count is fixed before a run and recorded, because one thread and two give different bits.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if request is None:
-        return available
+        wanted = os.environ.get("OMP_NUM_THREADS", "")
+        return int(wanted) if wanted.isdecimal() and 1 <= int(wanted) <= 1024 else available
     if not 1 <= request <= 1024:
         raise UsageError(f"--threads {request}: give a number from 1 to 1024 (this machine has {available})")
     return request
@@ -83,6 +85,19 @@ def apply_settings(threads: int, precision: str) -> None:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+@contextlib.contextmanager
+def ieee_float32() -> Iterator[None]:
+    """IEEE float32 for a while, whatever the run's precision: scores are computed alike everywhere."""
+    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolution
 
 
 def synchronize(device: str | torch.device) -> None:

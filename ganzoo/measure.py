@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
         return run.batches.drawn - drawn
 
     # A full cycle of the lazy phases makes every window the same mixture of work.
-    cycle = max(phase.phase.every for phase in run.phases)
+    cycle = math.lcm(*(phase.phase.every for phase in run.phases))
     windows, warmup_seconds = _windows(steps, cycle, seconds, run.batches.device)
     return {
         "train_images_per_second": summary([images / elapsed for images, _, elapsed in windows]),
@@ -55,8 +56,10 @@ def measure_sampling(run: Assembly, batch_size: int, seconds: float) -> dict[str
         labels = next(run.batches)[1]
         assert labels is not None
         labels = labels[:batch_size]
-    with eval_mode(generator), torch.inference_mode():
-        windows, _ = _windows(batches, 1, seconds, run.batches.device)
+    device = run.batches.device
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.phases[0].autocast)
+    with eval_mode(generator), torch.inference_mode(), autocast:
+        windows, _ = _windows(batches, 1, seconds, device)
     return {"sample_images_per_second": summary([images / elapsed for images, _, elapsed in windows])}
 
 

@@ -39,17 +39,16 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tup
                 f"loss '{loss.name}' is written as phases: "
                 "label_smoothing and feature_matching need functions of logits"
             )
-        phases = [*loss.phases, *(_penalty_phase(penalty) for penalty in penalties)]
-        if options.generator_first:
-            phases.sort(key=lambda phase: phase.updates_discriminator)
+        phases, apart = [*loss.phases], [*penalties]
     else:
-        eager = [penalty for penalty in penalties if penalty.every == 1]
-        lazy = [_penalty_phase(penalty) for penalty in penalties if penalty.every > 1]
-        players = [_discriminator_phase(loss, eager, options), _generator_phase(loss, options)]
-        phases = [*(reversed(players) if options.generator_first else players), *lazy]
+        apart = [penalty for penalty in penalties if penalty.every > 1]
+        joined = [penalty for penalty in penalties if penalty.every == 1]
+        phases = [_discriminator_phase(loss, joined, options), _generator_phase(loss, options)]
+    if options.generator_first:
+        phases.sort(key=lambda phase: phase.updates_discriminator)
     if options.l1 or options.l2:
         phases = [_with_weight_penalty(phase, options) for phase in phases]
-    return tuple(phases)
+    return (*phases, *(_penalty_phase(penalty) for penalty in apart))
 
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Options) -> Phase:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from ganzoo.preflight import Preflight, preflight
 from ganzoo.recipe import resolve_recipe
 from ganzoo.select import select
 from ganzoo.text import printable
-from ganzoo.types import DatasetRequest, RunSpec
+from ganzoo.types import DatasetRequest, Metric, RunSpec
 
 EVALUATIONS = 4
 """How often a run is scored when `eval_every` is not given: after each such part of the budget."""
@@ -89,16 +89,20 @@ def resolve(
     threads = resolve_threads(plan.threads)
     hardware = hardware_fingerprint(device, threads)["id"]
     dataset_offer, argument = find_dataset(registry, plan.dataset)
-    metrics = [] if plan.throughput_only else [registry.get("metrics", name).record for name in plan.metrics]
-    extractor = None
+    metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
+    extractor, weights_sha256 = None, ""
     if not plan.throughput_only:
         name = dataset_offer.record.features if plan.features == "auto" else plan.features
         extractor = registry.get("features", name)
-        find_weights(extractor.record, Path(plan.weights) if plan.weights else None, plan.weights_sha256)
+        _, weights_sha256 = find_weights(
+            extractor.record, Path(plan.weights) if plan.weights else None, plan.weights_sha256
+        )
     dataset = prepare_dataset(registry, dataset_offer, argument, plan, on_progress)
     for metric in metrics:
-        if metric.labelled and not dataset.classes:
-            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
+        if metric.record.labelled and not dataset.classes:
+            raise UsageError(
+                f"metric '{metric.record.name}' needs labels, and dataset '{printable(dataset.name)}' has none"
+            )
     runs, notes = [], list(_skip_note(dataset))
     for selection in selections:
         own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
@@ -111,8 +115,9 @@ def resolve(
                 dataset,
                 dataset_kimg=dataset_offer.record.kimg,
                 fakes=0 if plan.throughput_only else plan.fakes or dataset_offer.record.fakes,
-                metrics=tuple(metric.name for metric in metrics),
+                metrics=tuple(registry.reference("metrics", metric) for metric in metrics),
                 features=registry.reference("features", extractor) if extractor else "",
+                weights_sha256=weights_sha256,
                 full_kimg=selection.variant.full_kimg,
                 device=device,
                 precision=precision,
@@ -129,6 +134,13 @@ def resolve(
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
     return ResolvedPlan(tuple(runs), dataset, tuple(notes))
+
+
+def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
+    """Raise `UsageError` where a metric needs labels that the dataset has not."""
+    for metric in metrics:
+        if metric.labelled and not dataset.classes:
+            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
 
 
 def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:

@@ -51,6 +51,8 @@ def resolve_recipe(
     as_written = parts["loss"] == own_loss and set(parts["penalties"]) >= {_name(p) for p in variant.penalties}
     given = {name: float(value) for name, value in variant.hyper.items() if as_written or name in hyper}
     hyper = _merged(hyper, given, f"loss '{loss.name}' with its penalties has no coefficient")
+    if as_written:
+        _merged(hyper, variant.schedules, f"schedules: loss '{loss.name}' with its penalties has no coefficient")
     frequencies = (
         {phase.name: {"repeats": phase.repeats, "every": phase.every} for phase in loss.phases}
         if loss.phases

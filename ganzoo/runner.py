@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from ganzoo.errors import RecordError
 from ganzoo.execute import RunRequest
 from ganzoo.plan import ResolvedPlan
-from ganzoo.plugins import Registry
+from ganzoo.plugins import ALLOW_LIST, Registry
 from ganzoo.records import RECORD, read_record, run_folder, run_id_of, write_record
 from ganzoo.text import printable
 from ganzoo.types import (
@@ -156,17 +156,18 @@ def run_plan(
             weights=weights,
             weights_sha256=weights_sha256,
         )
-        tell(RunStarted(run_id, spec.to_json(), index, len(plan.runs)))
         base: dict[str, Any] = {"schema": SCHEMA, "run_id": run_id, "spec": spec.to_json()}
+        loaded = {"plugins": used, "plugin_allow_list": os.environ.get(ALLOW_LIST)}
         try:
+            tell(RunStarted(run_id, spec.to_json(), index, len(plan.runs)))
             outcome = launcher.launch(request, _Translator(run_id, spec, tell))
         except KeyboardInterrupt as interrupt:
             message = {"type": "KeyboardInterrupt", "message": "stopped by the user", "tail": ""}
-            stopped = RunRecord(**base, status="interrupted", error=message)
+            stopped = RunRecord(**base, status="interrupted", error=message, environment=loaded)
             records.append(write_record(stopped, folder))
             interrupt.records = records  # type: ignore[attr-defined]
             raise
-        outcome.setdefault("environment", {})["plugins"] = used
+        outcome["environment"] = {**outcome.get("environment", {}), **loaded}
         record = write_record(RunRecord(**base | outcome), folder)
         records.append(record)
         tell(RunFinished(run_id, record, skipped=False, index=index, total=len(plan.runs)))

@@ -12,7 +12,7 @@ import torch
 from ganzoo.errors import UsageError
 from ganzoo.evaluate import RealSample, Scorer, load_extractor
 from ganzoo.hardware import apply_settings, resolve_device, resolve_threads
-from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+from ganzoo.plan import BenchPlan, check_labels, find_dataset, prepare_dataset
 from ganzoo.plugins import Registry
 from ganzoo.text import printable
 
@@ -34,8 +34,8 @@ def score_folder(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
     """`(scores, protocols, notes)` of the images in `folder` against `dataset`.
 
-    Images of another size are resized to the dataset's, with a note. Raises `UsageError` for images of another number
-    of channels, and what `prepare` and `load_extractor` raise.
+    The largest centred square of each image is resized to the dataset's size; `notes` counts skipped files. Raises
+    `UsageError` for images of another number of channels, and what `prepare` and `load_extractor` raise.
     """
     device = resolve_device(device)
     apply_settings(resolve_threads(threads), "fp32")
@@ -49,9 +49,7 @@ def score_folder(
         registry.get("features", name).record, device, Path(weights) if weights else None, weights_sha256
     )
     real = prepare_dataset(registry, offer, argument, plan, lambda done, total: None)
-    for metric in found:
-        if metric.labelled and not real.classes:
-            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(real.name)}' has none")
+    check_labels(found, real)
     size = real.image_shape[1]
     own = BenchPlan((), image_size=size, skip_bad_images=skip_bad_images)
     fake = prepare_dataset(registry, registry.get("datasets", "folder"), str(folder), own, lambda done, total: None)

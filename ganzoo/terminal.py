@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINES_PER_RUN = 10
-"""How many plain progress lines a run may take where stderr is no terminal."""
+LINE_SECONDS = 60
+"""Where stderr is no terminal: a plain line for each tenth of a run, and one a minute where a tenth takes longer."""
 
 UNITS = {"fid": "FID", "is": "IS", "kid": "KID", "prc": "PRC"}
 
 
 def stdout() -> Console:
-    """The console for data. Piped, it is wide enough that nothing is folded."""
+    """The console for data. Piped, it is as wide as `COLUMNS` says, or 200."""
     width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "0")) or 200
     return Console(width=width, highlight=False)
 
 
-def safe(text: object) -> str:
-    """Text from a stranger: one printable line, its markup inert."""
-    return escape(printable(text))
+def safe(text: object, limit: int = 500) -> str:
+    """Text from a stranger: one printable line of at most `limit` characters, its markup inert."""
+    return escape(printable(text, limit))
 
 
 def print_note(line: str) -> None:
@@ -151,6 +152,7 @@ class ProgressDisplay:
         self.stage = ""
         self.printed = 0.0
         self.started = 0.0
+        self.last_line = 0.0
 
     def __enter__(self) -> ProgressDisplay:
         if self.console.is_terminal:
@@ -192,7 +194,8 @@ class ProgressDisplay:
                 )
                 self._update(completed=event.kimg, state=safe(state))
                 share = event.kimg / event.total_kimg
-                if self.live is None and share >= self.printed + 1 / LINES_PER_RUN:
+                waited = time.monotonic() - self.last_line
+                if self.live is None and (share >= self.printed + 1 / LINES_PER_RUN or waited > LINE_SECONDS):
                     self.printed = math.floor(share * LINES_PER_RUN) / LINES_PER_RUN
                     self._line(state)
             case Scored():
@@ -236,6 +239,7 @@ class ProgressDisplay:
             self._line(text)
 
     def _line(self, text: str) -> None:
+        self.last_line = time.monotonic()
         sys.stderr.write(f"{printable(self.label)}: {printable(text)}\n")
         sys.stderr.flush()
 

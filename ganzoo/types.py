@@ -40,7 +40,8 @@ class Architecture:
     * `generator(latent) -> images`: (N, latent) float32 to (N, C, H, W) in [-1, 1].
     * `discriminator(images) -> logits`: (N, C, H, W) to (N,), or to (N, 2) with column 1 = real when `logits=2`.
     * With `conditional=True` both take labels, (N,) int64 in [0, classes), as a second argument.
-    * A discriminator that has a method `features(images)` giving (N, D) can be used with feature matching.
+    * A discriminator that has a method `features(images)` giving (N, D) can be used with feature matching; a
+      conditional one's takes labels too.
 
     `image_sizes` and `channels` say what it claims to build; everything else is refused before training
     (`image_sizes=None`: any size). `draw_latent(n, latent, rng, **options) -> (n, latent) tensor` on `rng.device`
@@ -112,7 +113,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A term added to the discriminator's phase, such as R1.
+    """A term added to the discriminator's phase, such as R1; a phase of its own beside a loss of phases.
 
     `function(discriminator, real, fake, labels, hyper) -> 0-dim tensor`; input gradients come from
     `ganzoo.losses.input_gradient` only. `hyper` holds its own coefficients and their defaults, which `--set` reaches
@@ -219,7 +220,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Variant:
-    """What `--models` selects: an architecture, a loss and a training recipe. Every field is open to `--set`.
+    """What `--models` selects: an architecture, a loss and a training recipe, all of it open to `--set`.
 
     `architecture`, `loss` and `penalties` take a registered name or the object itself. `latent=None` means the
     architecture's own. `optimizer` serves both players unless `discriminator_optimizer` is given. `options` overrides
@@ -412,6 +413,7 @@ class RunSpec:
     flips: bool
     metrics: tuple[str, ...]
     features: str
+    weights_sha256: str
     fakes: int
     evaluate_at_kimg: tuple[float, ...]
     throughput_seconds: float
@@ -431,7 +433,8 @@ class RunSpec:
 class RunRecord:
     """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
 
-    Everything that could not be measured is None. `path` is where it was read from and is not part of the JSON.
+    Everything that could not be measured is None; a run that failed lacks what it did not reach. `path` is where it
+    was read from and is not part of the JSON.
     """
 
     schema: int

@@ -49,6 +49,6 @@ def ganzoo_datasets():
         reference="Alpaydin & Kaynak 1998, https://archive.ics.uci.edu/dataset/80",
         image_size=16,
         features="digits-cnn",
-        kimg=100.0,
+        kimg=200.0,
         fakes=5000,
     )

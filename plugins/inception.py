@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins.torchvision_datasets import reachable
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -53,7 +52,7 @@ def weights(path: Path | None) -> Path:
     if hub.is_file() and ganzoo.sha256_of_file(hub) == SHA256:
         return hub
     try:
-        if not reachable(URL):
+        if not ganzoo.reachable(URL):
             raise ConnectionError("the network is out of reach")
         return ganzoo.download(URL, own, SHA256)
     except (OSError, ganzoo.DataUnavailable) as error:

@@ -52,5 +52,6 @@ def ganzoo_datasets():
         reference="LeCun et al. 1998, doi:10.1109/5.726791",
         image_size=28,
         features="mnist-cnn",
+        kimg=400.0,
         fakes=10_000,
     )

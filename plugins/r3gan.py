@@ -69,7 +69,7 @@ def build(
     latent: int,
     classes: int,
     *,
-    base_channels: int = 32,
+    base_channels: int = 16,
     max_channels: int = 256,
     blocks: int = 1,
     expansion: int = 2,

@@ -10,14 +10,11 @@ import contextlib
 import io
 import socket
 import sys
-import threading
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -179,7 +176,7 @@ def fetch(source: Source, root: Path) -> list[Path]:
         return unpacked
     folder = root / source.folder
     fix = f"put {braced(source.downloads)} from {source.url}, packed or unpacked, into {folder}"
-    if not all((folder / name).exists() for name in source.downloads) and not reachable(source.url):
+    if not all((folder / name).exists() for name in source.downloads) and not ganzoo.reachable(source.url):
         raise ganzoo.DataUnavailable(f"{source.name} is absent and the network out of reach; {fix}")
     try:
         with contextlib.redirect_stdout(sys.stderr), socket_timeout(30):
@@ -215,29 +212,6 @@ def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImage
 def fingerprint(source: Source, request: ganzoo.DatasetRequest) -> str:
     """Names, sizes and times of the files, which are downloaded first where they are absent."""
     return ganzoo.fingerprint_files(fetch(source, request.root))
-
-
-def reachable(url: str, seconds: float = 4.0) -> bool:
-    """Whether the host of `url`, or the proxy in force for it, accepts a connection within `seconds`.
-
-    Asked in a thread, because looking up a name knows no timeout.
-    """
-    host = urlsplit(url)
-    proxy = urllib.request.getproxies().get(host.scheme)
-    if proxy and not urllib.request.proxy_bypass(host.netloc):
-        host = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
-    port = host.port or (443 if host.scheme == "https" else 80)
-    answered = threading.Event()
-
-    def connect() -> None:
-        with contextlib.suppress(OSError):
-            socket.create_connection((host.hostname, port), seconds).close()
-            answered.set()
-
-    attempt = threading.Thread(target=connect, daemon=True)
-    attempt.start()
-    attempt.join(seconds)
-    return answered.is_set()
 
 
 @contextlib.contextmanager

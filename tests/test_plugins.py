@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import FrozenInstanceError, fields
@@ -10,7 +11,9 @@ import pytest
 
 import ganzoo
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName
+from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import KINDS, PluginStatus, Registry, discover
+from ganzoo.runner import run_plan
 
 BROKEN = {
     "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
@@ -520,6 +523,29 @@ def test_the_plugins_and_the_allow_list_are_on_the_record(strangers_bench, stran
     assert used["hinge.py"] == {"version": None, "source_sha256": status.source_sha256}
     assert used["dcgan"]["version"] == ganzoo.__version__
     assert hinge["environment"]["plugin_allow_list"] == "dcgan,losses"
+
+
+@pytest.mark.parametrize("ending", ["crashed", "interrupted"])
+def test_they_are_on_the_record_of_a_run_that_did_not_end_well(ending, stranger, tmp_path, monkeypatch):
+    class Launcher:
+        """The process of the run dies without a word, or the user stops it."""
+
+        def launch(self, request, on_message):
+            if ending == "interrupted":
+                raise KeyboardInterrupt
+            return {"status": "crashed", "error": {"type": "SIGKILL", "message": "ended by SIGKILL", "tail": ""}}
+
+    monkeypatch.setenv("GANZOO_PLUGINS", "losses")
+    plugins = [str(stranger(name)) for name in ("chatty", "laboratory")]
+    registry = discover(plugins)
+    plan = resolve(BenchPlan(("chatty",), "stripes", device="cpu", throughput_only=True), registry)
+    with contextlib.suppress(KeyboardInterrupt):
+        run_plan(plan, registry, tmp_path, plugins=plugins, launcher=Launcher())
+    (path,) = tmp_path.rglob("record.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == ending
+    assert set(record["environment"]["plugins"]) == {"chatty.py", "laboratory.py"}
+    assert record["environment"]["plugin_allow_list"] == "losses"
 
 
 def test_prints_of_a_plugin_corrupt_neither_the_run_nor_the_json(strangers_bench):

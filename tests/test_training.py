@@ -70,8 +70,10 @@ def test_a_phase_moves_exactly_what_it_updates(variant):
             if not owned:
                 assert torch.equal(before[name], after[name]), f"{step_phase.phase.name} moved {name}"
         for target in targets:
-            moved = [name for name in before if name.startswith(f"{target}.") and not torch.equal(before[name], after[name])]
-            assert moved, f"{step_phase.phase.name} left {target} as it was"
+            own = [name for name in before if name.startswith(f"{target}.")]
+            assert any(not torch.equal(before[name], after[name]) for name in own), (
+                f"{step_phase.phase.name} left {target} as it was"
+            )
         everything = run.players.parameters(("generator", "discriminator"))
         assert all(parameter.grad is None for parameter in everything)
 
@@ -91,13 +93,11 @@ def test_every_weight_of_a_player_is_reached_by_some_phase(variant):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_pair_trains_or_is_refused_with_a_reason(architecture, loss):
-    try:
-        run = assembled(f"{architecture}+{loss}")
-    except UsageError as error:
-        assert loss == "infogan"
-        assert architecture != "infogan"
-        assert "code_head" in str(error)
+    if loss == "infogan" and architecture != "infogan":
+        with pytest.raises(UsageError, match="code_head"):
+            assembled(f"{architecture}+{loss}")
         return
+    run = assembled(f"{architecture}+{loss}")
     result = train(run, 0.016)
     assert all(math.isfinite(value) for curve in result.curves.values() for value in curve)
 
