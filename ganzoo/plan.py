@@ -94,15 +94,10 @@ def resolve(
     if not plan.throughput_only:
         name = dataset_offer.record.features if plan.features == "auto" else plan.features
         extractor = registry.get("features", name)
-        _, weights_sha256 = find_weights(
-            extractor.record, Path(plan.weights) if plan.weights else None, plan.weights_sha256
-        )
+        own_weights = Path(plan.weights) if plan.weights else None
+        _, weights_sha256 = find_weights(extractor.record, own_weights, plan.weights_sha256)
     dataset = prepare_dataset(registry, dataset_offer, argument, plan, on_progress)
-    for metric in metrics:
-        if metric.record.labelled and not dataset.classes:
-            raise UsageError(
-                f"metric '{metric.record.name}' needs labels, and dataset '{printable(dataset.name)}' has none"
-            )
+    check_labels((metric.record for metric in metrics), dataset)
     runs, notes = [], list(_skip_note(dataset))
     for selection in selections:
         own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
