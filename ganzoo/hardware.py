@@ -147,6 +147,7 @@ def environment(plugins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         },
     }
 
