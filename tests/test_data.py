@@ -1,0 +1,188 @@
+"""Prepared datasets and batches: the cache, endless batches of one size, streaming, flips."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ganzoo.data import Batches, prepare
+from ganzoo.errors import DataUnavailable, PluginError
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+
+REQUEST = DatasetRequest(Path("nowhere"), "", 16)
+
+
+def counted(images, labels=None, fingerprint="1"):
+    """A dataset that counts how often it is loaded."""
+    loads = []
+
+    def load(request):
+        loads.append(request)
+        return LabelledImages(images, labels, source="a test")
+
+    return Dataset("counted", load, lambda request: fingerprint), loads
+
+
+def numbered(count: int, shape=(1, 16, 16)) -> np.ndarray:
+    """Images that are told apart by the value of their pixels."""
+    return np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def ten(cache):
+    dataset, _ = counted(numbered(10), labels=np.arange(10) % 3)
+    return prepare(dataset, REQUEST, None)
+
+
+def test_a_dataset_is_loaded_once_and_found_again(cache):
+    dataset, loads = counted(numbered(10))
+    first, again = prepare(dataset, REQUEST, None), prepare(dataset, REQUEST, None)
+    assert len(loads) == 1
+    assert first == again
+    assert (first.image_shape, first.count, first.classes) == ((1, 16, 16), 10, 0)
+    np.testing.assert_array_equal(first.images(), numbered(10))
+    assert first.labels() is None
+
+
+def test_another_source_another_plugin_or_another_size_is_loaded_anew(cache):
+    dataset, loads = counted(numbered(10))
+    prepare(dataset, REQUEST, None)
+    prepare(dataset, REQUEST, "another source of the plugin")
+    prepare(dataset, DatasetRequest(Path("nowhere"), "", 32), None)
+    changed, more = counted(numbered(10), fingerprint="2")
+    prepare(changed, REQUEST, None)
+    assert (len(loads), len(more)) == (3, 1)
+
+
+def test_the_sha256_is_of_shape_pixels_and_labels(cache):
+    def sha256(name, images, labels=None):
+        dataset, _ = counted(images, labels, fingerprint=name)
+        return prepare(dataset, REQUEST, None).sha256
+
+    plain = sha256("plain", numbered(10))
+    assert sha256("same", numbered(10)) == plain
+    changed = numbered(10)
+    changed[3, 0, 5, 5] += 1
+    others = [
+        sha256("pixel", changed),
+        sha256("labels", numbered(10), np.zeros(10, dtype=int)),
+        sha256("shape", numbered(10).reshape(10, 1, 8, 32)),
+    ]
+    assert len({plain, *others}) == 4
+
+
+def test_a_damaged_cache_is_made_again(ten, cache):
+    dataset, loads = counted(numbered(10), labels=np.arange(10) % 3)
+    (Path(ten.folder) / "dataset.json").write_text('{"name": ')
+    again = prepare(dataset, REQUEST, None)
+    assert len(loads) == 1
+    assert again.sha256 == ten.sha256
+    assert json.loads((Path(again.folder) / "dataset.json").read_text())["count"] == 10
+    assert [path.name for path in (cache / "datasets").iterdir()] == [Path(again.folder).name]
+
+
+class Lazy:
+    """Images that are decoded one by one, of which the fourth is broken."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise OSError("truncated file")
+        return numbered(6)[index]
+
+
+def test_an_item_that_cannot_be_decoded_is_named_and_nothing_is_left(cache):
+    dataset, _ = counted(Lazy())
+    with pytest.raises(DataUnavailable, match="image 3 cannot be read: OSError: truncated file"):
+        prepare(dataset, REQUEST, None)
+    assert list((cache / "datasets").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (numbered(4).astype(np.float32), None),
+        (numbered(4)[:, 0], None),
+        (numbered(4), np.array([0, 1])),
+        (numbered(4), np.array([0, 1, 2, -1])),
+    ],
+)
+def test_what_is_not_images_with_labels_is_the_plugins_fault(cache, images, labels):
+    dataset, _ = counted(images, labels)
+    with pytest.raises(PluginError, match="must be"):
+        prepare(dataset, REQUEST, None)
+
+
+def test_an_empty_dataset_is_refused(cache):
+    dataset, _ = counted(numbered(0))
+    with pytest.raises(DataUnavailable, match="holds no image"):
+        prepare(dataset, REQUEST, None)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_every_epoch_shows_every_image_once_and_batches_wrap_around(ten, resident):
+    batches = Batches(ten, 4, seed=0, device="cpu", resident=resident)
+    seen = []
+    for _ in range(10):
+        real, labels = next(batches)
+        assert real.shape == (4, 1, 16, 16)
+        assert real.dtype == torch.float32
+        value = ((real[:, 0, 0, 0] + 1) * 127.5).round().int()
+        assert torch.equal(labels, value.long() % 3)
+        seen += value.tolist()
+    assert batches.drawn == 40
+    for epoch in range(4):
+        assert sorted(seen[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert seen[:10] != seen[10:20]
+
+
+def test_streaming_gives_what_residence_gives(ten):
+    resident = Batches(ten, 4, seed=7, device="cpu", flips=True, resident=True)
+    streamed = Batches(ten, 4, seed=7, device="cpu", flips=True, resident=False)
+    for _ in range(8):
+        for ours, theirs in zip(next(resident), next(streamed), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_flips_mirror_about_half_of_the_images(cache):
+    images = np.zeros((8, 1, 16, 16), dtype=np.uint8)
+    images[..., 0] = 255
+    dataset, _ = counted(images)
+    batches = Batches(prepare(dataset, REQUEST, None), 8, seed=0, device="cpu", flips=True)
+    sides = Counter()
+    for _ in range(50):
+        real, _ = next(batches)
+        sides.update((real[:, 0, 0, 0] > 0).tolist())
+    assert 150 < sides[True] < 250
+    assert sides[True] + sides[False] == 400
+
+
+def test_what_does_not_fit_is_streamed(ten, monkeypatch):
+    import ganzoo.data
+
+    assert Batches(ten, 4, seed=0, device="cpu").resident
+    monkeypatch.setattr(ganzoo.data, "RESIDENT_SHARE", 0.0)
+    assert not Batches(ten, 4, seed=0, device="cpu").resident
+
+
+def test_uint8_survives_the_way_to_the_unit_range_and_back():
+    from ganzoo.images import to_uint8, to_unit_range
+
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_unit_range(every)), every)
+    assert to_unit_range(every).min() == -1
+    assert to_unit_range(every).max() == 1
+    assert to_uint8(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]

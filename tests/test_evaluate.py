@@ -1,0 +1,140 @@
+"""Protocols, cached references, generated images: what makes a score the same score."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import ganzoo
+from ganzoo.errors import WeightsUnavailable
+from ganzoo.evaluate import RealSample, Scorer, eval_mode, find_weights, generated_images, load_extractor
+from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+from ganzoo.plugins import discover
+from ganzoo.randomness import stream
+
+REGISTRY = discover()
+
+
+@pytest.fixture(scope="module")
+def dataset(session_environment):
+    return prepare_dataset(REGISTRY, *find_dataset(REGISTRY, "digits"), BenchPlan(()), lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return load_extractor(REGISTRY.get("features", "digits-cnn").record, "cpu")
+
+
+@pytest.fixture
+def scorer(dataset, extractor):
+    return Scorer([REGISTRY.get("metrics", name).record for name in ("fid", "is")], RealSample(dataset, extractor))
+
+
+def test_real_against_itself_is_nothing_and_noise_is_far(scorer, dataset):
+    real = torch.from_numpy(dataset.images()[:])
+    noise = torch.randint(0, 256, (1000, 1, 16, 16), dtype=torch.uint8, generator=stream(0, "noise"))
+    (fid, is_), _ = scorer.score(iter(real.split(500)), 1.0, True)
+    assert abs(fid["value"]) < 1e-6
+    assert is_["value"] > 9
+    assert is_["std"] > 0
+    (far, _), _ = scorer.score(iter(noise.split(500)), 1.0, True)
+    assert far["value"] > 50
+
+
+def test_the_protocol_changes_with_whatever_changes_the_score(scorer):
+    fid, inception_score = scorer.metrics
+    identity, content = scorer.protocol(fid, 5000, True)
+    assert identity.startswith("fid-digits-cnn-5000-ema-")
+    assert content["n_fake"] == 5000
+    ids = {
+        identity,
+        scorer.protocol(fid, 5001, True)[0],
+        scorer.protocol(fid, 5000, False)[0],
+        scorer.protocol(fid, 5000, None)[0],
+        scorer.protocol(inception_score, 5000, True)[0],
+    }
+    assert len(ids) == 5
+    assert scorer.protocol(fid, 5000, True) == (identity, content)
+    json.dumps(content)
+
+
+def test_references_are_made_once_and_kept(dataset, extractor, monkeypatch, tmp_path):
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    passes = []
+    forward = extractor.module.forward
+    monkeypatch.setattr(extractor.module, "forward", lambda images: passes.append(1) or forward(images))
+    first = RealSample(dataset, extractor).statistics()
+    assert passes
+    passes.clear()
+    again = RealSample(dataset, extractor).statistics()
+    assert not passes
+    for ours, theirs in zip(first, again, strict=True):
+        assert (ours == theirs).all()
+    for path in (tmp_path / "references").iterdir():
+        path.write_bytes(b"damaged")
+    RealSample(dataset, extractor).statistics()
+    assert passes
+
+
+def test_images_that_are_not_finite_have_no_score_and_a_reason(scorer):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 128), math.nan), torch.zeros(len(images), 10)
+
+    broken = Scorer(scorer.metrics, scorer.real)
+    loaded = scorer.real.extractor
+    module, broken_module = loaded.module, Broken()
+    object.__setattr__(loaded, "module", broken_module)
+    try:
+        scores, _ = broken.score(iter([torch.zeros(20, 1, 16, 16, dtype=torch.uint8)]), 1.0, True)
+    finally:
+        object.__setattr__(loaded, "module", module)
+    assert [score["value"] for score in scores] == [None, None]
+    assert all("not finite" in score["reason"] for score in scores)
+
+
+def test_other_weights_need_their_hash_said(tmp_path):
+    extractor = REGISTRY.get("features", "digits-cnn").record
+    own, sha256 = find_weights(extractor, None, None)
+    assert sha256 == extractor.sha256
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(own.read_bytes() + b" ")
+    with pytest.raises(WeightsUnavailable, match="pass --weights-sha256"):
+        find_weights(extractor, other, None)
+    actual = ganzoo.sha256_of_file(other)
+    assert find_weights(extractor, other, actual) == (other, actual)
+    with pytest.raises(WeightsUnavailable, match="no such file"):
+        find_weights(extractor, tmp_path / "absent", None)
+
+
+def test_generated_images_depend_on_the_seed_alone():
+    network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.Tanh())
+
+    class Generator(torch.nn.Module):
+        conditional = False
+
+        def forward(self, latent, labels=None):
+            return network(latent).view(-1, 1, 4, 4)
+
+    def draw(count, rng):
+        return torch.randn(count, 8, generator=rng)
+
+    def images(batch_size):
+        return torch.cat([*generated_images(Generator(), 50, batch_size, draw, stream(3, "x"), "cpu")])
+
+    assert images(50).shape == (50, 1, 4, 4)
+    assert images(50).dtype == torch.uint8
+    assert torch.equal(images(50), images(7))
+    assert network.training
+
+
+def test_eval_mode_puts_every_part_back():
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
+    network[0].eval()
+    with eval_mode(network):
+        assert not any(part.training for part in network.modules())
+    assert [part.training for part in network] == [False, True]
+    assert network.training
