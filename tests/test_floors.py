@@ -28,7 +28,7 @@ FLOORS = {
     1: {"contract", "hookspecs", "losses", "hardware", "files", "images", "randomness", "schedule", "ema"},
     2: {"plugins", "data", "step", "players", "objective", "records", "overrides"},
     3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},
-    4: {"plan", "execute", "runner", "scoring", "testing"},
+    4: {"plan", "execute", "runner", "scoring"},
     5: {"compare", "api"},
     6: {"terminal", "commands", "cli"},
 }
@@ -44,7 +44,7 @@ HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "
 LIGHT = {"torch", "numpy", "safetensors"}
 """What a plugin may import anywhere, beside the standard library and ganzoo."""
 
-OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
+OPEN_MODULES = {"ganzoo", "ganzoo.losses"}
 """What a third party may import of ganzoo."""
 
 HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]
@@ -209,7 +209,7 @@ def test_the_zoo_imports_what_a_third_party_may(plugin):
     used = {
         node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "ganzoo"
     }
-    assert used <= {*ganzoo.__all__, "losses", "testing"}, "not in ganzoo.__all__"
+    assert used <= {*ganzoo.__all__, "losses"}, "not in ganzoo.__all__"
 
 
 @pytest.mark.parametrize(
