@@ -26,6 +26,10 @@ EVALUATIONS = 4
 """How often a run is scored when `eval_every` is not given: after each such part of the budget."""
 
 
+MOST = 10_000
+"""Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
+
+
 @dataclass(frozen=True)
 class BenchPlan:
     """What `ganzoo bench` was asked; None means the default. JSON-safe."""
@@ -173,6 +177,8 @@ def _check_numbers(plan: BenchPlan) -> None:
         positive(plan.kimg, "--kimg")
     positive(plan.eval_every, "--eval-every")
     positive(plan.seeds, "--seeds")
+    if plan.seeds > MOST:
+        raise UsageError(f"--seeds {plan.seeds}: give at most {MOST}")
     positive(plan.image_size, "--image-size")
     positive(plan.throughput_seconds, "--throughput-seconds")
     if plan.seed < 0:
@@ -212,6 +218,9 @@ def _spec(
     else:
         kimg = float(plan.kimg or dataset_kimg)
     every = plan.eval_every or kimg / EVALUATIONS
+    if kimg / every > MOST:
+        count = f"{kimg / every:,.0f} evaluations"
+        raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
     points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
     phases = [{"name": name, **frequency} for name, frequency in recipe["phases"].items()]
     return RunSpec(

@@ -23,7 +23,7 @@ LOG_POINTS = 200
 class TrainResult:
     """`curves` maps `kimg` and `phase/term` to lists of one length, each point the mean since the last one.
 
-    `train_seconds` leaves out evaluation; `updates` counts optimizer steps of each player.
+    `train_seconds` leaves out evaluation; `updates` counts the updates of each player as a whole.
     """
 
     kimg: float = 0.0
@@ -98,9 +98,9 @@ class TermLog:
         self.counts: dict[str, int] = defaultdict(int)
 
     def add(self, phase: str, targets: Sequence[str], terms: dict[str, Tensor]) -> None:
-        """Count an update and add its terms."""
-        for player in {target.split(".")[0] for target in targets}:
-            self.result.updates[player] += 1
+        """Count an update of each player that is updated as a whole, and add the terms."""
+        for player in self.result.updates:
+            self.result.updates[player] += player in targets
         for name, term in terms.items():
             key = f"{phase}/{name}"
             self.sums[key] = self.sums[key] + term if key in self.sums else term

@@ -8,7 +8,7 @@ from math import prod
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins.dcgan import Discriminator
+from ganzoo_plugins.dcgan import Discriminator, initialize
 from ganzoo_plugins.dcgan_dense import dense_layers
 
 
@@ -21,8 +21,13 @@ def build(
     channels: Sequence[int] = (256, 128, 64),
     discriminator_widths: Sequence[int] = (1024, 512, 256),
     slope: float = 0.2,
+    init_std: float = 0.02,
 ) -> tuple[nn.Module, nn.Module]:
-    """`channels` are the generator's at a quarter of the image's size, at half of it and at the whole."""
+    """`channels` are the generator's at a quarter of the image's size, at half of it and at the whole.
+
+    The weights start as DCGAN's: PyTorch would scale the last layer for 7 x 7 x C inputs to each value, not for the
+    7 x 7 x 64 that there are, and saturate the tanh.
+    """
     _, height, width = image_shape
     if height % 4 or width % 4:
         raise ValueError(f"the sides of the images must be multiples of 4 pixels, not {height} x {width}")
@@ -43,7 +48,8 @@ def build(
         nn.Tanh(),
     )
     trunk = nn.Sequential(nn.Flatten(), *dense_layers([prod(image_shape), *discriminator_widths], slope))
-    return generator, Discriminator(trunk, discriminator_widths[-1])
+    discriminator = Discriminator(trunk, discriminator_widths[-1])
+    return initialize(generator, init_std), initialize(discriminator, init_std)
 
 
 @ganzoo.hookimpl

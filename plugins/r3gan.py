@@ -127,7 +127,7 @@ def ganzoo_variants():
         schedules={"r1.gamma": gamma, "r2.gamma": gamma},
         optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.0, 0.99)),
         rate_decay=ganzoo.Schedule("cosine", to=0.25),
-        batch_size=128,
+        batch_size=64,
         summary="relativistic pairing with R1 and R2 on residual networks",
         reference="Huang et al. 2024, arXiv:2501.05441",
     )

@@ -144,6 +144,8 @@ def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures
         (("--kimg", "full"), "its source gives no budget; give a number"),
         (("--seeds", "0"), "--seeds 0: give a number above 0"),
         (("--seeds", "two"), "invalid int value: 'two'"),
+        (("--seeds", "1000000000"), "--seeds 1000000000: give at most 10000"),
+        (("--eval-every", "1e-9"), "evaluations; give at least 0.02"),
         (("--seed", "-1"), "--seed -1: give a whole number from 0"),
         (("--threads", "0"), "--threads 0: give a number from 1"),
         (("--fakes", "9"), "--fakes 9: give at least 10"),

@@ -206,7 +206,7 @@ def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, p
 
 def test_a_network_that_swallows_everything_costs_seconds(offline):
     start = time.perf_counter()
-    assert not torchvision_datasets.reachable("https://example.org/file", seconds=0.5)
+    assert not ganzoo.reachable("https://example.org/file", seconds=0.5)
     assert time.perf_counter() - start < 2
 
 
@@ -215,13 +215,13 @@ def test_a_host_that_listens_is_reachable_also_through_a_proxy(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        assert torchvision_datasets.reachable(f"http://{address}/file")
+        assert ganzoo.reachable(f"http://{address}/file")
         monkeypatch.setenv("http_proxy", f"http://{address}")
-        assert torchvision_datasets.reachable("http://nowhere.invalid/file")
+        assert ganzoo.reachable("http://nowhere.invalid/file")
 
 
 def test_a_download_that_fails_half_way_says_what_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision_datasets, "reachable", lambda url: True)
+    monkeypatch.setattr("ganzoo.files.reachable", lambda url: True)
 
     def fail(*arguments, **options):
         raise RuntimeError("Error downloading cifar-10-python.tar.gz:\nTried a mirror")
@@ -244,8 +244,9 @@ def test_the_split_of_each_dataset_goes_into_the_protocol():
 
 
 def test_lsun_reads_the_database_of_a_class(tmp_path):
-    lmdb = pytest.importorskip("lmdb")
     import io
+
+    import lmdb
 
     with lmdb.open(str(tmp_path / "bedroom_train_lmdb")) as environment, environment.begin(write=True) as transaction:
         for index in range(3):

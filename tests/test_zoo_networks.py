@@ -102,6 +102,7 @@ def test_shapes(name, channels, size):
     assert images.dtype == torch.float32
     assert images.abs().max() <= 1
     assert images.std() > 0.01
+    assert (images.abs() > 0.99).float().mean() < 0.1, "the tanh is saturated from the start"
 
     discriminator.eval()
     logits = discriminator(images, *labels)
@@ -212,6 +213,13 @@ def test_mlp_builds_any_shape():
     assert images.shape == (6, 2, 5, 7)
     assert discriminator(images).shape == (6,)
     assert discriminator.features(images).shape == (6, prod((2, 5, 7)))
+
+
+def test_mlp_generator_passes_the_latent_on():
+    """Pixels vary with the latent, not only with their place; otherwise the game begins collapsed."""
+    generator, _ = build("mlp", 16, 1)
+    images = generator(torch.randn(64, 100, generator=torch.Generator().manual_seed(0)))
+    assert images.std(0).mean() > 0.2
 
 
 def test_dcgan_parameters_by_hand():
@@ -417,6 +425,7 @@ def test_recipes_are_the_sources():
     assert VARIANTS["wgan-gp"].optimizer == ganzoo.Optimizer("adam", 1e-4, betas=(0.0, 0.9))
     assert VARIANTS["wgan-gp"].options == {"discriminator_norm": "none"}
     assert VARIANTS["sngan"].rate_decay == ganzoo.Schedule("linear", to=0.0)
+    assert VARIANTS["r3gan"].optimizer.betas[0] == 0
     assert VARIANTS["r3gan"].penalties == ("r1", "r2")
     assert VARIANTS["r3gan"].rate_decay.kind == VARIANTS["r3gan"].schedules["r1.gamma"].kind == "cosine"
 
