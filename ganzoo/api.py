@@ -62,7 +62,7 @@ def bench(
 
 def absolute_plugins(plugins: Sequence[str]) -> tuple[str, ...]:
     """Paths of plugins made absolute, so that a run's process finds them; modules as they are."""
-    return tuple(str(Path(plugin).resolve()) if Path(plugin).exists() else plugin for plugin in plugins)
+    return tuple(str(Path(plugin).resolve()) if Path(plugin).is_file() else plugin for plugin in plugins)
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,9 @@ def comparison(records: Sequence[RunRecord]) -> pandas.DataFrame:
     if table.empty:
         return table
     table["settings"] = [_settings_key(record) for record in records]
+    # One seed counts once: a run that was done again stands for the attempts that failed before it.
+    table = table.assign(again=table["status"] != "ok").sort_values("again", kind="stable")
+    table = table.drop_duplicates(["settings", "seed"]).sort_index()
     measures = [
         *scores,
         "train_images_per_second",
@@ -112,9 +116,11 @@ def comparison(records: Sequence[RunRecord]) -> pandas.DataFrame:
 
 
 def _settings_key(record: RunRecord) -> str:
-    import json
-
-    return json.dumps({name: value for name, value in record.spec.items() if name != "seed"}, sort_keys=True)
+    """All that a run is but its seed: the spec, and the code that ran it."""
+    environment = record.environment or {}
+    plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}
+    spec = {name: value for name, value in record.spec.items() if name != "seed"}
+    return json.dumps([spec, plugins, environment.get("torch"), environment.get("ganzoo")], sort_keys=True)
 
 
 def _final_scores(record: RunRecord) -> list[Any]:

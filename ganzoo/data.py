@@ -124,7 +124,10 @@ def _write(
     shape = (len(loaded.images), *first.shape)
     stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     for index in range(len(loaded.images)):
-        stored[index] = _checked(_decoded(loaded.images, index, name), name)
+        image = _checked(_decoded(loaded.images, index, name), name)
+        if image.shape != first.shape:
+            raise PluginError(f"dataset {name}: image {index} is {image.shape}, and the first is {first.shape}")
+        stored[index] = image
         if index % 1000 == 0:
             on_progress(index, len(loaded.images))
     stored.flush()
@@ -196,10 +199,10 @@ class Batches:
         self._mapped = images
         self._images = torch.from_numpy(np.array(images)).to(device) if self.resident else None
         self._labels = None if labels is None else torch.from_numpy(labels).to(device)
-        # The order is drawn on the CPU when streaming, because the gathering is done there.
-        self._order_rng = stream(seed, "order", self.device if self.resident else "cpu")
+        # Drawn on the CPU, so that one seed means one order on all hardware, resident or streamed.
+        self._order_rng = stream(seed, "order")
         self._flip_rng = stream(seed, "flips", self.device) if flips else None
-        self._order = torch.empty(0, dtype=torch.int64, device=self._order_rng.device)
+        self._order = torch.empty(0, dtype=torch.int64, device=self.device if self.resident else "cpu")
         self._source = self._resident() if self.resident else self._streamed()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -216,8 +219,8 @@ class Batches:
 
     def _next_index(self) -> Tensor:
         while len(self._order) < self.batch_size:
-            epoch = torch.randperm(self.count, generator=self._order_rng, device=self._order_rng.device)
-            self._order = torch.cat([self._order, epoch])
+            epoch = torch.randperm(self.count, generator=self._order_rng)
+            self._order = torch.cat([self._order, epoch.to(self._order.device)])
         index, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
         return index
 

@@ -49,9 +49,9 @@ class LoadedExtractor:
         with ieee_float32():
             for batch in batches:
                 feature, logit = self.module(batch.to(self.device))
-                features.append(feature.float())
-                logits.append(logit.float())
-        return torch.cat(features).cpu(), torch.cat(logits).cpu()
+                features.append(feature.float().cpu())
+                logits.append(logit.float().cpu())
+        return torch.cat(features), torch.cat(logits)
 
 
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:

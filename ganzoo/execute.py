@@ -5,6 +5,7 @@ Whatever the run or a plugin prints goes to stderr. The process ends when its pa
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -72,6 +73,8 @@ def execute(request: RunRequest, emit: Emit) -> dict[str, Any]:
     spec = read_spec(request.spec)
     outcome: dict[str, Any] = {"status": "ok", "error": None}
     hardware.apply_settings(spec.threads, spec.precision)
+    if spec.device != "cpu":
+        torch.accelerator.set_device_index(torch.device(spec.device).index or 0)
     try:
         _run(request, spec, outcome, emit)
     except Diverged as error:
@@ -93,6 +96,8 @@ def _failure(status: str, error: Exception) -> dict[str, Any]:
 
 def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit) -> None:
     """Fill `outcome` as far as the run gets."""
+    import torch
+
     from ganzoo.assemble import assemble
     from ganzoo.data import PreparedDataset
     from ganzoo.evaluate import RealSample, Scorer, load_extractor
@@ -125,7 +130,11 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
     throughput |= measure_sampling(measured, spec.batch_size, spec.throughput_seconds)
     throughput["peak_memory_bytes"] = peak_memory_bytes(spec.device)
     throughput |= dict.fromkeys(("peak_flops", "mfu", "energy_joules_per_kimg"))
+    # Its images and networks must be gone before the run's own are placed.
     del measured
+    gc.collect()
+    if spec.device != "cpu":
+        torch.accelerator.empty_cache()
 
     if spec.kimg:
         scorer = None
@@ -156,7 +165,7 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
         emit("stage", stage="training")
         train(run, spec.kimg, spec.evaluate_at_kimg, on_progress, on_evaluate)
         outcome["training"] |= _best_and_final(outcome["scores"], scorer.metrics if scorer else ())
-        _save_generator(spec, run, dataset, folder)
+        _save_generator(spec, run, folder)
 
 
 def _score(spec: RunSpec, run: Any, scorer: Any, dataset: Any, kimg: float) -> tuple[list[Any], dict[str, Any]]:
@@ -200,7 +209,7 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Any]) ->
     return {"best": best, "final": final}
 
 
-def _save_generator(spec: RunSpec, run: Any, dataset: Any, folder: Path) -> None:
+def _save_generator(spec: RunSpec, run: Any, folder: Path) -> None:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional."""
     import torch
     from safetensors.torch import save
@@ -217,7 +226,9 @@ def _save_generator(spec: RunSpec, run: Any, dataset: Any, folder: Path) -> None
     with eval_mode(generator), torch.inference_mode():
         images = to_uint8(generator(latent, labels)).cpu()
     save_png(grid(images), folder / SAMPLES, scale=max(1, 64 // spec.image_shape[1]))
-    state = {name: tensor.contiguous().cpu() for name, tensor in generator.network.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in generator.network.state_dict().items()
+    }
     write_atomically(folder / GENERATOR, lambda stream: stream.write(save(state)))
 
 

@@ -169,12 +169,16 @@ def _accelerator(device: str) -> dict[str, Any] | None:
 
 
 def _nvidia_smi(index: int, field: str) -> str | None:
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    return _answer("nvidia-smi", f"--id={index}", f"--query-gpu={field}", "--format=csv,noheader,nounits")
+
+
+def _answer(*command: str) -> str | None:
+    """What a command prints, or None where it is absent, fails, hangs or has nothing to say."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer or None
+    return done.stdout.strip() or None
 
 
 def _number(text: str | None) -> float | None:
@@ -192,12 +196,8 @@ def _cpu_model() -> str:
                 return printable(line.partition(":")[2])
     except OSError:
         pass
-    if sys.platform == "darwin":
-        try:
-            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return printable(subprocess.run(command, capture_output=True, text=True, timeout=10).stdout)
-        except (OSError, subprocess.SubprocessError):
-            pass
+    if sys.platform == "darwin" and (brand := _answer("sysctl", "-n", "machdep.cpu.brand_string")):
+        return printable(brand)
     return printable(platform.processor() or platform.machine() or "unknown CPU")
 
 
@@ -216,14 +216,7 @@ def _version(package: str) -> str | None:
 
 def _git_revision() -> str | None:
     """The commit of the checkout ganzoo runs from, marked `-dirty` where it differs; None for an installed copy."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
-    try:
-        tracked = subprocess.run(
-            ["git", "-C", str(folder), "ls-files", "--error-unmatch", "types.py"], capture_output=True, timeout=10
-        )
-        if tracked.returncode != 0:
-            return None
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    git = ("git", "-C", str(Path(__file__).resolve().parent))
+    if _answer(*git, "ls-files", "--error-unmatch", "types.py") is None:
         return None
+    return _answer(*git, "describe", "--always", "--dirty", "--abbrev=12", "--match=")

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,16 +105,16 @@ def peak_memory_bytes(device: str) -> int | None:
     if device != "cpu":
         return None
     try:
-        import resource
-        import sys
+        # Not ru_maxrss: that is inherited, and would report a parent larger than this process.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import psutil
 
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    except ImportError:
-        import psutil
-
-        memory = psutil.Process().memory_info()
-        return int(getattr(memory, "peak_wset", memory.rss))
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))
 
 
 def matrix_product_rate(device: str, precision: str, threads: int) -> float:

@@ -29,6 +29,9 @@ class Player(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if name.startswith("__"):
+                # Copying and pickling look for special methods, and must find the player's own.
+                raise
             return getattr(super().__getattr__("network"), name)
 
     def call(self, function: Any, x: Tensor, labels: Tensor | None) -> Tensor:

@@ -212,7 +212,7 @@ class _Loader:
 
     def load_named(self, plugin: str) -> None:
         path = Path(plugin)
-        if path.suffix == ".py" or os.sep in plugin or path.exists():
+        if path.suffix == ".py" or os.sep in plugin or path.is_file():
             if not path.is_file() or path.suffix != ".py":
                 reason = "is not a Python file (.py)" if path.exists() else "does not exist"
                 raise UsageError(f"--plugin {printable(plugin)}: {reason}; give the path of a .py file or a module")

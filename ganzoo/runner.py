@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -61,7 +62,7 @@ class ProcessLauncher:
     def launch(self, request: RunRequest, on_message: Callable[[Message], None]) -> dict[str, Any]:
         """Start the process, feed it the request, and follow its messages until it ends."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "ganzoo.execute"],
+            [sys.executable, "-P", "-m", "ganzoo.execute"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -96,7 +97,8 @@ class ProcessLauncher:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
             reader.join(timeout=5)
         if outcome is not None:
             return outcome
@@ -170,7 +172,8 @@ def run_plan(
         except KeyboardInterrupt as interrupt:
             message = {"type": "KeyboardInterrupt", "message": "stopped by the user", "tail": ""}
             stopped = RunRecord(**base, status="interrupted", error=message, environment=loaded)
-            records.append(write_record(stopped, folder))
+            # With --force there may be a finished record of this run already; it is worth more.
+            records.append(_finished(folder, run_id, on_note) or write_record(stopped, folder))
             interrupt.records = records  # type: ignore[attr-defined]
             raise
         outcome["environment"] = {**outcome.get("environment", {}), **loaded}

@@ -43,7 +43,7 @@ class EagerPhase:
             parameter.requires_grad_(False)
         for parameter in self.updated:
             parameter.requires_grad_(True)
-        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             terms = self.phase.function(self.players.generator, self.players.discriminator, batch, self.hyper)
         total_of(terms, self.phase).backward()
         for optimizer in self.optimizers:

@@ -199,8 +199,9 @@ class ProgressDisplay:
                     self.printed = math.floor(share * LINES_PER_RUN) / LINES_PER_RUN
                     self._line(state)
             case Scored():
+                averaged = any(score["ema"] for score in event.scores)
                 values = "  ".join(
-                    f"{score['metric']} {_score(score['value'])}" for score in event.scores if score["ema"] is not False
+                    f"{score['metric']} {_score(score['value'])}" for score in event.scores if score["ema"] == averaged
                 )
                 if self.live is not None:
                     self._update(state=safe(values))

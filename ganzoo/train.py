@@ -78,6 +78,7 @@ def train(
             steps_between_logs = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
         evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
         if run.step % steps_between_logs == 0 or evaluation_due or result.kimg >= total_kimg:
+            synchronize(run.batches.device)
             terms = log.flush(result.kimg)
             result.train_seconds += time.perf_counter() - started
             on_progress(result, terms)
@@ -85,7 +86,6 @@ def train(
                 due = [kimg for kimg in due if kimg > result.kimg]
                 on_evaluate(result.kimg)
             started = time.perf_counter()
-    synchronize(run.batches.device)
     return result
 
 

@@ -128,23 +128,6 @@ def test_a_file_that_holds_something_else_is_refused_in_one_line(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def random_weights(tmp_path_factory):
-    """A file as torch-fidelity's, 91 MB, with the default initialization of a seed."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):
-        def load_state_dict(self, state_dict):
-            """Keep the initialization."""
-
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
-    torch.save(network.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def extractor():
     return next(iter(inception.ganzoo_feature_extractors()))
 
