@@ -212,7 +212,8 @@ class _Loader:
 
     def load_named(self, plugin: str) -> None:
         path = Path(plugin)
-        if path.suffix == ".py" or os.sep in plugin or path.is_file():
+        # A package under development lies beside its own folder's name: an importable name is a module, then.
+        if path.suffix == ".py" or os.sep in plugin or (path.exists() and not _module_exists(plugin)):
             if not path.is_file() or path.suffix != ".py":
                 reason = "is not a Python file (.py)" if path.exists() else "does not exist"
                 raise UsageError(f"--plugin {printable(plugin)}: {reason}; give the path of a .py file or a module")
@@ -328,9 +329,15 @@ def _event_function(implementation: pluggy.HookImpl) -> Callable[[Event], object
 
 
 def _module_exists(name: str) -> bool:
-    """Whether there is a module to import, even one that fails; looking for `package.module` imports the package."""
+    """Whether there is a module to import, even one that fails; looking for `package.module` imports the package.
+
+    A folder without `__init__.py` is none, though Python would import it as an empty namespace.
+    """
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
+        return spec is not None and spec.origin is not None
     except ModuleNotFoundError as error:
         return error.name is None or not f"{name}.".startswith(f"{error.name}.")
     except ValueError:
