@@ -113,7 +113,7 @@ class RealSample:
         cached = self._read("features", ("features", "logits"))
         if cached is not None:
             return cached["features"], cached["logits"]
-        features, logits = self.extractor(_dataset_batches(self.dataset, self.extractor.extractor.batch_size))
+        features, logits = self.extractor(dataset_batches(self.dataset, self.extractor.extractor.batch_size))
         if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
             self._write("features", {"features": features, "logits": logits})
         return features, logits
@@ -170,7 +170,8 @@ def _statistics(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return array.mean(0), np.atleast_2d(np.cov(array, rowvar=False))
 
 
-def _dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:
+def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:
+    """Every image of a dataset in order: uint8 (n, C, H, W) on the CPU, `size` at a time."""
     images = dataset.images()
     for start in range(0, len(images), size):
         yield torch.from_numpy(np.array(images[start : start + size]))

@@ -156,7 +156,7 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
             if scorer is None:
                 return
             emit("stage", stage="scoring")
-            scores, protocols = _score(spec, run, scorer, dataset, kimg)
+            scores, protocols = _score(spec, run, scorer, kimg)
             outcome["scores"] += scores
             outcome["protocols"] |= protocols
             emit("scored", kimg=kimg, scores=scores)
@@ -168,7 +168,7 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
         _save_generator(spec, run, folder)
 
 
-def _score(spec: RunSpec, run: Any, scorer: Any, dataset: Any, kimg: float) -> tuple[list[Any], dict[str, Any]]:
+def _score(spec: RunSpec, run: Any, scorer: Any, kimg: float) -> tuple[list[Any], dict[str, Any]]:
     """Scores of the averaged generator and of the raw one, from the same latents."""
     from ganzoo.evaluate import generated_images
     from ganzoo.randomness import stream

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ganzoo.errors import UsageError
-from ganzoo.evaluate import RealSample, Scorer, load_extractor
+from ganzoo.evaluate import RealSample, Scorer, dataset_batches, load_extractor
 from ganzoo.hardware import apply_settings, resolve_device, resolve_threads
 from ganzoo.plan import BenchPlan, check_labels, find_dataset, prepare_dataset
 from ganzoo.plugins import Registry
@@ -61,8 +58,6 @@ def score_folder(
     if fake.count < 10:
         raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
     notes = [f"skipped {len(fake.skipped)} unreadable image(s)"] if fake.skipped else []
-    batch_size = extractor.extractor.batch_size
-    images = fake.images()
-    batches = (torch.from_numpy(np.array(images[at : at + batch_size])) for at in range(0, fake.count, batch_size))
+    batches = dataset_batches(fake, extractor.extractor.batch_size)
     scores, protocols = Scorer(found, RealSample(real, extractor)).score(batches, kimg=None, ema=None)
     return scores, protocols, notes

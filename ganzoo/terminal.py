@@ -25,7 +25,7 @@ LINES_PER_RUN = 10
 LINE_SECONDS = 60
 """Where stderr is no terminal: a plain line for each tenth of a run, and one a minute where a tenth takes longer."""
 
-UNITS = {"fid": "FID", "is": "IS", "kid": "KID", "prc": "PRC"}
+UNITS = {"fid": "FID", "is": "IS", "kid": "KID"}
 
 
 def stdout() -> Console:
