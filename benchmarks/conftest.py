@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 
 import pytest
@@ -27,3 +28,16 @@ def make_run(registry: Registry) -> Callable[..., Assembly]:
         return assemble(resolved.runs[0].spec, registry, resolved.dataset)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The ratios that were measured, each pair of them."""
+    session = getattr(config, "_benchmarksession", None)
+    rows = [bench.extra_info for bench in (session.benchmarks if session else ()) if "ratios" in bench.extra_info]
+    if not rows:
+        return
+    terminalreporter.write_sep("=", "ratios, the median of pairs timed in turn")
+    for row in rows:
+        pairs = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
+        terminalreporter.write_line(f"{row['title']}: {statistics.median(row['ratios']):.2f} (goal {row['goal']})")
+        terminalreporter.write_line(f"    pairs: {pairs}")

@@ -19,7 +19,7 @@ def extractor(registry):
 @pytest.fixture(scope="module")
 def dataset(registry):
     offer, argument = find_dataset(registry, "digits")
-    return prepare_dataset(registry, offer, argument, BenchPlan(()), lambda done, total: None)
+    return prepare_dataset(registry, offer, argument, BenchPlan(()))
 
 
 @pytest.mark.benchmark(group="features of 5000 images, 16 px")

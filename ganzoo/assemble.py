@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from ganzoo.data import Batches, PreparedDataset
 from ganzoo.ema import MovingAverage
 from ganzoo.errors import UsageError
-from ganzoo.objective import Options, phases_of
+from ganzoo.graph import GraphedStep
+from ganzoo.objective import Options, fakes_are_shared, phases_of
 from ganzoo.players import Players, build_players
 from ganzoo.plugins import Registry
 from ganzoo.randomness import stream, stream_seed
 from ganzoo.schedule import Schedules
-from ganzoo.step import EagerPhase, make_optimizer
+from ganzoo.step import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
 from ganzoo.types import Architecture, Loss, Penalty, Phase, RunSpec, Schedule
 
 DrawLatent = Callable[[int, torch.Generator], Tensor]
@@ -25,11 +26,15 @@ DrawLatent = Callable[[int, torch.Generator], Tensor]
 
 @dataclass
 class Assembly:
-    """One run, ready to be stepped. `draw_latent(n, rng)` gives (n, latent) on `rng.device`; `step` counts from 0."""
+    """One run, ready to be stepped. `draw_latent(n, rng)` gives (n, latent) on `rng.device`; `step` counts from 0.
+
+    `perform` makes the updates of a step and gives their terms: `eager_step`, or a `GraphedStep`.
+    """
 
     players: Players
     optimizers: dict[str, torch.optim.Optimizer]
-    phases: list[EagerPhase]
+    updates: list[PhaseUpdate]
+    perform: Callable[[Sequence[Call]], list[dict[str, Tensor]]]
     schedules: Schedules
     average: MovingAverage
     batches: Batches
@@ -59,8 +64,7 @@ def materials_of(spec: RunSpec, registry: Registry) -> Materials:
 
 def spec_phases(spec: RunSpec, materials: Materials) -> tuple[Phase, ...]:
     """The phases of a spec, with its own frequencies."""
-    options = Options(spec.generator_first, spec.label_smoothing, spec.feature_matching, spec.l1, spec.l2)
-    phases = phases_of(materials.loss, materials.penalties, options)
+    phases = phases_of(materials.loss, materials.penalties, Options.of(spec))
     # A lazy penalty's phase has its frequency from the penalty.
     frequencies = {entry["name"]: {"repeats": entry["repeats"], "every": entry["every"]} for entry in spec.phases}
     return tuple(replace(phase, **frequencies.get(phase.name, {})) for phase in phases)
@@ -76,6 +80,44 @@ def spec_players(spec: RunSpec, materials: Materials) -> Players:
         dict(spec.options),
         materials.loss.logits,
     )
+
+
+def phase_updates(
+    spec: RunSpec,
+    materials: Materials,
+    players: Players,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    hyper: Mapping[str, Tensor],
+) -> list[PhaseUpdate]:
+    """The updates of a step, in order, for players on any device."""
+    phases = spec_phases(spec, materials)
+    compiled = spec.step_mode == "compile"
+    # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542).
+    share = not compiled and fakes_are_shared(materials.loss, phases, Options.of(spec))
+    fakes = SharedFakes(players.generator) if share else None
+    return [
+        PhaseUpdate(
+            phase,
+            players,
+            optimizers,
+            hyper,
+            spec.precision,
+            fakes if phase.name in ("discriminator", "generator") else None,
+            compiled,
+        )
+        for phase in phases
+    ]
+
+
+def memory_format(players: Players, device: str, precision: str) -> str:
+    """`channels_last` where a network convolves and the device is faster so (docs/performance.md), else `contiguous`.
+
+    A rule, and not a timing, because the two give different bits.
+    """
+    parameters = players.parameters(("generator", "discriminator"))
+    kind = device.partition(":")[0]
+    faster = kind == "cpu" or (kind == "cuda" and precision != "fp32")
+    return "channels_last" if faster and any(parameter.dim() == 4 for parameter in parameters) else "contiguous"
 
 
 def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
@@ -104,17 +146,20 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     materials = materials_of(spec, registry)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
     players = spec_players(spec, materials)
+    channels_last = spec.memory_format == "channels_last"
+    layout = torch.channels_last if channels_last else torch.preserve_format
     for player in (players.generator, players.discriminator):
-        player.to(spec.device).train()
+        player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
     settings: dict[str, Any] = {"generator": spec.optimizer, "discriminator": spec.discriminator_optimizer}
-    optimizers = {name: make_optimizer(players.parameters((name,)), settings[name]) for name in settings}
+    graphed = spec.step_mode == "graph"
+    optimizers = {name: make_optimizer(players.parameters((name,)), settings[name], graphed) for name in settings}
     hyper = {name: torch.tensor(float(value), device=spec.device) for name, value in spec.hyper.items()}
-    phases = [EagerPhase(phase, players, optimizers, hyper, spec.precision) for phase in spec_phases(spec, materials)]
     return Assembly(
         players=players,
         optimizers=optimizers,
-        phases=phases,
+        updates=phase_updates(spec, materials, players, optimizers, hyper),
+        perform=GraphedStep() if graphed else eager_step,
         schedules=Schedules(
             Schedule(**spec.rate_decay),
             {name: Schedule(**schedule) for name, schedule in spec.schedules.items()},
@@ -122,7 +167,14 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
             hyper,
         ),
         average=MovingAverage(players.generator, spec.ema_half_life_kimg, spec.ema_rampup),
-        batches=Batches(dataset, spec.batch_size, stream_seed(spec.seed, purpose), spec.device, spec.flips),
+        batches=Batches(
+            dataset,
+            spec.batch_size,
+            stream_seed(spec.seed, purpose),
+            spec.device,
+            spec.flips,
+            channels_last=channels_last,
+        ),
         draw_latent=latent_drawer(spec, materials.architecture),
         latent_rng=stream(spec.seed, f"{purpose}/latents", spec.device),
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from ganzoo import __version__
 from ganzoo.errors import GanzooError
+from ganzoo.streams import print_note, reader_may_leave, settle_stdout
 from ganzoo.text import did_you_mean, printable
 
 KINDS = ("variants", "architectures", "losses", "datasets", "features", "metrics", "reporters")
@@ -25,7 +25,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what goes wrong into one line on stderr and an exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        settle_stdout()
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser, commands_known = build_parser()
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     if command is not None and command not in commands_known:
@@ -35,23 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        from ganzoo import commands
+        from ganzoo.commands import COMMANDS
 
-        return int(getattr(commands, known.command)(known))
+        code = 0
+        with reader_may_leave():
+            code = COMMANDS[known.command](known)
+        return code
     except KeyboardInterrupt:
-        sys.stderr.write("ganzoo: interrupted; run the same command again to go on\n")
+        print_note("interrupted; run the same command again to go on")
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe has gone, as in `ganzoo list | head`; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except Exception as error:
         if getattr(known, "debug", False):
             import traceback
 
             traceback.print_exc()
         line, code = _explain(error)
-        sys.stderr.write(f"ganzoo: {line}\n")
+        print_note(line)
         return code
 
 
@@ -135,6 +140,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     bench.add_argument("--results", default="runs", metavar="DIR", help="where records go (default: ./runs)")
     bench.add_argument("--throughput-only", action="store_true", help="measure speed; train and score nothing")
     bench.add_argument("--throughput-seconds", type=float, default=5.0, metavar="S", help="measured time (default: 5)")
+    bench.add_argument(
+        "--sweep-batch",
+        metavar="LIST",
+        help="measure speed and memory at 16,32,64 or, with auto, at doubling batches until one does not fit",
+    )
+    bench.add_argument(
+        "--step-mode", metavar="MODE", help="eager, graph (CUDA graphs), compile (default: graph on CUDA, else eager)"
+    )
     bench.add_argument("--dry-run", action="store_true", help="print what would run, with an estimate")
     bench.add_argument("--force", action="store_true", help="do finished runs again")
     bench.add_argument("--json", action="store_true", help="print the records instead of the table")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import multiprocessing
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,9 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ganzoo.errors import DataUnavailable, GanzooError, PluginError
 from ganzoo.files import cache_folder
+from ganzoo.hardware import resolve_threads
 from ganzoo.images import to_unit_range
 from ganzoo.randomness import stream
 from ganzoo.text import printable, slug
@@ -29,6 +34,13 @@ from ganzoo.types import Dataset, DatasetRequest, ImageShape
 
 RESIDENT_SHARE = 0.4
 """The share of the device's free memory that a dataset may take before it is streamed."""
+
+WORTH_PROCESSES = 512
+"""Images that are decoded on demand, from which on worker processes are worth their start."""
+
+
+OnProgress = Callable[[int, int, int], None]
+"""Told of images done, images in all, and the bytes that all will take."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,12 @@ def prepare(
     dataset: Dataset,
     request: DatasetRequest,
     source_sha256: str | None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
     """Load `dataset`, or find it in the cache, and return where it lies.
 
-    The cache is keyed by name, argument, size, the dataset's own fingerprint and the plugin's source. Raises
+    The cache is keyed by name, argument, size, the dataset's own fingerprint and the plugin's source.
+    `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
     `DataUnavailable` where the images are absent, unreadable or empty.
     """
     name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
@@ -117,19 +130,18 @@ def _asked(dataset: Dataset, request: DatasetRequest) -> str:
         ) from error
 
 
-def _write(
-    name: str, folder: Path, temporary: Path, loaded: Any, on_progress: Callable[[int, int], None]
-) -> PreparedDataset:
+def _write(name: str, folder: Path, temporary: Path, loaded: Any, on_progress: OnProgress) -> PreparedDataset:
     first = _checked(_decoded(loaded.images, 0, name), name)
     shape = (len(loaded.images), *first.shape)
+    _check_space(temporary, math.prod(shape), name)
     stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for index in range(len(loaded.images)):
-        image = _checked(_decoded(loaded.images, index, name), name)
+    for index, item in enumerate(_all_decoded(loaded.images, name)):
+        image = _checked(item, name)
         if image.shape != first.shape:
             raise PluginError(f"dataset {name}: image {index} is {image.shape}, and the first is {first.shape}")
         stored[index] = image
         if index % 1000 == 0:
-            on_progress(index, len(loaded.images))
+            on_progress(index, len(loaded.images), stored.nbytes)
     stored.flush()
     digest = hashlib.sha256(repr(shape).encode())
     for start in range(0, len(stored), 4096):
@@ -155,6 +167,51 @@ def _write(
     )
 
 
+def _check_space(folder: Path, size: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataUnavailable(
+            f"dataset {printable(name)} takes {size / 2**30:.1f} GiB decoded, and {folder.parent} has "
+            f"{free / 2**30:.1f} GiB free; free space there or set GANZOO_CACHE"
+        )
+
+
+def _all_decoded(images: Any, name: str) -> Iterator[Any]:
+    """Every image in order; those that are decoded on demand, by as many processes as there are cores."""
+    lazily = not isinstance(images, (np.ndarray, Tensor)) and len(images) >= WORTH_PROCESSES
+    # Only a forked process has the plugin's objects, which need not survive pickling.
+    workers = resolve_threads(None) if lazily and "fork" in multiprocessing.get_all_start_methods() else 0
+    loader: Any = DataLoader(
+        _Decoding(images, name),  # type: ignore[arg-type]
+        batch_size=32,
+        collate_fn=list,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    for batch in loader:
+        for item in batch:
+            if isinstance(item, GanzooError):
+                raise item
+            yield item
+
+
+class _Decoding:
+    """A plugin's images as a map-style dataset; an error is an item, for it must reach the parent as it is."""
+
+    def __init__(self, images: Any, name: str) -> None:
+        self.images = images
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return _decoded(self.images, index, self.name)
+        except GanzooError as error:
+            return error
+
+
 def _decoded(images: Any, index: int, name: str) -> Any:
     """One item of a plugin's images; what a lazy one raises is the dataset's fault and not the cache's."""
     try:
@@ -178,7 +235,8 @@ class Batches:
 
     Iterating gives `(real, labels)`: float32 (N, C, H, W) in [-1, 1] on the device, and int64 (N,) or None. `drawn`
     counts images. Order and flips come from streams of their own. With `resident=False` the images stay in the
-    memory map, and a thread gathers the next batch while this one is used.
+    memory map, and a thread gathers the next batches while this one is used; `wait_seconds` is how long it was waited
+    for. With `channels_last` the batches lie in memory that way.
     """
 
     def __init__(
@@ -189,6 +247,7 @@ class Batches:
         device: str,
         flips: bool = False,
         resident: bool | None = None,
+        channels_last: bool = False,
     ) -> None:
         images, labels = dataset.images(), dataset.labels()
         self.resident = fits(images.nbytes, device) if resident is None else resident
@@ -196,8 +255,14 @@ class Batches:
         self.device = torch.device(device)
         self.count = len(images)
         self.drawn = 0
+        self.wait_seconds = 0.0
         self._mapped = images
-        self._images = torch.from_numpy(np.array(images)).to(device) if self.resident else None
+        self._channels_last = channels_last
+        self._images = None
+        if self.resident:
+            # Kept as (N, H, W, C) for channels_last, so that a gathered batch needs no reordering.
+            stored = np.array(images.transpose(0, 2, 3, 1) if channels_last else images, order="C")
+            self._images = torch.from_numpy(stored).to(device)
         self._labels = None if labels is None else torch.from_numpy(labels).to(device)
         # Drawn on the CPU, so that one seed means one order on all hardware, resident or streamed.
         self._order_rng = stream(seed, "order")
@@ -228,13 +293,16 @@ class Batches:
         assert self._images is not None
         while True:
             index = self._next_index()
-            yield self._images[index], index
+            pixels = self._images[index]
+            yield pixels.permute(0, 3, 1, 2) if self._channels_last else pixels, index
 
     def _streamed(self) -> Iterator[tuple[Tensor, Tensor]]:
         pinned = self.device.type == "cuda"
 
         def gather(index: Tensor) -> Tensor:
             pixels = torch.from_numpy(self._mapped[index.numpy()])
+            if self._channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
             return pixels.pin_memory() if pinned else pixels
 
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -244,7 +312,10 @@ class Batches:
                     index = self._next_index()
                     ahead.append((index, pool.submit(gather, index)))
                 index, pixels = ahead.pop(0)
-                yield pixels.result().to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
+                since = time.perf_counter()
+                ready = pixels.result()
+                self.wait_seconds += time.perf_counter() - since
+                yield ready.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
 
 
 def fits(size: int, device: str) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import DataUnavailable, WeightsUnavailable
+from ganzoo.errors import WeightsUnavailable
 from ganzoo.files import cache_folder, sha256_of_file, write_atomically
 from ganzoo.hardware import ieee_float32
 from ganzoo.images import to_uint8
@@ -31,6 +31,9 @@ from ganzoo.types import FeatureExtractor, Metric, Sample
 
 CACHED_FEATURE_BYTES = 2 << 30
 """Real features larger than this are not kept on disk; their statistics always are."""
+
+MOMENT_BLOCK = 8192
+"""Images whose features are in float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ class LoadedExtractor:
 
     @torch.inference_mode()
     def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), gathered on the CPU."""
+        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device."""
         features, logits = [], []
         with ieee_float32():
             for batch in batches:
-                feature, logit = self.module(batch.to(self.device))
-                features.append(feature.float().cpu())
-                logits.append(logit.float().cpu())
+                feature, logit = self.module(batch.to(self.device, non_blocking=True))
+                features.append(feature.float())
+                logits.append(logit.float())
         return torch.cat(features), torch.cat(logits)
 
 
@@ -81,27 +84,55 @@ def load_extractor(
 
 
 class FeatureSample:
-    """A `Sample` of features in memory."""
+    """A `Sample` of features on a device; they come to the CPU once, when a metric asks for them there."""
 
     def __init__(self, features: Tensor, logits: Tensor, labels: Tensor | None = None) -> None:
-        self.features = features
-        self.logits = logits
+        self._features = features
+        self._logits = logits
         self.labels = labels
-        self._statistics: tuple[np.ndarray, np.ndarray] | None = None
 
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Float64 mean (D,) and covariance (D, D), unbiased."""
-        if self._statistics is None:
-            self._statistics = _statistics(self.features)
+    @cached_property
+    def features(self) -> Tensor:
+        """float32 (N, D) on the CPU."""
+        return self._features.cpu()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """float32 (N, K) on the CPU."""
+        return self._logits.cpu()
+
+    @property
+    def finite(self) -> bool:
+        """Whether every feature and logit is a finite number."""
+        return bool(torch.isfinite(self._features).all() and torch.isfinite(self._logits).all())
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Float64 mean (D,) and unbiased covariance (D, D), on the device of the features."""
         return self._statistics
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        return moments(self._features)
 
 
 class RealSample:
-    """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache."""
+    """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache.
 
-    def __init__(self, dataset: PreparedDataset, extractor: LoadedExtractor) -> None:
+    What cannot be kept is made again the next time; `on_note` is told so.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        extractor: LoadedExtractor,
+        on_note: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.dataset = dataset
         self.extractor = extractor
+        self.on_note = on_note
         identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256)
         key = hashlib.sha256(
             json.dumps([*identity, extractor.extractor.preprocessing, dataset.split, dataset.count]).encode()
@@ -113,7 +144,8 @@ class RealSample:
         cached = self._read("features", ("features", "logits"))
         if cached is not None:
             return cached["features"], cached["logits"]
-        features, logits = self.extractor(dataset_batches(self.dataset, self.extractor.extractor.batch_size))
+        batches = dataset_batches(self.dataset, self.extractor.extractor.batch_size)
+        features, logits = (found.cpu() for found in self.extractor(batches))
         if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
             self._write("features", {"features": features, "logits": logits})
         return features, logits
@@ -134,18 +166,20 @@ class RealSample:
         labels = self.dataset.labels()
         return None if labels is None else torch.from_numpy(labels)
 
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Float64 mean (D,) and covariance (D, D), unbiased; from the cache where they are known."""
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Float64 mean (D,) and unbiased covariance (D, D), on the device of the fakes' own; cached on disk."""
         return self._statistics
 
     @cached_property
-    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+    def _statistics(self) -> tuple[Tensor, Tensor]:
         cached = self._read("statistics", ("mu", "sigma"))
         if cached is not None:
-            return cached["mu"].numpy(), cached["sigma"].numpy()
-        mu, sigma = _statistics(self.features)
-        self._write("statistics", {"mu": torch.from_numpy(mu), "sigma": torch.from_numpy(sigma)})
-        return mu, sigma
+            mu, sigma = cached["mu"], cached["sigma"]
+        else:
+            mu, sigma = moments(self.features.to(self.extractor.device))
+            self._write("statistics", {"mu": mu.cpu(), "sigma": sigma.cpu()})
+        device = float64_device(self.extractor.device)
+        return mu.to(device), sigma.to(device)
 
     def _read(self, kind: str, keys: tuple[str, str]) -> dict[str, Tensor] | None:
         path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
@@ -160,14 +194,30 @@ class RealSample:
         try:
             write_atomically(path, lambda stream: stream.write(save(tensors)))
         except OSError as error:
-            raise DataUnavailable(
-                f"cannot write {path}: {error.strerror}; free space there or set GANZOO_CACHE"
-            ) from error
+            self.on_note(f"cannot keep {path}: {error.strerror}; free space there or set GANZOO_CACHE")
 
 
-def _statistics(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    array = features.double().numpy()
-    return array.mean(0), np.atleast_2d(np.cov(array, rowvar=False))
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and unbiased covariance (D, D) of features (N, D), in float64, summed in blocks of images.
+
+    On the device of `features`, or on the CPU where that knows no float64. NaN for a single image.
+    """
+    device = float64_device(features.device)
+    mean = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
+    covariance = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=device)
+    for block in features.split(MOMENT_BLOCK):
+        mean += block.to(device, torch.float64).sum(0)
+    mean /= len(features)
+    for block in features.split(MOMENT_BLOCK):
+        centred = block.to(device, torch.float64) - mean
+        covariance.addmm_(centred.T, centred)
+    return mean, covariance / (len(features) - 1)
+
+
+def float64_device(device: str | torch.device) -> torch.device:
+    """`device`, or the CPU where it knows no float64."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:
@@ -219,12 +269,15 @@ class Scorer:
 
     metrics: Sequence[Metric]
     real: RealSample
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """The plugin that each metric is from: two may give one name to two measures."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
         dataset, loaded = self.real.dataset, self.real.extractor
         content = {
             "metric": metric.name,
+            "metric_plugin": self.plugins.get(metric.name),
             "extractor": loaded.extractor.name,
             "weights_sha256": loaded.weights_sha256,
             "preprocessing": loaded.extractor.preprocessing,
@@ -248,13 +301,13 @@ class Scorer:
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
     ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
         """`(scores, protocols)` as they stand in a record; a score that is not finite is None, with a reason."""
-        features, logits = self.real.extractor(images)
-        fake: Sample = FeatureSample(features, logits)  # type: ignore[assignment]
+        generated = FeatureSample(*self.real.extractor(images))
+        fake: Sample = generated  # type: ignore[assignment]
         real: Sample = self.real  # type: ignore[assignment]
         scores, protocols = [], {}
-        finite = bool(torch.isfinite(features).all() and torch.isfinite(logits).all())
+        finite = generated.finite
         for metric in self.metrics:
-            identity, content = self.protocol(metric, len(features), ema)
+            identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
             if finite:
                 values: Mapping[str, Any] = metric.score(real, fake, content["settings"])

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,9 @@ from ganzoo.text import printable
 from ganzoo.types import RunSpec
 
 SAMPLE_IMAGES = 64
+
+TAIL_LINES = 60
+"""How much of a traceback a record keeps: enough for its head."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,29 @@ def execute(request: RunRequest, emit: Emit) -> dict[str, Any]:
         _run(request, spec, outcome, emit)
     except Diverged as error:
         outcome |= _failure("diverged", error)
-    except torch.OutOfMemoryError as error:
-        outcome |= _failure("oom", error)
     except Exception as error:
-        outcome |= _failure("crashed", error)
+        outcome |= _failure("oom" if _out_of_memory(error) else "crashed", error)
     outcome["hardware"] = hardware.hardware_fingerprint(spec.device, spec.threads)
     outcome["environment"] = hardware.environment({})
     return outcome
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """On the CPU and on MPS torch says so in words only."""
+    import torch
+
+    spoken = ("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in spoken)
+
+
+def _process_started() -> float:
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
 def _failure(status: str, error: Exception) -> dict[str, Any]:
-    tail = "".join(traceback.format_exception(error)).splitlines()[-30:]
+    tail = "".join(traceback.format_exception(error)).splitlines()[-TAIL_LINES:]
     message = printable(error) or type(error).__name__
     return {"status": status, "error": {"type": type(error).__name__, "message": message, "tail": "\n".join(tail)}}
 
@@ -101,12 +117,14 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
     from ganzoo.assemble import assemble
     from ganzoo.data import PreparedDataset
     from ganzoo.evaluate import RealSample, Scorer, load_extractor
-    from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes
+    from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, utilization
     from ganzoo.plugins import discover
     from ganzoo.preflight import preflight
     from ganzoo.train import TrainResult, train
+    from ganzoo.windows import summary
 
     emit("stage", stage="loading")
+    import_seconds = time.time() - _process_started()
     registry = discover(request.plugins)
     dataset = PreparedDataset(**{**request.dataset, "image_shape": tuple(request.dataset["image_shape"])})
     folder = Path(request.folder)
@@ -121,32 +139,43 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
         "sha256": dataset.sha256,
         "skipped": list(dataset.skipped),
     }
-    outcome["throughput"] = throughput = {"flops_per_image": checked.flops_per_image}
-
     # Measured before training, so that peak memory is the step's and not the feature extractor's.
     emit("stage", stage="measuring")
+    started = time.perf_counter()
     measured = assemble(spec, registry, dataset, purpose="throughput")
+    outcome["dataset"]["resident"] = measured.batches.resident
+    throughput: dict[str, Any] = {
+        "import_seconds": import_seconds,
+        "assemble_seconds": time.perf_counter() - started,
+    }
+    outcome["throughput"] = throughput
     throughput |= measure_training(measured, spec.throughput_seconds)
     throughput |= measure_sampling(measured, spec.batch_size, spec.throughput_seconds)
-    throughput["peak_memory_bytes"] = peak_memory_bytes(spec.device)
-    throughput |= dict.fromkeys(("peak_flops", "mfu", "energy_joules_per_kimg"))
-    # Its images and networks must be gone before the run's own are placed.
+    throughput["peak_memory_bytes"], throughput["peak_memory_reserved_bytes"] = peak_memory_bytes(spec.device)
+    # Its images and networks must be gone before anything else is placed.
     del measured
     gc.collect()
     if spec.device != "cpu":
         torch.accelerator.empty_cache()
+    throughput |= utilization(spec, checked, throughput["train_images_per_second"]["median"])
 
     if spec.kimg:
         scorer = None
         if spec.metrics:
+            emit("stage", stage="reference features")
             extractor = registry.get("features", spec.features).record
             loaded = load_extractor(
                 extractor, spec.device, Path(request.weights) if request.weights else None, request.weights_sha256
             )
-            metrics = [registry.get("metrics", name).record for name in spec.metrics]
-            scorer = Scorer(metrics, RealSample(dataset, loaded))
+            metrics = [registry.get("metrics", name) for name in spec.metrics]
+            real = RealSample(dataset, loaded, lambda line: emit("note", line=line))
+            real.statistics()
+            scorer = Scorer(
+                [metric.record for metric in metrics], real, {metric.record.name: metric.plugin for metric in metrics}
+            )
         run = assemble(spec, registry, dataset)
         outcome["scores"], outcome["protocols"] = [], {}
+        scoring_rates: list[float] = []
 
         def on_progress(result: TrainResult, terms: dict[str, float]) -> None:
             outcome["training"] = asdict(result)
@@ -156,7 +185,11 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
             if scorer is None:
                 return
             emit("stage", stage="scoring")
+            since = time.perf_counter()
             scores, protocols = _score(spec, run, scorer, kimg)
+            scored = spec.fakes * len({score["ema"] for score in scores})
+            scoring_rates.append(scored / (time.perf_counter() - since))
+            throughput["evaluation_images_per_second"] = summary(scoring_rates)
             outcome["scores"] += scores
             outcome["protocols"] |= protocols
             emit("scored", kimg=kimg, scores=scores)

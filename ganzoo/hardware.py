@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,18 @@ from typing import Any
 import torch
 
 from ganzoo.errors import UsageError
+from ganzoo.power import NvmlMeter
 from ganzoo.text import printable, slug
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+
+STEP_MODES = ("eager", "graph", "compile")
+"""`eager` calls the phases, `graph` replays the whole step as a CUDA graph, `compile` compiles each phase."""
+
+RECORDED_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+"""Variables of the environment that change the speed of a run and nothing else."""
+
+_CPP_COMPILERS = (os.environ.get("CXX") or "g++", "clang++", "cl")
 
 
 def resolve_device(request: str) -> str:
@@ -62,10 +72,29 @@ def resolve_precision(request: str, device: str) -> str:
     kind = device.partition(":")[0]
     if request == "tf32" and (kind != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
         raise UsageError(f"--precision tf32: {device} has no tf32 units; use fp32")
+    if request == "bf16" and kind == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise UsageError(f"--precision bf16: {device} would only emulate it; use fp32")
     if request == "bf16" and kind == "cpu" and not _cpu_has_bf16():
         raise UsageError(
             "--precision bf16: this CPU has neither AMX nor AVX512-BF16 and would only emulate it; use fp32"
         )
+    return request
+
+
+def resolve_step_mode(request: str | None, device: str) -> str:
+    """How steps are run: as asked, else CUDA graphs on a CUDA device and eager elsewhere.
+
+    Raises `UsageError` for a mode that `device` or this machine cannot do.
+    """
+    kind = device.partition(":")[0]
+    if request is None:
+        return "graph" if kind == "cuda" else "eager"
+    if request not in STEP_MODES:
+        raise UsageError(f"--step-mode {printable(request)}: choose from {', '.join(STEP_MODES)}")
+    if request == "graph" and kind != "cuda":
+        raise UsageError(f"--step-mode graph: {device} has no CUDA graphs; use eager or compile")
+    if request == "compile" and kind == "cpu" and not any(map(shutil.which, _CPP_COMPILERS)):
+        raise UsageError("--step-mode compile: no C++ compiler is installed (torch.compile needs one); use eager")
     return request
 
 
@@ -147,7 +176,7 @@ def environment(plugins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
-            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+            **{name.lower(): os.environ.get(name) for name in RECORDED_VARIABLES},
         },
     }
 
@@ -159,17 +188,10 @@ def _accelerator(device: str) -> dict[str, Any] | None:
     if kind != "cuda":
         return {"name": f"{kind} ({_cpu_model()})", "memory_bytes": None, "driver": None, "power_limit_watts": None}
     properties = torch.cuda.get_device_properties(int(index or 0))
-    driver, power = _nvidia_smi(int(index or 0), "driver_version"), _nvidia_smi(int(index or 0), "power.limit")
-    return {
-        "name": properties.name,
-        "memory_bytes": properties.total_memory,
-        "driver": driver,
-        "power_limit_watts": _number(power),
-    }
-
-
-def _nvidia_smi(index: int, field: str) -> str | None:
-    return _answer("nvidia-smi", f"--id={index}", f"--query-gpu={field}", "--format=csv,noheader,nounits")
+    facts = {"driver": None, "power_limit_watts": None}
+    if torch.version.hip is None:
+        facts = NvmlMeter(str(properties.uuid)).facts()
+    return {"name": properties.name, "memory_bytes": properties.total_memory, **facts}
 
 
 def _answer(*command: str) -> str | None:
@@ -179,13 +201,6 @@ def _answer(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
 
 
 def _cpu_model() -> str:

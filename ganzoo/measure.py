@@ -1,11 +1,9 @@
-"""Throughput and memory: warm up, then time windows that are synchronized only at their edges."""
+"""Throughput, latency and memory of a run's step and of its generator."""
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,18 @@ import torch
 
 from ganzoo.assemble import Assembly
 from ganzoo.evaluate import eval_mode
+from ganzoo.graph import WARMUP_STEPS, GraphedStep
 from ganzoo.hardware import apply_settings, synchronize
+from ganzoo.power import Watch, datasheet_flops
+from ganzoo.preflight import Preflight
 from ganzoo.train import run_step
+from ganzoo.types import RunSpec
+from ganzoo.windows import WINDOW_SECONDS, WINDOWS, measure_windows, summary
 
-WINDOWS = 5
+LATENCY_CALLS = 20
+
+WAIT_SHARE = 0.02
+"""The share of the time that a step may wait for streamed images before its rate is flagged."""
 
 
 def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
@@ -31,102 +37,134 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
             run_step(run)
         return run.batches.drawn - drawn
 
-    # A full cycle of the lazy phases makes every window the same mixture of work.
-    cycle = math.lcm(*(phase.phase.every for phase in run.phases))
-    windows, warmup_seconds = _windows(steps, cycle, seconds, run.batches.device)
+    graphed = run.perform if isinstance(run.perform, GraphedStep) else None
+    waited = run.batches.wait_seconds
+    watch = Watch(run.batches.device)
+    windows = measure_windows(
+        steps,
+        seconds=seconds,
+        device=run.batches.device,
+        # A full cycle of the lazy phases makes every window the same mixture of work.
+        cycle=math.lcm(*(update.phase.every for update in run.updates)),
+        # Each mixture of phases is captured before the windows begin.
+        least_warmup=WARMUP_STEPS + 2 if graphed else 3,
+        at_edge=watch.edge,
+    )
+    rates = [images / elapsed for images, elapsed in zip(windows.images, windows.seconds, strict=True)]
+    joules, reason = watch.energy()
+    # Waiting in the warm-up counts too, so the share is an upper bound where data is slow to start.
+    share = (run.batches.wait_seconds - waited) / (sum(windows.seconds) + windows.warmup_seconds)
+    flags = watch.flags()
+    if share > WAIT_SHARE:
+        flags.append(f"waited for data {share:.0%} of the time")
     return {
-        "train_images_per_second": summary([images / elapsed for images, _, elapsed in windows]),
-        "step_seconds": summary([elapsed / count for _, count, elapsed in windows]),
-        "warmup_seconds": warmup_seconds,
-        "window_seconds": [elapsed for *_, elapsed in windows],
-        "short_windows": seconds < WINDOWS,
+        "train_images_per_second": summary(rates),
+        "step_seconds": summary([span / count for span, count in zip(windows.seconds, windows.steps, strict=True)]),
+        "window_seconds": list(windows.seconds),
+        "short_windows": seconds < WINDOWS * WINDOW_SECONDS,
+        "warmup_seconds": windows.warmup_seconds,
+        "warmup_steps": windows.warmup_steps,
+        "warmup_steady": windows.steady,
+        "first_step_seconds": windows.first_step_seconds,
+        "capture_seconds": graphed.capture_seconds if graphed else None,
+        "data_wait_share": share,
+        "energy_joules_per_kimg": None if joules is None else 1000 * joules / sum(windows.images),
+        "energy_source": watch.meter.source,
+        "energy_reason": reason,
+        "device_states": [dict(state) for state in watch.states],
+        "flags": flags,
     }
 
 
 def measure_sampling(run: Assembly, batch_size: int, seconds: float) -> dict[str, Any]:
-    """Rate of the generator in eval mode: latents drawn, images as float32 on the device, per second."""
+    """The generator in eval mode, from latents to float32 images on the device: rate at the batch, latency at one."""
     labels = None
     generator = run.players.generator
 
+    def draw(count: int) -> None:
+        generator(run.draw_latent(count, run.latent_rng), None if labels is None else labels[:count])
+
     def batches(count: int) -> int:
         for _ in range(count):
-            generator(run.draw_latent(batch_size, run.latent_rng), labels)
+            draw(batch_size)
         return count * batch_size
 
     if generator.conditional:
         labels = next(run.batches)[1]
-        assert labels is not None
-        labels = labels[:batch_size]
     device = run.batches.device
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.phases[0].autocast)
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.updates[0].autocast)
     with eval_mode(generator), torch.inference_mode(), autocast:
-        windows, _ = _windows(batches, 1, seconds, device)
-    return {"sample_images_per_second": summary([images / elapsed for images, _, elapsed in windows])}
+        windows = measure_windows(batches, seconds=seconds, device=device)
+        latencies: list[float] = []
+        until = time.perf_counter() + seconds / WINDOWS
+        draw(1)
+        while len(latencies) < WINDOWS or (len(latencies) < LATENCY_CALLS and time.perf_counter() < until):
+            synchronize(device)
+            since = time.perf_counter()
+            draw(1)
+            synchronize(device)
+            latencies.append(time.perf_counter() - since)
+    rates = [images / elapsed for images, elapsed in zip(windows.images, windows.seconds, strict=True)]
+    return {"sample_images_per_second": summary(rates), "sample_latency_seconds": summary(latencies)}
 
 
-def _windows(
-    work: Callable[[int], int], cycle: int, seconds: float, device: torch.device
-) -> tuple[list[tuple[int, int, float]], float]:
-    """`(images, count, elapsed)` of each window, and the seconds of warm-up before them.
+def utilization(spec: RunSpec, checked: Preflight, images_per_second: float) -> dict[str, Any]:
+    """What share of the device the step uses: FLOPs executed for each real image, against a measured peak.
 
-    `work(count)` does that many steps and returns how many images they took. Warm-up lasts at least three cycles and
-    a fifth of the measured time; its second half tells how many steps fill a window.
+    `mfu` is the share of `peak_flops`, which a large matrix product reaches at the same precision in this very run;
+    `datasheet_flops` is what the maker promises. `uncounted_operators` have no formula and are taken for free.
     """
-    target = seconds / WINDOWS
-    started = time.perf_counter()
-    work(cycle)
-    synchronize(device)
-    done, since = 0, time.perf_counter()
-    while done < 2 * cycle or time.perf_counter() - started < seconds / 5:
-        work(cycle)
-        synchronize(device)
-        done += cycle
-    per_step = (time.perf_counter() - since) / done
-    count = max(cycle, round(target / per_step / cycle) * cycle)
-    warmup_seconds = time.perf_counter() - started
-    windows = []
-    for _ in range(WINDOWS):
-        since = time.perf_counter()
-        images = work(count)
-        synchronize(device)
-        windows.append((images, count, time.perf_counter() - since))
-    return windows, warmup_seconds
+    peak = matrix_product_rate(spec.device, spec.precision, spec.threads)
+    flops = checked.flops_per_image
+    device = torch.device(spec.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "flops_per_image": flops,
+        "uncounted_operators": list(checked.uncounted),
+        "peak_flops": peak,
+        "datasheet_flops": datasheet_flops(name, spec.precision),
+        "mfu": None if flops is None else flops * images_per_second / peak,
+    }
 
 
-def summary(samples: list[float]) -> dict[str, Any]:
-    """`{median, low, high, samples}` of the windows, in the unit of `samples`; low and high are their extremes."""
-    return {"median": statistics.median(samples), "low": min(samples), "high": max(samples), "samples": samples}
+def peak_memory_bytes(device: str) -> tuple[int | None, int | None]:
+    """The most memory this process has taken: `(allocated, reserved)` on an accelerator, `(resident, None)` on the CPU.
 
-
-def peak_memory_bytes(device: str) -> int | None:
-    """The most memory this process has taken: allocated on an accelerator, resident on the CPU; None if unknown."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
+    None where it is unknown.
+    """
+    if device.startswith(("cuda", "xpu")):
+        backend = getattr(torch, device.partition(":")[0])
+        return int(backend.max_memory_allocated(device)), int(backend.max_memory_reserved(device))
     if device != "cpu":
-        return None
+        return None, None
     try:
         # Not ru_maxrss: that is inherited, and would report a parent larger than this process.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+                return int(line.split()[1]) * 1024, None
     except OSError:
         pass
     import psutil
 
     memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))
+    return int(getattr(memory, "peak_wset", memory.rss)), None
 
 
 def matrix_product_rate(device: str, precision: str, threads: int) -> float:
-    """FLOPs per second of a large matrix product on `device` at `precision`: the peak that a GAN could reach."""
+    """FLOPs per second of a large matrix product on `device` at `precision`: the peak that a GAN could reach.
+
+    The best of at least four, over 0.4 s or more.
+    """
     apply_settings(threads, precision)
     size = 8192 if device != "cpu" else 1536
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
+    left @ right
+    synchronize(device)
+    times: list[float] = []
+    while len(times) < 4 or sum(times) < 0.4:
+        since = time.perf_counter()
         left @ right
         synchronize(device)
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - since)
     return 2 * size**3 / min(times)

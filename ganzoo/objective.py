@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganzoo.errors import UsageError
-from ganzoo.types import Batch, Loss, Penalty, Phase, Terms
+from ganzoo.errors import PluginError, UsageError
+from ganzoo.types import Batch, Loss, Penalty, Phase, RunSpec, Terms
 
 Hyper = Mapping[str, Tensor]
 
@@ -30,25 +30,50 @@ class Options:
     l1: float = 0.0
     l2: float = 0.0
 
+    @classmethod
+    def of(cls, spec: RunSpec) -> Options:
+        """Those of a run."""
+        return cls(**{option.name: getattr(spec, option.name) for option in fields(cls)})
+
 
 def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tuple[Phase, ...]:
     """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
     if loss.phases:
-        if options.label_smoothing or options.feature_matching:
+        if options.label_smoothing:
             raise UsageError(
-                f"loss '{loss.name}' is written as phases: "
-                "label_smoothing and feature_matching need functions of logits"
+                f"loss '{loss.name}' is written as phases: label_smoothing needs functions of logits, "
+                "because a phase does not tell which of its terms is the real one"
             )
         phases, apart = [*loss.phases], [*penalties]
     else:
         apart = [penalty for penalty in penalties if penalty.every > 1]
         joined = [penalty for penalty in penalties if penalty.every == 1]
-        phases = [_discriminator_phase(loss, joined, options), _generator_phase(loss, options)]
+        phases = [_discriminator_phase(loss, joined, options), _generator_phase(loss)]
     if options.generator_first:
         phases.sort(key=lambda phase: phase.updates_discriminator)
+    if options.feature_matching:
+        phases = _with_feature_matching(phases, loss, options.feature_matching)
     if options.l1 or options.l2:
         phases = [_with_weight_penalty(phase, options) for phase in phases]
-    return (*phases, *(_penalty_phase(penalty) for penalty in apart))
+    phases += [_penalty_phase(penalty) for penalty in apart]
+    names = [phase.name for phase in phases]
+    for name in names:
+        if names.count(name) > 1:
+            raise PluginError(f"loss '{loss.name}' with its penalties has two phases called '{name}'; rename one")
+    return tuple(phases)
+
+
+def fakes_are_shared(loss: Loss, phases: Sequence[Phase], options: Options) -> bool:
+    """Whether the generator's phase may take the fakes that the discriminator's has made.
+
+    So for functions of logits, whose forward passes are the harness's own, with one update of each in a step: then
+    nothing updates the generator between the two. A loss of phases is promised a fresh latent for each call.
+    """
+    if loss.phases or options.generator_first:
+        return False
+    return all(
+        phase.repeats == 1 and phase.every == 1 for phase in phases if phase.name in ("discriminator", "generator")
+    )
 
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Options) -> Phase:
@@ -60,6 +85,8 @@ def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Opti
         fake_logits = discriminator(fake, batch.labels)
         terms = dict(logits_terms(real_logits, fake_logits))
         for penalty in penalties:
+            if penalty.name in terms:
+                raise PluginError(f"loss '{loss.name}' has a term '{penalty.name}' already; rename the penalty")
             terms[penalty.name] = penalty.function(
                 discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name)
             )
@@ -68,7 +95,7 @@ def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Opti
     return Phase("discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=loss.after)
 
 
-def _generator_phase(loss: Loss, options: Options) -> Phase:
+def _generator_phase(loss: Loss) -> Phase:
     function = loss.generator
     assert function is not None
     wants_real = len(inspect.signature(function).parameters) == 2
@@ -77,16 +104,51 @@ def _generator_phase(loss: Loss, options: Options) -> Phase:
         fake = generator(batch.latent, batch.labels)
         fake_logits = discriminator(fake, batch.labels)
         if wants_real:
-            terms = dict(function(fake_logits, discriminator(batch.real, batch.labels)))
-        else:
-            terms = dict(function(fake_logits))
-        if options.feature_matching:
-            real_mean = discriminator.features(batch.real, batch.labels).mean(0)
-            fake_mean = discriminator.features(fake, batch.labels).mean(0)
-            terms["feature_matching"] = options.feature_matching * (real_mean - fake_mean).square().sum()
-        return terms
+            return function(fake_logits, discriminator(batch.real, batch.labels))
+        return function(fake_logits)
 
     return Phase("generator", generator_phase, "generator")
+
+
+def _with_feature_matching(phases: Sequence[Phase], loss: Loss, weight: float) -> list[Phase]:
+    """Adds weight · ‖E f(x) − E f(G(z))‖² to the first phase that updates the generator as a whole.
+
+    f is what the discriminator's head sees (Salimans et al. 2016, section 3.1). The phase's own fakes are kept as it
+    makes them, so the generator is not run twice. Raises `UsageError` where no phase updates the generator alone.
+    """
+    for index, phase in enumerate(phases):
+        if phase.targets == ("generator",):
+            return [*phases[:index], replace(phase, function=_feature_matching(phase, weight)), *phases[index + 1 :]]
+    raise UsageError(
+        f"feature_matching needs a phase that updates the generator alone, and loss '{loss.name}' has none"
+    )
+
+
+def _feature_matching(phase: Phase, weight: float) -> Callable[..., Terms]:
+    def feature_matching_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        kept = _Kept(generator)
+        terms = dict(phase.function(kept, discriminator, batch, hyper))
+        fake = generator(batch.latent, batch.labels) if kept.images is None else kept.images
+        real_mean = discriminator.features(batch.real, batch.labels).mean(0)
+        fake_mean = discriminator.features(fake, batch.labels).mean(0)
+        return terms | {"feature_matching": weight * (real_mean - fake_mean).square().sum()}
+
+    return feature_matching_phase
+
+
+class _Kept:
+    """A generator that remembers the last images it gave."""
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+        self.images: Tensor | None = None
+
+    def __call__(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.images = self._generator(latent, labels)
+        return self.images
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
 
 
 def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ganzoo.data import PreparedDataset, prepare
+from ganzoo.data import OnProgress, PreparedDataset, prepare
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluate import find_weights
-from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_precision, resolve_threads
+from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_precision, resolve_step_mode, resolve_threads
 from ganzoo.overrides import parse_overrides
 from ganzoo.plugins import Offer, Registry
 from ganzoo.preflight import Preflight, preflight
@@ -58,6 +59,8 @@ class BenchPlan:
     skip_bad_images: bool = False
     throughput_only: bool = False
     throughput_seconds: float = 5.0
+    step_mode: str | None = None
+    sweep_batch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,27 +73,34 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """The runs of a plan, the dataset they share, and notes for the user on what was left out."""
+    """The runs of a plan, the dataset they share, and notes for the user on what was left out.
+
+    `until_it_fits_no_more` marks a sweep over growing batches that ends for a variant at the first that fails.
+    """
 
     runs: tuple[PlannedRun, ...]
     dataset: PreparedDataset
     notes: tuple[str, ...] = ()
+    until_it_fits_no_more: bool = False
 
 
 def resolve(
-    plan: BenchPlan, registry: Registry, on_progress: Callable[[int, int], None] = lambda done, total: None
+    plan: BenchPlan, registry: Registry, on_progress: OnProgress = lambda done, total, size: None
 ) -> ResolvedPlan:
     """Check everything that can be checked before training, and give the fully resolved runs.
 
     Raises `UsageError` and its kin with one line that names the fix; then nothing was trained or written but the
     dataset's cache.
     """
+    if plan.sweep_batch is not None:
+        plan = replace(plan, throughput_only=True)
     _check_numbers(plan)
     selections = select(registry, plan.models)
     overrides = parse_overrides(plan.set, [selection.label for selection in selections])
     device = resolve_device(plan.device)
     precision = resolve_precision(plan.precision, device)
     threads = resolve_threads(plan.threads)
+    step_mode = resolve_step_mode(plan.step_mode, device)
     hardware = hardware_fingerprint(device, threads)["id"]
     dataset_offer, argument = find_dataset(registry, plan.dataset)
     metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
@@ -102,11 +112,12 @@ def resolve(
         _, weights_sha256 = find_weights(extractor.record, own_weights, plan.weights_sha256)
     dataset = prepare_dataset(registry, dataset_offer, argument, plan, on_progress)
     check_labels((metric.record for metric in metrics), dataset)
+    batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(_skip_note(dataset))
-    for selection in selections:
+    for selection, batch_size in product(selections, batch_sizes):
         own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
         try:
-            recipe = resolve_recipe(selection, registry, own, plan.loss, plan.batch_size)
+            recipe = resolve_recipe(selection, registry, own, plan.loss, batch_size)
             spec = _spec(
                 selection.label,
                 recipe,
@@ -121,9 +132,11 @@ def resolve(
                 device=device,
                 precision=precision,
                 threads=threads,
+                step_mode=step_mode,
                 hardware=hardware,
             )
             checked = preflight(spec, registry)
+            spec = replace(spec, memory_format=checked.memory_format)
         except GanzooError as error:
             if selection.named:
                 raise type(error)(f"{printable(selection.label)}: {error}") from error
@@ -132,7 +145,23 @@ def resolve(
         runs += [PlannedRun(replace(spec, seed=plan.seed + index), checked) for index in range(plan.seeds)]
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
-    return ResolvedPlan(tuple(runs), dataset, tuple(notes))
+    return ResolvedPlan(tuple(runs), dataset, tuple(dict.fromkeys(notes)), plan.sweep_batch == "auto")
+
+
+def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
+    """The batch sizes of a sweep, growing; the one of the plan (None: each variant's own) where there is no sweep."""
+    if plan.sweep_batch is None:
+        return [plan.batch_size]
+    if plan.batch_size is not None:
+        raise UsageError("--sweep-batch and --batch-size: give one of them")
+    if plan.sweep_batch == "auto":
+        sizes = [2**power for power in range(4, 21) if 2**power <= images]
+    else:
+        texts = [text.strip() for text in plan.sweep_batch.split(",")]
+        if not all(text.isdecimal() and int(text) >= 2 for text in texts):
+            raise UsageError(f"--sweep-batch {printable(plan.sweep_batch)}: give sizes from 2, as in 16,32,64, or auto")
+        sizes = sorted({int(text) for text in texts})
+    return [*sizes]
 
 
 def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
@@ -143,13 +172,14 @@ def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
 
 
 def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:
-    """`name`, `plugin:name` or, for a dataset that takes an argument, `name:ARGUMENT`."""
-    name, colon, argument = text.partition(":")
-    takes = {offer.record.name: offer.record.argument for offer in registry.offers["datasets"]}
-    if colon and takes.get(name):
-        if not argument:
-            raise UsageError(f"--dataset {printable(text)}: write {name}:{takes[name]}")
-        return registry.get("datasets", name), argument
+    """`name`, `plugin:name` or, for a dataset that takes an argument, `name:ARGUMENT` or `plugin:name:ARGUMENT`."""
+    for offer in registry.offers["datasets"]:
+        for name in (offer.qualified, offer.record.name):
+            if offer.record.argument and text.startswith(f"{name}:"):
+                argument = text.removeprefix(f"{name}:")
+                if not argument:
+                    raise UsageError(f"--dataset {printable(text)}: write {name}:{offer.record.argument}")
+                return registry.get("datasets", name), argument
     offer = registry.get("datasets", text)
     if offer.record.argument:
         raise UsageError(f"--dataset {printable(text)}: write {offer.record.name}:{offer.record.argument}")
@@ -157,7 +187,11 @@ def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:
 
 
 def prepare_dataset(
-    registry: Registry, offer: Offer, argument: str, plan: BenchPlan, on_progress: Callable[[int, int], None]
+    registry: Registry,
+    offer: Offer,
+    argument: str,
+    plan: BenchPlan,
+    on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
     """Prepare a dataset at the size the plan asks for, from its data root (`GANZOO_DATA`, else ./data)."""
     size = offer.record.image_size if plan.image_size is None else plan.image_size
@@ -222,44 +256,24 @@ def _spec(
         count = f"{kimg / every:,.0f} evaluations"
         raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
     points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
-    phases = [{"name": name, **frequency} for name, frequency in recipe["phases"].items()]
-    return RunSpec(
-        variant=label,
-        architecture=recipe["architecture"],
-        loss=recipe["loss"],
-        dataset=dataset.name,
-        image_shape=dataset.image_shape,
-        classes=dataset.classes,
-        dataset_images=dataset.count,
-        dataset_sha256=dataset.sha256,
-        kimg=0.0 if plan.throughput_only else kimg,
-        batch_size=recipe["batch_size"],
-        seed=plan.seed,
-        latent=recipe["latent"],
-        options=recipe["options"],
-        hyper=recipe["hyper"],
-        phases=tuple(phases),
-        penalties=tuple({"name": name, **frequency} for name, frequency in recipe["lazy"].items()),
-        optimizer=recipe["optimizer"],
-        discriminator_optimizer=recipe["discriminator_optimizer"],
-        rate_decay=recipe["rate_decay"],
-        schedules={name: schedule for name, schedule in recipe["schedules"].items() if schedule["kind"] != "constant"},
-        evaluate_at_kimg=() if plan.throughput_only else (*points, kimg),
-        throughput_seconds=plan.throughput_seconds,
-        memory_format="contiguous",
-        step_mode="eager",
-        **{
-            name: recipe[name]
-            for name in (
-                "generator_first",
-                "label_smoothing",
-                "feature_matching",
-                "l1",
-                "l2",
-                "ema_half_life_kimg",
-                "ema_rampup",
-                "flips",
-            )
+    own: dict[str, Any] = {
+        "variant": label,
+        "dataset": dataset.name,
+        "image_shape": dataset.image_shape,
+        "classes": dataset.classes,
+        "dataset_images": dataset.count,
+        "dataset_sha256": dataset.sha256,
+        "kimg": 0.0 if plan.throughput_only else kimg,
+        "seed": plan.seed,
+        "phases": tuple({"name": name, **frequency} for name, frequency in recipe["phases"].items()),
+        "penalties": tuple({"name": name, **frequency} for name, frequency in recipe["lazy"].items()),
+        "schedules": {
+            name: schedule for name, schedule in recipe["schedules"].items() if schedule["kind"] != "constant"
         },
-        **resolved,
-    )
+        "evaluate_at_kimg": () if plan.throughput_only else (*points, kimg),
+        "throughput_seconds": plan.throughput_seconds,
+        # Known when the networks are built.
+        "memory_format": "contiguous",
+    }
+    named = {field.name for field in fields(RunSpec)}
+    return RunSpec(**{name: value for name, value in recipe.items() if name in named} | own | resolved)

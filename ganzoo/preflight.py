@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ganzoo.assemble import Materials, latent_drawer, materials_of, spec_phases, spec_players
+from ganzoo.assemble import Materials, latent_drawer, materials_of, memory_format, phase_updates, spec_players
 from ganzoo.errors import GanzooError, PluginError
 from ganzoo.players import Players
 from ganzoo.plugins import Registry
-from ganzoo.step import total_of
+from ganzoo.step import PhaseUpdate
 from ganzoo.text import printable
 from ganzoo.types import Batch, RunSpec
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """`parameters` of each player; `flops_per_image` of training, for each real image shown, or None if unknown."""
+    """What is known of a run before it starts.
+
+    `parameters` of each player; `memory_format` that suits its networks; `flops_per_image` of training, for each real
+    image shown, or None if unknown; `uncounted` names the operators that have no FLOP formula and are taken for free.
+    """
 
     parameters: Mapping[str, int]
+    memory_format: str
     flops_per_image: float | None
+    uncounted: tuple[str, ...] = ()
 
 
 def preflight(spec: RunSpec, registry: Registry) -> Preflight:
@@ -35,32 +41,39 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     """
     materials = materials_of(spec, registry)
     try:
-        players = _meta_players(spec, materials)
-        phases = spec_phases(spec, materials)
+        players = meta_players(spec, materials)
+        with torch.device("meta"):
+            hyper = {name: torch.empty(()) for name in spec.hyper}
+        updates = phase_updates(replace(spec, step_mode="eager"), materials, players, {}, hyper)
         drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     except GanzooError:
         raise
     except Exception as error:
         raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
-    parameters = {
-        name: sum(parameter.numel() for parameter in players.parameters((name,)))
-        for name in ("generator", "discriminator")
-    }
-    for phase in phases:
-        players.updated_by(phase)
+    parameters = count_parameters(players)
+    layout = memory_format(players, spec.device, spec.precision)
     try:
-        flops = 0.0
-        for phase in phases:
-            flops += _phase_flops(phase, players, spec, drawn) * phase.repeats / phase.every
+        with FlopCount() as count:
+            flops = _step_flops(updates, spec, drawn.shape[1], count)
     except GanzooError:
         raise
     except Exception:
-        return Preflight(parameters, None)
-    draws = 1 + sum((phase.repeats - 1) / phase.every for phase in phases if phase.updates_discriminator)
-    return Preflight(parameters, flops / draws / spec.batch_size)
+        return Preflight(parameters, layout, None)
+    draws = 1 + sum(
+        (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
+    )
+    return Preflight(parameters, layout, flops / draws / spec.batch_size, tuple(sorted(count.uncounted)))
 
 
-def _meta_players(spec: RunSpec, materials: Materials) -> Players:
+def count_parameters(players: Players) -> dict[str, int]:
+    """How many numbers each player learns."""
+    return {
+        name: sum(parameter.numel() for parameter in players.parameters((name,)))
+        for name in ("generator", "discriminator")
+    }
+
+
+def meta_players(spec: RunSpec, materials: Materials) -> Players:
     """The players without memory; built with it first where an architecture reads a tensor's values meanwhile."""
     try:
         with torch.device("meta"):
@@ -72,27 +85,25 @@ def _meta_players(spec: RunSpec, materials: Materials) -> Players:
         return players
 
 
-def _phase_flops(phase: Any, players: Any, spec: RunSpec, drawn: torch.Tensor) -> int:
-    """FLOPs of one forward and backward of a phase at the run's batch size."""
+def _step_flops(updates: Sequence[PhaseUpdate], spec: RunSpec, latent: int, count: FlopCount) -> float:
+    """FLOPs of a step's forward and backward passes at the run's batch size, lazy phases by their share."""
     size = spec.batch_size
     with torch.device("meta"):
         real = torch.empty(size, *spec.image_shape)
         labels = torch.empty(size, dtype=torch.int64) if spec.classes else None
-        latent = torch.empty(size, *drawn.shape[1:])
-        hyper = {name: torch.empty(()) for name in spec.hyper}
-        updated = {id(parameter) for parameter in players.updated_by(phase)}
-        for parameter in players.parameters(("generator", "discriminator")):
-            parameter.requires_grad_(id(parameter) in updated)
-        with FlopCount() as count:
-            terms = phase.function(players.generator, players.discriminator, Batch(real, labels, latent), hyper)
-            total_of(terms, phase).backward()
-    for parameter in players.parameters(("generator", "discriminator")):
-        parameter.grad = None
-    return count.total
+        batch = Batch(real, labels, torch.empty(size, latent))
+        flops = 0.0
+        for update in updates:
+            before = count.total
+            update.gradients(batch)
+            flops += (count.total - before) * update.phase.repeats / update.phase.every
+            for parameter in update.trainable:
+                parameter.grad = None
+    return flops
 
 
 class FlopCount(TorchDispatchMode):
-    """Counts with torch's own formulas, two FLOPs for a multiply-add.
+    """Counts with torch's own formulas, two FLOPs for a multiply-add; `uncounted` names operators without one.
 
     torch's `FlopCounterMode` also tracks modules, and that tracker raises on input gradients and parametrizations.
     """
@@ -100,6 +111,7 @@ class FlopCount(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
+        self.uncounted: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -107,4 +119,6 @@ class FlopCount(TorchDispatchMode):
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.total += formula(*args, **kwargs, out_val=out)
+        elif not func.is_view:
+            self.uncounted.add(str(func._overloadpacket).removeprefix("aten."))
         return out

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def read_record(path: Path) -> RunRecord:
     if content["status"] not in STATUSES:
         raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
     spec = content["spec"]
-    absent = {field.name for field in fields(RunSpec)} - set(spec) if isinstance(spec, dict) else {"spec"}
+    wanted = {field.name for field in fields(RunSpec) if field.default is MISSING}
+    absent = wanted - set(spec) if isinstance(spec, dict) else {"spec"}
     if absent:
         raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
     record = RunRecord(**{name: value for name, value in content.items() if name in known and value is not None})
@@ -87,23 +89,24 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
-    """A `RunSpec` from the JSON of a record."""
-    values = {field.name: spec[field.name] for field in fields(RunSpec)}
+    """A `RunSpec` from the JSON of a record; a field that came later has its default."""
+    values = {field.name: spec[field.name] for field in fields(RunSpec) if field.name in spec}
     for name in ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg"):
         values[name] = tuple(values[name])
     return RunSpec(**values)
 
 
 def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
-    """Every record below `folders`, and one line for each that cannot be read.
+    """Every record below `folders`, and one line for each record or folder that cannot be read.
 
     Raises `RecordError` for a folder that is not there.
     """
-    records, complaints = [], []
+    records: list[RunRecord] = []
+    complaints: list[str] = []
     for folder in folders:
         if not folder.exists():
             raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
-        for path in _record_files(folder):
+        for path in _record_files(folder, complaints):
             try:
                 records.append(read_record(path))
             except RecordError as error:
@@ -111,11 +114,16 @@ def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
     return records, complaints
 
 
-def _record_files(folder: Path) -> Iterator[Path]:
+def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
+    """The files called `record.json` below a folder, sorted, or the file itself."""
     if folder.is_file():
-        yield folder
-    else:
-        yield from sorted(folder.rglob(RECORD))
+        return [folder]
+
+    # Path.rglob passes over what it may not read without a word.
+    def complain(error: OSError) -> None:
+        complaints.append(f"{printable(error.filename)}: cannot be read: {printable(error.strerror)}")
+
+    return sorted(Path(place, RECORD) for place, _, files in os.walk(folder, onerror=complain) if RECORD in files)
 
 
 def _without_nan(value: Any) -> Any:

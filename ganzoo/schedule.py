@@ -36,7 +36,7 @@ class Schedules:
         self.rate_decay = rate_decay
         self.schedules = {name: schedule for name, schedule in schedules.items() if schedule.kind != "constant"}
         self.groups: list[tuple[dict[str, Any], float]] = [
-            (group, group["lr"]) for optimizer in optimizers.values() for group in optimizer.param_groups
+            (group, float(group["lr"])) for optimizer in optimizers.values() for group in optimizer.param_groups
         ]
         self.hyper = hyper
         self.base = {name: float(hyper[name]) for name in self.schedules}
@@ -46,6 +46,10 @@ class Schedules:
         if self.rate_decay.kind != "constant":
             scale = multiplier(self.rate_decay, progress, updates)
             for group, rate in self.groups:
-                group["lr"] = rate * scale
+                if isinstance(group["lr"], Tensor):
+                    # In place, for a captured step reads this very tensor.
+                    group["lr"].fill_(rate * scale)
+                else:
+                    group["lr"] = rate * scale
         for name, schedule in self.schedules.items():
             self.hyper[name].fill_(self.base[name] * multiplier(schedule, progress, updates))

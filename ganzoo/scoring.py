@@ -36,7 +36,8 @@ def score_folder(
     """
     device = resolve_device(device)
     apply_settings(resolve_threads(threads), "fp32")
-    found = [registry.get("metrics", name).record for name in metrics]
+    offers = [registry.get("metrics", name) for name in metrics]
+    found = [offer.record for offer in offers]
     if not found:
         raise UsageError("--metrics: name at least one, such as fid,is")
     plan = BenchPlan((), image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images)
@@ -45,11 +46,11 @@ def score_folder(
     extractor = load_extractor(
         registry.get("features", name).record, device, Path(weights) if weights else None, weights_sha256
     )
-    real = prepare_dataset(registry, offer, argument, plan, lambda done, total: None)
+    real = prepare_dataset(registry, offer, argument, plan)
     check_labels(found, real)
     size = real.image_shape[1]
     own = BenchPlan((), image_size=size, skip_bad_images=skip_bad_images)
-    fake = prepare_dataset(registry, registry.get("datasets", "folder"), str(folder), own, lambda done, total: None)
+    fake = prepare_dataset(registry, registry.get("datasets", "folder"), str(folder), own)
     if fake.image_shape != real.image_shape:
         raise UsageError(
             f"{printable(folder)}: its images have {fake.image_shape[0]} channel(s) and those of "
@@ -59,5 +60,7 @@ def score_folder(
         raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
     notes = [f"skipped {len(fake.skipped)} unreadable image(s)"] if fake.skipped else []
     batches = dataset_batches(fake, extractor.extractor.batch_size)
-    scores, protocols = Scorer(found, RealSample(real, extractor)).score(batches, kimg=None, ema=None)
+    scores, protocols = Scorer(
+        found, RealSample(real, extractor), {offer.record.name: offer.plugin for offer in offers}
+    ).score(batches, kimg=None, ema=None)
     return scores, protocols, notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from ganzoo.assemble import Assembly
 from ganzoo.errors import Diverged
 from ganzoo.hardware import synchronize
-from ganzoo.types import Batch
+from ganzoo.step import Call
+from ganzoo.types import Batch, Phase
 
 LOG_POINTS = 200
 """About how many points a curve has, and how often the loop waits for the device to read the losses."""
@@ -33,23 +34,31 @@ class TrainResult:
 
 
 def run_step(run: Assembly, log: TermLog | None = None) -> None:
-    """One step: every phase that is due, as often as it repeats.
+    """One step: every phase that is due, as often as it repeats."""
+    calls = due_calls(run)
+    for (update, _), terms in zip(calls, run.perform(calls), strict=True):
+        if log is not None:
+            log.add(update.phase, terms)
+    run.step += 1
+
+
+def due_calls(run: Assembly) -> list[Call]:
+    """The updates of the coming step, each with what it is given.
 
     All phases of a step share its batch of real images; a repeat of a phase that updates the discriminator draws
-    another. Every call of a phase has a latent of its own.
+    another. Every call has a latent of its own, unless it takes the fakes that the call before it made.
     """
+    calls: list[Call] = []
     real, labels = next(run.batches)
-    for step_phase in run.phases:
-        phase = step_phase.phase
-        if run.step % phase.every:
+    for update in run.updates:
+        if run.step % update.phase.every:
             continue
-        for repeat in range(phase.repeats):
-            if repeat and phase.updates_discriminator:
+        for repeat in range(update.phase.repeats):
+            if repeat and update.phase.updates_discriminator:
                 real, labels = next(run.batches)
-            terms = step_phase(Batch(real, labels, run.draw_latent(len(real), run.latent_rng)))
-            if log is not None:
-                log.add(phase.name, phase.targets, terms)
-    run.step += 1
+            latent = calls[-1][1].latent if update.takes_fakes else run.draw_latent(len(real), run.latent_rng)
+            calls.append((update, Batch(real, labels, latent)))
+    return calls
 
 
 def train(
@@ -97,19 +106,22 @@ class TermLog:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = defaultdict(int)
 
-    def add(self, phase: str, targets: Sequence[str], terms: dict[str, Tensor]) -> None:
-        """Count an update of each player that is updated as a whole, and add the terms."""
+    def add(self, phase: Phase, terms: Mapping[str, Tensor]) -> None:
+        """Count an update of each player that is updated as a whole, and add the terms, which the caller may reuse."""
         for player in self.result.updates:
-            self.result.updates[player] += player in targets
+            self.result.updates[player] += player in phase.targets
         for name, term in terms.items():
-            key = f"{phase}/{name}"
-            self.sums[key] = self.sums[key] + term if key in self.sums else term
+            key = f"{phase.name}/{name}"
+            if key in self.sums:
+                self.sums[key] += term
+            else:
+                self.sums[key] = term.float().clone()
             self.counts[key] += 1
 
     def flush(self, kimg: float) -> dict[str, float]:
         """Append the means since the last flush to the curves and return them. Raises `Diverged`."""
         keys = list(self.sums)
-        values = torch.stack([self.sums[key].float() for key in keys]).cpu().tolist() if keys else []
+        values = torch.stack([self.sums[key] for key in keys]).cpu().tolist() if keys else []
         means = {key: value / self.counts[key] for key, value in zip(keys, values, strict=True)}
         for key, mean in means.items():
             if mean != mean or mean in (float("inf"), float("-inf")):

@@ -334,7 +334,8 @@ class Sample:
     """One side of a metric, real or fake.
 
     `features`: float32 (N, D) on the CPU. `logits`: float32 (N, K) on the CPU. `labels`: int64 (N,) or None.
-    `statistics()` gives float64 `(mu, sigma)`, (D,) and (D, D), computed once (for a dataset: once per machine).
+    `statistics()` gives float64 tensors `(mu, sigma)`, (D,) and (D, D), computed once (for a dataset: once per
+    machine), and on one device for both sides.
     """
 
     features: Tensor

@@ -1,11 +1,14 @@
 """Conditional DCGAN: a label embedding in the generator, a projection discriminator.
 
-The generator joins the embedded label to the latent (Mirza & Osindero 2014, arXiv:1411.1784). The discriminator adds
-the inner product of its features and the embedded label to the unconditional logit (Miyato & Koyama 2018,
-arXiv:1802.05637, section 3). The networks are DCGAN's otherwise.
+The generator joins the embedded label to the latent (Mirza & Osindero 2014, arXiv:1411.1784, who join the two one
+hidden layer later). The discriminator adds the inner product of its features and the embedded label to the
+unconditional logit (Miyato & Koyama 2018, arXiv:1802.05637, equation 3). The networks and the recipe are DCGAN's
+otherwise, without the residual blocks, the spectral normalization and the hinge loss of the latter paper.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +31,7 @@ class ConditionalGenerator(nn.Module):
 
 
 class Projection(nn.Module):
-    """f(x, y) = w·φ(x) + b + v_y·φ(x): features (N, D) and labels (N,) to logits (N,)."""
+    """f(x, y) = v_y·φ(x) + w·φ(x) + b: features φ(x), (N, D), and labels y, (N,), to logits (N,)."""
 
     def __init__(self, classes: int, features: int):
         super().__init__()
@@ -82,7 +85,7 @@ def build(
 
 
 @ganzoo.hookimpl
-def ganzoo_architectures():
+def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
     """DCGAN with labels on both sides."""
     yield ganzoo.Architecture(
         "cdcgan",
@@ -95,7 +98,7 @@ def ganzoo_architectures():
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     """Needs a dataset with labels."""
     yield ganzoo.Variant(
         "cdcgan",

@@ -1,11 +1,13 @@
 """A deep generator of plain 3 x 3 convolutions against a pooling discriminator with a two-way softmax.
 
+The zoo's own, in the manner of Simonyan & Zisserman 2014 (arXiv:1409.1556), under DCGAN's recipe.
 The sizes of the maps are the image's, halved and rounded up (28: 4, 7, 14, 28). Convolutions beyond one for each
 doubling are stacked at the smallest, where they are cheap, so `--set cnn-pool.depth=100` is a matter of depth alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from torch import nn
@@ -58,7 +60,7 @@ def build(
 
 
 @ganzoo.hookimpl
-def ganzoo_architectures():
+def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
     """Plain convolutions of any depth."""
     yield ganzoo.Architecture(
         "cnn-pool",
@@ -71,7 +73,7 @@ def ganzoo_architectures():
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     """Softmax cross-entropy on the two-way head."""
     yield ganzoo.Variant(
         "cnn-pool",

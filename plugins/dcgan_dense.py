@@ -1,11 +1,12 @@
 """DCGAN with a fully connected layer at either end and 5 x 5 kernels, in four stages.
 
+The zoo's own variation on Radford et al. 2015 (arXiv:1511.06434), who advise against the fully connected layers.
 Every stage halves the map and rounds up (28: 28, 14, 7, 4, 2); transposed convolutions retrace the same sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -66,7 +67,7 @@ def build(
 
 
 @ganzoo.hookimpl
-def ganzoo_architectures():
+def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
     """The dense pair."""
     yield ganzoo.Architecture(
         "dcgan-dense",
@@ -78,7 +79,7 @@ def ganzoo_architectures():
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     """100 epochs of CIFAR-10 are the full budget."""
     yield ganzoo.Variant(
         "dcgan-dense",

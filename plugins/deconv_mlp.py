@@ -1,8 +1,11 @@
-"""A transposed-convolution generator against a multi-layer perceptron, both with BatchNorm and LeakyReLU."""
+"""A transposed-convolution generator against a multi-layer perceptron, both with BatchNorm and LeakyReLU.
+
+The zoo's own: one side after Radford et al. 2015, the other after Goodfellow et al. 2014, under DCGAN's recipe.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from torch import nn
@@ -53,7 +56,7 @@ def build(
 
 
 @ganzoo.hookimpl
-def ganzoo_architectures():
+def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
     """Convolutions on one side only."""
     yield ganzoo.Architecture(
         "deconv-mlp",
@@ -65,7 +68,7 @@ def ganzoo_architectures():
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     """10 000 updates on MNIST are the full budget."""
     yield ganzoo.Variant(
         "deconv-mlp",

@@ -7,6 +7,7 @@ accuracies it measured: weights/train_digit_cnns.py, weights/digit-cnns.json.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -106,7 +107,7 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
 
 
 @ganzoo.hookimpl
-def ganzoo_feature_extractors():
+def ganzoo_feature_extractors() -> Iterator[ganzoo.FeatureExtractor]:
     """`--features digits-cnn`, `--features mnist-cnn`."""
     yield extractor("digits-cnn", "a small CNN trained on 80 % of scikit-learn's digits; 128 features per channel")
     yield extractor("mnist-cnn", "a small CNN trained on MNIST; 128 features per channel, 1000 classes for RGB")

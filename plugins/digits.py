@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import torch
@@ -39,7 +40,7 @@ def fingerprint(request: ganzoo.DatasetRequest) -> str:
 
 
 @ganzoo.hookimpl
-def ganzoo_datasets():
+def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
     """`--dataset digits`."""
     yield ganzoo.Dataset(
         "digits",

@@ -1,30 +1,47 @@
-"""Fréchet Inception distance (Heusel et al. 2017, arXiv:1706.08500, equation 6)."""
+"""Fréchet inception distance (Heusel et al. 2017, arXiv:1706.08500)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 import ganzoo
 
 
 def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]) -> Mapping[str, float]:
-    """‖μ − μ'‖² + tr(Σ + Σ' − 2(ΣΣ')^½) of the features' means and covariances, in float64.
+    """The Fréchet distance between the Gaussians that have the features' means and covariances, in float64.
 
-    In the square of the features' unit, 0 for equal statistics (±1e-9 of their size by rounding). It falls with the
-    number of fakes, so only equal counts compare. NaN where a feature is not finite or a side has one image only.
+    In the square of the features' unit. It falls with the number of fakes, so only equal counts compare. NaN where a
+    feature is not finite or a side has one image only.
     """
-    import numpy
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-
-    sides = [dict(zip(("mu", "sigma"), sample.statistics(), strict=True)) for sample in (fake, real)]
-    if not all(numpy.isfinite(moment).all() for side in sides for moment in side.values()):
+    moments = (*fake.statistics(), *real.statistics())
+    if not all(bool(torch.isfinite(moment).all()) for moment in moments):
         return {"fid": float("nan")}
-    return {"fid": fid_statistics_to_metric(*sides, verbose=False)[KEY_METRIC_FID]}
+    return {"fid": frechet_distance(*moments)}
+
+
+def frechet_distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
+    """‖μ − μ'‖² + tr(Σ + Σ' − 2(ΣΣ')^½) of float64 means (D,) and covariances (D, D) (Dowson and Landau 1982).
+
+    With symmetric factors Σ = FFᵀ and Σ' = F'F'ᵀ from eigen-decompositions, the trace of (ΣΣ')^½ is the sum of the
+    singular values of FᵀF'. So no eigenvalue of the unsymmetric product is taken, and directions without variance,
+    which rounding would give one, are left out.
+    """
+    factors = []
+    for matrix in (covariance, other_covariance):
+        variances, directions = torch.linalg.eigh(matrix)
+        kept = variances > variances[-1] * len(variances) * torch.finfo(variances.dtype).eps
+        factors.append(directions[:, kept] * variances[kept].sqrt())
+    overlap = torch.linalg.svdvals(factors[0].T @ factors[1]).sum()
+    distance = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * overlap
+    return float(distance)
 
 
 @ganzoo.hookimpl
-def ganzoo_metrics():
+def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
     """`--metrics fid`."""
     yield ganzoo.Metric(
         "fid",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def square(image: Any, size: int, mode: str = "RGB") -> Tensor:
     return ganzoo.resize_images(cropped[None], size)[0]
 
 
-class ImageFiles(Sequence):
+class ImageFiles(Sequence[Tensor]):
     """Image files as uint8 (C, size, size), decoded when asked for. An unreadable one raises `DataUnavailable`."""
 
     def __init__(self, paths: Sequence[Path], size: int, mode: str):
@@ -40,7 +40,7 @@ class ImageFiles(Sequence):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # one image at a time, no slices
         from PIL import Image, ImageOps
 
         path = self.paths[index]
@@ -154,7 +154,7 @@ def fingerprint(request: ganzoo.DatasetRequest) -> str:
 
 
 @ganzoo.hookimpl
-def ganzoo_datasets():
+def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
     """`--dataset folder:PATH`."""
     yield ganzoo.Dataset(
         "folder",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import ganzoo
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
-    """DCGAN under the margin of 1, with Adam as hinge GANs use it (no first moment)."""
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
+    """DCGAN under the margin of 1.
+
+    The authors' code (github.com/lim0606/pytorch-geometric-gan) trains with RMSprop at the same rate and ten generator
+    updates for each of the discriminator. Here the two take turns, and Adam has the moments that Miyato et al. 2018
+    (arXiv:1802.05957, appendix B.2) took for their residual networks and that hinge GANs have had since.
+    """
     yield ganzoo.Variant(
         "hinge",
         architecture="dcgan",

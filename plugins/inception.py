@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -80,7 +81,7 @@ def load(path: Path) -> Inception:
 
 
 @ganzoo.hookimpl
-def ganzoo_feature_extractors():
+def ganzoo_feature_extractors() -> Iterator[ganzoo.FeatureExtractor]:
     """`--features inception`."""
     yield ganzoo.FeatureExtractor(
         "inception",

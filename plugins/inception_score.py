@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ganzoo
@@ -27,7 +27,7 @@ def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any])
 
 
 @ganzoo.hookimpl
-def ganzoo_metrics():
+def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
     """`--metrics is`."""
     yield ganzoo.Metric(
         "is",

@@ -2,11 +2,16 @@
 
 A latent is [one-hot category, continuous codes, noise]. A code head on the discriminator's trunk recovers the codes;
 its log-likelihood is the variational lower bound on the mutual information of codes and images (equations 4 and 5).
+
+Two things are otherwise than in the paper. The Gaussians of the continuous codes have unit variance, as in the authors'
+code for MNIST (github.com/openai/InfoGAN); the paper's is learned. And the trunk learns from real and fake only: the
+bound trains the generator and the code head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +25,10 @@ from ganzoo_plugins.dcgan_dense import dense_layers
 def draw_latent(
     n: int, latent: int, rng: torch.Generator, *, categories: int = 10, continuous: int = 2, **options: object
 ) -> Tensor:
-    """(n, latent) on `rng.device`: a one-hot category, then continuous codes and noise, uniform on [-1, 1)."""
+    """(n, latent) on `rng.device`: a one-hot category, then continuous codes and noise, uniform on [-1, 1).
+
+    The paper says so of the codes, its code of the noise.
+    """
     category = torch.randint(categories, (n,), generator=rng, device=rng.device)
     uniform = torch.rand(n, latent - categories, generator=rng, device=rng.device) * 2 - 1
     return torch.cat([torch.eye(categories, device=rng.device)[category], uniform], 1)
@@ -50,7 +58,10 @@ def build(
     slope: float = 0.1,
     init_std: float = 0.02,
 ) -> tuple[nn.Module, nn.Module]:
-    """Table 1 of the paper at 28 px: DCGAN's stages with a fully connected layer of `dense` units at either end."""
+    """Table 1 of the paper at 28 px: DCGAN's stages with a fully connected layer of `dense` units at either end.
+
+    The weights start as DCGAN's.
+    """
     if categories < 1 or continuous < 0 or categories + continuous > latent:
         raise ValueError(f"a latent of {latent} cannot hold {categories} categories and {continuous} continuous codes")
     generator = nn.Sequential(
@@ -85,7 +96,7 @@ def generator_terms(
 
 
 def information_terms(
-    generator: Callable, discriminator: nn.Module, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
+    generator: Callable, discriminator: Any, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """-L_I without its constant: the negative log-likelihood of the codes of `batch.latent` (N, latent) given G(z).
 
@@ -105,7 +116,7 @@ def information_terms(
 
 
 @ganzoo.hookimpl
-def ganzoo_architectures():
+def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
     """DCGAN with codes in its latent: 62 noise, 10 categories, 2 continuous."""
     yield ganzoo.Architecture(
         "infogan",
@@ -119,8 +130,11 @@ def ganzoo_architectures():
 
 
 @ganzoo.hookimpl
-def ganzoo_losses():
-    """The coefficients are the paper's lambda, for either kind of code."""
+def ganzoo_losses() -> Iterator[ganzoo.Loss]:
+    """The coefficients are the paper's lambda, for either kind of code.
+
+    It is 1 for MNIST in the paper, which advises less for continuous codes (section 6); how much less is chosen here.
+    """
     yield ganzoo.Loss(
         "infogan",
         phases=(
@@ -136,8 +150,8 @@ def ganzoo_losses():
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
-    """The learning rates of the paper: 1e-3 for the generator, 2e-4 for the discriminator."""
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
+    """The learning rates of appendix C, 1e-3 for the generator and 2e-4 for the discriminator; moments of the code."""
     yield ganzoo.Variant(
         "infogan",
         architecture="infogan",
@@ -145,5 +159,5 @@ def ganzoo_variants():
         optimizer=ganzoo.Optimizer("adam", 1e-3, betas=(0.5, 0.999)),
         discriminator_optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
         summary="unsupervised codes: a category and two continuous factors",
-        reference="Chen et al. 2016, arXiv:1606.03657",
+        reference="Chen et al. 2016, arXiv:1606.03657, appendix C",
     )

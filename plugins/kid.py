@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ganzoo
 
 
 def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
-    """100 random subsets of 1000 images, or of all where one side has fewer; k(x, y) = (x·y / D + 1)³."""
+    """100 random subsets of 1000 images (section 5), or of all where one side has fewer; k(x, y) = (x·y / D + 1)³."""
     return {
         "subsets": 100,
         "subset_size": min(1000, n_real, n_fake),
@@ -38,7 +38,7 @@ def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any])
 
 
 @ganzoo.hookimpl
-def ganzoo_metrics():
+def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
     """`--metrics kid`."""
     yield ganzoo.Metric(
         "kid",

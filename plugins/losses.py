@@ -6,6 +6,8 @@ generator's `fool`. Logits are (N,), or (N, 2) with column 1 = real for `softmax
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch.nn.functional import log_softmax, relu, softplus
 
 import ganzoo
@@ -13,7 +15,7 @@ from ganzoo.losses import clip_weights
 
 
 @ganzoo.hookimpl
-def ganzoo_losses():
+def ganzoo_losses() -> Iterator[ganzoo.Loss]:
     """Eight objectives. With D = sigmoid(logit): softplus(-logit) = -log D and softplus(logit) = -log(1 - D)."""
     yield ganzoo.Loss.of_logits(
         "minimax",
@@ -45,7 +47,7 @@ def ganzoo_losses():
         discriminator=lambda real, fake: {"real": (real - 1).square().mean() / 2, "fake": fake.square().mean() / 2},
         generator=lambda fake: {"fool": (fake - 1).square().mean() / 2},
         summary="squared distance to the targets 0 (fake) and 1 (real)",
-        reference="Mao et al. 2017, arXiv:1611.04076, equation 9",
+        reference="Mao et al. 2017, arXiv:1611.04076 (targets 0 and 1)",
     )
     yield ganzoo.Loss.of_logits(
         "wasserstein",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import ganzoo
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
-    """Equation 9, the targets 0 and 1, under DCGAN's recipe."""
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
+    """The targets 0 and 1, of the two codings that the paper proposes, under DCGAN's recipe with batches of 64.
+
+    The paper's Adam has the same first moment, and this rate on handwritten characters (1e-3 on scenes).
+    """
     yield ganzoo.Variant(
         "lsgan",
         architecture="dcgan",
@@ -15,5 +20,5 @@ def ganzoo_variants():
         optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
         batch_size=64,
         summary="DCGAN with least squares in place of cross-entropy",
-        reference="Mao et al. 2017, arXiv:1611.04076, equation 9",
+        reference="Mao et al. 2017, arXiv:1611.04076",
     )

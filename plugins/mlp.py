@@ -1,8 +1,12 @@
-"""The first GAN: two multi-layer perceptrons (Goodfellow et al. 2014, arXiv:1406.2661)."""
+"""The first GAN: two multi-layer perceptrons (Goodfellow et al. 2014, arXiv:1406.2661).
+
+Brought up to date: ReLU and tanh in the generator, where the paper has ReLU and sigmoids, LeakyReLU in the
+discriminator, where it has maxout and dropout, and DCGAN's Adam in place of SGD with momentum.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -57,7 +61,7 @@ def build(
 
 
 @ganzoo.hookimpl
-def ganzoo_architectures():
+def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
     """The pair of perceptrons."""
     yield ganzoo.Architecture(
         "mlp",
@@ -69,7 +73,7 @@ def ganzoo_architectures():
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     """The vanilla GAN."""
     yield ganzoo.Variant(
         "mlp",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def fingerprint(request: ganzoo.DatasetRequest) -> str:
 
 
 @ganzoo.hookimpl
-def ganzoo_datasets():
+def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
     """`--dataset mnist`."""
     yield ganzoo.Dataset(
         "mnist",

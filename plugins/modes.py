@@ -1,8 +1,8 @@
-"""Modes covered and their balance, by the extractor's own classes (VEEGAN, Srivastava et al. 2017, section 5.2)."""
+"""Modes covered and their balance, by the extractor's own classes (Srivastava et al. 2017, arXiv:1705.07761)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ganzoo
@@ -34,7 +34,7 @@ def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any])
 
 
 @ganzoo.hookimpl
-def ganzoo_metrics():
+def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
     """`--metrics modes`, which gives `modes` and `kl`."""
     yield ganzoo.Metric(
         "modes",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import ganzoo
 from ganzoo.losses import gradient_penalty, r1, r2
 
 
 @ganzoo.hookimpl
-def ganzoo_losses():
+def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
     """R1 on real images, R2 on fakes, and WGAN-GP's penalty between the two."""
     yield ganzoo.Penalty(
         "r1",

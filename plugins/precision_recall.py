@@ -1,8 +1,8 @@
-"""Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2)."""
+"""Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ganzoo
@@ -38,7 +38,7 @@ def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any])
 
 
 @ganzoo.hookimpl
-def ganzoo_metrics():
+def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
     """`--metrics prc`, which gives `precision` and `recall`."""
     yield ganzoo.Metric(
         "prc",

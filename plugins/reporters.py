@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import ganzoo
@@ -47,7 +48,7 @@ def cell(value: Any) -> str:
 
 
 @ganzoo.hookimpl
-def ganzoo_reporters():
+def ganzoo_reporters() -> Iterator[ganzoo.Reporter]:
     """`--format csv`, `--format json`, `--format md`."""
     yield ganzoo.Reporter("csv", csv, summary="comma-separated values, for spreadsheets")
     yield ganzoo.Reporter("json", json, summary="an array of objects, for scripts")

@@ -1,12 +1,14 @@
 """Stacked MNIST: three digits as the channels of one picture, 1000 modes to lose.
 
-Introduced by Metz et al. 2017 (arXiv:1611.02163); VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al. 2018) count
-the modes among 26 000 fakes. The papers draw the training triples at random, PacGAN 128 000 of them. Here they are
-three seeded permutations of MNIST's training split: 60 000 triples in which each digit occurs once in each channel, so
-that the channels have MNIST's own frequencies and a copy of the data needs no file.
+Introduced by Metz et al. 2017 (arXiv:1611.02163, section 3.3); VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al.
+2018) count the modes among 26 000 fakes. The papers draw the training triples at random, PacGAN 128 000 of them. Here
+they are three seeded permutations of MNIST's training split: 60 000 triples in which each digit occurs once in each
+channel, so that the channels have MNIST's own frequencies and a copy of the data needs no file.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 
@@ -32,7 +34,7 @@ def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 
 
 @ganzoo.hookimpl
-def ganzoo_datasets():
+def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
     """`--dataset stacked-mnist`."""
     yield ganzoo.Dataset(
         "stacked-mnist",

@@ -1,15 +1,18 @@
 """The datasets that torchvision downloads: fashion-mnist, cifar10, cifar100, svhn, stl10, celeba; and lsun.
 
 They lie where torchvision puts them, so what another project has downloaded is found. The network is tried only for
-what is absent, and only when it answers within seconds.
+what is absent, and only when it answers within seconds. celeba lies on Google Drive and is downloaded with the package
+gdown; lsun is never downloaded, only read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import socket
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +32,8 @@ class Source:
 
     `kind` is the class in `torchvision.datasets`, made with `arguments`. `downloads` names the files at `url` that
     belong into `folder`, and `unpacked` what must be in `unpacked_folder` in the end. `labels` is the attribute that
-    holds the labels; empty where there are none, or none that tell what is seen.
+    holds the labels; empty where there are none, or none that tell what is seen. `on_google_drive` says that `url` is
+    a page for people, and that torchvision downloads from Google Drive with the package gdown.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Source:
     fakes: int = 50_000
     summary: str = ""
     reference: str = ""
+    on_google_drive: bool = False
 
     def open(self, root: Path, download: bool = False) -> Any:
         """The torchvision dataset of (image, target) pairs; it checks what is there, and the md5 of most files."""
@@ -53,6 +58,8 @@ class Source:
 
         return getattr(datasets, self.kind)(str(root), **self.arguments, download=download)
 
+
+GOOGLE_DRIVE = "https://drive.google.com/"
 
 IDX_FILES = [
     f"{part}-ubyte" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -142,13 +149,14 @@ SOURCES = [
         arguments={"split": "train", "target_type": []},
         labels="",
         image_size=64,
-        summary="162 770 aligned faces, the central 178 px resized to 64, unlabelled",
+        summary="162 770 aligned faces, the central 178 px resized to 64, unlabelled (downloaded with gdown)",
         reference="Liu et al. 2015, arXiv:1411.7766",
+        on_google_drive=True,
     ),
 ]
 
 
-class Squares(Sequence):
+class Squares(Sequence[Tensor]):
     """The images of a sequence of (Pillow image, target) pairs as uint8 (C, size, size), decoded when asked for."""
 
     def __init__(self, pairs: Any, size: int, name: str):
@@ -157,7 +165,7 @@ class Squares(Sequence):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # one image at a time, no slices
         try:
             image = self.pairs[index][0]
             return square(image, self.size, "L" if image.mode == "L" else "RGB")
@@ -169,21 +177,40 @@ def fetch(source: Source, root: Path) -> list[Path]:
     """The paths that `source` unpacks to, downloaded first where one is absent; progress on stderr.
 
     Raises `DataUnavailable`, naming what to put where, when that is impossible: within seconds where the network is
-    not there.
+    not there, at once where a package is missing.
     """
     unpacked = [root / source.unpacked_folder / name for name in source.unpacked]
     if all(path.exists() for path in unpacked):
         return unpacked
     folder = root / source.folder
+    packed = all((folder / name).exists() for name in source.downloads)
+    unpack_here = packed and source.on_google_drive
     fix = f"put {braced(source.downloads)} from {source.url}, packed or unpacked, into {folder}"
-    if not all((folder / name).exists() for name in source.downloads) and not ganzoo.reachable(source.url):
+    if not packed and source.on_google_drive and importlib.util.find_spec("gdown") is None:
+        raise ganzoo.DataUnavailable(
+            f"{source.name} is absent and comes from Google Drive with the package gdown; pip install gdown, or {fix}"
+        )
+    if not packed and not ganzoo.reachable(GOOGLE_DRIVE if source.on_google_drive else source.url):
         raise ganzoo.DataUnavailable(f"{source.name} is absent and the network out of reach; {fix}")
     try:
         with contextlib.redirect_stdout(sys.stderr), socket_timeout(30):
-            source.open(root, download=True)
-    except (OSError, EOFError, RuntimeError) as error:
-        raise ganzoo.DataUnavailable(f"{source.name} cannot be downloaded: {one_line(error)}; {fix}") from error
+            if unpack_here:
+                unpack(folder, source.downloads)
+            else:
+                source.open(root, download=True)
+    except Exception as error:  # gdown's errors, and those of broken archives, share no base with the network's
+        failed = "unpacked" if unpack_here else "downloaded"
+        raise ganzoo.DataUnavailable(f"{source.name} cannot be {failed}: {one_line(error)}; {fix}") from error
     return unpacked
+
+
+def unpack(folder: Path, names: Sequence[str]) -> None:
+    """Unpack the .zip files among `names`: torchvision wants gdown also where there is nothing to download."""
+    from torchvision.datasets.utils import extract_archive
+
+    for name in names:
+        if name.endswith(".zip"):
+            extract_archive(folder / name)
 
 
 def read(source: Source, root: Path) -> Any:
@@ -216,7 +243,7 @@ def fingerprint(source: Source, request: ganzoo.DatasetRequest) -> str:
 
 @contextlib.contextmanager
 def socket_timeout(seconds: float) -> Iterator[None]:
-    """Give sockets that ask for no timeout, as torchvision's do, one of `seconds`."""
+    """Give sockets that name no timeout, as torchvision's do, one of `seconds`; gdown's name that they want none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -231,14 +258,27 @@ def braced(names: Sequence[str]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what `error` says, or its type."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """What `error` says, in one line of 200 characters at most, or its type."""
+    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
 
 
 # --- LSUN: one database per class, never downloaded because the smallest takes gigabytes ----------------------------
 
+SCENES = [
+    "bedroom",
+    "bridge",
+    "church_outdoor",
+    "classroom",
+    "conference_room",
+    "dining_room",
+    "kitchen",
+    "living_room",
+    "restaurant",
+    "tower",
+]
 
-class Lmdb(Sequence):
+
+class Lmdb(Sequence[tuple[Any, None]]):
     """The (Pillow image, None) pairs of an LSUN database.
 
     torchvision's own class is not used: it leaves a pickle of the keys in the working directory.
@@ -254,11 +294,11 @@ class Lmdb(Sequence):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> tuple[Any, None]:
+    def __getitem__(self, index: int) -> tuple[Any, None]:  # type: ignore[override]  # no slices
         from PIL import Image
 
         with self.environment.begin() as transaction:
-            return Image.open(io.BytesIO(transaction.get(self.keys[index]))).convert("RGB"), None
+            return Image.open(io.BytesIO(transaction.get(self.keys[index]) or b"")).convert("RGB"), None
 
 
 def lsun_folder(request: ganzoo.DatasetRequest) -> Path:
@@ -266,12 +306,18 @@ def lsun_folder(request: ganzoo.DatasetRequest) -> Path:
     if not request.argument:
         raise ganzoo.UsageError("the lsun dataset needs a class: --dataset lsun:church_outdoor")
     folder = request.root / f"{request.argument}_train_lmdb"
-    if not (folder / "data.mdb").exists():
+    database = folder / "data.mdb"
+    if database.exists():
+        return folder
+    if request.argument not in SCENES:
         raise ganzoo.DataUnavailable(
-            f"lsun:{request.argument} is absent; unpack http://dl.yf.io/lsun/scenes/{folder.name}.zip "
-            f"so that {folder / 'data.mdb'} is there"
+            f"lsun:{request.argument} is absent ({database}) and no scene of LSUN's: {', '.join(SCENES)}"
         )
-    return folder
+    raise ganzoo.DataUnavailable(
+        f"lsun:{request.argument} is absent and never downloaded automatically; unpack "
+        f"http://dl.yf.io/lsun/scenes/{folder.name}.zip so that {database} is there, "
+        "and pip install 'ganzoo[lsun]' to read it"
+    )
 
 
 def load_lsun(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
@@ -292,7 +338,7 @@ def fingerprint_lsun(request: ganzoo.DatasetRequest) -> str:
 
 
 @ganzoo.hookimpl
-def ganzoo_datasets():
+def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
     """`--dataset cifar10`, and so on: the training split in each case but stl10's, of which few are labelled."""
     for source in SOURCES:
         yield ganzoo.Dataset(
@@ -308,7 +354,7 @@ def ganzoo_datasets():
         "lsun",
         load_lsun,
         fingerprint_lsun,
-        summary="a class of LSUN scenes (lsun:church_outdoor), the central square resized to 64 px, unlabelled",
+        summary="a class of LSUN (lsun:church_outdoor), 64 px, unlabelled; downloaded by hand, read with ganzoo[lsun]",
         reference="Yu et al. 2015, arXiv:1506.03365",
         image_size=64,
         fakes=50_000,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import ganzoo
 
 
 @ganzoo.hookimpl
-def ganzoo_variants():
-    """Algorithm 1 with its defaults: RMSprop 5e-5, clipping at 0.01, five critic updates per generator update."""
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
+    """Algorithm 1 with its defaults: RMSprop 5e-5, clipping at 0.01, five critic updates per generator update.
+
+    In the authors' code the critic is updated a hundred times at the start and now and then; not so in the algorithm.
+    """
     yield ganzoo.Variant(
         "wgan",
         architecture="dcgan",

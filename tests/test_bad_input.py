@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ganzoo.assemble import assemble
+from ganzoo.cli import build_parser
+from ganzoo.commands import COMMANDS
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import discover
 from ganzoo.records import write_record
@@ -148,6 +150,12 @@ def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures
         (("--eval-every", "1e-9"), "evaluations; give at least 0.02"),
         (("--seed", "-1"), "--seed -1: give a whole number from 0"),
         (("--threads", "0"), "--threads 0: give a number from 1"),
+        (("--step-mode", "fast"), "--step-mode fast: choose from eager, graph, compile"),
+        (("--step-mode", "graph"), "--step-mode graph: cpu has no CUDA graphs; use eager or compile"),
+        (("--sweep-batch", "16,x"), "--sweep-batch 16,x: give sizes from 2, as in 16,32,64, or auto"),
+        (("--sweep-batch", "1"), "--sweep-batch 1: give sizes from 2"),
+        (("--sweep-batch", "16,4096"), "batch_size 4096 is larger than dataset 'digits'"),
+        (("--sweep-batch", "16", "--batch-size", "8"), "--sweep-batch and --batch-size: give one of them"),
         (("--fakes", "9"), "--fakes 9: give at least 10"),
         (("--eval-every", "0"), "--eval-every 0.0: give a number above 0"),
         (("--eval-every", "nan"), "--eval-every nan: give a number above 0"),
@@ -227,6 +235,28 @@ def test_a_dry_run_writes_nothing(invoke, tmp_path):
     assert outcome.code == 0
     assert "batch_size = 128" in outcome.out
     assert list(tmp_path.iterdir()) == []
+    # A folder of results is neither made nor tried nor touched.
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "results").mkdir()
+    before = (tmp_path / "results").stat().st_mtime_ns
+    for folder in ("absent", "file", "results"):
+        assert invoke(*BENCH, "--models", "mlp", "--dry-run", "--json", "--results", folder).code == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "results"]
+    assert (tmp_path / "results").stat().st_mtime_ns == before
+
+
+def test_a_dry_run_prints_the_spec_of_the_first_seed_and_says_which_there_are(invoke):
+    outcome = invoke(*BENCH, "--models", "mlp,dcgan", "--dry-run", "--seeds", 3, "--seed", 5)
+    assert outcome.code == 0
+    lines = [line.rstrip() for line in outcome.out.splitlines()]
+    assert [line for line in lines if line.startswith("  seed = ")] == ["  seed = 5"] * 2
+    assert [line for line in lines if "of which" in line] == [
+        "mlp, seeds 5 to 7, of which this is the first",
+        "dcgan, seeds 5 to 7, of which this is the first",
+    ]
+    assert sum("5 to 7" in line and "each" in line for line in lines) == 2
+    outcome = invoke(*BENCH, "--models", "mlp", "--dry-run", "--seed", 5)
+    assert [line.rstrip() for line in outcome.out.splitlines() if line.startswith("mlp")] == ["mlp"]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +274,20 @@ def test_compare_defaults_to_the_folder_that_bench_writes(refused):
 
 def test_an_unknown_format_is_refused_before_anything_is_read(refused):
     assert "no reporter is called 'yaml'" in refused("compare", "--format", "yaml")
+
+
+def test_every_command_of_the_grammar_is_carried_out_by_one_function():
+    _, names = build_parser()
+    assert list(COMMANDS) == names
+    assert len(set(COMMANDS.values())) == len(names)
+
+
+@pytest.mark.parametrize("columns", ["wide", "", "0", "-3", "60"])
+def test_a_width_that_is_none_is_the_default_one(columns, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    outcome = invoke("list", "losses")
+    assert outcome.code == 0, outcome.err
+    assert (max(len(line.rstrip()) for line in outcome.out.splitlines()) > 60) == (columns != "60")
 
 
 # --- plugins ----------------------------------------------------------------------------------------------------------
@@ -302,6 +346,59 @@ def test_a_plugin_that_fails_is_fatal_where_it_is_asked_to_be(refused, invoke, s
 def test_two_plugins_that_offer_what_is_asked_for_are_both_named(refused, stranger):
     both = ("--plugin", stranger("twins_a"), "--plugin", stranger("twins_b"))
     assert "ask for 'twins_a.py:twin' or 'twins_b.py:twin'" in refused(*BENCH, "--models", "twin", *both)
+
+
+PARTIAL = """
+import ganzoo
+import torch
+from torch import nn
+
+
+def build(image_shape, latent, classes):
+    channels, size, _ = image_shape
+    if size == 28:
+        raise ArithmeticError("28 is no power of two\\x1b[2J")
+    if size == 48:
+        raise SystemExit("no")
+    # Reads values, which there are none of on the meta device.
+    width = int(torch.ones(4).sum().item())
+    pixels = channels * size * size
+    generator = nn.Sequential(nn.Linear(latent, pixels), nn.Unflatten(1, image_shape), nn.Tanh())
+    print("building")
+    return generator, nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.Linear(width, 1), nn.Flatten(0))
+
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("partial", build, image_sizes=(8, 28, 32, 48), channels=(1,), latent=2)
+
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("halves", architecture="partial", loss="hinge")
+"""
+
+
+def test_a_size_that_cannot_be_built_costs_its_own_line_and_not_the_page(invoke, tmp_path):
+    (tmp_path / "partial.py").write_text(PARTIAL)
+    outcome = invoke("show", "halves", "--json", "--plugin", "partial.py")
+    assert outcome.code == 0, outcome.err
+    (description,) = json.loads(outcome.out)
+    assert description["parameters"] == {
+        "1x8x8": {"generator": 3 * 64, "discriminator": 4 * 65 + 5},
+        "1x28x28": None,
+        "1x32x32": {"generator": 3 * 1024, "discriminator": 4 * 1025 + 5},
+        "1x48x48": None,
+    }
+    assert description["cannot_build"] == {
+        "1x28x28": "ArithmeticError: 28 is no power of two [2J",
+        "1x48x48": "SystemExit: no",
+    }
+    outcome = invoke("show", "halves", "--plugin", "partial.py")
+    assert outcome.code == 0
+    assert "1x28x28" in outcome.out.split("cannot build: ")[1]
+    assert "\x1b" not in outcome.out
+    assert "cannot build" not in invoke("show", "mlp").out
 
 
 # --- combinations that cannot be --------------------------------------------------------------------------------------
@@ -421,6 +518,19 @@ def test_a_sample_that_cannot_be_drawn_is_refused(refused, hinge_run, stranger):
     assert "variant 'hinge-dcgan' is unconditional; leave --label out" in line
     # The plugin that made the run is needed to build its networks.
     assert "no loss is called 'hinge.py:my-hinge'" in refused("sample", hinge_run)
+
+
+def test_sample_speaks_of_broken_plugins_and_refuses_them_where_it_is_asked_to(
+    refused, invoke, hinge_run, stranger, tmp_path
+):
+    plugins = ("--plugin", stranger("hinge"), "--plugin", stranger("import_error"))
+    line = refused("sample", hinge_run, *plugins, "-n", 4, "--strict")
+    assert "--strict: 1 broken plugin(s): import_error.py: ModuleNotFoundError" in line
+    outcome = invoke("sample", hinge_run, *plugins, "-n", 4)
+    assert (outcome.code, outcome.out) == (0, "")
+    broken, wrote = outcome.err.splitlines()
+    assert broken.startswith("ganzoo: plugin import_error.py is broken and left out: ModuleNotFoundError")
+    assert wrote == "ganzoo: wrote 4 images to grid.png"
 
 
 @pytest.mark.parametrize("label", [-1, 4, 1000])

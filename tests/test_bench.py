@@ -69,7 +69,23 @@ def test_a_record_holds_what_others_rely_on(finished):
         assert len(rates["samples"]) == 5
         assert record["throughput"]["peak_memory_bytes"] > 1e8
         assert record["throughput"]["flops_per_image"] > 1e6
-        assert record["throughput"]["mfu"] is None
+        throughput = record["throughput"]
+        rate = throughput["train_images_per_second"]
+        assert set(rate) == {"median", "low", "high", "min", "max", "samples", "outliers"}
+        assert len(rate["samples"]) == 5
+        assert rate["min"] <= rate["low"] <= rate["median"] <= rate["high"] <= rate["max"]
+        assert throughput["mfu"] == pytest.approx(
+            throughput["flops_per_image"] * rate["median"] / throughput["peak_flops"]
+        )
+        assert 0 < throughput["mfu"] < 2
+        assert "native_batch_norm" in " ".join(throughput["uncounted_operators"])
+        assert throughput["energy_joules_per_kimg"] is None
+        assert throughput["energy_reason"]
+        assert throughput["data_wait_share"] == 0
+        assert throughput["warmup_seconds"] > throughput["first_step_seconds"] > 0
+        assert throughput["sample_latency_seconds"]["median"] > 0
+        assert throughput["evaluation_images_per_second"]["median"] > 0
+        assert record["dataset"]["resident"] is True
         curves = record["training"]["curves"]
         assert {"kimg", "discriminator/real", "discriminator/fake", "generator/fool"} <= set(curves)
         assert len({len(curve) for curve in curves.values()}) == 1
@@ -170,7 +186,7 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     from ganzoo.plugins import discover
 
     registry = discover()
-    dataset = prepare_dataset(registry, *find_dataset(registry, "digits"), BenchPlan(()), lambda done, total: None)
+    dataset = prepare_dataset(registry, *find_dataset(registry, "digits"), BenchPlan(()))
     real = RealSample(dataset, load_extractor(registry.get("features", "digits-cnn").record, "cpu"))
     metrics = [registry.get("metrics", name).record for name in ("fid", "is")]
     scores, _ = Scorer(metrics, real).score(iter(images.split(64)), 0.0, None)
@@ -198,6 +214,52 @@ def test_the_same_from_python(finished, tmp_path):
         ganzoo.bench([object()])
     with pytest.raises(ganzoo.UsageError, match="kimgs"):
         ganzoo.bench("mlp", kimgs=1)
+
+
+def test_python_hears_events_and_warnings_and_nothing_is_printed(tmp_path, stranger, capfd):
+    import ganzoo
+
+    def bench(**options):
+        return ganzoo.bench(
+            ["mlp", "typo*"], plugins=[stranger("broken_build"), stranger("import_error")], throughput_only=True,
+            throughput_seconds=0.1, threads=1, device="cpu", results=tmp_path / "runs", **options,
+        )  # fmt: skip
+
+    events: list[ganzoo.Event] = []
+    with pytest.warns(UserWarning) as caught:  # noqa: PT030
+        (record,) = bench(on_event=events.append)
+    told = [warning for warning in caught if warning.category is UserWarning]
+    broken, left_out = (str(warning.message) for warning in told)
+    assert broken.startswith("plugin import_error.py is broken and left out: ModuleNotFoundError")
+    assert left_out.startswith("left out typo: ")
+    # A warning points at the user's line, not at one of ganzoo's.
+    assert {warning.filename for warning in told} == {__file__}
+    assert isinstance(events[0], ganzoo.RunStarted)
+    assert isinstance(events[-1], ganzoo.RunFinished)
+    assert any(isinstance(event, ganzoo.StageChanged) for event in events)
+    assert events[-1].record == record
+    assert not events[-1].skipped
+    capfd.readouterr()
+    with pytest.warns(UserWarning, match="left out"):
+        assert bench()[0].run_id == record.run_id
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ganzoo.UsageError, match="on_event: give a function"):
+        bench(on_event="print")
+
+
+def test_python_warns_of_broken_plugins_and_records(finished, tmp_path, stranger):
+    import ganzoo
+
+    _, results = finished
+    run = next(results.rglob("dcgan-*"))
+    for draw in (ganzoo.sample, ganzoo.load_generator):
+        with pytest.warns(UserWarning, match="import_error.py is broken and left out") as caught:
+            draw(run, plugins=[stranger("import_error")])
+        assert [warning.filename for warning in caught] == [__file__]
+    (tmp_path / "record.json").write_text("{")
+    with pytest.warns(UserWarning, match="is not JSON") as caught:
+        assert len(ganzoo.load(results, tmp_path)) == 2
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_a_generator_that_a_plugin_made_needs_the_plugin(run_cli):
@@ -257,6 +319,88 @@ def test_failures_are_rows_and_the_others_go_on(run_cli):
     assert "[red]strike[/red]" in done.stdout
     assert done.stdout.count("crashed") == 2
     assert "Traceback" not in done.stderr
+
+
+SPEED = ("--throughput-only", "--throughput-seconds", "0.1", "--threads", "1", "--device", "cpu")
+"""The shortest of benches."""
+
+
+def with_nobody_reading(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
+    """The command line with `stream` in a pipe whose reader has left before the first line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    try:
+        command = [sys.executable, "-m", "ganzoo", *map(str, args)]
+        return subprocess.run(command, cwd=cwd, env=buffered(), text=True, timeout=240, **streams)
+    finally:
+        os.close(writer)
+
+
+def buffered() -> dict[str, str]:
+    """The environment of users, in which what does not fill a buffer is written at the very end."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_a_reader_that_leaves_changes_no_exit_code(run_cli):
+    (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
+    for format in ((), ("--json",)):
+        bench = ("bench", "--plugin", "bad.py", "--models", "late", *SPEED, "--quiet", *format)
+        done = with_nobody_reading("stdout", run_cli.cwd, *bench)
+        assert (done.returncode, done.stderr) == (1, ""), format
+    [record] = records_in(run_cli.cwd / "runs")
+    assert record["status"] == "crashed"
+    for command in (("list",), ("list", "--json"), ("plugins",), ("--help",)):
+        done = with_nobody_reading("stdout", run_cli.cwd, *command)
+        assert (done.returncode, done.stderr) == (0, ""), command
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
+    done = with_nobody_reading("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
+    assert done.returncode == 0
+    assert [record["status"] for record in json.loads(done.stdout)] == ["ok"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+def test_a_table_that_cannot_be_written_is_one_line(run_cli):
+    for command in (("list", "--json"), ("list", "metrics", "--json")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "ganzoo", *command],
+                env=buffered(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
+        assert (done.returncode, done.stderr) == (2, "ganzoo: No space left on device\n"), command
+
+
+SMALL_FILES = """
+import resource, sys
+from ganzoo.cli import main
+# The nearest thing to a full disk without a disk of one's own: a file may grow to a thousand bytes, then writes fail.
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli):
+    bench = ("bench", *SPEED, "--quiet", "--json")
+    assert run_cli(*bench, "--models", "mlp").returncode == 0
+    before = {path: path.read_bytes() for path in (run_cli.cwd / "runs").rglob("*") if path.is_file()}
+    assert len(before) == 1
+    done = run_cli(*bench, "--models", "mlp,dcgan", program=(sys.executable, "-c", SMALL_FILES))
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ganzoo: cannot write runs/")
+    assert line.endswith("/record.json: File too large; choose another --results folder")
+    assert "/dcgan-digits-s0-" in line
+    # Not even the beginning of a record is left, and a run that was done is not lost.
+    assert {path: path.read_bytes() for path in (run_cli.cwd / "runs").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -416,3 +560,68 @@ def test_the_default_command_reads_as_digits_within_three_minutes(run_cli):
     fid = {name: record["training"]["final"]["fid/ema"]["value"] for name, record in records.items()}
     assert fid["dcgan"] < fid["mlp"]
     assert time.monotonic() - started < 180
+
+
+def test_a_sweep_measures_every_batch_and_names_the_largest(run_cli):
+    done = run_cli(
+        "bench", "--models", "mlp", "--sweep-batch", "64,16", "--threads", "1", "--throughput-seconds", "0.2", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert [record["spec"]["batch_size"] for record in records] == [16, 64]
+    assert all(record["scores"] == [] and record["spec"]["kimg"] == 0 for record in records)
+    assert all(record["throughput"]["peak_memory_bytes"] > 0 for record in records)
+    assert "mlp: the largest batch that fits is 64" in done.stderr
+
+
+def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, tmp_path):
+    plugin = tmp_path / "narrow.py"
+    plugin.write_text(
+        '''"""A GAN whose discriminator has no room for more than 64 images."""
+import torch
+from torch import nn
+
+import ganzoo
+
+
+class Narrow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(256, 1)
+
+    def forward(self, images):
+        if len(images) > 64 and not images.is_meta:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+        return self.head(images.flatten(1)).squeeze(1)
+
+
+def build(image_shape, latent, classes):
+    return nn.Sequential(nn.Linear(latent, 256), nn.Tanh(), nn.Unflatten(1, (1, 16, 16))), Narrow()
+
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("narrow", ganzoo.Architecture("narrow", build, image_sizes=(16,), channels=(1,)), "hinge")
+'''
+    )
+    command = (
+        "bench",
+        "--models",
+        "narrow",
+        "--plugin",
+        plugin,
+        "--sweep-batch",
+        "auto",
+        "--throughput-seconds",
+        "0.2",
+    )
+    done = run_cli(*command, "--threads", "1", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "narrow: the largest batch that fits is 64; 128 ended as oom" in done.stderr
+    records = records_in(run_cli.cwd / "runs")
+    assert sorted((record["spec"]["batch_size"], record["status"]) for record in records) == [
+        (16, "ok"),
+        (32, "ok"),
+        (64, "ok"),
+        (128, "oom"),
+    ]

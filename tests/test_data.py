@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,6 +107,53 @@ class Lazy:
         return numbered(6)[index]
 
 
+class Many:
+    """Images that tell which process decoded them."""
+
+    broken: int | None = None
+
+    def __len__(self):
+        return 600
+
+    def __getitem__(self, index):
+        if index == self.broken:
+            raise OSError("truncated file")
+        image = np.full((1, 16, 16), index % 256, dtype=np.uint8)
+        image[0, 0, 0] = index // 256
+        image[0, 1] = np.frombuffer(os.getpid().to_bytes(16, "little"), dtype=np.uint8)
+        return image
+
+
+def test_many_images_are_decoded_by_processes_in_order(cache, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    dataset, _ = counted(Many())
+    images = prepare(dataset, REQUEST, None).images()
+    assert [int(image[0, 5, 5]) + 256 * int(image[0, 0, 0]) for image in images] == list(range(600))
+    decoders = {int.from_bytes(image[0, 1].tobytes(), "little") for image in images[1:]}
+    assert len(decoders) == 2
+    assert os.getpid() not in decoders
+
+
+def test_an_item_that_a_process_cannot_decode_is_named(cache):
+    many = Many()
+    many.broken = 555
+    dataset, _ = counted(many)
+    with pytest.raises(DataUnavailable, match="image 555 cannot be read: OSError: truncated file"):
+        prepare(dataset, REQUEST, None)
+    assert list((cache / "datasets").iterdir()) == []
+
+
+def test_the_size_is_told_before_the_first_image_and_checked_against_the_disk(cache, monkeypatch):
+    told = []
+    dataset, _ = counted(numbered(10))
+    prepare(dataset, REQUEST, None, lambda *progress: told.append(progress))
+    assert told[0] == (0, 10, 10 * 256)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    other, _ = counted(numbered(11), fingerprint="other")
+    with pytest.raises(DataUnavailable, match="free; free space there or set GANZOO_CACHE"):
+        prepare(other, REQUEST, None)
+
+
 def test_an_item_that_cannot_be_decoded_is_named_and_nothing_is_left(cache):
     dataset, _ = counted(Lazy())
     with pytest.raises(DataUnavailable, match="image 3 cannot be read: OSError: truncated file"):
@@ -155,6 +205,40 @@ def test_streaming_gives_what_residence_gives(ten):
     for _ in range(8):
         for ours, theirs in zip(next(resident), next(streamed), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_channels_last_gives_the_same_batches_in_another_order_of_memory(cache):
+    dataset, _ = counted(np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), dtype=np.uint8))
+    prepared = prepare(dataset, REQUEST, None)
+    plain = Batches(prepared, 5, seed=3, device="cpu", resident=True)
+    for resident in (True, False):
+        last = Batches(prepared, 5, seed=3, device="cpu", flips=False, resident=resident, channels_last=True)
+        plain = Batches(prepared, 5, seed=3, device="cpu", resident=True)
+        for _ in range(4):
+            ours, theirs = next(last)[0], next(plain)[0]
+            assert torch.equal(ours, theirs)
+            assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
+    streamed = Batches(ten, 4, seed=0, device="cpu", resident=False)
+    next(streamed)
+    quick = streamed.wait_seconds
+    slow = Batches(ten, 4, seed=0, device="cpu", resident=False)
+    mapped = slow._mapped
+
+    class Slow:
+        def __getitem__(self, index):
+            time.sleep(0.05)
+            return mapped[index]
+
+    slow._mapped = Slow()
+    for _ in range(4):
+        next(slow)
+    assert slow.wait_seconds > 0.1 > quick
+    resident = Batches(ten, 4, seed=0, device="cpu", resident=True)
+    next(resident)
+    assert resident.wait_seconds == 0
 
 
 def test_flips_mirror_about_half_of_the_images(cache):

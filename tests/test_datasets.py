@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.machinery
+import io
 import os
 import socket
+import sys
 import threading
 import time
+import types
+import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, CelebA, FashionMNIST
 
 import ganzoo
 from ganzoo_plugins import digits, folder, mnist, stacked_mnist, torchvision_datasets
@@ -204,6 +211,121 @@ def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def celeba(tmp_path, monkeypatch):
+    """Three aligned faces, one of them for validation, in the files of CelebA; gives their folder, nothing unpacked."""
+    folder = tmp_path / "celeba"
+    folder.mkdir()
+    names = ["000001.jpg", "000002.jpg", "000003.jpg"]
+    with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+        for index, name in enumerate(names):
+            stream = io.BytesIO()
+            Image.new("RGB", (178, 218), (100 * index, 0, 0)).save(stream, format="PNG")
+            archive.writestr(f"img_align_celeba/{name}", stream.getvalue())
+    for table in torchvision_datasets.CELEBA_TABLES:
+        header = "" if table.startswith(("identity", "list_eval")) else "3\nfirst second\n"
+        split = {"000002.jpg": 1}
+        rows = [f"{name} {split.get(name, 0)}" for name in names]
+        (folder / table).write_text(header + "\n".join(rows) + "\n")
+    files = [(file_id, None, name) for file_id, _, name in CelebA.file_list]
+    monkeypatch.setattr(CelebA, "file_list", files)
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The addresses that are tried; none answers."""
+    addresses = []
+    monkeypatch.setattr("ganzoo.files.reachable", addresses.append)
+    return addresses
+
+
+def module(monkeypatch, name, **contents):
+    """A module of that name, as if it were installed."""
+    stub = types.ModuleType(name)
+    stub.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    vars(stub).update(contents)
+    monkeypatch.setitem(sys.modules, name, stub)
+
+
+def test_celeba_put_there_by_hand_needs_neither_gdown_nor_a_network(celeba, monkeypatch, asked):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    loaded = DATASETS["celeba"].load(request(celeba.parent, size=16))
+    assert [image[0, 8, 8].item() for image in loaded.images] == [0, 200], "the second face is not for training"
+    assert loaded.images[0].shape == (3, 16, 16)
+    assert loaded.labels is None
+    assert asked == []
+    assert DATASETS["celeba"].fingerprint(request(celeba.parent)) == DATASETS["celeba"].fingerprint(
+        request(celeba.parent)
+    )
+
+
+def test_celeba_with_a_broken_archive_says_what_to_put_where(celeba, monkeypatch, asked):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    (celeba / "img_align_celeba.zip").write_bytes(b"<html>quota exceeded</html>")
+    with pytest.raises(
+        ganzoo.DataUnavailable,
+        match=r"^celeba cannot be unpacked: File is not a zip file; put \{img_align_celeba\.zip,",
+    ):
+        DATASETS["celeba"].load(request(celeba.parent))
+    assert asked == []
+
+
+def test_celeba_without_gdown_says_so_before_the_network_is_tried(celeba, monkeypatch, asked):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    (celeba / "list_bbox_celeba.txt").unlink()
+    for ask in (DATASETS["celeba"].load, DATASETS["celeba"].fingerprint):
+        with pytest.raises(ganzoo.DataUnavailable) as caught:
+            ask(request(celeba.parent))
+        message = str(caught.value)
+        assert "Google Drive" in message
+        assert "; pip install gdown, or put {img_align_celeba.zip,identity_CelebA.txt," in message
+        assert message.endswith(f"into {celeba}")
+        assert "\n" not in message
+        assert len(message) < 500
+    assert asked == []
+
+
+def test_the_host_that_is_tried_is_the_one_downloaded_from(tmp_path, monkeypatch, asked):
+    module(monkeypatch, "gdown")
+    expected = {
+        "mnist": MNIST.mirrors[0],
+        "fashion-mnist": FashionMNIST.mirrors[0],
+        "cifar10": CIFAR10.url,
+        "cifar100": CIFAR100.url,
+        "svhn": SVHN.split_list["train"][0],
+        "stl10": STL10.url,
+        "celeba": "https://drive.google.com/",
+    }
+    for name, url in expected.items():
+        with pytest.raises(ganzoo.DataUnavailable, match="network out of reach"):
+            DATASETS[name].load(request(tmp_path))
+        assert urlsplit(asked.pop()).netloc == urlsplit(url).netloc, name
+        assert asked == []
+
+
+def test_what_gdown_complains_of_becomes_one_line(tmp_path, monkeypatch):
+    class FileURLRetrievalError(Exception):
+        """gdown's own, no kind of OSError or RuntimeError."""
+
+    def download(**options):
+        raise FileURLRetrievalError(
+            "Failed to retrieve file url:\n\n\tToo many users have viewed this file.\n\n" + 99 * "x "
+        )
+
+    monkeypatch.setattr("ganzoo.files.reachable", lambda url: True)
+    module(monkeypatch, "gdown", download=download)
+    with pytest.raises(
+        ganzoo.DataUnavailable,
+        match=r"^celeba cannot be downloaded: Failed to retrieve file url: Too many users have viewed this file\. x",
+    ) as caught:
+        DATASETS["celeba"].load(request(tmp_path))
+    message = str(caught.value)
+    assert "; put {img_align_celeba.zip," in message
+    assert "\n" not in message
+    assert len(message) < 700
+
+
 def test_a_network_that_swallows_everything_costs_seconds(offline):
     start = time.perf_counter()
     assert not ganzoo.reachable("https://example.org/file", seconds=0.5)
@@ -244,8 +366,6 @@ def test_the_split_of_each_dataset_goes_into_the_protocol():
 
 
 def test_lsun_reads_the_database_of_a_class(tmp_path):
-    import io
-
     import lmdb
 
     with lmdb.open(str(tmp_path / "bedroom_train_lmdb")) as environment, environment.begin(write=True) as transaction:
@@ -264,10 +384,44 @@ def test_lsun_reads_the_database_of_a_class(tmp_path):
 def test_lsun_asks_for_its_class_and_says_where_the_database_belongs(tmp_path):
     with pytest.raises(ganzoo.UsageError, match="lsun:church_outdoor"):
         DATASETS["lsun"].load(request(tmp_path))
-    with pytest.raises(ganzoo.DataUnavailable) as caught:
-        DATASETS["lsun"].load(request(tmp_path, "bedroom"))
-    assert "bedroom_train_lmdb.zip" in str(caught.value)
-    assert str(tmp_path / "bedroom_train_lmdb" / "data.mdb") in str(caught.value)
+    database = tmp_path / "bedroom_train_lmdb" / "data.mdb"
+    for ask in (DATASETS["lsun"].load, DATASETS["lsun"].fingerprint):
+        with pytest.raises(ganzoo.DataUnavailable) as caught:
+            ask(request(tmp_path, "bedroom"))
+        assert str(caught.value) == (
+            "lsun:bedroom is absent and never downloaded automatically; "
+            "unpack http://dl.yf.io/lsun/scenes/bedroom_train_lmdb.zip "
+            f"so that {database} is there, and pip install 'ganzoo[lsun]' to read it"
+        )
+    with pytest.raises(
+        ganzoo.DataUnavailable, match=r"^lsun:church is absent .* no scene of LSUN's: .* church_outdoor, "
+    ):
+        DATASETS["lsun"].load(request(tmp_path, "church"))
+
+
+def test_the_scenes_are_those_that_torchvision_knows():
+    from torchvision.datasets import LSUN
+
+    known = LSUN._verify_classes(None, "train")
+    assert [f"{scene}_train" for scene in torchvision_datasets.SCENES] == known
+
+
+def test_lsun_that_is_there_needs_lmdb_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    (tmp_path / "tower_train_lmdb").mkdir()
+    (tmp_path / "tower_train_lmdb" / "data.mdb").write_bytes(b"")
+    DATASETS["lsun"].fingerprint(request(tmp_path, "tower"))
+    with pytest.raises(
+        ganzoo.DataUnavailable, match=r"^lsun is read with the package lmdb: pip install 'ganzoo\[lsun\]'$"
+    ):
+        DATASETS["lsun"].load(request(tmp_path, "tower"))
+
+
+def test_an_lsun_database_that_is_none_is_reported(tmp_path):
+    (tmp_path / "tower_train_lmdb").mkdir()
+    (tmp_path / "tower_train_lmdb" / "data.mdb").write_bytes(b"cut short")
+    with pytest.raises(ganzoo.DataUnavailable, match=r"tower_train_lmdb cannot be read: .*; unpack it again$"):
+        DATASETS["lsun"].load(request(tmp_path, "tower"))
 
 
 # --- folders ------------------------------------------------------------------------------------------------------

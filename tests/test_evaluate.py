@@ -21,7 +21,7 @@ REGISTRY = discover()
 
 @pytest.fixture(scope="module")
 def dataset(session_environment):
-    return prepare_dataset(REGISTRY, *find_dataset(REGISTRY, "digits"), BenchPlan(()), lambda done, total: None)
+    return prepare_dataset(REGISTRY, *find_dataset(REGISTRY, "digits"), BenchPlan(()))
 
 
 @pytest.fixture(scope="module")

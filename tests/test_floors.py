@@ -25,12 +25,25 @@ ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 FLOORS = {
     0: {"types", "errors", "text"},
-    1: {"contract", "hookspecs", "losses", "hardware", "files", "images", "randomness", "schedule", "ema"},
-    2: {"plugins", "data", "step", "players", "objective", "records", "overrides"},
+    1: {
+        "contract",
+        "hookspecs",
+        "losses",
+        "hardware",
+        "files",
+        "images",
+        "randomness",
+        "schedule",
+        "ema",
+        "streams",
+        "power",
+        "windows",
+    },
+    2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides"},
     3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},
-    4: {"plan", "execute", "runner", "scoring"},
-    5: {"compare", "api"},
-    6: {"terminal", "commands", "cli"},
+    4: {"plan", "execute", "runner", "scoring", "estimate", "describe", "generators"},
+    5: {"differences", "compare", "harness", "api"},
+    6: {"terminal", "tables", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""
 

@@ -13,6 +13,7 @@ import scipy.linalg
 import torch
 
 import ganzoo
+from ganzoo.evaluate import FeatureSample, moments
 from ganzoo.images import save_png
 from ganzoo_plugins import digit_cnns, digits, fid, inception_score, kid, modes, precision_recall, reporters
 
@@ -34,10 +35,15 @@ def one_thread():
 
 def sample(features, logits=None, labels=None) -> ganzoo.Sample:
     def statistics():
-        wide = features.double().numpy()
-        return wide.mean(0), np.cov(wide, rowvar=False)
+        mean, covariance = numpy_moments(features)
+        return torch.from_numpy(mean), torch.from_numpy(covariance)
 
     return ganzoo.Sample(features.float(), logits, labels, statistics)
+
+
+def numpy_moments(features) -> tuple[np.ndarray, np.ndarray]:
+    wide = features.double().numpy()
+    return wide.mean(0), np.atleast_2d(np.cov(wide, rowvar=False))
 
 
 def score(name: str, real: ganzoo.Sample, fake: ganzoo.Sample):
@@ -80,16 +86,39 @@ def real_digits():
 
 def test_fid_agrees_with_the_matrix_square_root_of_scipy():
     real, fake = gaussian(500, 24, 1), gaussian(400, 24, 2, shift=0.3) * 1.4
-    (mu, sigma), (mu_fake, sigma_fake) = sample(real).statistics(), sample(fake).statistics()
+    (mu, sigma), (mu_fake, sigma_fake) = numpy_moments(real), numpy_moments(fake)
     root = scipy.linalg.sqrtm(sigma @ sigma_fake).real
     expected = ((mu - mu_fake) ** 2).sum() + np.trace(sigma + sigma_fake - 2 * root)
     assert score("fid", sample(real), sample(fake))["fid"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("real_count", "fake_count", "width"),
+    [(2000, 1500, 96), (60, 1500, 96), (40, 50, 96), (300, 200, 512), (700, 700, 700), (2, 3, 16)],
+)
+def test_fid_equals_that_of_torch_fidelity_in_double_precision(real_count, fake_count, width):
+    """Fewer images than features leave directions without variance, where rounding may pass for spread."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    real = torch.relu(gaussian(real_count, width, 1))
+    fake = torch.relu(gaussian(fake_count, width, 2, shift=0.1) * 1.1)
+    theirs = [fid_features_to_statistics(features.double()) for features in (fake, real)]
+    expected = fid_statistics_to_metric(*theirs, verbose=False)[KEY_METRIC_FID]
+    sides = [FeatureSample(features, features) for features in (real, fake)]
+    assert score("fid", *sides)["fid"] == pytest.approx(expected, rel=1e-7)
+
+
+def test_moments_are_those_of_numpy_across_blocks(monkeypatch):
+    monkeypatch.setattr("ganzoo.evaluate.MOMENT_BLOCK", 64)
+    features = gaussian(1000, 12, 3, shift=100.0).float()
+    for ours, numpys in zip(moments(features), numpy_moments(features), strict=True):
+        np.testing.assert_allclose(ours.numpy(), numpys, rtol=1e-12, atol=1e-12)
+
+
 def test_fid_of_gaussians_that_differ_in_mean_and_scale_has_a_closed_form():
     real = gaussian(500, 8, 1)
     fake = 2 * real + 3  # mean differs by mu + 3, and sqrt(S · 4S) = 2S
-    mu, sigma = sample(real).statistics()
+    mu, sigma = numpy_moments(real)
     expected = ((mu + 3) ** 2).sum() + np.trace(sigma + 4 * sigma - 4 * sigma)
     assert score("fid", sample(real), sample(fake))["fid"] == pytest.approx(expected, rel=1e-4)
 
@@ -194,7 +223,7 @@ def test_all_agree_with_torch_fidelity_run_on_folders_of_png(extract, real_digit
         verbose=False,
     )
     sides = extract(real), extract(fake)
-    assert score("fid", *sides)["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert score("fid", *sides)["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=2e-5)
     assert score("kid", *sides)["kid"][0] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
     assert score("is", *sides)["is"] == pytest.approx(
         (expected["inception_score_mean"], expected["inception_score_std"]), rel=1e-4

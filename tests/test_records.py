@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
 
-from ganzoo.compare import comparison
+from ganzoo.compare import comparison, records_table, score_columns, shown_protocols
 from ganzoo.errors import RecordError
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import discover
@@ -98,3 +99,190 @@ def test_seeds_are_averaged_and_other_code_is_not(record):
     assert rows["fid_sd"].iloc[0] == pytest.approx(math.sqrt(2))
     assert math.isnan(rows["fid_sd"].iloc[1])
     assert list(rows["failed"]) == ["", ""]
+    assert list(rows["differs"]) == ["torch 2.15", "torch 2.16"]
+
+
+# --- what a comparison says -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed(record):
+    """`changed(kimg=2.0, environment={...})`: the record with other fields in its spec, or other ones of its own."""
+
+    def changed(**changes):
+        own = {name: changes.pop(name) for name in ("status", "scores", "protocols", "environment") if name in changes}
+        return replace(record, spec={**record.spec, **changes}, **own)
+
+    return changed
+
+
+def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
+    faster = {**record.spec["optimizer"], "learning_rate": 0.0004, "betas": [0.0, 0.9]}
+    assert list(comparison([record, changed(seed=1)])["differs"]) == [""]
+    plain, fast, flipped = comparison([record, changed(optimizer=faster), changed(flips=True)])["differs"]
+    own = record.spec["optimizer"]
+    betas = ",".join(f"{beta:g}" for beta in own["betas"])
+    shown = f"optimizer.learning_rate={own['learning_rate']:g}, optimizer.betas={betas}"
+    assert plain == f"{shown}, flips=false"
+    assert fast == "optimizer.learning_rate=0.0004, optimizer.betas=0,0.9, flips=false"
+    assert flipped == f"{shown}, flips=true"
+    # An optimizer that serves both players is said once, and one that serves the discriminator alone by its name.
+    slower = {**faster, "learning_rate": 0.0003}
+    both = [changed(optimizer=one, discriminator_optimizer=one) for one in (faster, slower)]
+    assert list(comparison(both)["differs"]) == ["optimizer.learning_rate=0.0004", "optimizer.learning_rate=0.0003"]
+    own = changed(optimizer=faster, discriminator_optimizer=slower)
+    assert list(comparison([both[0], own])["differs"]) == [
+        "discriminator_optimizer.learning_rate=0.0004",
+        "discriminator_optimizer.learning_rate=0.0003",
+    ]
+
+
+def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
+    others = [
+        changed(kimg=2.0, evaluate_at_kimg=[1.0, 2.0], metrics=["fid"], features="digits-cnn", fakes=100),
+        changed(image_shape=[1, 28, 28], dataset_sha256="0" * 64),
+        changed(batch_size=8),
+        changed(precision="bf16"),
+    ]
+    assert list(comparison([record, *others])["differs"]) == [""] * 5
+    # What belongs to another variant, dataset or machine is no surprise.
+    for field in ("variant", "dataset", "hardware"):
+        assert list(comparison([record, changed(**{field: "other"}, flips=True)])["differs"]) == ["", ""]
+    # Of two with the same budget, or the same size, it does.
+    often = changed(kimg=2.0, evaluate_at_kimg=[0.5, 1.0, 1.5, 2.0], metrics=["fid"], features="digits-cnn", fakes=100)
+    assert list(comparison([record, others[0], often])["differs"]) == [
+        "",
+        "evaluate_at_kimg=1,2",
+        "evaluate_at_kimg=0.5,1,1.5,2",
+    ]
+    (_, data) = comparison([record, changed(dataset_sha256="f" * 64)])["differs"]
+    assert data == "dataset_sha256=ffffffffff"
+
+
+def test_what_only_one_of_two_rows_has_is_none_in_the_other(record, changed):
+    bare = changed(penalties=[], hyper={}, schedules={})
+    decayed = {"gamma": {"kind": "linear", "to": 0.5}}
+    lazy = changed(penalties=[{"name": "r1", "every": 16}], hyper={"r1.gamma": 10.0}, schedules=decayed)
+    first, second = comparison([bare, lazy])["differs"]
+    assert first.split(", ") == ["hyper=none", "penalties=none", "schedules=none"]
+    assert second == ("hyper.r1.gamma=10, penalties.r1.every=16, schedules.gamma.kind=linear, schedules.gamma.to=0.5")
+
+
+def test_other_code_is_said_and_a_version_that_nobody_knows_is_not(record, changed):
+    def ran(**environment):
+        return changed(environment=environment)
+
+    plugins = [{"mlp": {"source_sha256": digit * 64}} for digit in "ab"]
+    first, second, dead = comparison(
+        [
+            ran(torch="2.11.0", ganzoo="0.1.0", plugins=plugins[0]),
+            ran(torch="2.11.0", ganzoo="0.2.0", plugins=plugins[1]),
+            replace(ran(plugins=plugins[1]), status="crashed"),
+        ]
+    )["differs"]
+    assert first == "ganzoo 0.1.0, plugin mlp aaaaaaaaaa"
+    assert second == "ganzoo 0.2.0, plugin mlp bbbbbbbbbb"
+    assert dead == "plugin mlp bbbbbbbbbb"
+
+
+def test_runs_of_this_process_and_of_a_file_are_told_apart_by_content_alone(spec, record):
+    fresh = replace(record, spec=spec.to_json())
+    assert fresh.spec != record.spec, "tuples here, lists there"
+    assert list(comparison([fresh, replace(record, environment={"torch": "2.16"})])["differs"]) == [
+        "torch 2.15",
+        "torch 2.16",
+    ]
+
+
+def test_a_score_that_is_missing_in_a_seed_is_counted_out(record, changed, tmp_path, invoke):
+    def scored(seed, fid):
+        scores = [{**record.scores[0], "value": fid}, {**record.scores[1], "value": 2.0 + seed}]
+        return changed(seed=seed, scores=scores)
+
+    records = [scored(0, 11.0), scored(1, None), scored(2, 14.0)]
+    (row,) = comparison(records).to_dict("records")
+    assert (row["n"], row["fid_n"], row["is_n"], row["fid"], row["is"]) == (3, 2, 3, 12.5, 3.0)
+    for one in records:
+        write_record(one, tmp_path / "results" / str(one.spec["seed"]))
+    table = invoke("compare", "results").out
+    assert "12.50 ± 2.12 (2/3)" in table
+    assert "3.00 ± 1.00 " in table
+    assert "(3/3)" not in table
+
+
+def test_a_run_that_did_not_finish_has_no_final_score(record, changed):
+    way = [{**record.scores[0], "kimg": 0.5, "value": 99.0, "protocol": "fid-other"}]
+    for status in ("diverged", "oom", "crashed", "interrupted"):
+        failed = changed(seed=1, status=status, scores=way, protocols={"fid-other": {}})
+        assert list(score_columns([failed])) == []
+        assert shown_protocols([record, failed]) == record.protocols
+        table = records_table([record, failed])
+        assert list(table["fid"].isna()) == [False, True]
+        (row,) = comparison([record, failed]).to_dict("records")
+        assert (row["fid"], row["fid_n"], row["n"], row["failed"]) == (3.25, 1, 1, status)
+
+
+def test_the_table_has_a_column_for_differences_where_there_are_any(record, changed, tmp_path, invoke):
+    write_record(record, tmp_path / "results" / "a")
+    assert "differs" not in invoke("compare", "results").out
+    write_record(changed(flips=not record.spec["flips"]), tmp_path / "results" / "b")
+    out = invoke("compare", "results").out
+    assert "differs" in out
+    assert "flips=true" in out
+    assert "flips=false" in out
+
+
+def test_one_machine_with_two_devices_shows_which(record, changed, tmp_path, invoke):
+    for name in ("cuda:0", "cuda:1"):
+        write_record(changed(device=name), tmp_path / "results" / name.replace(":", "-"))
+    out = invoke("compare", "results").out
+    assert "cuda:0" in out
+    assert "cuda:1" in out
+
+
+def test_a_strangers_difference_does_nothing_to_the_terminal(record, changed, tmp_path, invoke):
+    for index, text in enumerate(["\x1b[2J[red]option", "plain"]):
+        write_record(changed(options={"[b]way[/b]\n": text}), tmp_path / "results" / str(index))
+    out = invoke("compare", "results").out
+    assert "\x1b" not in out
+    assert "options.[b]way[/b]" in out
+    assert "[red]option" in out
+
+
+# --- folders that cannot be read --------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_read_is_named(record, tmp_path, invoke, monkeypatch):
+    # Root may read everything, so it is the system's answer that is changed.
+    scandir, locked = os.scandir, os.path.join("results", "locked")
+
+    def refuse(path="."):
+        if str(path).endswith(locked):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    for name in ("open", "locked"):
+        write_record(record, tmp_path / "results" / name)
+    monkeypatch.setattr(os, "scandir", refuse)
+    outcome = invoke("compare", "results", "--format", "json")
+    assert outcome.code == 0
+    assert len(json.loads(outcome.out)) == 1
+    assert outcome.err == f"ganzoo: left out: {locked}: cannot be read: Permission denied\n"
+    outcome = invoke("compare", locked)
+    assert outcome.code == 2
+    assert outcome.err.splitlines() == [
+        f"ganzoo: left out: {locked}: cannot be read: Permission denied",
+        f"ganzoo: {locked}: holds no record; run `ganzoo bench` first, or name another folder",
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(record, tmp_path, invoke):
+    write_record(record, tmp_path / "results" / "open")
+    write_record(record, tmp_path / "results" / "locked")
+    (tmp_path / "results" / "locked").chmod(0)
+    outcome = invoke("compare", "results", "--format", "json")
+    (tmp_path / "results" / "locked").chmod(0o755)
+    assert outcome.code == 0
+    assert len(json.loads(outcome.out)) == 1
+    assert "locked: cannot be read: Permission denied" in outcome.err

@@ -76,6 +76,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
 
     digit = digits.load(ganzoo.DatasetRequest(root, "", 16))
+    assert digit.labels is not None
     test = held_out(len(digit.images))
     training = mnist.read_mnist(root, 28)
     testing = mnist.read_mnist(root, 28, train=False)

@@ -1,0 +1,180 @@
+"""The two sides of a ratio, each in a process of its own: it reads a number of steps, does them, prints the seconds.
+
+A process of its own, because a side brings its own environment: ganzoo starts its runs with `RUN_ENVIRONMENT`, and a
+script is started with nothing. `python contestants.py NAME SIZE CHANNELS BATCH`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+READY_BATCHES = 8
+
+
+class Contestant:
+    """A side that runs in its own process and does steps when asked. A context manager."""
+
+    def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool) -> None:
+        from ganzoo.runner import RUN_ENVIRONMENT
+
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__)), name, str(size), str(channels), str(batch)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=RUN_ENVIRONMENT | os.environ if ours else dict(os.environ),
+        )
+
+    def __enter__(self) -> Contestant:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def seconds(self, steps: int) -> float:
+        """How long `steps` steps take, by the contestant's own clock."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def assembled(variant: str, size: int, channels: int, batch: int, ready: bool, ema: bool = True) -> Any:
+    """One of ganzoo's runs. With `ready` its batches are random tensors made beforehand."""
+    from ganzoo.assemble import assemble
+    from ganzoo.plan import BenchPlan, resolve
+    from ganzoo.plugins import discover
+
+    registry = discover()
+    own = () if ema else (f"{variant}.ema_half_life_kimg=0",)
+    dataset = "digits" if ready else "mnist"
+    plan = BenchPlan((variant,), dataset, image_size=size, batch_size=batch, throughput_only=True, set=own)
+    resolved = resolve(plan, registry)
+    spec = replace(resolved.runs[0].spec, image_shape=(channels, size, size))
+    run = assemble(spec, registry, resolved.dataset)
+    if ready:
+        run.batches = ReadyBatches(channels, size, batch, spec.memory_format)
+    return run
+
+
+class ReadyBatches:
+    """Batches of random images that lie ready in memory."""
+
+    wait_seconds = 0.0
+
+    def __init__(self, channels: int, size: int, batch: int, memory_format: str) -> None:
+        import torch
+
+        layout = getattr(torch, memory_format + ("_format" if memory_format == "contiguous" else ""))
+        self.device = torch.device("cpu")
+        self.drawn = 0
+        self.images = [
+            torch.rand(batch, channels, size, size).mul_(2).sub_(1).contiguous(memory_format=layout)
+            for _ in range(READY_BATCHES)
+        ]
+
+    def __next__(self) -> tuple[Any, None]:
+        images = self.images[self.drawn // len(self.images[0]) % READY_BATCHES]
+        self.drawn += len(images)
+        return images, None
+
+
+def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Callable[[int], object]:
+    """The plain loop on the same networks."""
+    import torch
+    from plain_loop import PlainLoop, mnist_loader
+
+    from ganzoo.players import build_players
+    from ganzoo.plugins import discover
+
+    architecture = discover().get("architectures", variant).record
+    players = build_players(architecture, (channels, size, size), architecture.latent, 0, {}, 1)
+    networks = players.generator.network, players.discriminator.network
+    if ready:
+        made = ReadyBatches(channels, size, batch, "contiguous")
+        batches: Iterator[torch.Tensor] = (images for images, _ in iter(made.__next__, None))  # type: ignore[misc]
+    else:
+        batches = mnist_loader(os.environ["GANZOO_DATA"], size, batch)
+    loop = PlainLoop(*networks, architecture.latent, batches)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            loop.step()
+
+    return steps
+
+
+def harness(run: Any) -> Callable[[int], object]:
+    """What `ganzoo bench` does for each step: schedules, phases, moving average, curves and progress."""
+    from ganzoo.train import train
+
+    def steps(count: int) -> None:
+        run.batches.drawn = 0
+        train(run, count * run.batches.batch_size / 1000)
+
+    return steps
+
+
+def bare(run: Any) -> Callable[[int], object]:
+    """The step alone."""
+    from ganzoo.train import run_step
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            run_step(run)
+
+    return steps
+
+
+def with_average(run: Any) -> Callable[[int], object]:
+    """The step and the moving average."""
+    from ganzoo.train import run_step
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            seen = run.batches.drawn
+            run_step(run)
+            run.average.update(run.batches.drawn / 1000, (run.batches.drawn - seen) / 1000)
+
+    return steps
+
+
+CONTESTANTS: dict[str, Callable[..., Callable[[int], object]]] = {
+    "plain-dcgan-ready": lambda *shape: plain("dcgan", *shape, ready=True),
+    "plain-dcgan": lambda *shape: plain("dcgan", *shape, ready=False),
+    "plain-mlp": lambda *shape: plain("mlp", *shape, ready=False),
+    "dcgan-ready": lambda *shape: with_average(assembled("dcgan", *shape, ready=True)),
+    "dcgan": lambda *shape: harness(assembled("dcgan", *shape, ready=False)),
+    "mlp": lambda *shape: harness(assembled("mlp", *shape, ready=False)),
+    "dcgan-bare": lambda *shape: bare(assembled("dcgan", *shape, ready=False, ema=False)),
+    "dcgan-harness": lambda *shape: harness(assembled("dcgan", *shape, ready=False, ema=False)),
+}
+
+
+def main() -> None:
+    """Serve on stdin and stdout until stdin ends."""
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    name, *shape = sys.argv[1:]
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    steps = CONTESTANTS[name](*map(int, shape))
+    for line in sys.stdin:
+        since = time.perf_counter()
+        steps(int(line))
+        channel.write(f"{time.perf_counter() - since}\n")
+
+
+if __name__ == "__main__":
+    main()

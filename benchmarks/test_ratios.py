@@ -1,0 +1,181 @@
+"""The same work by ganzoo and by a plain PyTorch loop, in turn, on one machine in one run: ratios of their times.
+
+Every pair is printed, and the median is what counts. The sides of a training ratio run in processes of their own (see
+`contestants.py`), those of the others in turn in this one. Nothing here fails for being slow.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from contestants import Contestant
+
+PAIRS = 9
+
+DATA = os.environ.get("GANZOO_DATA")
+needs_mnist = pytest.mark.skipif(DATA is None, reason="set GANZOO_DATA to a folder that holds MNIST")
+
+
+@dataclass(frozen=True)
+class Race:
+    """`first` against `second`; the ratio is the seconds of the first over those of the second."""
+
+    first: str
+    second: str
+    size: int
+    channels: int
+    batch: int
+    steps: int
+
+
+def alternate(benchmark, title: str, first: Callable[[], float], second: Callable[[], object], goal: str) -> None:
+    """Time `second` with pytest-benchmark, and `first`, which tells its own seconds, before each of its rounds."""
+    seconds: list[float] = []
+    benchmark.pedantic(second, setup=lambda: seconds.append(first()), rounds=PAIRS, iterations=1)
+    ratios = [one / other for one, other in zip(seconds, benchmark.stats.stats.data, strict=True)]
+    benchmark.extra_info.update(title=title, goal=goal, ratios=ratios, first_seconds=seconds)
+
+
+def timed(work: Callable[[], object]) -> Callable[[], float]:
+    """`work` as something that tells its seconds."""
+
+    def run() -> float:
+        since = time.perf_counter()
+        work()
+        return time.perf_counter() - since
+
+    return run
+
+
+@pytest.mark.benchmark(group="against the plain loop")
+@pytest.mark.parametrize(
+    ("title", "race", "goal"),
+    [
+        pytest.param(
+            "DCGAN 64 px, 3 channels, batch 64, step alone, EMA on",
+            Race("plain-dcgan-ready", "dcgan-ready", 64, 3, 64, 3),
+            "≥ 1.15",
+            id="dcgan-step",
+        ),
+        pytest.param(
+            "DCGAN, MNIST at 64 px, batch 64, end to end",
+            Race("plain-dcgan", "dcgan", 64, 1, 64, 4),
+            "≥ 1.8",
+            id="dcgan-end-to-end",
+            marks=needs_mnist,
+        ),
+        pytest.param(
+            "mlp, MNIST, batch 64, end to end",
+            Race("plain-mlp", "mlp", 28, 1, 64, 400),
+            "≥ 3",
+            id="mlp-end-to-end",
+            marks=needs_mnist,
+        ),
+        pytest.param(
+            "harness over its own bare step, DCGAN, MNIST at 28 px",
+            Race("dcgan-harness", "dcgan-bare", 28, 1, 64, 40),
+            "≤ 1.02",
+            id="overhead",
+            marks=needs_mnist,
+        ),
+    ],
+)
+def test_training(benchmark, title, race, goal):
+    shape = race.size, race.channels, race.batch
+    with (
+        Contestant(race.first, *shape, ours=not race.first.startswith("plain")) as first,
+        Contestant(race.second, *shape, ours=True) as second,
+    ):
+        first.seconds(race.steps)
+        second.seconds(race.steps)
+        alternate(benchmark, title, lambda: first.seconds(race.steps), lambda: second.seconds(race.steps), goal)
+    benchmark.extra_info["images_per_second"] = race.steps * race.batch / benchmark.stats.stats.median
+
+
+@needs_mnist
+@pytest.mark.benchmark(group="against torch-fidelity")
+def test_evaluation(benchmark, registry, tmp_path):
+    """FID of 10 000 images with mnist-cnn: ours from the images in memory, theirs from a folder of PNG files.
+
+    Both know the statistics of the real images already, and the making of the PNG files is not counted.
+    """
+    import torch_fidelity
+
+    from ganzoo.evaluate import RealSample, Scorer, load_extractor
+    from ganzoo.images import save_png
+    from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+
+    extractor = load_extractor(registry.get("features", "mnist-cnn").record, "cpu")
+    offer, argument = find_dataset(registry, "mnist")
+    dataset = prepare_dataset(registry, offer, argument, BenchPlan(()))
+    real = RealSample(dataset, extractor)
+    real.statistics()
+    images = torch.from_numpy(dataset.images()[:10_000].copy())
+    images[:, :, ::5] //= 2
+    folder = tmp_path / "png"
+    folder.mkdir()
+    for index, image in enumerate(images):
+        save_png(image, folder / f"{index:05d}.png")
+    network = extractor.module
+
+    class Features(torch_fidelity.FeatureExtractorBase):
+        """The same network, as torch-fidelity takes it."""
+
+        def __init__(self, name, features_list, **kwargs):
+            super().__init__(name, features_list)
+            self.network = network
+
+        @staticmethod
+        def get_provided_features_list():
+            return ("features",)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric):
+            return "features"
+
+        def forward(self, batch):
+            return (self.network(batch[:, :1])[0],)
+
+    torch_fidelity.register_feature_extractor("mnist-cnn", Features)
+    settings = {"feature_extractor": "mnist-cnn", "fid": True, "cuda": False, "verbose": False, "batch_size": 256}
+    settings |= {"cache_root": str(tmp_path / "cache"), "input2": str(folder), "input2_cache_name": "real"}
+
+    def theirs() -> object:
+        return torch_fidelity.calculate_metrics(input1=str(folder), **settings)
+
+    theirs()
+    scorer = Scorer([registry.get("metrics", "fid").record], real)
+    title = "FID of 10 000 MNIST images, mnist-cnn"
+    alternate(
+        benchmark,
+        title,
+        timed(theirs),
+        lambda: scorer.score(iter(images.split(256)), kimg=None, ema=None),
+        "≥ 4",
+    )
+
+
+@pytest.mark.benchmark(group="start-up")
+@pytest.mark.parametrize(
+    ("title", "first", "second", "goal"),
+    [
+        ("ganzoo --help over python -c pass", ("-m", "ganzoo", "--help"), ("-c", "pass"), "≤ 20"),
+        ("ganzoo list over import torch", ("-m", "ganzoo", "list"), ("-c", "import torch"), "≤ 1.3"),
+    ],
+)
+def test_startup(benchmark, title, first, second, goal):
+    def start(arguments: tuple[str, ...]) -> Callable[[], object]:
+        command = [sys.executable, *arguments]
+        return lambda: subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent)
+
+    start(first)()
+    start(second)()
+    alternate(benchmark, title, timed(start(first)), start(second), goal)

@@ -1,0 +1,49 @@
+"""What only a machine with an accelerator can show: the main job on it, and that it does what the CPU does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from test_training import assembled
+
+from ganzoo.train import train
+
+pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator on this machine")
+
+
+def device() -> str:
+    accelerator = torch.accelerator.current_accelerator()
+    assert accelerator is not None
+    return f"{accelerator.type}:0"
+
+
+def test_the_main_job_runs_on_the_accelerator(run_cli):
+    done = run_cli("bench", "--models", "dcgan,mlp", "--kimg", "2", "--throughput-seconds", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    for record in json.loads(done.stdout):
+        assert record["spec"]["device"] == device()
+        assert record["hardware"]["accelerator"]
+        assert record["throughput"]["peak_memory_bytes"] is None or record["throughput"]["peak_memory_bytes"] > 0
+        assert record["throughput"]["mfu"] > 0
+        assert record["dataset"]["resident"]
+
+
+@pytest.mark.parametrize("models", ["mlp", "dcgan", "wgan-gp", "sngan", "r3gan", "infogan", "cdcgan"])
+def test_training_there_is_finite_and_starts_from_the_weights_of_the_cpu(models):
+    there, here = assembled(models, device=device()), assembled(models)
+    for ours, theirs in zip(there.players.generator.parameters(), here.players.generator.parameters(), strict=True):
+        assert torch.equal(ours.cpu(), theirs)
+    result = train(there, 0.05)
+    assert all(torch.isfinite(torch.tensor(curve)).all() for curve in result.curves.values())
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_lower_precision_is_asked_for_and_recorded_or_refused(run_cli, precision):
+    done = run_cli("bench", "--models", "dcgan", "--throughput-only", "--precision", precision, "--json")
+    if done.returncode == 2:
+        assert f"--precision {precision}" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)[0]["spec"]["precision"] == precision

@@ -1,0 +1,89 @@
+"""What is counted before a run: parameters and FLOPs, against counts by hand and by torch's own counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_training import VARIANTS, assembled, planned
+from torch.utils.flop_counter import FlopCounterMode
+
+from ganzoo.plugins import discover
+from ganzoo.preflight import preflight
+from ganzoo.train import due_calls
+
+REGISTRY = discover()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_counted_and_names_what_is_not(variant):
+    spec, _ = planned(variant)
+    checked = preflight(spec, REGISTRY)
+    assert checked.flops_per_image > 1e6
+    assert checked.uncounted
+    # What is left out is small: no convolution and no matrix product.
+    assert not set(checked.uncounted) & {"convolution", "convolution_backward", "mm", "addmm", "bmm", "linear"}
+
+
+def test_the_mlp_is_counted_as_by_hand():
+    """Two FLOPs for a multiply-add; a backward pass costs once more for weights and once more for inputs."""
+    spec, _ = planned("mlp", set=("mlp.ema_half_life_kimg=0",))
+    pixels = 16 * 16
+    generator = [100 * 256, 256 * 512, 512 * 512, 512 * pixels]
+    discriminator = [pixels * 512, 512 * 512, 512 * 512, 512]
+    forward_generator, forward_discriminator = sum(generator), sum(discriminator)
+    # Neither pass over the discriminator's input needs a gradient by the image in the discriminator's own phase.
+    discriminator_phase = forward_generator + 2 * (3 * forward_discriminator - discriminator[0])
+    # The fakes are shared, the discriminator is frozen, and no gradient by the latent is wanted.
+    generator_phase = 2 * forward_discriminator + 2 * forward_generator - generator[0]
+    expected = 2 * (discriminator_phase + generator_phase)
+    assert preflight(spec, REGISTRY).flops_per_image == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["dcgan", "deconv-mlp", "cnn-pool", "infogan"])
+def test_a_real_step_executes_what_was_counted(variant):
+    run = assembled(variant)
+    spec, _ = planned(variant)
+    with FlopCounterMode(display=False) as counter:
+        for update, batch in due_calls(run):
+            update.gradients(batch)
+    assert preflight(spec, REGISTRY).flops_per_image == pytest.approx(counter.get_total_flops() / spec.batch_size)
+
+
+def test_repeats_and_lazy_phases_count_by_their_share():
+    def flops(models, *settings):
+        return preflight(planned(models, set=settings)[0], REGISTRY).flops_per_image
+
+    without = flops("dcgan+hinge")
+    every = flops("dcgan+hinge+r1", "*.lazy.r1.every=2")
+    seldom = flops("dcgan+hinge+r1", "*.lazy.r1.every=8")
+    assert every - without == pytest.approx(4 * (seldom - without))
+    # With five updates of the discriminator for one of the generator, an image costs less.
+    assert flops("dcgan", "*.discriminator.repeats=5") < without
+
+
+def test_the_memory_format_is_a_rule(monkeypatch):
+    def layout(models, **options):
+        return preflight(planned(models, **options)[0], REGISTRY).memory_format
+
+    assert layout("dcgan") == "channels_last"
+    assert layout("mlp") == "contiguous"
+    assert layout("mlp-conv") == "channels_last"
+
+
+def test_channels_last_changes_no_gradient_but_by_rounding():
+    from dataclasses import replace
+
+    from ganzoo.assemble import assemble
+
+    spec, dataset = planned("dcgan")
+    runs = [
+        assemble(replace(spec, memory_format=layout), REGISTRY, dataset) for layout in ("contiguous", "channels_last")
+    ]
+    assert runs[1].players.generator.network[4].weight.is_contiguous(memory_format=torch.channels_last)
+    for ours, theirs in zip(due_calls(runs[0]), due_calls(runs[1]), strict=True):
+        assert torch.equal(ours[1].real, theirs[1].real)
+        ours[0].gradients(ours[1])
+        theirs[0].gradients(theirs[1])
+        for one, other in zip(ours[0].updated, theirs[0].updated, strict=True):
+            assert (one.grad - other.grad).norm() <= 1e-5 * one.grad.norm()
+            one.grad = other.grad = None

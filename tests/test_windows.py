@@ -1,0 +1,136 @@
+"""Timing: what the windows report, from work whose rate is known; and what samples tell."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from ganzoo import windows
+from ganzoo.windows import measure_windows, summary
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """Time that passes only when somebody works."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(windows.time, "perf_counter", clock.perf_counter)
+    return clock
+
+
+def test_a_steady_rate_is_reported_as_it_is(clock):
+    calls = []
+
+    def work(steps):
+        calls.append(steps)
+        clock.now += steps * 0.01
+        return steps * 64
+
+    found = measure_windows(work, seconds=5, device=CPU)
+    assert found.steady
+    assert found.first_step_seconds == pytest.approx(0.01)
+    assert found.steps == [100] * 5, "five windows of a second each"
+    assert found.images == [6400] * 5
+    assert found.seconds == pytest.approx([1.0] * 5)
+    assert found.warmup_steps == sum(calls) - 500
+    assert found.warmup_seconds == pytest.approx(found.warmup_steps * 0.01)
+
+
+def test_the_slow_start_stays_out_of_the_windows(clock):
+    done = 0
+
+    def work(steps):
+        nonlocal done
+        for _ in range(steps):
+            clock.now += 2.0 if done == 0 else 0.05 if done < 20 else 0.01
+            done += 1
+        return steps
+
+    found = measure_windows(work, seconds=10, device=CPU)
+    assert found.first_step_seconds == pytest.approx(2.0)
+    assert found.steady
+    assert found.warmup_steps > 20
+    assert [steps / seconds for steps, seconds in zip(found.steps, found.seconds, strict=True)] == pytest.approx(
+        [100.0] * 5
+    )
+
+
+def test_what_never_becomes_steady_is_measured_and_said_so(clock):
+    speeds = iter(np.random.default_rng(0).uniform(0.005, 0.05, 100_000))
+
+    def work(steps):
+        clock.now += sum(next(speeds) for _ in range(steps)) if steps < 5 else steps * next(speeds)
+        return steps
+
+    found = measure_windows(work, seconds=3, device=CPU)
+    assert not found.steady
+    assert 3 <= found.warmup_seconds < 6
+
+
+def test_windows_hold_whole_cycles_and_the_edges_are_off_the_clock(clock):
+    edges = []
+
+    def work(steps):
+        assert steps % 16 == 0
+        clock.now += steps * 0.01
+        return steps
+
+    def at_edge():
+        edges.append(clock.now)
+        clock.now += 7
+
+    found = measure_windows(work, seconds=1, device=CPU, cycle=16, at_edge=at_edge)
+    assert found.steps == [16] * 5
+    assert found.seconds == pytest.approx([0.16] * 5)
+    assert len(edges) == 6
+
+
+def test_the_real_clock_is_used():
+    found = measure_windows(lambda steps: time.sleep(0.002 * steps) or steps, seconds=0.2, device=CPU)
+    rates = [steps / seconds for steps, seconds in zip(found.steps, found.seconds, strict=True)]
+    assert all(rate < 500 for rate in rates), "sleeping takes at least as long as asked"
+
+
+def test_a_summary_holds_median_interval_extremes_and_every_sample():
+    samples = [101.0, 99.0, 100.0, 102.0, 98.0, 100.5, 99.5]
+    told = summary(samples)
+    assert told["median"] == statistics.median(samples)
+    assert (told["min"], told["max"]) == (98.0, 102.0)
+    assert told["min"] <= told["low"] <= told["median"] <= told["high"] <= told["max"]
+    assert told["samples"] == samples
+    assert told["outliers"] == []
+    assert told == summary(samples), "the resamples are seeded"
+
+
+def test_the_interval_covers_the_true_median_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        told = summary(rng.normal(100, 5, 25))
+        hits += told["low"] <= 100 <= told["high"]
+    assert 0.88 <= hits / 200 <= 1.0
+
+
+def test_an_outlier_is_marked_and_kept():
+    told = summary([100.0, 101.0, 99.0, 100.0, 20.0])
+    assert told["outliers"] == [4]
+    assert told["samples"][4] == told["min"] == 20.0
+
+
+def test_equal_samples_have_no_outlier_and_no_width():
+    told = summary([3.0] * 5)
+    assert (told["low"], told["high"], told["outliers"]) == (3.0, 3.0, [])
