@@ -162,7 +162,7 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
     if spec.kimg:
         scorer = None
         if spec.metrics:
-            emit("stage", stage="reference features")
+            emit("stage", stage="reference")
             extractor = registry.get("features", spec.features).record
             loaded = load_extractor(
                 extractor, spec.device, Path(request.weights) if request.weights else None, request.weights_sha256

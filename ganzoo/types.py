@@ -480,7 +480,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StageChanged:
-    """The run moved on to `stage`: loading, training, scoring, measuring."""
+    """The run moved on to `stage`: loading, measuring, reference (features of the real images), training, scoring."""
 
     run_id: str
     stage: str

@@ -300,10 +300,12 @@ def test_every_key_that_a_run_writes_stands():
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
     source = (core / "execute.py").read_text(encoding="utf-8")
     measured += re.findall(r'throughput\["(\w+)"\]', source)
-    measured += re.search(r"dict\.fromkeys\(\((.*?)\)\)", source)[1].replace('"', "").split(", ")
+    measured += re.findall(r'^        "(\w+)": ', re.search(r"throughput: .*?\n    \}", source, re.S)[0], re.M)
+    assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)
     assert set(measured) <= set(keys_of("throughput"))
     described = re.search(r'outcome\["dataset"\] = \{(.*?)\}', source, re.S)[1]
-    assert re.findall(r'"(\w+)":', described) == keys_of("parameters and dataset")
+    later = re.findall(r'outcome\["dataset"\]\["(\w+)"\]', source)
+    assert re.findall(r'"(\w+)":', described) + later == keys_of("parameters and dataset")
 
 
 # --- cli.md -----------------------------------------------------------------------------------------------------------

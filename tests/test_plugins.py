@@ -571,7 +571,7 @@ def test_an_observer_sees_the_run_from_the_parent_process(strangers_bench):
         assert {"StageChanged", "TrainingProgress", "Scored"} <= set(kinds)
         stages = [event["stage"] for event in run if event["event"] == "StageChanged"]
         assert stages[0] == "loading"
-        assert set(stages) == {"loading", "training", "scoring", "measuring"}
+        assert set(stages) == {"loading", "measuring", "reference", "training", "scoring"}
         assert [event["kimg"] for event in run if event["event"] == "Scored"] == [0.256, 0.512]
         assert run[-1]["skipped"] is False
 
