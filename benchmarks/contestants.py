@@ -1,7 +1,8 @@
 """The two sides of a ratio, each in a process of its own: it reads a number of steps, does them, prints the seconds.
 
 A process of its own, because a side brings its own environment: ganzoo starts its runs with `RUN_ENVIRONMENT`, and a
-script is started with nothing. `python contestants.py NAME SIZE CHANNELS BATCH`.
+script is started with nothing. `python contestants.py NAME SIZE CHANNELS BATCH [WITHOUT]`, where `WITHOUT` names a
+technique that is switched off, to see what it gains.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ READY_BATCHES = 8
 class Contestant:
     """A side that runs in its own process and does steps when asked. A context manager."""
 
-    def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool) -> None:
-        from ganzoo.runner import RUN_ENVIRONMENT
+    def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool, without: str = "") -> None:
+        from ganzoo.runner import KEEP_MEMORY, SHORT_SPINS
 
+        environment = (
+            ({} if without == "kept memory" else KEEP_MEMORY) | ({} if without == "short spins" else SHORT_SPINS)
+            if ours
+            else {}
+        )
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), name, str(size), str(channels), str(batch)],
+            [sys.executable, str(Path(__file__)), name, str(size), str(channels), str(batch), without],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=RUN_ENVIRONMENT | os.environ if ours else dict(os.environ),
+            env=environment | os.environ,
         )
 
     def __enter__(self) -> Contestant:
@@ -153,11 +159,46 @@ CONTESTANTS: dict[str, Callable[..., Callable[[int], object]]] = {
     "plain-dcgan": lambda *shape: plain("dcgan", *shape, ready=False),
     "plain-mlp": lambda *shape: plain("mlp", *shape, ready=False),
     "dcgan-ready": lambda *shape: with_average(assembled("dcgan", *shape, ready=True)),
+    "mlp-ready": lambda *shape: with_average(assembled("mlp", *shape, ready=True)),
     "dcgan": lambda *shape: harness(assembled("dcgan", *shape, ready=False)),
     "mlp": lambda *shape: harness(assembled("mlp", *shape, ready=False)),
     "dcgan-bare": lambda *shape: bare(assembled("dcgan", *shape, ready=False, ema=False)),
     "dcgan-harness": lambda *shape: harness(assembled("dcgan", *shape, ready=False, ema=False)),
 }
+
+
+def switch_off(technique: str) -> None:
+    """Make ganzoo do without one of its techniques, in this process."""
+    import torch
+
+    import ganzoo.assemble
+    import ganzoo.plan
+    import ganzoo.step
+
+    class Unfrozen(ganzoo.step.PhaseUpdate):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.trainable += self.frozen
+            self.frozen = []
+
+        def __call__(self, batch: Any) -> Any:
+            terms = super().__call__(batch)
+            for parameter in self.trainable:
+                parameter.grad = None
+            return terms
+
+    match technique:
+        case "channels_last":
+            preflight = ganzoo.plan.preflight
+            ganzoo.plan.preflight = lambda *spec: replace(preflight(*spec), memory_format="contiguous")  # type: ignore
+        case "shared fakes":
+            ganzoo.assemble.fakes_are_shared = lambda *loss: False
+        case "freezing":
+            ganzoo.assemble.PhaseUpdate = Unfrozen  # type: ignore[misc]
+        case "fused Adam":
+            ganzoo.assemble.make_optimizer = lambda parameters, settings, capturable: torch.optim.Adam(
+                parameters, lr=settings["learning_rate"], betas=tuple(settings["betas"])
+            )
 
 
 def main() -> None:
@@ -166,7 +207,8 @@ def main() -> None:
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    name, *shape = sys.argv[1:]
+    name, *shape, without = sys.argv[1:]
+    switch_off(without)
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     steps = CONTESTANTS[name](*map(int, shape))

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganzoo.errors import PluginError
 from ganzoo.step import Call, eager_step
+from ganzoo.text import printable
 from ganzoo.types import Batch
 
 WARMUP_STEPS = 3
@@ -93,9 +95,17 @@ def _fill(buffers: Batch, batch: Batch) -> None:
 
 def _capture_cuda_graph(function: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
     graph = torch.cuda.CUDAGraph()
-    # Only this thread's calls are recorded: the one that streams data pins memory, which a global capture forbids.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        terms = function()
+    try:
+        # Only this thread's calls are recorded: the one that streams data pins memory, which a global capture forbids.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            terms = function()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise PluginError(
+            "the step cannot be captured as a CUDA graph: keep .item(), printing and data-dependent shapes out of "
+            f"phases and networks, or pass --step-mode eager ({printable(error, 200)})"
+        ) from error
     return graph.replay, terms
 
 
