@@ -13,6 +13,7 @@ from ganzoo.data import Batches, PreparedDataset
 from ganzoo.ema import MovingAverage
 from ganzoo.errors import UsageError
 from ganzoo.graph import GraphedStep
+from ganzoo.hardware import TORCH_FORMATS
 from ganzoo.objective import Options, fakes_are_shared, phases_of
 from ganzoo.players import Players, build_players
 from ganzoo.plugins import Registry
@@ -109,17 +110,6 @@ def phase_updates(
     ]
 
 
-def memory_format(players: Players, device: str, precision: str) -> str:
-    """`channels_last` where a network convolves and the device is faster so (docs/performance.md), else `contiguous`.
-
-    A rule, and not a timing, because the two give different bits.
-    """
-    parameters = players.parameters(("generator", "discriminator"))
-    kind = device.partition(":")[0]
-    faster = kind == "cpu" or (kind == "cuda" and precision != "fp32")
-    return "channels_last" if faster and any(parameter.dim() == 4 for parameter in parameters) else "contiguous"
-
-
 def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
     """The prior: the architecture's own, else standard normal."""
     own = architecture.draw_latent
@@ -147,7 +137,7 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
     players = spec_players(spec, materials)
     channels_last = spec.memory_format == "channels_last"
-    layout = torch.channels_last if channels_last else torch.preserve_format
+    layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
     for player in (players.generator, players.discriminator):
         player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import WeightsUnavailable
 from ganzoo.files import cache_folder, sha256_of_file, write_atomically
-from ganzoo.hardware import ieee_float32
+from ganzoo.hardware import TORCH_FORMATS, ieee_float32, memory_format
 from ganzoo.images import to_uint8
 from ganzoo.text import slug
 from ganzoo.types import FeatureExtractor, Metric, Sample
@@ -79,7 +79,9 @@ def load_extractor(
 ) -> LoadedExtractor:
     """Find, check and load an extractor; see `find_weights` for what it raises."""
     found, actual = find_weights(extractor, path, sha256)
-    module = extractor.load(found).to(device).eval().requires_grad_(False)
+    module = extractor.load(found).eval().requires_grad_(False)
+    layout = getattr(torch, TORCH_FORMATS[memory_format(module.parameters(), device, "fp32")])
+    module.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return LoadedExtractor(extractor, actual, module, device)
 
 

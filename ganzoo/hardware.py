@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 STEP_MODES = ("eager", "graph", "compile")
 """`eager` calls the phases, `graph` replays the whole step as a CUDA graph, `compile` compiles each phase."""
+
+TORCH_FORMATS = {"channels_last": "channels_last", "contiguous": "preserve_format"}
+"""What torch calls them when a module is moved."""
 
 RECORDED_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 """Variables of the environment that change the speed of a run and nothing else."""
@@ -96,6 +99,16 @@ def resolve_step_mode(request: str | None, device: str) -> str:
     if request == "compile" and kind == "cpu" and not any(map(shutil.which, _CPP_COMPILERS)):
         raise UsageError("--step-mode compile: no C++ compiler is installed (torch.compile needs one); use eager")
     return request
+
+
+def memory_format(parameters: Iterable[torch.Tensor], device: str, precision: str) -> str:
+    """`channels_last` where a network convolves and the device is faster so (docs/performance.md), else `contiguous`.
+
+    A rule, and not a timing, because the two give different bits.
+    """
+    kind = device.partition(":")[0]
+    faster = kind == "cpu" or (kind == "cuda" and precision != "fp32")
+    return "channels_last" if faster and any(parameter.dim() == 4 for parameter in parameters) else "contiguous"
 
 
 def _cpu_has_bf16() -> bool:

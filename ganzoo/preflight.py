@@ -10,8 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ganzoo.assemble import Materials, latent_drawer, materials_of, memory_format, phase_updates, spec_players
+from ganzoo.assemble import Materials, latent_drawer, materials_of, phase_updates, spec_players
 from ganzoo.errors import GanzooError, PluginError
+from ganzoo.hardware import memory_format
 from ganzoo.players import Players
 from ganzoo.plugins import Registry
 from ganzoo.step import PhaseUpdate
@@ -51,7 +52,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     except Exception as error:
         raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
     parameters = count_parameters(players)
-    layout = memory_format(players, spec.device, spec.precision)
+    layout = memory_format(players.parameters(("generator", "discriminator")), spec.device, spec.precision)
     try:
         with FlopCount() as count:
             flops = _step_flops(updates, spec, drawn.shape[1], count)

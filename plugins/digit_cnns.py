@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import ganzoo
 
@@ -73,6 +74,19 @@ def held_out(count: int) -> Tensor:
     return torch.arange(count) % 5 == 4
 
 
+def fused(layers: nn.Sequential) -> nn.Sequential:
+    """The same function in fewer passes over memory: BatchNorm folded into the convolution before it, ReLU in place."""
+    kept: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = kept[-1]
+            assert isinstance(convolution, nn.Conv2d)
+            kept[-1] = fuse_conv_bn_eval(convolution, layer)
+        else:
+            kept.append(nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer)
+    return nn.Sequential(*kept)
+
+
 def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
     """The extractor whose weights are weights/NAME.safetensors."""
     size = SIZES[name]
@@ -93,7 +107,9 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
             module.load_state_dict(load_file(path))
         except (OSError, RuntimeError, SafetensorError) as error:
             raise ganzoo.WeightsUnavailable(f"{path} does not hold the weights of {name}") from error
-        return module.eval().requires_grad_(False)
+        module.eval().requires_grad_(False)
+        module.features = fused(module.features)
+        return module
 
     return ganzoo.FeatureExtractor(
         name,
