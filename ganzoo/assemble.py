@@ -14,6 +14,7 @@ from ganzoo.ema import MovingAverage
 from ganzoo.errors import UsageError
 from ganzoo.graph import GraphedStep
 from ganzoo.hardware import TORCH_FORMATS
+from ganzoo.linear import use_onednn
 from ganzoo.objective import Options, fakes_are_shared, phases_of
 from ganzoo.players import Players, build_players
 from ganzoo.plugins import Registry
@@ -140,6 +141,8 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
     for player in (players.generator, players.discriminator):
         player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
+        if spec.linear_backend == "onednn":
+            use_onednn(player)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
     settings: dict[str, Any] = {"generator": spec.optimizer, "discriminator": spec.discriminator_optimizer}
     graphed = spec.step_mode == "graph"

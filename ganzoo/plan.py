@@ -15,6 +15,7 @@ from ganzoo.data import OnProgress, PreparedDataset, prepare
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluate import find_weights
 from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_precision, resolve_step_mode, resolve_threads
+from ganzoo.linear import linear_backend
 from ganzoo.overrides import parse_overrides
 from ganzoo.plugins import Offer, Registry
 from ganzoo.preflight import Preflight, preflight
@@ -133,6 +134,7 @@ def resolve(
                 precision=precision,
                 threads=threads,
                 step_mode=step_mode,
+                linear_backend=linear_backend(device, precision, step_mode),
                 hardware=hardware,
             )
             checked = preflight(spec, registry)

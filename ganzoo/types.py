@@ -424,6 +424,7 @@ class RunSpec:
     memory_format: str
     step_mode: str
     hardware: str
+    linear_backend: str = "blas"
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields."""

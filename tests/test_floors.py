@@ -38,6 +38,7 @@ FLOORS = {
         "streams",
         "power",
         "windows",
+        "linear",
     },
     2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides"},
     3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},

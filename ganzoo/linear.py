@@ -1,0 +1,71 @@
+"""Linear layers through oneDNN, where the BLAS that torch was built with is slow: on AMD processors.
+
+torch multiplies float32 matrices by MKL, which does not use all that these processors can do; oneDNN, which torch uses
+for convolutions, does. The values are the same but for the order of summation.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def linear_backend(device: str, precision: str, step_mode: str) -> str:
+    """`onednn` or `blas`, by a rule: see docs/performance.md for what it gained where."""
+    fits = device == "cpu" and precision == "fp32" and step_mode == "eager"
+    return "onednn" if fits and _is_amd() and _has_onednn() else "blas"
+
+
+def use_onednn(network: nn.Module, least_weights: int = 2**16) -> None:
+    """Make the linear layers of `network` multiply by oneDNN, in place; weights and their names stay as they are.
+
+    Layers with fewer than `least_weights` gain less than the call costs.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear) and module.in_features * module.out_features >= least_weights:
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+
+
+def _forward(self: nn.Linear, x: Tensor) -> Tensor:
+    if x.dim() != 2 or x.dtype != torch.float32 or not len(x):
+        return nn.functional.linear(x, self.weight, self.bias)
+    product = Product.apply(x, self.weight)
+    return product if self.bias is None else product + self.bias
+
+
+class Product(torch.autograd.Function):
+    """x Wᵀ of float32 x (N, I) and W (O, I), differentiable any number of times."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        """(N, O)."""
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Keep what the gradients are made of."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """G W and Gᵀ x, as products again, so that they have gradients too."""
+        x, weight = ctx.saved_tensors
+        by_x = Product.apply(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        by_weight = Product.apply(gradient.t(), x.t()) if ctx.needs_input_grad[1] else None
+        return by_x, by_weight
+
+
+def _is_amd() -> bool:
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "AuthenticAMD" in platform.processor()
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,0 +1,126 @@
+"""Linear layers through oneDNN: the same values, and gradients of any order, whatever a run does to a network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from test_training import assembled, planned, snapshot
+from torch import nn
+from torch.func import functional_call
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ganzoo.assemble import assemble
+from ganzoo.linear import _has_onednn, linear_backend, use_onednn
+from ganzoo.losses import gradient_penalty, input_gradient
+from ganzoo.plugins import discover
+from ganzoo.train import train
+
+pytestmark = pytest.mark.skipif(not _has_onednn(), reason="this torch was built without oneDNN")
+
+REGISTRY = discover()
+
+
+def pair(build):
+    torch.manual_seed(0)
+    network = build()
+    fast = copy.deepcopy(network)
+    use_onednn(fast, least_weights=0)
+    return network, fast
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 32, bias=False), nn.Tanh(), nn.Linear(32, 5))
+
+
+def test_values_and_gradients_are_those_of_blas():
+    network, fast = pair(mlp)
+    x = torch.randn(33, 20)
+    for one in (network, fast):
+        one(x).square().sum().backward()
+    close(fast(x), network(x))
+    for ours, theirs in zip(fast.parameters(), network.parameters(), strict=True):
+        close(ours.grad, theirs.grad)
+
+
+def test_penalties_on_input_gradients_have_the_same_gradients():
+    def build():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 1), nn.Flatten(0))
+
+    network, fast = pair(build)
+    real, fake = torch.randn(9, 1, 8, 8), torch.randn(9, 1, 8, 8)
+    close(input_gradient(fast, real), input_gradient(network, real))
+    for one in (network, fast):
+        torch.manual_seed(1)
+        gradient_penalty(one, real, fake, None, {"weight": torch.tensor(10.0)}).backward()
+    for ours, theirs in zip(fast.parameters(), network.parameters(), strict=True):
+        if theirs.grad is not None:
+            close(ours.grad, theirs.grad)
+
+
+def test_copies_state_dicts_parametrizations_and_functional_calls_work_as_before():
+    network, fast = pair(lambda: nn.Sequential(spectral_norm(nn.Linear(20, 30)), nn.Linear(30, 4)))
+    x = torch.randn(7, 20)
+    assert fast.state_dict().keys() == network.state_dict().keys()
+    network.eval()
+    fast.eval()
+    close(fast(x), network(x))
+    copied = copy.deepcopy(fast)
+    with torch.no_grad():
+        copied[1].weight.zero_()
+        copied[1].bias.zero_()
+    assert not copied(x).any(), "a copy computes with its own weights"
+    assert fast(x).any()
+    zeros = {name: torch.zeros_like(value) for name, value in fast[1].named_parameters()}
+    assert not functional_call(fast[1], zeros, (fast[0](x),)).any()
+
+
+@pytest.mark.parametrize("shape", [(20,), (2, 3, 20), (0, 20)])
+def test_other_shapes_go_the_usual_way(shape):
+    network, fast = pair(lambda: nn.Linear(20, 6))
+    x = torch.randn(shape)
+    assert torch.equal(fast(x), network(x))
+
+
+def test_the_rule(monkeypatch):
+    monkeypatch.setattr("ganzoo.linear._is_amd", lambda: True)
+    assert linear_backend("cpu", "fp32", "eager") == "onednn"
+    assert linear_backend("cpu", "bf16", "eager") == "blas"
+    assert linear_backend("cpu", "fp32", "compile") == "blas"
+    assert linear_backend("cuda:0", "fp32", "eager") == "blas"
+    monkeypatch.setattr("ganzoo.linear._is_amd", lambda: False)
+    assert linear_backend("cpu", "fp32", "eager") == "blas"
+
+
+@pytest.mark.parametrize("models", ["mlp", "wgan-gp", "dcgan-dense", "mlp+relativistic+r1+r2"])
+def test_a_run_takes_the_same_first_step_by_either(models, monkeypatch):
+    moved = []
+    for amd in (True, False):
+        monkeypatch.setattr("ganzoo.linear._is_amd", lambda amd=amd: amd)
+        settings = ("*.optimizer.kind=sgd", "*.optimizer.learning_rate=0.01")
+        spec, dataset = planned(models, set=settings)
+        assert spec.linear_backend == ("onednn" if amd else "blas")
+        run = assemble(spec, REGISTRY, dataset)
+        start = snapshot(run)
+        train(run, 0.04)
+        moved.append({name: value - start[name] for name, value in snapshot(run).items()})
+    for name, change in moved[1].items():
+        assert (moved[0][name] - change).norm() <= 1e-3 * change.norm() + 1e-6, name
+
+
+def test_the_average_of_a_run_computes_with_its_own_weights():
+    run = assembled("mlp")
+    train(run, 0.05)
+    latent = torch.randn(4, 100)
+    average = run.average.average
+    with torch.no_grad():
+        before = run.players.generator(latent)
+        for parameter in average.parameters():
+            parameter.zero_()
+        assert not average(latent).any()
+        assert torch.equal(run.players.generator(latent), before)
