@@ -193,6 +193,8 @@ def switch_off(technique: str) -> None:
         case "channels_last":
             preflight = ganzoo.plan.preflight
             ganzoo.plan.preflight = lambda *spec: replace(preflight(*spec), memory_format="contiguous")  # type: ignore
+        case "oneDNN products":
+            ganzoo.plan.linear_backend = lambda *where: "blas"
         case "shared fakes":
             ganzoo.assemble.fakes_are_shared = lambda *loss: False
         case "freezing":

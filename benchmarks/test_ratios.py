@@ -100,7 +100,15 @@ def test_training(benchmark, title, race, goal):
     benchmark.extra_info["images_per_second"] = race.steps * race.batch / benchmark.stats.stats.median
 
 
-TECHNIQUES = ("freezing", "shared fakes", "fused Adam", "channels_last", "kept memory", "short spins")
+TECHNIQUES = (
+    "freezing",
+    "shared fakes",
+    "fused Adam",
+    "channels_last",
+    "oneDNN products",
+    "kept memory",
+    "short spins",
+)
 
 
 @pytest.mark.benchmark(group="what a technique gains")

@@ -147,7 +147,6 @@ class Loss:
     reference: str = ""
     hyper: Mapping[str, float] = field(default_factory=dict)
     logits: Literal[1, 2] = 1
-    conditional: bool = False
     penalties: tuple[str | Penalty, ...] = ()
     discriminator: Callable[[Tensor, Tensor], Terms] | None = None
     generator: Callable[..., Terms] | None = None
