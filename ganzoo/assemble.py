@@ -90,12 +90,12 @@ def phase_updates(
     players: Players,
     optimizers: Mapping[str, torch.optim.Optimizer],
     hyper: Mapping[str, Tensor],
+    compiled: bool,
 ) -> list[PhaseUpdate]:
     """The updates of a step, in order, for players on any device."""
     phases = spec_phases(spec, materials)
-    compiled = spec.step_mode == "compile"
     # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542).
-    share = not compiled and fakes_are_shared(materials.loss, phases, Options.of(spec))
+    share = spec.step_mode != "compile" and fakes_are_shared(materials.loss, phases, Options.of(spec))
     fakes = SharedFakes(players.generator) if share else None
     return [
         PhaseUpdate(
@@ -151,7 +151,7 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     return Assembly(
         players=players,
         optimizers=optimizers,
-        updates=phase_updates(spec, materials, players, optimizers, hyper),
+        updates=phase_updates(spec, materials, players, optimizers, hyper, compiled=spec.step_mode == "compile"),
         perform=GraphedStep() if graphed else eager_step,
         schedules=Schedules(
             Schedule(**spec.rate_decay),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -135,7 +135,7 @@ def _write(name: str, folder: Path, temporary: Path, loaded: Any, on_progress: O
     shape = (len(loaded.images), *first.shape)
     _check_space(temporary, math.prod(shape), name)
     stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for index, item in enumerate(_all_decoded(loaded.images, name)):
+    for index, item in enumerate(_all_decoded(loaded.images, name, loaded.independent)):
         image = _checked(item, name)
         if image.shape != first.shape:
             raise PluginError(f"dataset {name}: image {index} is {image.shape}, and the first is {first.shape}")
@@ -176,11 +176,10 @@ def _check_space(folder: Path, size: int, name: str) -> None:
         )
 
 
-def _all_decoded(images: Any, name: str) -> Iterator[Any]:
-    """Every image in order; those that are decoded on demand, by as many processes as there are cores."""
-    lazily = not isinstance(images, (np.ndarray, Tensor)) and len(images) >= WORTH_PROCESSES
-    # Only a forked process has the plugin's objects, which need not survive pickling.
-    workers = resolve_threads(None) if lazily and "fork" in multiprocessing.get_all_start_methods() else 0
+def _all_decoded(images: Any, name: str, independent: bool) -> Iterator[Any]:
+    """Every image in order; `independent` ones by as many processes as there are cores, where they are many."""
+    # Only a forked process has the plugin's objects, which need not survive pickling; and only on Linux is a fork safe.
+    workers = resolve_threads(None) if independent and len(images) >= WORTH_PROCESSES and sys.platform == "linux" else 0
     loader: Any = DataLoader(
         _Decoding(images, name),  # type: ignore[arg-type]
         batch_size=32,
@@ -188,11 +187,15 @@ def _all_decoded(images: Any, name: str) -> Iterator[Any]:
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,
     )
-    for batch in loader:
-        for item in batch:
-            if isinstance(item, GanzooError):
-                raise item
-            yield item
+    try:
+        for batch in loader:
+            for item in batch:
+                if isinstance(item, GanzooError):
+                    raise item
+                yield item
+    except RuntimeError as error:
+        # A worker was killed, or there is no shared memory left.
+        raise DataUnavailable(f"dataset {printable(name)} cannot be decoded: {printable(error)}") from error
 
 
 class _Decoding:
@@ -207,9 +210,10 @@ class _Decoding:
 
     def __getitem__(self, index: int) -> Any:
         try:
-            return _decoded(self.images, index, self.name)
+            # As arrays they travel between processes by value, and not by a piece of shared memory each.
+            return np.asarray(_decoded(self.images, index, self.name))
         except GanzooError as error:
-            return error
+            return DataUnavailable(str(error))
 
 
 def _decoded(images: Any, index: int, name: str) -> Any:
@@ -256,7 +260,7 @@ class Batches:
         self.count = len(images)
         self.drawn = 0
         self.wait_seconds = 0.0
-        self._mapped = images
+        self._mapped = None if self.resident else images
         self._channels_last = channels_last
         self._images = None
         if self.resident:
@@ -300,6 +304,7 @@ class Batches:
         pinned = self.device.type == "cuda"
 
         def gather(index: Tensor) -> Tensor:
+            assert self._mapped is not None
             pixels = torch.from_numpy(self._mapped[index.numpy()])
             if self._channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)

@@ -123,7 +123,7 @@ class FeatureSample:
 class RealSample:
     """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache.
 
-    What cannot be kept is made again the next time; `on_note` is told so.
+    `source_sha256` is of the extractor's plugin. What cannot be kept is made again the next time; `on_note` is told so.
     """
 
     def __init__(
@@ -131,11 +131,13 @@ class RealSample:
         dataset: PreparedDataset,
         extractor: LoadedExtractor,
         on_note: Callable[[str], None] = lambda line: None,
+        source_sha256: str | None = None,
     ) -> None:
         self.dataset = dataset
         self.extractor = extractor
         self.on_note = on_note
-        identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256)
+        # The code that computes features decides them as much as its weights do.
+        identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256, source_sha256)
         key = hashlib.sha256(
             json.dumps([*identity, extractor.extractor.preprocessing, dataset.split, dataset.count]).encode()
         ).hexdigest()[:16]

@@ -91,11 +91,16 @@ def execute(request: RunRequest, emit: Emit) -> dict[str, Any]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """On the CPU and on MPS torch says so in words only."""
+    """On the CPU and on MPS torch says so in words only, and a failed capture in the error behind the error."""
     import torch
 
-    spoken = ("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in spoken)
+    spoken = ("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory", "CUDA error: out of memory")
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, (torch.OutOfMemoryError, MemoryError)) or any(text in str(behind) for text in spoken):
+            return True
+        behind = behind.__cause__ or behind.__context__
+    return False
 
 
 def _process_started() -> float:
@@ -117,6 +122,7 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
     from ganzoo.assemble import assemble
     from ganzoo.data import PreparedDataset
     from ganzoo.evaluate import RealSample, Scorer, load_extractor
+    from ganzoo.hardware import apply_settings
     from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, utilization
     from ganzoo.plugins import discover
     from ganzoo.preflight import preflight
@@ -126,6 +132,8 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
     emit("stage", stage="loading")
     import_seconds = time.time() - _process_started()
     registry = discover(request.plugins)
+    # Once more, for a plugin may have changed them on import.
+    apply_settings(spec.threads, spec.precision)
     dataset = PreparedDataset(**{**request.dataset, "image_shape": tuple(request.dataset["image_shape"])})
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,12 +171,12 @@ def _run(request: RunRequest, spec: RunSpec, outcome: dict[str, Any], emit: Emit
         scorer = None
         if spec.metrics:
             emit("stage", stage="reference")
-            extractor = registry.get("features", spec.features).record
-            loaded = load_extractor(
-                extractor, spec.device, Path(request.weights) if request.weights else None, request.weights_sha256
-            )
+            extractor = registry.get("features", spec.features)
+            own_weights = Path(request.weights) if request.weights else None
+            loaded = load_extractor(extractor.record, spec.device, own_weights, request.weights_sha256)
+            source = registry.status_of(extractor.plugin).source_sha256
             metrics = [registry.get("metrics", name) for name in spec.metrics]
-            real = RealSample(dataset, loaded, lambda line: emit("note", line=line))
+            real = RealSample(dataset, loaded, lambda line: emit("note", line=line), source)
             real.statistics()
             scorer = Scorer(
                 [metric.record for metric in metrics], real, {metric.record.name: metric.plugin for metric in metrics}

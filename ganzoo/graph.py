@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganzoo.errors import PluginError
+from ganzoo.errors import GanzooError, PluginError
 from ganzoo.step import Call, eager_step
 from ganzoo.text import printable
 from ganzoo.types import Batch
@@ -48,8 +48,9 @@ class GraphedStep:
         capture: Callable[[Callable[[], Terms]], tuple[Callable[[], object], Terms]] | None = None,
         beside: Callable[[Callable[[], Terms]], Terms] | None = None,
     ) -> None:
-        self.capture = capture or _capture_cuda_graph
-        self.beside = beside or _on_side_stream
+        cuda = CudaCapture() if capture is None else None
+        self.capture = capture or cuda.capture  # type: ignore[union-attr]
+        self.beside = beside or (cuda.beside if cuda else lambda function: function())
         self.capture_seconds = 0.0
         self._captured: dict[tuple[str, ...], CapturedStep] = {}
         self._warmed: dict[tuple[str, ...], int] = {}
@@ -74,7 +75,9 @@ class GraphedStep:
 
         def buffer(tensor: Tensor | None) -> Tensor | None:
             # Phases that share a batch share its buffer too.
-            return None if tensor is None else kept.setdefault(id(tensor), tensor.clone())
+            if tensor is not None and id(tensor) not in kept:
+                kept[id(tensor)] = tensor.clone()
+            return None if tensor is None else kept[id(tensor)]
 
         batches: list[Any] = [
             Batch(buffer(batch.real), buffer(batch.labels), buffer(batch.latent))  # type: ignore[arg-type]
@@ -93,27 +96,37 @@ def _fill(buffers: Batch, batch: Batch) -> None:
         buffers.labels.copy_(batch.labels, non_blocking=True)
 
 
-def _capture_cuda_graph(function: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
-    graph = torch.cuda.CUDAGraph()
-    try:
-        # Only this thread's calls are recorded: the one that streams data pins memory, which a global capture forbids.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+class CudaCapture:
+    """Captures on CUDA. All graphs of a step share one pool: they are replayed one at a time, and their terms read."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream()
+
+    def capture(self, function: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
+        """Record `function`. Raises `PluginError` where it does what a graph cannot hold."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Only this thread's calls: the one that streams data pins memory, which a global capture forbids.
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+                terms = function()
+        except Exception as error:
+            # The end of a failed capture raises an error of its own, in front of the one that tells the reason.
+            reason: BaseException = error
+            while reason.__context__ is not None:
+                reason = reason.__context__
+            if isinstance(reason, (torch.OutOfMemoryError, GanzooError)):
+                raise reason from None
+            raise PluginError(
+                "the step cannot be captured as a CUDA graph: keep .item(), printing and data-dependent shapes out of "
+                f"phases and networks, or pass --step-mode eager ({printable(reason, 200)})"
+            ) from error
+        return graph.replay, terms
+
+    def beside(self, function: Callable[[], Terms]) -> Terms:
+        """Run on a side stream: autograd remembers where a gradient was made first, and captures avoid the main one."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
             terms = function()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise PluginError(
-            "the step cannot be captured as a CUDA graph: keep .item(), printing and data-dependent shapes out of "
-            f"phases and networks, or pass --step-mode eager ({printable(error, 200)})"
-        ) from error
-    return graph.replay, terms
-
-
-def _on_side_stream(function: Callable[[], Terms]) -> Terms:
-    """Autograd remembers the stream that a parameter's gradient was first made on; a capture must not meet the main."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        terms = function()
-    torch.cuda.current_stream().wait_stream(stream)
-    return terms
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return terms

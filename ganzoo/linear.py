@@ -27,12 +27,17 @@ def use_onednn(network: nn.Module, least_weights: int = 2**16) -> None:
     Layers with fewer than `least_weights` gain less than the call costs.
     """
     for module in network.modules():
-        if isinstance(module, nn.Linear) and module.in_features * module.out_features >= least_weights:
+        if not isinstance(module, nn.Linear) or module.in_features * module.out_features < least_weights:
+            continue
+        # A layer with a forward of its own means something else by it; torch's parametrized ones inherit it.
+        if type(module).forward is nn.Linear.forward and "forward" not in vars(module):
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
 
 
 def _forward(self: nn.Linear, x: Tensor) -> Tensor:
-    if x.dim() != 2 or x.dtype != torch.float32 or not len(x):
+    # Inside torch.func's transforms the ordinary product knows more: vmap, jvp, and which gradients nobody wants.
+    transformed = torch._C._are_functorch_transforms_active()
+    if transformed or x.dim() != 2 or x.dtype != torch.float32 or not len(x):
         return nn.functional.linear(x, self.weight, self.bias)
     product = Product.apply(x, self.weight)
     return product if self.bias is None else product + self.bias
@@ -56,7 +61,7 @@ class Product(torch.autograd.Function):
         """G W and Gᵀ x, as products again, so that they have gradients too."""
         x, weight = ctx.saved_tensors
         by_x = Product.apply(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        by_weight = Product.apply(gradient.t(), x.t()) if ctx.needs_input_grad[1] else None
+        by_weight = Product.apply(gradient.t().contiguous(), x.t()) if ctx.needs_input_grad[1] else None
         return by_x, by_weight
 
 

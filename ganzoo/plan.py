@@ -18,7 +18,7 @@ from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_precis
 from ganzoo.linear import linear_backend
 from ganzoo.overrides import parse_overrides
 from ganzoo.plugins import Offer, Registry
-from ganzoo.preflight import Preflight, preflight
+from ganzoo.preflight import Preflight, preflight, workable_format
 from ganzoo.recipe import resolve_recipe
 from ganzoo.select import select
 from ganzoo.text import printable
@@ -138,7 +138,7 @@ def resolve(
                 hardware=hardware,
             )
             checked = preflight(spec, registry)
-            spec = replace(spec, memory_format=checked.memory_format)
+            spec = replace(spec, memory_format=workable_format(spec, registry, checked.memory_format))
         except GanzooError as error:
             if selection.named:
                 raise type(error)(f"{printable(selection.label)}: {error}") from error

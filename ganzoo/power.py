@@ -93,14 +93,14 @@ class RaplMeter(NoMeter):
         self._total = 0.0
         self._counters: dict[Path, int] = {}
         for zone in sorted(root.glob("intel-rapl:*")):
-            # Subzones (intel-rapl:0:0) are counted in their package already.
-            if zone.name.count(":") == 1 and (zone / "energy_uj").exists():
-                try:
+            # Subzones (intel-rapl:0:0) are counted in their package already, and the platform's zone counts it again.
+            try:
+                if zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package"):
                     self._counters[zone] = int((zone / "energy_uj").read_text())
-                except OSError as error:
-                    self.reason = f"{zone / 'energy_uj'}: {error.strerror}"
-                    self._counters.clear()
-                    return
+            except OSError as error:
+                self.reason = f"{error.filename}: {error.strerror}"
+                self._counters.clear()
+                return
         if self._counters:
             self.source, self.reason = "RAPL, CPU packages", None
 
@@ -108,13 +108,16 @@ class RaplMeter(NoMeter):
         """Energy since the meter was made, in joules."""
         if not self._counters:
             return None
-        for zone, last in self._counters.items():
-            now = int((zone / "energy_uj").read_text())
-            step = now - last
-            if step < 0:
-                step += int((zone / "max_energy_range_uj").read_text())
-            self._total += step / 1e6
-            self._counters[zone] = now
+        try:
+            for zone, last in self._counters.items():
+                now = int((zone / "energy_uj").read_text())
+                step = now - last
+                if step < 0:
+                    step += int((zone / "max_energy_range_uj").read_text())
+                self._total += step / 1e6
+                self._counters[zone] = now
+        except (OSError, ValueError):
+            return None
         return self._total
 
 
@@ -132,7 +135,7 @@ class NvmlMeter(NoMeter):
         try:
             pynvml.nvmlInit()
             self._device = _nvml_device(pynvml, uuid)
-            if pynvml.nvmlDeviceIsMigDeviceHandle(self._device):
+            if pynvml.nvmlDeviceIsMigDeviceHandle(self._device) or _is_divided(pynvml, self._device):
                 self.reason = "a MIG instance has no energy counter of its own"
                 return
             pynvml.nvmlDeviceGetTotalEnergyConsumption(self._device)
@@ -184,6 +187,14 @@ class NvmlMeter(NoMeter):
         with contextlib.suppress(self._nvml.NVMLError):
             facts["power_limit_watts"] = self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._device) / 1000
         return facts
+
+
+def _is_divided(nvml: Any, device: Any) -> bool:
+    """Whether the board is in MIG mode, where its counters are those of all instances together."""
+    try:
+        return bool(nvml.nvmlDeviceGetMigMode(device)[0])
+    except nvml.NVMLError:
+        return False
 
 
 def _nvml_device(nvml: Any, uuid: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         players = meta_players(spec, materials)
         with torch.device("meta"):
             hyper = {name: torch.empty(()) for name in spec.hyper}
-        updates = phase_updates(replace(spec, step_mode="eager"), materials, players, {}, hyper)
+        updates = phase_updates(spec, materials, players, {}, hyper, compiled=False)
         drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     except GanzooError:
         raise
@@ -64,6 +64,28 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
     )
     return Preflight(parameters, layout, flops / draws / spec.batch_size, tuple(sorted(count.uncounted)))
+
+
+def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
+    """`layout`, or `contiguous` where two images do not get through both networks in it.
+
+    A network that takes a `view` of what a convolution gives cannot have that in channels_last, and the meta device
+    does not show it. Whatever else fails here, the run itself will tell.
+    """
+    if layout == "contiguous":
+        return layout
+    materials = materials_of(spec, registry)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            players = spec_players(spec, materials)
+            for player in (players.generator, players.discriminator):
+                player.to(memory_format=getattr(torch, layout))
+            latent = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
+            labels = torch.zeros(2, dtype=torch.int64) if spec.classes else None
+            players.discriminator(players.generator(latent, labels), labels)
+    except Exception:
+        return "contiguous"
+    return layout
 
 
 def count_parameters(players: Players) -> dict[str, int]:

@@ -73,7 +73,7 @@ def comparison_table(summary: pandas.DataFrame, protocols: Mapping[str, Mapping[
         "seeds",
     )
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=head == "images/s")
     for _, row in summary.iterrows():
         cells = [safe(row["variant"]), *(safe(show_plain(row[name])) for name in varying)]
         if not row["n"]:
@@ -135,12 +135,12 @@ def _updates(discriminator: float, generator: float) -> str:
 
 
 def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[Table | str]:
-    """What would run: a row for each variant, the time it may take, and every value of its first seed's spec."""
-    variants: dict[str, list[Mapping[str, Any]]] = {}
+    """What would run: a row for each variant and batch, its time, and every value of its first seed's spec."""
+    variants: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for entry in entries:
-        variants.setdefault(entry["spec"]["variant"], []).append(entry)
+        variants.setdefault((entry["spec"]["variant"], entry["spec"]["batch_size"]), []).append(entry)
     rows = []
-    for name, runs in variants.items():
+    for (name, _), runs in variants.items():
         spec, parameters = runs[0]["spec"], runs[0]["parameters"]
         rows.append(
             (
@@ -152,7 +152,9 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
                 spec["batch_size"],
                 f"{parameters['generator']:,}",
                 f"{parameters['discriminator']:,}",
-                _estimate(runs[0]["estimated_train_seconds"]) + (" each" if len(runs) > 1 else ""),
+                (_estimate(runs[0]["estimated_train_seconds"]) + (" each" if len(runs) > 1 else ""))
+                if spec["kimg"]
+                else "–",
             )
         )
     columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "params G", "params D", "estimate")
@@ -163,7 +165,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         f"training time takes half of this machine's {rate / 1e9:,.0f} GFLOP/s matrix-product rate, and small networks "
         "reach less"
     )
-    for name, runs in variants.items():
+    for (name, _), runs in variants.items():
         spec = runs[0]["spec"]
         seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
         yield f"\n[bold]{safe(name)}[/bold]{seeds}"

@@ -76,14 +76,14 @@ def train(
     result = TrainResult()
     log = TermLog(result)
     due = sorted(evaluate_at_kimg)
-    steps_between_logs = 1
+    steps_between_logs = 0
     started = time.perf_counter()
     while result.kimg < total_kimg:
         run.schedules.apply(result.kimg / total_kimg, run.step)
         run_step(run, log)
         seen, result.kimg = result.kimg, run.batches.drawn / 1000
         run.average.update(result.kimg, result.kimg - seen)
-        if run.step == 1:
+        if not steps_between_logs:
             steps_between_logs = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
         evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
         if run.step % steps_between_logs == 0 or evaluation_due or result.kimg >= total_kimg:

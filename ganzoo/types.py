@@ -275,7 +275,8 @@ class LabelledImages:
     """What a dataset gives.
 
     `images`: uint8 (N, C, H, W) as a tensor or NumPy array, or a sequence of uint8 (C, H, W) items that are decoded
-    one by one when asked for (a `Sequence` whose items may raise `DataUnavailable`). `labels`: (N,) integers or None.
+    one by one when asked for (a `Sequence` whose items may raise `DataUnavailable`). `independent` says that several
+    forked processes may decode items at once: each opens what it reads. `labels`: (N,) integers or None.
     `split` and `source` go into the record and the protocol. `skipped` names the files left out as unreadable.
     """
 
@@ -284,6 +285,7 @@ class LabelledImages:
     source: str = ""
     split: str = "train"
     skipped: tuple[str, ...] = ()
+    independent: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,10 @@ def measure_windows(
     clock before the first window and after each.
     """
     beginning = time.perf_counter()
-    work(cycle)
+    work(1)
     synchronize(device)
     started = time.perf_counter()
-    done, chunk, rates = cycle, cycle, []
+    done, chunk, rates = 1, cycle, []
     while True:
         elapsed = _timed(lambda: work(chunk), device)[1]  # noqa: B023
         done += chunk
@@ -69,7 +69,8 @@ def measure_windows(
         if done >= least_warmup * cycle and (steady or spent > seconds):
             break
         chunk = max(cycle, round(CHUNK_SECONDS * rates[-1] / cycle) * cycle)
-    per_window = max(cycle, round(seconds / WINDOWS * rates[-1] / cycle) * cycle)
+    rate = statistics.median(rates[-STEADY_CHUNKS:])
+    per_window = max(cycle, round(seconds / WINDOWS * rate / cycle) * cycle)
     first, warmup_seconds = started - beginning, time.perf_counter() - beginning
     images, spans = [], []
     at_edge()

@@ -20,7 +20,11 @@ def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any])
     moments = (*fake.statistics(), *real.statistics())
     if not all(bool(torch.isfinite(moment).all()) for moment in moments):
         return {"fid": float("nan")}
-    return {"fid": frechet_distance(*moments)}
+    try:
+        return {"fid": frechet_distance(*moments)}
+    except torch.linalg.LinAlgError:
+        # Solvers differ in what they converge on, and the CPU's are the more patient.
+        return {"fid": frechet_distance(*(moment.cpu() for moment in moments))}
 
 
 def frechet_distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:

@@ -90,6 +90,7 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
         source=str(path),
         split="all",
         skipped=tuple(str(image_path) for image_path in bad),
+        independent=True,
     )
 
 

@@ -233,6 +233,7 @@ def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImage
         labels=torch.as_tensor(getattr(pairs, source.labels)).long() if source.labels else None,
         source=f"torchvision.datasets.{source.kind}",
         split=source.split,
+        independent=True,
     )
 
 

@@ -20,13 +20,13 @@ from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 REQUEST = DatasetRequest(Path("nowhere"), "", 16)
 
 
-def counted(images, labels=None, fingerprint="1"):
+def counted(images, labels=None, fingerprint="1", independent=False):
     """A dataset that counts how often it is loaded."""
     loads = []
 
     def load(request):
         loads.append(request)
-        return LabelledImages(images, labels, source="a test")
+        return LabelledImages(images, labels, source="a test", independent=independent)
 
     return Dataset("counted", load, lambda request: fingerprint), loads
 
@@ -126,18 +126,21 @@ class Many:
 
 def test_many_images_are_decoded_by_processes_in_order(cache, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    dataset, _ = counted(Many())
+    dataset, _ = counted(Many(), independent=True)
     images = prepare(dataset, REQUEST, None).images()
     assert [int(image[0, 5, 5]) + 256 * int(image[0, 0, 0]) for image in images] == list(range(600))
     decoders = {int.from_bytes(image[0, 1].tobytes(), "little") for image in images[1:]}
     assert len(decoders) == 2
     assert os.getpid() not in decoders
+    alone, _ = counted(Many(), fingerprint="alone")
+    images = prepare(alone, REQUEST, None).images()
+    assert {int.from_bytes(image[0, 1].tobytes(), "little") for image in images} == {os.getpid()}
 
 
 def test_an_item_that_a_process_cannot_decode_is_named(cache):
     many = Many()
     many.broken = 555
-    dataset, _ = counted(many)
+    dataset, _ = counted(many, independent=True)
     with pytest.raises(DataUnavailable, match="image 555 cannot be read: OSError: truncated file"):
         prepare(dataset, REQUEST, None)
     assert list((cache / "datasets").iterdir()) == []
@@ -159,6 +162,16 @@ def test_an_item_that_cannot_be_decoded_is_named_and_nothing_is_left(cache):
     with pytest.raises(DataUnavailable, match="image 3 cannot be read: OSError: truncated file"):
         prepare(dataset, REQUEST, None)
     assert list((cache / "datasets").iterdir()) == []
+
+
+def test_a_worker_that_dies_is_one_line(cache):
+    class Deadly(Many):
+        def __getitem__(self, index):
+            return os._exit(3) if index == 400 else super().__getitem__(index)
+
+    dataset, _ = counted(Deadly(), independent=True)
+    with pytest.raises(DataUnavailable, match="cannot be decoded: DataLoader worker"):
+        prepare(dataset, REQUEST, None)
 
 
 @pytest.mark.parametrize(

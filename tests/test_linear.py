@@ -80,6 +80,36 @@ def test_copies_state_dicts_parametrizations_and_functional_calls_work_as_before
     assert not functional_call(fast[1], zeros, (fast[0](x),)).any()
 
 
+def test_a_layer_with_a_forward_of_its_own_is_left_alone():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return 3 * super().forward(x)
+
+    patched = nn.Linear(20, 6)
+    patched.forward = lambda x: x[:, :6]
+    for build in (lambda: Scaled(20, 6), lambda: patched):
+        network, fast = pair(build)
+        x = torch.randn(4, 20)
+        assert torch.equal(fast(x), network(x))
+
+
+def test_transforms_of_torch_func_see_an_ordinary_layer():
+    _, fast = pair(lambda: nn.Linear(20, 3))
+    x = torch.randn(5, 20)
+    jacobian = torch.func.vmap(torch.func.jacrev(fast))(x)
+    close(jacobian, fast.weight.detach().expand(5, 3, 20))
+
+
+def test_products_can_be_differentiated_twice():
+    x = torch.randn(6, 20, dtype=torch.float32, requires_grad=True)
+    network, fast = pair(lambda: nn.Sequential(nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 1)))
+    found = []
+    for one in (network, fast):
+        (gradient,) = torch.autograd.grad(one(x).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), one[0].weight)[0])
+    close(found[1], found[0])
+
+
 @pytest.mark.parametrize("shape", [(20,), (2, 3, 20), (0, 20)])
 def test_other_shapes_go_the_usual_way(shape):
     network, fast = pair(lambda: nn.Linear(20, 6))

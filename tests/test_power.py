@@ -21,6 +21,7 @@ def zone(root: Path, name: str, microjoules: int, most: int = 10**9) -> Path:
     folder.mkdir()
     (folder / "energy_uj").write_text(f"{microjoules}\n")
     (folder / "max_energy_range_uj").write_text(f"{most}\n")
+    (folder / "name").write_text("psys\n" if microjoules == 13 else "package-0\n")
     return folder
 
 
@@ -28,14 +29,18 @@ def test_rapl_adds_up_packages_and_follows_a_wrap(tmp_path):
     first = zone(tmp_path, "intel-rapl:0", 5_000_000)
     second = zone(tmp_path, "intel-rapl:1", 999_000_000)
     zone(tmp_path, "intel-rapl:0:0", 77)  # a part of package 0, counted there
+    platform = zone(tmp_path, "intel-rapl:2", 13)  # the whole machine, packages included
     meter = RaplMeter(tmp_path)
     assert meter.reason is None
     assert meter.joules() == 0
     (first / "energy_uj").write_text("7000000")
     (second / "energy_uj").write_text("1000000")
+    (platform / "energy_uj").write_text("9000000")
     assert meter.joules() == pytest.approx(2 + 2)
     (first / "energy_uj").write_text("7500000")
     assert meter.joules() == pytest.approx(4.5)
+    (first / "energy_uj").unlink()
+    assert meter.joules() is None, "a counter that goes away ends no run"
 
 
 def test_without_rapl_there_is_a_reason(tmp_path):
@@ -62,8 +67,9 @@ class FakeNvml:
     NVML_CLOCK_SM = 1
     NVML_TEMPERATURE_GPU = 0
 
-    def __init__(self, uuid="GPU-abc", mig=False, energy=True, pids=(), reasons=0):
+    def __init__(self, uuid="GPU-abc", mig=False, energy=True, pids=(), reasons=0, divided=False):
         self.uuid, self.mig, self.energy, self.pids, self.reasons = uuid, mig, energy, pids, reasons
+        self.divided = divided
         self.millijoules = 1000
 
     def nvmlInit(self):  # noqa: N802
@@ -76,6 +82,9 @@ class FakeNvml:
 
     def nvmlDeviceIsMigDeviceHandle(self, handle):  # noqa: N802
         return self.mig
+
+    def nvmlDeviceGetMigMode(self, handle):  # noqa: N802
+        return [1 if self.divided else 0, 0]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
         if not self.energy:
@@ -125,8 +134,9 @@ def test_nvml_gives_energy_clock_limits_and_what_it_cannot_read_is_left_out(nvml
     assert meter.facts() == {"driver": "570.1", "power_limit_watts": 700.0}
 
 
-def test_a_mig_instance_has_no_energy_of_its_own_and_a_reason(nvml):
-    nvml(uuid="MIG-abc", mig=True)
+@pytest.mark.parametrize("facts", [{"uuid": "MIG-abc", "mig": True}, {"divided": True}])
+def test_a_mig_instance_has_no_energy_of_its_own_and_a_reason(nvml, facts):
+    nvml(**facts)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
     assert "MIG" in meter.reason

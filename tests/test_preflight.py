@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_training import VARIANTS, assembled, planned
 from torch.utils.flop_counter import FlopCounterMode
 
+from ganzoo.assemble import assemble
+from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import discover
 from ganzoo.preflight import preflight
-from ganzoo.train import due_calls
+from ganzoo.train import due_calls, train
 
 REGISTRY = discover()
 
@@ -71,11 +75,47 @@ def test_the_memory_format_is_a_rule(monkeypatch):
     assert layout("mlp-conv") == "channels_last"
 
 
+def test_a_network_that_takes_views_of_convolutions_runs_in_the_ordinary_format(tmp_path):
+    plugin = tmp_path / "viewer.py"
+    plugin.write_text(
+        '''"""A discriminator as many are written: with a view where channels_last wants a reshape."""
+from torch import nn
+
+import ganzoo
+
+
+class Viewer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 8, 4, 2, 1)
+        self.head = nn.Linear(512, 1)
+
+    def forward(self, images):
+        hidden = self.convolution(images)
+        return self.head(hidden.view(len(hidden), -1)).squeeze(1)
+
+
+def build(image_shape, latent, classes):
+    return nn.Sequential(nn.Linear(latent, 256), nn.Tanh(), nn.Unflatten(1, (1, 16, 16))), Viewer()
+
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("viewer", ganzoo.Architecture("viewer", build, image_sizes=(16,), channels=(1,)), "hinge")
+'''
+    )
+    registry = discover([str(plugin)])
+    resolved = resolve(BenchPlan(("viewer", "dcgan"), batch_size=8, throughput_only=True), registry)
+    assert [run.spec.memory_format for run in resolved.runs] == ["contiguous", "channels_last"]
+    train(assemble(resolved.runs[0].spec, registry, resolved.dataset), 0.05)
+
+
+def test_compiled_steps_share_no_fakes_and_count_them():
+    eager, compiled = (preflight(planned("dcgan", step_mode=mode)[0], REGISTRY) for mode in ("eager", "compile"))
+    assert compiled.flops_per_image > 1.05 * eager.flops_per_image
+
+
 def test_channels_last_changes_no_gradient_but_by_rounding():
-    from dataclasses import replace
-
-    from ganzoo.assemble import assemble
-
     spec, dataset = planned("dcgan")
     runs = [
         assemble(replace(spec, memory_format=layout), REGISTRY, dataset) for layout in ("contiguous", "channels_last")

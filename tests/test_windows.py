@@ -84,8 +84,11 @@ def test_what_never_becomes_steady_is_measured_and_said_so(clock):
 def test_windows_hold_whole_cycles_and_the_edges_are_off_the_clock(clock):
     edges = []
 
+    calls = []
+
     def work(steps):
-        assert steps % 16 == 0
+        calls.append(steps)
+        assert steps % 16 == 0 or len(calls) == 1, "but for the first step, which is timed alone"
         clock.now += steps * 0.01
         return steps
 
