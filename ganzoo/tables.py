@@ -152,9 +152,8 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
                 spec["batch_size"],
                 f"{parameters['generator']:,}",
                 f"{parameters['discriminator']:,}",
-                (_estimate(runs[0]["estimated_train_seconds"]) + (" each" if len(runs) > 1 else ""))
-                if spec["kimg"]
-                else "–",
+                (_estimate(runs[0]["estimated_train_seconds"]) if spec["kimg"] else "–")
+                + (" each" if len(runs) > 1 else ""),
             )
         )
     columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "params G", "params D", "estimate")
