@@ -18,6 +18,8 @@ import pytest
 import torch
 from contestants import Contestant
 
+from ganzoo_plugins.digit_cnns import DigitCNN
+
 PAIRS = 9
 
 DATA = os.environ.get("GANZOO_DATA")
@@ -144,9 +146,11 @@ def test_technique(benchmark, title, race, without):
 def test_evaluation(benchmark, registry, tmp_path):
     """FID of 10 000 images with mnist-cnn: ours from the images in memory, theirs from a folder of PNG files.
 
-    Both know the statistics of the real images already, and the making of the PNG files is not counted.
+    Both know the statistics of the real images already, and the making of the PNG files is not counted. Theirs has the
+    network as it was trained, in torch's default format, as one would register it.
     """
     import torch_fidelity
+    from safetensors.torch import load_file
 
     from ganzoo.evaluate import RealSample, Scorer, load_extractor
     from ganzoo.images import save_png
@@ -163,7 +167,9 @@ def test_evaluation(benchmark, registry, tmp_path):
     folder.mkdir()
     for index, image in enumerate(images):
         save_png(image, folder / f"{index:05d}.png")
-    network = extractor.module
+    network = DigitCNN(28)
+    network.load_state_dict(load_file(extractor.extractor.weights(None)))
+    network.eval().requires_grad_(False)
 
     class Features(torch_fidelity.FeatureExtractorBase):
         """The same network, as torch-fidelity takes it."""

@@ -39,12 +39,9 @@ class Options:
 def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tuple[Phase, ...]:
     """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
     if loss.phases:
-        if options.label_smoothing:
-            raise UsageError(
-                f"loss '{loss.name}' is written as phases: label_smoothing needs functions of logits, "
-                "because a phase does not tell which of its terms is the real one"
-            )
         phases, apart = [*loss.phases], [*penalties]
+        if options.label_smoothing:
+            phases = _with_label_smoothing(phases, loss, options.label_smoothing)
     else:
         apart = [penalty for penalty in penalties if penalty.every > 1]
         joined = [penalty for penalty in penalties if penalty.every == 1]
@@ -154,18 +151,22 @@ class _Kept:
 def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:
     """One-sided label smoothing: the real term is mixed with what the same logits cost as fakes.
 
-    For BCE this is exactly the target 1 - s, because BCE is linear in its target.
+    For BCE this is exactly the target 1 - s, because BCE is linear in its target. A loss of one term compares real with
+    fake, and its label says which is which: there the mixture is with the two exchanged.
     """
     function = loss.discriminator
     assert function is not None
     if not smoothing:
         return function
     probe = torch.zeros((2,) if loss.logits == 1 else (2, 2))
-    if set(function(probe, probe)) != {"real", "fake"}:
-        raise UsageError(
-            "label_smoothing needs a loss whose discriminator gives the two terms 'real' and 'fake'; "
-            f"'{loss.name}' does not"
-        )
+    names = set(function(probe, probe))
+    if len(names) == 1:
+        return lambda real_logits, fake_logits: {
+            name: (1 - smoothing) * term + smoothing * function(fake_logits, real_logits)[name]
+            for name, term in function(real_logits, fake_logits).items()
+        }
+    if names != {"real", "fake"}:
+        raise UsageError(_NOT_SMOOTHED.format(loss.name))
 
     def smoothed(real_logits: Tensor, fake_logits: Tensor) -> Terms:
         terms = function(real_logits, fake_logits)
@@ -173,6 +174,27 @@ def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]
         return {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake, "fake": terms["fake"]}
 
     return smoothed
+
+
+_NOT_SMOOTHED = (
+    "label_smoothing needs a loss whose discriminator gives one term, or the two terms 'real' and 'fake'; '{}' does not"
+)
+
+
+def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float) -> list[Phase]:
+    """The same for a loss of phases: what real images cost as fakes is what the phase gives for a generator of them."""
+
+    def with_smoothing(phase: Phase) -> Phase:
+        def smoothed_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+            terms = dict(phase.function(generator, discriminator, batch, hyper))
+            if not {"real", "fake"} <= set(terms):
+                raise UsageError(_NOT_SMOOTHED.format(loss.name))
+            real_as_fake = phase.function(lambda *latent: batch.real, discriminator, batch, hyper)["fake"]
+            return terms | {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake}
+
+        return replace(phase, function=smoothed_phase)
+
+    return [with_smoothing(phase) if phase.targets == ("discriminator",) else phase for phase in phases]
 
 
 def _penalty_phase(penalty: Penalty) -> Phase:

@@ -13,7 +13,7 @@ from ganzoo.errors import Diverged, UsageError
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import discover
 from ganzoo.train import run_step, train
-from ganzoo.types import Batch
+from ganzoo.types import Batch, Loss
 
 REGISTRY = discover()
 VARIANTS = REGISTRY.names("variants")
@@ -241,9 +241,13 @@ def test_label_smoothing_equals_bce_with_a_soft_target():
     torch.testing.assert_close(terms["real"], expected.detach())
 
 
-def test_label_smoothing_is_refused_for_a_loss_of_phases():
-    with pytest.raises(UsageError, match="functions of logits"):
-        assembled("infogan", set=("infogan.label_smoothing=0.1",))
+def test_label_smoothing_of_a_loss_of_phases_is_the_softer_target():
+    plain, smooth = assembled("infogan"), assembled("infogan", set=("infogan.label_smoothing=0.1",))
+    real, labels = next(plain.batches)
+    terms = smooth.updates[0](Batch(real, labels, smooth.draw_latent(8, smooth.latent_rng)))
+    logits = plain.players.discriminator(real)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.full((8,), 0.9))
+    torch.testing.assert_close(terms["real"], expected.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_feature_matching_joins_the_generator_phase_of_any_loss():
@@ -258,9 +262,29 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
     assert terms[1]["feature_matching"] > 0
 
 
-def test_label_smoothing_is_refused_where_real_and_fake_are_one_term():
-    with pytest.raises(UsageError, match="two terms 'real' and 'fake'"):
-        assembled("dcgan+relativistic", set=("*.label_smoothing=0.1",))
+def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
+    """The label says that the real one is the more real: 0.9 of it, and 0.1 of the contrary."""
+    from ganzoo.objective import Options, phases_of
+
+    loss = REGISTRY.get("losses", "relativistic").record
+    real, fake = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    batch = Batch(torch.zeros(8, 1, 1, 1), None, torch.zeros(8, 1))
+    answers = iter([real, fake])
+    phase = phases_of(loss, (), Options(label_smoothing=0.1))[0]
+    terms = phase.function(lambda latent, labels: batch.real, lambda images, labels: next(answers), batch, {})
+    target = torch.full((8,), 0.9)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(real - fake, target)
+    torch.testing.assert_close(sum(terms.values()), expected)
+
+
+def test_label_smoothing_is_refused_where_no_term_is_the_real_one():
+    from ganzoo.objective import Options, phases_of
+
+    loss = Loss.of_logits(
+        "odd", discriminator=lambda r, f: {"a": r.mean(), "b": f.mean()}, generator=lambda f: {"c": f}
+    )
+    with pytest.raises(UsageError, match="one term, or the two terms 'real' and 'fake'"):
+        phases_of(loss, (), Options(label_smoothing=0.1))
 
 
 def test_rate_decay_reaches_the_optimizers():
