@@ -56,14 +56,14 @@ def run_bench(arguments: Namespace) -> int:
         _say_largest(records)
     if interrupted:
         raise KeyboardInterrupt
-    # Finding the batch that fits no more is what a sweep is for; on the CPU the system kills what takes too much.
-    fits_no_more = [
-        record
-        for record in records
-        if record.status == "oom" or (record.error or {}).get("type") == "SIGKILL"
-        if plan.sweep_batch is not None
-    ]
-    return 0 if all(record.ok or record in fits_no_more for record in records) else 1
+    # Finding the batch that fits no more is what a sweep is for.
+    sweeping = plan.sweep_batch is not None
+    return 0 if all(record.ok or (sweeping and _took_too_much(record)) for record in records) else 1
+
+
+def _took_too_much(record: RunRecord) -> bool:
+    """Whether a run ended for want of memory; on the CPU the system kills what takes too much."""
+    return record.status == "oom" or (record.error or {}).get("type") == "SIGKILL"
 
 
 def _say_largest(records: Sequence[RunRecord]) -> None:

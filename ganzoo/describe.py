@@ -9,14 +9,12 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.files import cache_folder
 from ganzoo.hardware import environment, hardware_fingerprint
 from ganzoo.players import Players, build_players
 from ganzoo.plugins import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry, describe
-from ganzoo.preflight import count_parameters
+from ganzoo.preflight import count_parameters, meta_players
 from ganzoo.recipe import resolve_recipe
 from ganzoo.select import Selection, select
 from ganzoo.text import did_you_mean, printable
@@ -90,16 +88,9 @@ def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, A
 
 
 def _build(architecture: Architecture, shape: ImageShape, recipe: Mapping[str, Any]) -> Players:
-    """The players without memory, or with it where an architecture reads a tensor's values while it is built."""
-
-    def build() -> Players:
-        return build_players(architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1)
-
-    try:
-        with torch.device("meta"):
-            return build()
-    except Exception:
-        return build()
+    return meta_players(
+        lambda: build_players(architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1)
+    )
 
 
 def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]) -> dict[str, dict[str, Any]]:

@@ -54,7 +54,6 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
         least_warmup=WARMUP_STEPS + 2 if graphed else 3,
         at_edge=watch.edge,
     )
-    rates = [images / elapsed for images, elapsed in zip(windows.images, windows.seconds, strict=True)]
     joules, reason = watch.energy()
     # Waiting in the warm-up counts too, so the share is an upper bound where data is slow to start.
     share = (run.batches.wait_seconds - waited) / (sum(windows.seconds) + windows.warmup_seconds)
@@ -62,7 +61,7 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
     if share > WAIT_SHARE:
         flags.append(f"waited for data {share:.0%} of the time")
     return {
-        "train_images_per_second": summary(rates),
+        "train_images_per_second": summary(windows.rates),
         "step_seconds": summary([span / count for span, count in zip(windows.seconds, windows.steps, strict=True)]),
         "window_seconds": list(windows.seconds),
         "short_windows": min(windows.seconds) < SHORT * WINDOW_SECONDS,
@@ -110,8 +109,7 @@ def measure_sampling(run: Assembly, batch_size: int, seconds: float) -> dict[str
             draw(1)
             synchronize(device)
             latencies.append(time.perf_counter() - since)
-    rates = [images / elapsed for images, elapsed in zip(windows.images, windows.seconds, strict=True)]
-    return {"sample_images_per_second": summary(rates), "sample_latency_seconds": summary(latencies)}
+    return {"sample_images_per_second": summary(windows.rates), "sample_latency_seconds": summary(latencies)}
 
 
 def utilization(spec: RunSpec, checked: Preflight, images_per_second: float) -> dict[str, Any]:

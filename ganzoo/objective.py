@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
+from ganzoo.players import StandIn
 from ganzoo.types import Batch, Loss, Penalty, Phase, RunSpec, Terms
 
 Hyper = Mapping[str, Tensor]
@@ -123,29 +124,19 @@ def _with_feature_matching(phases: Sequence[Phase], loss: Loss, weight: float) -
 
 def _feature_matching(phase: Phase, weight: float) -> Callable[..., Terms]:
     def feature_matching_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
-        kept = _Kept(generator)
-        terms = dict(phase.function(kept, discriminator, batch, hyper))
-        fake = generator(batch.latent, batch.labels) if kept.images is None else kept.images
+        kept: list[Tensor] = []
+
+        def keep(latent: Tensor, labels: Tensor | None) -> Tensor:
+            kept.append(generator(latent, labels))
+            return kept[-1]
+
+        terms = dict(phase.function(StandIn(generator, keep), discriminator, batch, hyper))
+        fake = kept[-1] if kept else generator(batch.latent, batch.labels)
         real_mean = discriminator.features(batch.real, batch.labels).mean(0)
         fake_mean = discriminator.features(fake, batch.labels).mean(0)
         return terms | {"feature_matching": weight * (real_mean - fake_mean).square().sum()}
 
     return feature_matching_phase
-
-
-class _Kept:
-    """A generator that remembers the last images it gave."""
-
-    def __init__(self, generator: Any) -> None:
-        self._generator = generator
-        self.images: Tensor | None = None
-
-    def __call__(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.images = self._generator(latent, labels)
-        return self.images
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._generator, name)
 
 
 def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:
@@ -189,7 +180,8 @@ def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float)
             terms = dict(phase.function(generator, discriminator, batch, hyper))
             if not {"real", "fake"} <= set(terms):
                 raise UsageError(_NOT_SMOOTHED.format(loss.name))
-            real_as_fake = phase.function(lambda *latent: batch.real, discriminator, batch, hyper)["fake"]
+            reality = StandIn(generator, lambda latent, labels: batch.real)
+            real_as_fake = phase.function(reality, discriminator, batch, hyper)["fake"]
             return terms | {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake}
 
         return replace(phase, function=smoothed_phase)

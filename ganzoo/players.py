@@ -6,7 +6,7 @@ both, so that any loss meets any architecture, and says clearly when a network b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,20 @@ class GeneratorPlayer(Player):
                 f"the generator gave shape {tuple(images.shape)}; it must give {(len(latent), *self.image_shape)}"
             )
         return images
+
+
+class StandIn:
+    """Called in place of a generator, `function(latent, labels)`; everything but the call is the generator's own."""
+
+    def __init__(self, generator: Any, function: Callable[..., Tensor]) -> None:
+        self._generator = generator
+        self._function = function
+
+    def __call__(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self._function(latent, labels)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
 
 
 class DiscriminatorPlayer(Player):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ganzoo.assemble import Materials, latent_drawer, materials_of, phase_updates, spec_players
+from ganzoo.assemble import latent_drawer, materials_of, phase_updates, spec_players
 from ganzoo.errors import GanzooError, PluginError
 from ganzoo.hardware import memory_format
 from ganzoo.players import Players
@@ -42,7 +42,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     """
     materials = materials_of(spec, registry)
     try:
-        players = meta_players(spec, materials)
+        players = meta_players(lambda: spec_players(spec, materials))
         with torch.device("meta"):
             hyper = {name: torch.empty(()) for name in spec.hyper}
         updates = phase_updates(spec, materials, players, {}, hyper, compiled=False)
@@ -96,13 +96,13 @@ def count_parameters(players: Players) -> dict[str, int]:
     }
 
 
-def meta_players(spec: RunSpec, materials: Materials) -> Players:
+def meta_players(build: Callable[[], Players]) -> Players:
     """The players without memory; built with it first where an architecture reads a tensor's values meanwhile."""
     try:
         with torch.device("meta"):
-            return spec_players(spec, materials)
+            return build()
     except Exception:
-        players = spec_players(spec, materials)
+        players = build()
         for player in (players.generator, players.discriminator):
             player.to("meta")
         return players

@@ -43,9 +43,8 @@ def score_folder(
     plan = BenchPlan((), image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images)
     offer, argument = find_dataset(registry, dataset)
     name = offer.record.features if features == "auto" else features
-    extractor = load_extractor(
-        registry.get("features", name).record, device, Path(weights) if weights else None, weights_sha256
-    )
+    features_offer = registry.get("features", name)
+    extractor = load_extractor(features_offer.record, device, Path(weights) if weights else None, weights_sha256)
     real = prepare_dataset(registry, offer, argument, plan)
     check_labels(found, real)
     size = real.image_shape[1]
@@ -60,7 +59,8 @@ def score_folder(
         raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
     notes = [f"skipped {len(fake.skipped)} unreadable image(s)"] if fake.skipped else []
     batches = dataset_batches(fake, extractor.extractor.batch_size)
-    scores, protocols = Scorer(
-        found, RealSample(real, extractor), {offer.record.name: offer.plugin for offer in offers}
-    ).score(batches, kimg=None, ema=None)
+    # With the source it is the reference that runs have made and kept.
+    reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
+    scorer = Scorer(found, reference, {offer.record.name: offer.plugin for offer in offers})
+    scores, protocols = scorer.score(batches, kimg=None, ema=None)
     return scores, protocols, notes

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError
-from ganzoo.players import GeneratorPlayer, Players
+from ganzoo.players import GeneratorPlayer, Players, StandIn
 from ganzoo.types import Batch, Phase
 
 
@@ -22,8 +22,8 @@ class SharedFakes:
 
     def __init__(self, generator: GeneratorPlayer) -> None:
         self.generator = generator
-        self.maker = _StandIn(generator, self._make)
-        self.taker = _StandIn(generator, self._take)
+        self.maker = StandIn(generator, self._make)
+        self.taker = StandIn(generator, self._take)
         self._images: Tensor | None = None
 
     def _make(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -34,18 +34,6 @@ class SharedFakes:
         images, self._images = self._images, None
         assert images is not None, "the discriminator's phase comes first, and each batch of fakes is taken once"
         return images
-
-
-class _StandIn:
-    def __init__(self, generator: GeneratorPlayer, function: Callable[..., Tensor]) -> None:
-        self._generator = generator
-        self._function = function
-
-    def __call__(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self._function(latent, labels)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._generator, name)
 
 
 class PhaseUpdate:

@@ -39,6 +39,11 @@ class Windows:
     warmup_steps: int
     steady: bool
 
+    @property
+    def rates(self) -> list[float]:
+        """Images per second of each window."""
+        return [images / elapsed for images, elapsed in zip(self.images, self.seconds, strict=True)]
+
 
 def measure_windows(
     work: Callable[[int], int],
