@@ -23,7 +23,7 @@ class Contestant:
     """A side that runs in its own process and does steps when asked. A context manager."""
 
     def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool, without: str = "") -> None:
-        from ganzoo.runner import KEEP_MEMORY, SHORT_SPINS
+        from ganzoo.launch import KEEP_MEMORY, SHORT_SPINS
 
         environment = (
             ({} if without == "kept memory" else KEEP_MEMORY) | ({} if without == "short spins" else SHORT_SPINS)

@@ -25,19 +25,19 @@ def bench(
     *,
     plugins: Sequence[str | Path] = (),
     results: str | Path = "runs",
-    force: bool = False,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> list[RunRecord]:
     """Train and score `models`, and return a record for each run, failed and skipped ones included.
 
-    `options` are those of `ganzoo bench` under their own names (`kimg=`, `seeds=`, `set=`, …; see `BenchPlan`).
+    `options` are those of `ganzoo bench` under their own names: of what is run (`kimg=`, `seeds=`, `set=`, …; see
+    `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.runner.RunOptions`).
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
     path in `plugins` can. Nothing is printed: `on_event` is called with each `Event` as it comes, and what it raises
     ends the bench; broken plugins, variants that are left out and the like are warnings. Raises `UsageError` and its
     kin before anything is trained. A `KeyboardInterrupt` carries the records so far as its `records`.
     """
-    from ganzoo.harness import ignore, prepare_bench
+    from ganzoo.harness import RUN_OPTIONS, ignore, prepare_bench
     from ganzoo.plan import BenchPlan
 
     names = [models] if isinstance(models, str) else list(models)
@@ -45,15 +45,17 @@ def bench(
         raise UsageError("models: give names; put your own variant in a file and pass plugins=['file.py']")
     if on_event is not None and not callable(on_event):
         raise UsageError("on_event: give a function of one event")
-    for name in ("metrics", "set"):
+    for name in ("metrics", "set", "retry"):
         if name in options:
             options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
     paths = tuple(str(plugin) for plugin in plugins)
     try:
+        running = {name: options.pop(name) for name in RUN_OPTIONS if name in options}
         plan = BenchPlan(models=tuple(names), dataset=dataset, plugins=paths, **options)
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
-    return prepare_bench(plan, _warn).run(Path(results), force=force, on_event=on_event or ignore, on_note=_warn)
+    prepared = prepare_bench(plan, Path(results), _warn)
+    return prepared.run(Path(results), on_event=on_event or ignore, on_note=_warn, **running)
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:

@@ -118,7 +118,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     bench.add_argument(
         "--models",
         action="append",
-        required=True,
+        default=[],
         metavar="LIST",
         help="names, globs (wgan*), all, !exclude, architecture+loss (dcgan+hinge)",
     )
@@ -128,7 +128,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     bench.add_argument("--seeds", type=int, default=1, metavar="N", help="how many seeds (default: 1)")
     bench.add_argument("--seed", type=int, default=0, metavar="S", help="the first seed (default: 0)")
     bench.add_argument("--precision", default="fp32", help="fp32, tf32, bf16 (default: fp32)")
-    bench.add_argument("--batch-size", type=int, metavar="N", help="for all variants (default: each one's own)")
+    bench.add_argument(
+        "--batch-size",
+        metavar="N",
+        help="for all variants (default: each one's own); auto: its own, halved while it does not fit into memory",
+    )
     bench.add_argument("--loss", metavar="NAME", help="for all variants, in place of their own")
     bench.add_argument(
         "--set", action="append", default=[], metavar="VARIANT.FIELD=VALUE", help="change a recipe (repeatable)"
@@ -147,6 +151,26 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     bench.add_argument(
         "--step-mode", metavar="MODE", help="eager, graph (CUDA graphs), compile (default: graph on CUDA, else eager)"
+    )
+    bench.add_argument(
+        "--deterministic", action="store_true", help="algorithms that repeat bit for bit, on a GPU too; slower there"
+    )
+    bench.add_argument("--resume", metavar="RUN", help="train a run on, up to the new --kimg in all")
+    bench.add_argument("--timeout", type=float, metavar="S", help="stop a run that takes longer, in seconds")
+    bench.add_argument(
+        "--retry", default="", metavar="LIST", help="try again, twice, what ends so: of oom,crashed,timeout"
+    )
+    bench.add_argument(
+        "--keep-going",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="do the other runs when one fails (default)",
+    )
+    bench.add_argument(
+        "--checkpoint-seconds", type=float, default=60.0, metavar="S", help="save a run this often (default: 60)"
+    )
+    bench.add_argument(
+        "--discard-checkpoints", action="store_true", help="throw a run's checkpoint away when it is done"
     )
     bench.add_argument("--dry-run", action="store_true", help="print what would run, with an estimate")
     bench.add_argument("--force", action="store_true", help="do finished runs again")

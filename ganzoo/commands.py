@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,17 +31,25 @@ def run_bench(arguments: Namespace) -> int:
     from ganzoo.progress import ProgressDisplay, say_preparing
     from ganzoo.tables import comparison_table
 
-    plan = _plan(arguments)
+    plan, results = _plan(arguments), Path(arguments.results)
     with redirect_stdout(sys.stderr):
-        prepared = prepare_bench(plan, print_note, ignore if arguments.quiet else say_preparing)
+        prepared = prepare_bench(plan, results, print_note, ignore if arguments.quiet else say_preparing)
     if arguments.dry_run:
         return _dry_run(prepared.resolved, arguments.json)
     display: Any = nullcontext(ignore) if arguments.quiet else ProgressDisplay()
     interrupted = False
     try:
-        with display as on_event:
+        with display as on_event, _stopped_by("SIGTERM", "SIGHUP"):
             records = prepared.run(
-                Path(arguments.results), force=arguments.force, on_event=on_event, on_note=print_note
+                results,
+                timeout=arguments.timeout,
+                force=arguments.force,
+                retry=_listed(arguments.retry),
+                keep_going=arguments.keep_going,
+                checkpoint_seconds=arguments.checkpoint_seconds,
+                keep_checkpoints=not arguments.discard_checkpoints,
+                on_event=on_event,
+                on_note=print_note,
             )
     except KeyboardInterrupt as interrupt:
         records, interrupted = getattr(interrupt, "records", []), True
@@ -59,6 +68,21 @@ def run_bench(arguments: Namespace) -> int:
     # Finding the batch that fits no more is what a sweep is for.
     sweeping = plan.sweep_batch is not None
     return 0 if all(record.ok or (sweeping and _took_too_much(record)) for record in records) else 1
+
+
+@contextmanager
+def _stopped_by(*names: str) -> Iterator[None]:
+    """Meet these signals as Ctrl-C is met, unless they are ignored, as under nohup."""
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    met = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in met:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in met.items():
+            signal.signal(number, handler)
 
 
 def _took_too_much(record: RunRecord) -> bool:
@@ -85,9 +109,16 @@ def _plan(arguments: Namespace) -> BenchPlan:
             kimg = float(kimg)
         except ValueError:
             raise UsageError(f"--kimg {printable(kimg)}: give thousands of images, or 'full'") from None
+    batch_size = arguments.batch_size
+    if batch_size is not None and batch_size != "auto":
+        try:
+            batch_size = int(batch_size)
+        except ValueError:
+            raise UsageError(f"--batch-size {printable(batch_size)}: give a number of images, or auto") from None
     return BenchPlan(
         models=tuple(arguments.models),
         kimg=kimg,
+        batch_size=batch_size,
         metrics=_listed(arguments.metrics),
         set=tuple(arguments.set),
         plugins=tuple(arguments.plugin),
@@ -101,7 +132,6 @@ def _plan(arguments: Namespace) -> BenchPlan:
                 "device",
                 "precision",
                 "threads",
-                "batch_size",
                 "features",
                 "weights",
                 "weights_sha256",
@@ -115,6 +145,8 @@ def _plan(arguments: Namespace) -> BenchPlan:
                 "throughput_seconds",
                 "step_mode",
                 "sweep_batch",
+                "deterministic",
+                "resume",
             )
         },
     )

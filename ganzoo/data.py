@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -272,6 +272,7 @@ class Batches:
         self._order_rng = stream(seed, "order")
         self._flip_rng = stream(seed, "flips", self.device) if flips else None
         self._order = torch.empty(0, dtype=torch.int64, device=self.device if self.resident else "cpu")
+        self._ahead: list[tuple[Tensor, Future[Tensor]]] = []
         self._source = self._resident() if self.resident else self._streamed()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -285,6 +286,20 @@ class Batches:
             real = torch.where(flip, real.flip(-1), real)
         self.drawn += len(real)
         return real, None if self._labels is None else self._labels[index]
+
+    def position(self) -> dict[str, Tensor]:
+        """Where the batches are: the order that is still to come, and the random numbers after it. On the CPU."""
+        order = torch.cat([*(index for index, _ in self._ahead), self._order])
+        flips = {} if self._flip_rng is None else {"flips": self._flip_rng.get_state()}
+        return {"order": order.cpu(), "shuffles": self._order_rng.get_state(), **flips}
+
+    def go_to(self, position: Mapping[str, Tensor], drawn: int) -> None:
+        """Go on from a `position`, before the first batch is drawn."""
+        self._order = position["order"].to(self._order.device)
+        self._order_rng.set_state(position["shuffles"])
+        if self._flip_rng is not None:
+            self._flip_rng.set_state(position["flips"])
+        self.drawn = drawn
 
     def _next_index(self) -> Tensor:
         while len(self._order) < self.batch_size:
@@ -311,12 +326,11 @@ class Batches:
             return pixels.pin_memory() if pinned else pixels
 
         with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead: list[tuple[Tensor, Future[Tensor]]] = []
             while True:
-                while len(ahead) < 3:
+                while len(self._ahead) < 3:
                     index = self._next_index()
-                    ahead.append((index, pool.submit(gather, index)))
-                index, pixels = ahead.pop(0)
+                    self._ahead.append((index, pool.submit(gather, index)))
+                index, pixels = self._ahead.pop(0)
                 since = time.perf_counter()
                 ready = pixels.result()
                 self.wait_seconds += time.perf_counter() - since

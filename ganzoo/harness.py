@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganzoo.plugins import Registry, discover
 from ganzoo.text import printable
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ganzoo.plan import BenchPlan, ResolvedPlan
 
 Note = Callable[[str], None]
+
+RUN_OPTIONS = ("force", "timeout", "retry", "keep_going", "checkpoint_seconds", "keep_checkpoints")
+"""What may be said of how runs are carried out; everything else is of the plan, and decides what they give."""
 
 
 def ignore(*anything: object) -> None:
@@ -29,34 +32,53 @@ class Bench:
     registry: Registry
     resolved: ResolvedPlan
 
-    def run(self, results: Path, *, force: bool, on_event: Callable[[Event], None], on_note: Note) -> list[RunRecord]:
-        """Do what `results` does not hold yet; see `run_plan` for what it raises."""
-        from ganzoo.runner import run_plan
+    def run(
+        self,
+        results: Path,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[Event], None],
+        on_note: Note,
+        **options: Any,
+    ) -> list[RunRecord]:
+        """Do what `results` does not hold yet; `options` are those of `RunOptions`. See `run_plan` for what it raises.
 
-        return run_plan(
-            self.resolved,
-            self.registry,
-            results,
+        Raises `UsageError` for a limit or a status that cannot be.
+        """
+        from ganzoo.launch import ProcessLauncher
+        from ganzoo.runner import RunOptions, run_plan
+
+        given = RunOptions(
             plugins=self.plan.plugins,
             weights=self.plan.weights,
             weights_sha256=self.plan.weights_sha256,
-            force=force,
-            on_event=on_event,
-            on_note=on_note,
+            **options,
+        )
+        launcher = ProcessLauncher(timeout)
+        return run_plan(
+            self.resolved, self.registry, results, given, launcher=launcher, on_event=on_event, on_note=on_note
         )
 
 
-def prepare_bench(plan: BenchPlan, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore) -> Bench:
+def prepare_bench(
+    plan: BenchPlan, results: Path, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore
+) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
+
+    `results` is where a run that the plan goes on with is looked for.
 
     `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
     """
+    from ganzoo.continuation import resolve_continuation
     from ganzoo.plan import resolve
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
     registry = discover_noting(plan.plugins, plan.strict, on_note)
-    resolved = resolve(plan, registry, on_progress)
+    if plan.resume is None:
+        resolved = resolve(plan, registry, on_progress)
+    else:
+        resolved = resolve_continuation(plan, registry, results, on_progress)
     for note in resolved.notes:
         on_note(note)
     return Bench(plan, registry, resolved)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ganzoo.data import OnProgress, PreparedDataset, prepare
 from ganzoo.errors import GanzooError, UsageError
@@ -34,9 +34,12 @@ MOST = 10_000
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What `ganzoo bench` was asked; None means the default. JSON-safe."""
+    """What `ganzoo bench` was asked; None means the default. JSON-safe.
 
-    models: tuple[str, ...]
+    `batch_size="auto"` is each variant's own, halved while it does not fit. `resume` names a run to train on.
+    """
+
+    models: tuple[str, ...] = ()
     dataset: str = "digits"
     image_size: int | None = None
     kimg: float | str | None = None
@@ -45,7 +48,7 @@ class BenchPlan:
     device: str = "auto"
     precision: str = "fp32"
     threads: int | None = None
-    batch_size: int | None = None
+    batch_size: int | Literal["auto"] | None = None
     metrics: tuple[str, ...] = ("fid", "is")
     features: str = "auto"
     weights: str | None = None
@@ -62,27 +65,37 @@ class BenchPlan:
     throughput_seconds: float = 5.0
     step_mode: str | None = None
     sweep_batch: str | None = None
+    deterministic: bool = False
+    resume: str | None = None
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A spec and what is known of it before it runs."""
+    """A spec and what is known of it before it runs. `checkpoint` is that of the run which it continues."""
 
     spec: RunSpec
     preflight: Preflight
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """The runs of a plan, the dataset they share, and notes for the user on what was left out.
-
-    `until_it_fits_no_more` marks a sweep over growing batches that ends for a variant at the first that fails.
-    """
+    """The runs of a plan, the dataset they share, what was asked, and notes for the user on what was left out."""
 
     runs: tuple[PlannedRun, ...]
     dataset: PreparedDataset
+    asked: BenchPlan
     notes: tuple[str, ...] = ()
-    until_it_fits_no_more: bool = False
+
+    @property
+    def until_it_fits_no_more(self) -> bool:
+        """Whether this is a sweep over growing batches that ends for a variant at the first that fails."""
+        return self.asked.sweep_batch == "auto"
+
+    @property
+    def shrinks_to_fit(self) -> bool:
+        """Whether a batch that does not fit into memory is halved."""
+        return self.asked.batch_size == "auto"
 
 
 def resolve(
@@ -96,6 +109,8 @@ def resolve(
     if plan.sweep_batch is not None:
         plan = replace(plan, throughput_only=True)
     _check_numbers(plan)
+    if not plan.models:
+        raise UsageError("--models: name what to run, such as dcgan,mlp")
     selections = select(registry, plan.models)
     overrides = parse_overrides(plan.set, [selection.label for selection in selections])
     device = resolve_device(plan.device)
@@ -147,13 +162,13 @@ def resolve(
         runs += [PlannedRun(replace(spec, seed=plan.seed + index), checked) for index in range(plan.seeds)]
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
-    return ResolvedPlan(tuple(runs), dataset, tuple(dict.fromkeys(notes)), plan.sweep_batch == "auto")
+    return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)))
 
 
 def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
     """The batch sizes of a sweep, growing; the one of the plan (None: each variant's own) where there is no sweep."""
     if plan.sweep_batch is None:
-        return [plan.batch_size]
+        return [None if plan.batch_size == "auto" else plan.batch_size]
     if plan.batch_size is not None:
         raise UsageError("--sweep-batch and --batch-size: give one of them")
     if plan.sweep_batch == "auto":
@@ -232,6 +247,13 @@ def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
     return (f"skipped {len(dataset.skipped)} unreadable image(s): {shown}",)
 
 
+def check_evaluations(every: float, kimg: float) -> None:
+    """Raise `UsageError` where scoring every so many kimg is a slip of the finger."""
+    if kimg / every > MOST:
+        count = f"{kimg / every:,.0f} evaluations"
+        raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
+
+
 def _spec(
     label: str,
     recipe: Mapping[str, Any],
@@ -254,9 +276,7 @@ def _spec(
     else:
         kimg = float(plan.kimg or dataset_kimg)
     every = plan.eval_every or kimg / EVALUATIONS
-    if kimg / every > MOST:
-        count = f"{kimg / every:,.0f} evaluations"
-        raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
+    check_evaluations(every, kimg)
     points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
     own: dict[str, Any] = {
         "variant": label,
@@ -274,6 +294,7 @@ def _spec(
         },
         "evaluate_at_kimg": () if plan.throughput_only else (*points, kimg),
         "throughput_seconds": plan.throughput_seconds,
+        "deterministic": plan.deterministic,
         # Known when the networks are built.
         "memory_format": "contiguous",
     }

@@ -1,33 +1,31 @@
-"""Run specs to records: each run in a fresh process, whatever happens to it becomes its record, the others go on."""
+"""Run specs to records: each run is claimed, launched, and its outcome recorded, whatever it is; the others go on."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ganzoo.errors import RecordError
-from ganzoo.execute import RunRequest
+from ganzoo.checkpoint import CHECKPOINT
+from ganzoo.claims import claim
+from ganzoo.errors import RecordError, UsageError
+from ganzoo.files import remove_partial_files
+from ganzoo.launch import Launcher, Message, ProcessLauncher
 from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
+from ganzoo.reproduce import reproducing_command
 from ganzoo.text import printable
 from ganzoo.types import (
     SCHEMA,
     Event,
     RunFinished,
     RunRecord,
+    RunRequest,
     RunSpec,
     RunStarted,
     Scored,
@@ -35,178 +33,235 @@ from ganzoo.types import (
     TrainingProgress,
 )
 
-TAIL_LINES = 40
-"""How much of a failed run's stderr its record keeps."""
-
-SHORT_SPINS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
-"""OpenMP's threads spin while they wait. Where anything else wants the cores, a spinning thread keeps out the one it
-waits for: one busy process beside a DCGAN on 2 cores took its step from 2500 to 100 images/s, and to 770 with these
-settings, which cost some 5 % on an idle machine."""
-
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-"""glibc gives every large block back to the system as soon as it is freed, and a step frees its activations and
-gradients each time: the next step then meets a page fault for each 4 KiB. Kept memory made the step of the MLP-GAN 1.2
-times as fast on 2 cores, and that of DCGAN at 64 px 1.1 times."""
-
-RUN_ENVIRONMENT = SHORT_SPINS | KEEP_MEMORY
-"""What a run's process is started with. The user's own environment wins."""
-
-Message = Mapping[str, Any]
+RETRIES = 2
+"""How often a run is done again whose status `--retry` names."""
 
 
-class Launcher(Protocol):
-    """Carries out one run somewhere. Implement this to run specs on another engine."""
-
-    def launch(self, request: RunRequest, on_message: Callable[[Message], None]) -> dict[str, Any]:
-        """Do the run, pass on its messages as they come, and return the outcome: the fields of a record.
-
-        A run that ends without an outcome gives `status` and `error` instead; nothing is raised for it.
-        """
+MAY_BE_RETRIED = ("oom", "crashed", "timeout")
+"""A run that diverged would do so again, and one that was interrupted was so on purpose."""
 
 
-class ProcessLauncher:
-    """Runs each spec in a fresh Python process on this machine, so that no run touches another."""
+@dataclass(frozen=True)
+class RunOptions:
+    """How runs are carried out; nothing here decides what they give.
 
-    def launch(self, request: RunRequest, on_message: Callable[[Message], None]) -> dict[str, Any]:
-        """Start the process, feed it the request, and follow its messages until it ends."""
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ganzoo.execute"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=os.name == "posix",
-            env=RUN_ENVIRONMENT | os.environ,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        tail: deque[str] = deque(maxlen=TAIL_LINES)
-        reader = threading.Thread(target=tail.extend, args=(process.stderr,), daemon=True)
-        reader.start()
-        outcome: dict[str, Any] | None = None
-        try:
-            try:
-                # stdin stays open: its end tells the run that its parent is gone.
-                process.stdin.write(json.dumps(asdict(request)) + "\n")
-                process.stdin.flush()
-            except BrokenPipeError:
-                pass
-            for line in process.stdout:
-                message = json.loads(line)
-                if message.pop("kind") == "outcome":
-                    outcome = message
-                else:
-                    on_message(json.loads(line))
-            process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            reader.join(timeout=5)
-            process.stdout.close()
-            process.stderr.close()
-        if outcome is not None:
-            return outcome
-        ended = _how_it_ended(process.returncode)
-        return {
-            "status": "crashed",
-            "error": {"type": ended, "message": f"the run's process ended by {ended}", "tail": "".join(tail)},
-        }
+    `retry` names the statuses after which a run is tried again at once, `keep_going=False` ends the plan at the first
+    run that fails. A checkpoint is written every `checkpoint_seconds`, and thrown away when its run is done unless
+    `keep_checkpoints`.
+    """
 
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+    plugins: tuple[str, ...] = ()
+    weights: str | None = None
+    weights_sha256: str | None = None
+    force: bool = False
+    retry: tuple[str, ...] = ()
+    keep_going: bool = True
+    checkpoint_seconds: float = 60.0
+    keep_checkpoints: bool = True
 
 
 def run_plan(
     plan: ResolvedPlan,
     registry: Registry,
     results: Path,
+    options: RunOptions = RunOptions(),
     *,
-    plugins: Sequence[str] = (),
-    weights: str | None = None,
-    weights_sha256: str | None = None,
-    force: bool = False,
     launcher: Launcher | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     on_note: Callable[[str], None] = lambda line: None,
 ) -> list[RunRecord]:
     """Do every run of the plan that `results` does not hold yet, and return a record for each, in order.
 
-    Raises `RecordError` before anything is trained where `results` cannot be written to. On `KeyboardInterrupt` the
-    run in progress is ended and recorded as interrupted, and the exception goes on with the records so far attached
-    as `records`.
+    What another process is doing already is left to it, and its record waited for at the end. Raises `RecordError`
+    before anything is trained where `results` cannot be written to. On `KeyboardInterrupt` the run in progress saves
+    itself and is recorded as interrupted, and the exception goes on with the records so far attached as `records`.
     """
-    launcher = launcher or ProcessLauncher()
+    _check_options(options)
     _check_writable(results)
 
     def tell(event: Event) -> None:
         on_event(event)
         registry.notify(event, on_note)
 
-    records: list[RunRecord] = []
-    ended: set[tuple[str, int]] = set()
-    for index, planned in enumerate(plan.runs, 1):
-        spec = planned.spec
-        if (spec.variant, spec.seed) in ended:
-            continue
-        used = used_plugins(spec, registry)
-        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in used.items()}, _versions())
-        folder = run_folder(results, spec, run_id)
-        finished = None if force else _finished(folder, run_id, on_note)
-        if finished is not None:
-            records.append(finished)
-            tell(RunFinished(run_id, finished, skipped=True, index=index, total=len(plan.runs)))
-            if plan.until_it_fits_no_more and not _worth_doubling(finished):
-                ended.add((spec.variant, spec.seed))
-            continue
-        request = RunRequest(
-            run_id=run_id,
-            spec=spec.to_json(),
-            dataset=asdict(plan.dataset),
-            folder=str(folder),
-            plugins=tuple(plugins),
-            weights=weights,
-            weights_sha256=weights_sha256,
+    bench = _Bench(plan, registry, results, options, launcher or ProcessLauncher(), tell, on_note)
+    try:
+        bench.carry_out()
+    except KeyboardInterrupt as interrupt:
+        interrupt.records = bench.records_in_order()  # type: ignore[attr-defined]
+        raise
+    return bench.records_in_order()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a plan, counted from 1, and where its results go; `loaded` is what its record says of its code."""
+
+    index: int
+    spec: RunSpec
+    run_id: str
+    folder: Path
+    continues: str | None
+    loaded: dict[str, Any]
+
+
+@dataclass
+class _Bench:
+    """A plan under way: `records` by the index of their run."""
+
+    plan: ResolvedPlan
+    registry: Registry
+    results: Path
+    options: RunOptions
+    launcher: Launcher
+    tell: Callable[[Event], None]
+    on_note: Callable[[str], None]
+    records: dict[int, RunRecord] = field(default_factory=dict)
+
+    def carry_out(self) -> None:
+        """Do what nobody else is doing; then see to what others were doing, which by then is done as a rule."""
+        left: list[_Run] = []
+        for index, planned in enumerate(self.plan.runs, 1):
+            if self._given_up():
+                return
+            if self._wanted(planned.spec):
+                run = self._run(index, planned.spec, planned.checkpoint)
+                if not self._do(run, fresh=self.options.force):
+                    left.append(run)
+        for run in left:
+            if self._given_up():
+                return
+            self._do(run, wait=True)
+
+    def records_in_order(self) -> list[RunRecord]:
+        return [self.records[index] for index in sorted(self.records)]
+
+    def _given_up(self) -> bool:
+        return not self.options.keep_going and not all(record.ok for record in self.records.values())
+
+    def _wanted(self, spec: RunSpec) -> bool:
+        """A sweep goes on to the next batch size while the last one fits, and a step the time it is measured for."""
+        if not self.plan.until_it_fits_no_more:
+            return True
+        return all(
+            record.ok and record.throughput["step_seconds"]["median"] < spec.throughput_seconds
+            for record in self.records.values()
+            if (record.spec["variant"], record.spec["seed"]) == (spec.variant, spec.seed)
         )
-        base: dict[str, Any] = {"schema": SCHEMA, "run_id": run_id, "spec": spec.to_json()}
-        loaded = {"plugins": used, "plugin_allow_list": os.environ.get(ALLOW_LIST), **_versions()}
+
+    def _run(self, index: int, spec: RunSpec, continues: str | None) -> _Run:
+        plugins = used_plugins(spec, self.registry)
+        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, _versions())
+        loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **_versions()}
+        return _Run(index, spec, run_id, run_folder(self.results, spec, run_id), continues, loaded)
+
+    def _do(self, run: _Run, *, wait: bool = False, fresh: bool = False) -> bool:
+        """Do one run, or find it done; False where another process is at it. With `fresh` nothing of it counts yet."""
+
+        def on_wait() -> None:
+            self.on_note(f"{printable(run.folder.name)} is being done by another process; waiting for it")
+
+        with claim(self.results, run.run_id, on_wait=on_wait if wait else None) as claimed:
+            if not claimed:
+                return False
+            remove_partial_files(run.folder)
+            known = None if fresh else self._known(run)
+            if fresh:
+                (run.folder / CHECKPOINT).unlink(missing_ok=True)
+            if known is None:
+                self._attempt(run)
+            else:
+                self.records[run.index] = known
+                self._finish(run, skipped=True)
+        if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
+            return self._do(smaller, wait=True, fresh=fresh)
+        return True
+
+    def _known(self, run: _Run) -> RunRecord | None:
+        """The record of a run that need not be done: it is done, or is known not to fit where that is asked."""
+        path = run.folder / RECORD
+        if not path.exists():
+            return None
         try:
-            tell(RunStarted(run_id, spec.to_json(), index, len(plan.runs)))
-            outcome = launcher.launch(request, _Translator(run_id, spec, tell, on_note))
-        except KeyboardInterrupt as interrupt:
-            message = {"type": "KeyboardInterrupt", "message": "stopped by the user", "tail": ""}
-            stopped = RunRecord(**base, status="interrupted", error=message, environment=loaded)
-            # With --force there may be a finished record of this run already; it is worth more.
-            records.append(_finished(folder, run_id, on_note) or write_record(stopped, folder))
-            interrupt.records = records  # type: ignore[attr-defined]
-            raise
-        outcome["environment"] = {**outcome.get("environment", {}), **loaded}
-        if outcome["status"] != "ok":
+            record = read_record(path)
+        except RecordError as error:
+            aside = path.with_name(f"{RECORD}.broken")
+            path.replace(aside)
+            self.on_note(f"{error}; moved to {printable(aside)}, and the run is done again")
+            return None
+        done = record.ok or (self.plan.shrinks_to_fit and record.status == "oom")
+        return record if done and record.run_id == run.run_id else None
+
+    def _attempt(self, run: _Run) -> None:
+        """Launch until it ends in a way that is not to be tried again, and record how it ended."""
+        request = RunRequest(
+            run_id=run.run_id,
+            spec=run.spec.to_json(),
+            dataset=asdict(self.plan.dataset),
+            folder=str(run.folder),
+            plugins=self.options.plugins,
+            weights=self.options.weights,
+            weights_sha256=self.options.weights_sha256,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            continues=run.continues,
+        )
+        for retries_left in range(RETRIES, -1, -1):
+            try:
+                self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs)))
+                outcome = self.launcher.launch(request, _Translator(run.run_id, run.spec, self.tell, self.on_note))
+            except KeyboardInterrupt as interrupt:
+                outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)
+                # With --force there may be a finished record of this run already; it is worth more.
+                self.records[run.index] = self._known(run) or self._record(run, outcome)
+                raise
+            self.records[run.index] = record = self._record(run, outcome)
+            self._finish(run, skipped=False)
+            if record.status not in self.options.retry or not retries_left:
+                return
+            self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {record.status}")
+
+    def _record(self, run: _Run, outcome: dict[str, Any]) -> RunRecord:
+        """Write the record, and clear away what it makes stale."""
+        status, stale = outcome["status"], []
+        if status != "ok":
             # The pictures and weights of an earlier attempt are not this run's.
-            for name in (SAMPLES, GENERATOR):
-                (folder / name).unlink(missing_ok=True)
-        record = write_record(RunRecord(**base | outcome), folder)
-        records.append(record)
-        tell(RunFinished(run_id, record, skipped=False, index=index, total=len(plan.runs)))
-        if plan.until_it_fits_no_more and not _worth_doubling(record):
-            ended.add((spec.variant, spec.seed))
-    return records
+            stale += [SAMPLES, GENERATOR]
+        if status == "diverged" or (status == "ok" and not self.options.keep_checkpoints):
+            # A run that diverged must not be tried from just before it until it happens to go well.
+            stale.append(CHECKPOINT)
+        for name in stale:
+            (run.folder / name).unlink(missing_ok=True)
+        outcome["environment"] = {**outcome.get("environment", {}), **run.loaded}
+        base: dict[str, Any] = {
+            "schema": SCHEMA,
+            "run_id": run.run_id,
+            "spec": run.spec.to_json(),
+            "command": reproducing_command(self.plan.asked, run.spec),
+        }
+        return write_record(RunRecord(**base | outcome), run.folder)
+
+    def _finish(self, run: _Run, *, skipped: bool) -> None:
+        record, total = self.records[run.index], len(self.plan.runs)
+        self.tell(RunFinished(run.run_id, record, skipped=skipped, index=run.index, total=total))
+
+    def _halved(self, run: _Run) -> _Run | None:
+        """Where the batch did not fit, the same run with half of it."""
+        spec = run.spec
+        if self.records[run.index].status != "oom" or spec.batch_size < 2 * SMALLEST_BATCH:
+            return None
+        size, requested = spec.batch_size // 2, spec.requested_batch_size or spec.batch_size
+        self.on_note(f"{printable(spec.variant)}: batch size {spec.batch_size} does not fit into memory; trying {size}")
+        smaller = replace(spec, batch_size=size, requested_batch_size=requested)
+        return self._run(run.index, smaller, run.continues)
 
 
-def _worth_doubling(record: RunRecord) -> bool:
-    """Whether a sweep goes on to the next batch size: this one fits, and a step fits the time it is measured for."""
-    return record.ok and record.throughput["step_seconds"]["median"] < record.spec["throughput_seconds"]
+SMALLEST_BATCH = 2
+"""BatchNorm in training mode needs two images."""
+
+INTERRUPTED = {
+    "status": "interrupted",
+    "error": {"type": "KeyboardInterrupt", "message": "stopped by the user", "tail": ""},
+}
+"""What is left of a run whose launcher left it at that."""
 
 
 class _Translator:
@@ -262,6 +317,14 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("ganzoo", "torch")}
 
 
+def _check_options(options: RunOptions) -> None:
+    for status in options.retry:
+        if status not in MAY_BE_RETRIED:
+            raise UsageError(f"--retry {printable(status)}: choose from {', '.join(MAY_BE_RETRIED)}")
+    if not options.checkpoint_seconds >= 0:
+        raise UsageError(f"--checkpoint-seconds {options.checkpoint_seconds}: give a number from 0")
+
+
 def _check_writable(results: Path) -> None:
     """Fail now rather than after an hour of training."""
     probe = results / f".writable-{os.getpid()}-{time.time_ns()}"
@@ -273,17 +336,3 @@ def _check_writable(results: Path) -> None:
         raise RecordError(f"--results {printable(results)}: {reason}; choose a folder you can write to") from error
     finally:
         probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
-
-
-def _finished(folder: Path, run_id: str, on_note: Callable[[str], None]) -> RunRecord | None:
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    try:
-        record = read_record(path)
-    except RecordError as error:
-        aside = path.with_name(f"{RECORD}.broken")
-        path.replace(aside)
-        on_note(f"{error}; moved to {printable(aside)}, and the run is done again")
-        return None
-    return record if record.ok and record.run_id == run_id else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -22,15 +23,20 @@ LOG_POINTS = 200
 
 @dataclass
 class TrainResult:
-    """`curves` maps `kimg` and `phase/term` to lists of one length, each point the mean since the last one.
+    """How far a training is.
 
-    `train_seconds` leaves out evaluation; `updates` counts the updates of each player as a whole.
+    `curves` maps `kimg` and `phase/term` to lists of one length, each point the mean since the last one.
+    `train_seconds` leaves out evaluation and saving; `updates` counts the updates of each player as a whole.
+    `evaluated_kimg` is where the last evaluation took place, `resumed_at_kimg` where another process took over.
     """
 
     kimg: float = 0.0
     train_seconds: float = 0.0
+    steps_per_point: int = 1
+    evaluated_kimg: float = 0.0
     curves: dict[str, list[float]] = field(default_factory=dict)
     updates: dict[str, int] = field(default_factory=lambda: {"generator": 0, "discriminator": 0})
+    resumed_at_kimg: list[float] = field(default_factory=list)
 
 
 def run_step(run: Assembly, log: TermLog | None = None) -> None:
@@ -65,37 +71,62 @@ def train(
     run: Assembly,
     total_kimg: float,
     evaluate_at_kimg: Sequence[float] = (),
+    *,
+    log: TermLog | None = None,
     on_progress: Callable[[TrainResult, dict[str, float]], None] = lambda result, terms: None,
     on_evaluate: Callable[[float], None] = lambda kimg: None,
+    pause_due: Callable[[], bool] = lambda: False,
+    on_pause: Callable[[], None] = lambda: None,
 ) -> TrainResult:
-    """Train until `total_kimg` thousand real images were shown to the discriminator.
+    """Train until `total_kimg` thousand real images were shown to the discriminator, from where `log` says it is.
 
-    `on_evaluate(kimg)` is called off the clock as soon as each of `evaluate_at_kimg` is reached. Raises `Diverged`
-    with the phase, the term and the place when a term is not finite.
+    `on_progress` follows each point of the curves. `on_evaluate(kimg)` is called as soon as each of
+    `evaluate_at_kimg` is reached, and `on_pause()` between two steps whenever `pause_due()`, both off the clock.
+    Raises `Diverged` with the phase, the term and the place when a term is not finite.
     """
-    result = TrainResult()
-    log = TermLog(result)
-    due = sorted(evaluate_at_kimg)
-    steps_between_logs = 0
-    started = time.perf_counter()
-    while result.kimg < total_kimg:
+    log = log or TermLog(TrainResult())
+    result = log.result
+    clock = Clock(result, run.batches.device)
+    due = sorted(kimg for kimg in evaluate_at_kimg if min(kimg, total_kimg) > result.evaluated_kimg)
+    while True:
+        over = result.kimg >= total_kimg
+        evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
+        if log.counts and (run.step % result.steps_per_point == 0 or evaluation_due or over):
+            with clock.stopped():
+                on_progress(result, log.flush(result.kimg))
+        if evaluation_due:
+            with clock.stopped():
+                on_evaluate(result.kimg)
+            result.evaluated_kimg = result.kimg
+            due = [kimg for kimg in due if kimg > result.kimg]
+        if over:
+            return result
+        if pause_due():
+            with clock.stopped():
+                on_pause()
         run.schedules.apply(result.kimg / total_kimg, run.step)
         run_step(run, log)
         seen, result.kimg = result.kimg, run.batches.drawn / 1000
         run.average.update(result.kimg, result.kimg - seen)
-        if not steps_between_logs:
-            steps_between_logs = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
-        evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
-        if run.step % steps_between_logs == 0 or evaluation_due or result.kimg >= total_kimg:
-            synchronize(run.batches.device)
-            terms = log.flush(result.kimg)
-            result.train_seconds += time.perf_counter() - started
-            on_progress(result, terms)
-            if evaluation_due:
-                due = [kimg for kimg in due if kimg > result.kimg]
-                on_evaluate(result.kimg)
-            started = time.perf_counter()
-    return result
+        if run.step == 1:
+            result.steps_per_point = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
+
+
+class Clock:
+    """Adds the seconds of the training to a result; stopped while anything else is done."""
+
+    def __init__(self, result: TrainResult, device: torch.device) -> None:
+        self.result = result
+        self.device = device
+        self.started = time.perf_counter()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop when the device has done all that it was given, and go on afterwards."""
+        synchronize(self.device)
+        self.result.train_seconds += time.perf_counter() - self.started
+        yield
+        self.started = time.perf_counter()
 
 
 class TermLog:

@@ -382,7 +382,8 @@ class RunSpec:
 
     Names of objects that were given in place of a name read `plugin:name`. `phases` and `penalties` carry the
     frequencies in force, `options` and `hyper` every value in force. `evaluate_at_kimg` lists when the generator is
-    scored; its last entry is the end of the budget.
+    scored; its last entry is the end of the budget. `requested_batch_size` is what did not fit into memory where a
+    smaller batch was taken for it. `continues` is the id of the run whose training this one goes on with.
     """
 
     variant: str
@@ -426,6 +427,9 @@ class RunSpec:
     step_mode: str
     hardware: str
     linear_backend: str = "blas"
+    deterministic: bool = False
+    requested_batch_size: int | None = None
+    continues: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields."""
@@ -433,11 +437,30 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
+class RunRequest:
+    """What a fresh process needs to do one run. JSON-safe.
+
+    `continues` is the checkpoint of another run to start from. A checkpoint is written when `checkpoint_seconds` have
+    passed since the last one.
+    """
+
+    run_id: str
+    spec: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    folder: str
+    plugins: tuple[str, ...]
+    weights: str | None
+    weights_sha256: str | None
+    checkpoint_seconds: float
+    continues: str | None = None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
 
-    Everything that could not be measured is None; a run that failed lacks what it did not reach. `path` is where it
-    was read from and is not part of the JSON.
+    Everything that could not be measured is None; a run that failed lacks what it did not reach. `command` does the run
+    again. `path` is where it was read from and is not part of the JSON.
     """
 
     schema: int
@@ -453,6 +476,7 @@ class RunRecord:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
     path: Path | None = None
 
     def to_json(self) -> dict[str, Any]:

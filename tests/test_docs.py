@@ -298,14 +298,14 @@ def test_every_key_that_a_run_writes_stands():
     core = Path(ganzoo.__file__).parent
     measured = re.findall(r'^        "(\w+)": ', (core / "measure.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
-    source = (core / "execute.py").read_text(encoding="utf-8")
-    measured += re.findall(r'throughput\["(\w+)"\]', source)
-    measured += re.findall(r'^        "(\w+)": ', re.search(r"throughput: .*?\n    \}", source, re.S)[0], re.M)
+    source = (core / "stages.py").read_text(encoding="utf-8")
+    measured += re.findall(r'throughput(?:"\])?\["(\w+)"\]', source)
+    measured += re.findall(r'outcome\["throughput"\] = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)
     assert set(measured) <= set(keys_of("throughput"))
     described = re.search(r'outcome\["dataset"\] = \{(.*?)\}', source, re.S)[1]
     later = re.findall(r'outcome\["dataset"\]\["(\w+)"\]', source)
-    assert re.findall(r'"(\w+)":', described) + later == keys_of("parameters and dataset")
+    assert [*re.findall(r'"(\w+)":', described), *dict.fromkeys(later)] == keys_of("parameters and dataset")
 
 
 # --- cli.md -----------------------------------------------------------------------------------------------------------

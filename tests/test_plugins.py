@@ -13,7 +13,7 @@ import ganzoo
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import KINDS, PluginStatus, Registry, discover
-from ganzoo.runner import run_plan
+from ganzoo.runner import RunOptions, run_plan
 
 BROKEN = {
     "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
@@ -540,7 +540,7 @@ def test_they_are_on_the_record_of_a_run_that_did_not_end_well(ending, stranger,
     registry = discover(plugins)
     plan = resolve(BenchPlan(("chatty",), "stripes", device="cpu", throughput_only=True), registry)
     with contextlib.suppress(KeyboardInterrupt):
-        run_plan(plan, registry, tmp_path, plugins=plugins, launcher=Launcher())
+        run_plan(plan, registry, tmp_path, RunOptions(plugins=tuple(plugins)), launcher=Launcher())
     (path,) = tmp_path.rglob("record.json")
     record = json.loads(path.read_text())
     assert record["status"] == ending

@@ -1,0 +1,77 @@
+"""A finished run trained on: the same spec with a larger budget, from its checkpoint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from ganzoo.checkpoint import CHECKPOINT, read_checkpoint
+from ganzoo.data import OnProgress
+from ganzoo.errors import RecordError, UsageError
+from ganzoo.generators import find_run
+from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_step_mode, resolve_threads
+from ganzoo.linear import linear_backend
+from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan, check_evaluations, find_dataset, prepare_dataset
+from ganzoo.plugins import Registry
+from ganzoo.preflight import preflight
+from ganzoo.records import read_spec
+from ganzoo.text import printable
+
+FIXED = ("models", "dataset", "image_size", "seeds", "precision", "batch_size", "fakes", "loss", "set", "sweep_batch")
+"""What a run that is trained on has from its record."""
+
+
+def resolve_continuation(
+    plan: BenchPlan,
+    registry: Registry,
+    results: Path,
+    on_progress: OnProgress = lambda done, total, size: None,
+) -> ResolvedPlan:
+    """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
+
+    Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
+    Raises `UsageError` and its kin where it cannot be done.
+    """
+    assert plan.resume is not None
+    _check_options(plan)
+    record = find_run(plan.resume, results)
+    assert record.path is not None
+    before = read_spec(record.spec)
+    kimg = plan.kimg
+    if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
+        raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
+    checkpoint = record.path.parent / CHECKPOINT
+    read_checkpoint(checkpoint)
+    device, threads = resolve_device(plan.device), resolve_threads(plan.threads)
+    step_mode = resolve_step_mode(plan.step_mode, device)
+    offer, argument = find_dataset(registry, before.dataset)
+    dataset = prepare_dataset(registry, offer, argument, replace(plan, image_size=before.image_shape[1]), on_progress)
+    if dataset.sha256 != before.dataset_sha256:
+        raise RecordError(f"dataset '{printable(dataset.name)}' has changed since the run; start a new one")
+    every = plan.eval_every or before.evaluate_at_kimg[0]
+    check_evaluations(every, kimg)
+    points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
+    spec = replace(
+        before,
+        kimg=float(kimg),
+        evaluate_at_kimg=(*points, float(kimg)),
+        throughput_seconds=plan.throughput_seconds,
+        device=device,
+        threads=threads,
+        step_mode=step_mode,
+        linear_backend=linear_backend(device, before.precision, step_mode),
+        hardware=hardware_fingerprint(device, threads)["id"],
+        deterministic=plan.deterministic,
+        continues=record.run_id,
+    )
+    run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
+    return ResolvedPlan((run,), dataset, plan)
+
+
+def _check_options(plan: BenchPlan) -> None:
+    plain = BenchPlan(models=())
+    for name in FIXED:
+        if getattr(plan, name) != getattr(plain, name):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"--resume and {option}: the run's own is kept; leave {option} out")

@@ -1,0 +1,187 @@
+"""A checkpoint: everything that decides the further course of a run is in it, and nothing unsound is read from one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_training import REGISTRY, VARIANTS, architecture_of, planned
+
+from ganzoo.assemble import assemble
+from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ganzoo.data import Batches
+from ganzoo.errors import RecordError
+from ganzoo.snapshot import restore, snapshot
+from ganzoo.train import TermLog, TrainResult, train
+
+BATCH = 8
+
+
+class Saved(Exception):
+    """Ends a training between two steps."""
+
+
+def trained(spec, dataset, *, leave_after=None, saved=None):
+    """`(tensors, state)` at the end of the budget, or after `leave_after` steps; from `saved` if it is given."""
+    run = assemble(spec, REGISTRY, dataset)
+    log = restore(run, *saved) if saved else TermLog(TrainResult())
+
+    def leave():
+        raise Saved
+
+    try:
+        train(run, spec.kimg, log=log, pause_due=lambda: run.step == leave_after, on_pause=leave)
+    except Saved:
+        assert run.step == leave_after
+    return snapshot(run, log)
+
+
+def course(tensors, state):
+    """What two trainings of one spec must agree in: all but the clock."""
+    result = {name: value for name, value in state["result"].items() if name != "train_seconds"}
+    digests = {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
+    return digests, {**state, "result": result}
+
+
+RECIPES = {
+    "schedules": ("dcgan", {"set": ("dcgan.rate_decay.kind=cosine",)}),
+    "rmsprop": ("wgan", {"set": ("wgan.optimizer.kind=rmsprop",)}),
+    "momentum": ("mlp", {"set": ("mlp.optimizer.kind=sgd", "mlp.momentum=0.9")}),
+    "flips": ("mlp", {"set": ("mlp.flips=true",)}),
+    "lazy": ("dcgan+non-saturating+r1", {"set": ("dcgan+non-saturating+r1.lazy.r1.every=3",)}),
+    "no average": ("mlp", {"set": ("mlp.ema_half_life_kimg=0",)}),
+}
+
+
+@pytest.mark.parametrize("recipe", [*VARIANTS, *RECIPES])
+def test_a_run_that_is_restored_takes_the_very_course_of_one_that_was_not(recipe):
+    models, options = RECIPES.get(recipe, (recipe, {}))
+    size = min(architecture_of(models).image_sizes or (16,)) if recipe in VARIANTS else 16
+    spec, dataset = planned(models, image_size=size, batch_size=BATCH, throughput_only=False, kimg=0.12, **options)
+    whole = trained(spec, dataset)
+    part = trained(spec, dataset, leave_after=2)
+    # Another process has other random numbers at first.
+    torch.manual_seed(12345)
+    tensors, state = trained(spec, dataset, saved=part)
+    assert state["result"]["kimg"] >= 0.12
+    assert state["step"] > 2
+    assert course(tensors, state) == course(*whole)
+
+
+def test_streamed_images_go_on_where_they_were(tmp_path):
+    _, dataset = planned("mlp")
+
+    def batches():
+        return Batches(dataset, 32, seed=5, device="cpu", flips=True, resident=False)
+
+    whole = batches()
+    drawn = [next(whole) for _ in range(120)]
+    part = batches()
+    for _ in range(57):
+        next(part)
+    rest = batches()
+    rest.go_to({name: tensor.clone() for name, tensor in part.position().items()}, part.drawn)
+    for real, labels in drawn[57:]:
+        again, same = next(rest)
+        assert torch.equal(real, again)
+        assert torch.equal(labels, same)
+    assert rest.drawn == whole.drawn
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+SAMPLE = Checkpoint("ab" * 32, {"weight": torch.arange(6.0).reshape(2, 3)}, {"kimg": 1.5, "note": '"sha256":"'})
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint.safetensors", SAMPLE)
+    return tmp_path / "checkpoint.safetensors"
+
+
+def test_what_is_written_is_read(path):
+    read = read_checkpoint(path)
+    assert (read.run_id, read.state) == (SAMPLE.run_id, SAMPLE.state)
+    assert torch.equal(read.tensors["weight"], SAMPLE.tensors["weight"])
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_checksum_is_that_of_the_file_without_it(path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    signed = json.loads(content[8 : 8 + length])["__metadata__"]["sha256"]
+    unsigned = content.replace(signed.encode(), b"0" * 64)
+    assert hashlib.sha256(unsigned).hexdigest() == signed
+
+
+def test_every_flipped_bit_is_noticed(path):
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(RecordError):
+            read_checkpoint(path)
+
+
+def test_a_file_that_was_cut_short_or_has_grown_is_refused(path):
+    content = path.read_bytes()
+    for other in (b"", content[:7], content[:50], content[:-1], content + b"\0"):
+        path.write_bytes(other)
+        with pytest.raises(RecordError):
+            read_checkpoint(path)
+
+
+def test_one_of_another_version_says_so(path):
+    content = path.read_bytes().replace(b'"schema":"1"', b'"schema":"9"')
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="is a checkpoint of version 9"):
+        read_checkpoint(path)
+
+
+def test_a_pickle_is_refused_and_not_opened(path, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'opened')!r}, 'w')",))
+
+    for content in (pickle.dumps(Bomb()), b"\x80\x02" * 1000):
+        path.write_bytes(content)
+        with pytest.raises(RecordError, match="is not a checkpoint"):
+            read_checkpoint(path)
+    torch.save(Bomb(), path)
+    with pytest.raises(RecordError, match="is not a checkpoint"):
+        read_checkpoint(path)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_plain_weights_are_no_checkpoint(path):
+    save_file({"weight": torch.ones(2)}, path)
+    with pytest.raises(RecordError, match="is not a checkpoint"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_of_other_networks_is_refused():
+    spec, dataset = planned("mlp")
+    other, _ = planned("mlp", set=("mlp.latent=7",))
+    run = assemble(spec, REGISTRY, dataset)
+    tensors, state = snapshot(run, TermLog(TrainResult()))
+    with pytest.raises(RecordError, match="the checkpoint's generator"):
+        restore(assemble(other, REGISTRY, dataset), tensors, state)
+    with pytest.raises(RecordError, match="the checkpoint"):
+        restore(assemble(planned("dcgan")[0], REGISTRY, dataset), tensors, state)
+
+
+def test_the_old_one_stays_until_the_new_one_is_whole(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_checkpoint(path, Checkpoint("cd" * 32, {}, {}))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

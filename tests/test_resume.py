@@ -1,0 +1,506 @@
+"""Runs that cannot be lost: killed, stopped, timed out, cut off from the disk, and done again by the same command."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import CommandLine
+
+from ganzoo.launch import killed_for_memory
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+
+BRIEF = ("--device", "cpu", "--threads", "1", "--throughput-seconds", "0.05", "--fakes", "64", "--checkpoint-seconds")
+PLAN = ("bench", "--models", "mlp,dcgan", "--batch-size", "32", "--kimg", "1.5", *BRIEF, "0.1")
+"""Two runs of a few seconds each, saved ten times a second."""
+
+
+def records_in(results: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(results.rglob("record.json"))]
+
+
+def weights_in(results: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in results.rglob("generator.safetensors")}
+
+
+def wait_for(condition, seconds: float = 120):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert found, f"not within {seconds:.0f} s"
+    return found
+
+
+@dataclass
+class Background:
+    """A bench that is under way."""
+
+    process: subprocess.Popen
+    results: Path
+
+    def runs(self) -> list[psutil.Process]:
+        """Its runs' processes: one, or none between two runs."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def wait_for_checkpoint(self) -> None:
+        wait_for(lambda: list(self.results.rglob("checkpoint.safetensors")) or self.process.poll() is not None)
+
+
+@contextmanager
+def background(cwd: Path, *args: object, results: str = "runs"):
+    """The command line in the background; whatever happens, nothing of it is left."""
+    command = [sys.executable, "-m", "ganzoo", *map(str, args), "--results", results]
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts background jobs with Ctrl-C ignored; a user's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    bench = Background(process, cwd / results)
+    try:
+        yield bench
+    finally:
+        left = bench.runs()
+        process.kill()
+        process.communicate()
+        _, alive = psutil.wait_procs(left, timeout=20)
+        assert not alive, "a run outlived its bench"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, session_environment) -> Path:
+    """The results of a plan that nothing befell."""
+    run_cli = CommandLine(tmp_path_factory.mktemp("undisturbed"))
+    done = run_cli(*PLAN)
+    assert done.returncode == 0, done.stderr
+    assert len(weights_in(run_cli.cwd / "runs")) == 2
+    return run_cli.cwd / "runs"
+
+
+def assert_whole(results: Path, undisturbed: Path) -> None:
+    """Every run of the plan is there once, its weights are those of the undisturbed plan, and no half file is left."""
+    records = records_in(results)
+    assert [record["status"] for record in records] == ["ok"] * len(records)
+    assert sorted(record["run_id"] for record in records) == sorted(r["run_id"] for r in records_in(undisturbed))
+    assert weights_in(results) == weights_in(undisturbed)
+    assert list(results.rglob("*.part")) == []
+    for record, other in zip(records, records_in(undisturbed), strict=True):
+        assert record["training"]["curves"] == other["training"]["curves"]
+        scores = [(score["metric"], score["value"], score["kimg"], score["ema"]) for score in other["scores"]]
+        assert [(score["metric"], score["value"], score["kimg"], score["ema"]) for score in record["scores"]] == scores
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str:
+    """SIGKILL the bench, or the run's process, at a random moment of a plan that takes about `seconds`; whom."""
+    with background(cwd, *plan) as bench:
+        moment = time.monotonic() + rng.uniform(0, seconds)
+        victim = rng.choice(["bench", "run"])
+        while time.monotonic() < moment and bench.process.poll() is None:
+            time.sleep(0.005)
+        if victim == "run":
+            while bench.process.poll() is None and not (runs := bench.runs()):
+                time.sleep(0.005)
+            if bench.process.poll() is None:
+                runs[0].kill()
+                # The other runs go on; the killed one is left for the next command.
+                bench.process.communicate()
+                assert bench.process.returncode == 1
+        else:
+            bench.process.kill()
+        return victim
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plan_that_is_killed_completes_bit_for_bit(seed, undisturbed, run_cli):
+    kill_somewhere(run_cli.cwd, PLAN, random.Random(seed), seconds=12)
+    done = run_cli(*PLAN)
+    assert done.returncode == 0, done.stderr
+    assert_whole(run_cli.cwd / "runs", undisturbed)
+
+
+LONG_PLAN = (
+    "bench",
+    "--models",
+    "mlp,dcgan,wgan-gp",
+    "--seeds",
+    "2",
+    "--batch-size",
+    "32",
+    "--kimg",
+    "1",
+    *BRIEF,
+    "0.1",
+)
+KILLS = int(os.environ.get("GANZOO_KILLS", "100"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_a_hundred_killed_plans_of_six_runs_complete_bit_for_bit(tmp_path):
+    """How docs/reliability.md comes by its figure; `GANZOO_KILLS` says how many plans."""
+    whole = CommandLine(tmp_path / "whole")
+    whole.cwd.mkdir()
+    since = time.monotonic()
+    assert whole(*LONG_PLAN).returncode == 0
+    seconds = time.monotonic() - since
+    rng, befell = random.Random(0), {"bench": 0, "run": 0}
+    for index in range(KILLS):
+        run_cli = CommandLine(tmp_path / str(index))
+        run_cli.cwd.mkdir()
+        befell[kill_somewhere(run_cli.cwd, LONG_PLAN, rng, seconds)] += 1
+        done = run_cli(*LONG_PLAN)
+        assert done.returncode == 0, done.stderr
+        assert len(records_in(run_cli.cwd / "runs")) == 6
+        assert_whole(run_cli.cwd / "runs", whole.cwd / "runs")
+        print(f"{index + 1} of {KILLS}: {befell}", flush=True)
+
+
+HOLDS_THE_INTERPRETER = """
+import ctypes, ganzoo
+
+def sleep(real, fake):
+    if not real.is_meta:
+        # Called with the interpreter's lock held: no other thread of this process gets a word in.
+        ctypes.PyDLL(None).sleep(600)
+    return {"real": real.mean(), "fake": fake.mean()}
+
+LOSS = ganzoo.Loss.of_logits("sleepy", discriminator=sleep, generator=lambda fake: {"fool": fake.mean()})
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("sleeper", architecture="mlp", loss=LOSS)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
+    (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
+    with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:
+        [run] = wait_for(bench.runs)
+        # Past the loading of torch and the zoo it sleeps, and uses no processor any more.
+        wait_for(lambda: run.cpu_percent(0.5) < 1 and run.memory_info().rss > 2e8)
+        bench.process.kill()
+        assert psutil.wait_procs([run], timeout=10)[1] == []
+
+
+# --- stopped ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bench_that_is_stopped_saves_itself_and_goes_on(number, undisturbed, run_cli):
+    with background(run_cli.cwd, *PLAN) as bench:
+        bench.wait_for_checkpoint()
+        bench.process.send_signal(number)
+        out, err = bench.process.communicate(timeout=60)
+    assert bench.process.returncode == 130
+    assert "interrupted; run the same command again to go on" in err
+    assert "Traceback" not in err
+    assert "interrupted" in out
+    [record] = records_in(run_cli.cwd / "runs")
+    assert record["status"] == "interrupted"
+    assert record["error"]["type"] == "KeyboardInterrupt"
+    assert 0 < record["training"]["kimg"] < 1.5
+    done = run_cli(*PLAN)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"mlp, seed 0: goes on at [\d.]+ kimg", done.stderr)
+    assert_whole(run_cli.cwd / "runs", undisturbed)
+    mlp, _ = sorted(records_in(run_cli.cwd / "runs"), key=lambda record: record["spec"]["variant"] != "mlp")
+    # Where it stopped is where it went on: not a step was lost.
+    assert mlp["training"]["resumed_at_kimg"] == [record["training"]["kimg"]] or (
+        mlp["training"]["resumed_at_kimg"][0] >= record["training"]["kimg"]
+    )
+    assert "resumed: measured by the process that began the run" in mlp["throughput"]["flags"]
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
+    with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:
+        [run] = wait_for(bench.runs)
+        wait_for(lambda: run.cpu_percent(0.5) < 1 and run.memory_info().rss > 2e8)
+        bench.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert bench.process.poll() is None
+        bench.process.send_signal(signal.SIGINT)
+        bench.process.communicate(timeout=20)
+    assert bench.process.returncode == 130
+    [record] = records_in(tmp_path / "runs")
+    assert record["status"] == "interrupted"
+
+
+def test_a_run_that_takes_too_long_is_a_timeout_and_can_go_on(undisturbed, run_cli):
+    endless = ("bench", "--models", "mlp", "--batch-size", "32", "--kimg", "1e6", *BRIEF, "0.1")
+    done = run_cli(*endless, "--timeout", "8", "--no-keep-going")
+    assert done.returncode == 1, done.stderr
+    [record] = records_in(run_cli.cwd / "runs")
+    assert record["status"] == "timeout"
+    assert "took longer than --timeout 8" in record["error"]["message"]
+    assert "timeout" in done.stdout
+    again = run_cli(*endless, "--timeout", "8")
+    [later] = records_in(run_cli.cwd / "runs")
+    assert "goes on at" in again.stderr
+    assert later["training"]["kimg"] > record["training"]["kimg"] > 0
+
+
+# --- failures that pass -----------------------------------------------------------------------------------------------
+
+DIES_ONCE = """
+import os, signal
+import ganzoo
+
+def real(real, fake):
+    DIE
+    return {"real": -real.mean(), "fake": fake.mean()}
+
+LOSS = ganzoo.Loss.of_logits("frail", discriminator=real, generator=lambda fake: {"fool": -fake.mean()})
+CALLS = 0
+
+def die_in_step_60(real):
+    global CALLS
+    CALLS += 1
+    if not real.is_meta and CALLS > 60 and not os.path.exists("died"):
+        open("died", "w").close()
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("frail", architecture="mlp", loss=LOSS)
+""".replace("    DIE\n", "    die_in_step_60(real)\n")
+
+
+def test_a_run_that_crashed_is_tried_again_where_that_is_asked_for(run_cli):
+    (run_cli.cwd / "frail.py").write_text(DIES_ONCE)
+    frail = (
+        "bench",
+        "--models",
+        "frail,mlp",
+        "--plugin",
+        "frail.py",
+        "--batch-size",
+        "32",
+        "--kimg",
+        "1",
+        *BRIEF,
+        "0.1",
+    )
+    done = run_cli(*frail, "--no-keep-going")
+    assert done.returncode == 1
+    [record] = records_in(run_cli.cwd / "runs")
+    assert (record["status"], record["error"]["type"]) == ("crashed", "SIGSEGV")
+    (run_cli.cwd / "died").unlink()
+    done = run_cli(*frail, "--retry", "oom,crashed", "--force")
+    assert done.returncode == 0, done.stderr
+    assert "is tried again after it ended as crashed" in done.stderr
+    assert [record["status"] for record in records_in(run_cli.cwd / "runs")] == ["ok", "ok"]
+
+
+def test_what_cannot_be_retried_is_refused(invoke):
+    said = invoke("bench", "--models", "mlp", "--retry", "diverged", *BRIEF, "1")
+    assert said.code == 2
+    assert "--retry diverged: choose from oom, crashed, timeout" in said.err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--timeout", "0"), ("--checkpoint-seconds", "-1")])
+def test_a_number_that_cannot_be_is_refused(option, value, invoke):
+    said = invoke("bench", "--models", "mlp", *BRIEF, "1", option, value)
+    assert said.code == 2
+    assert said.error.startswith(f"ganzoo: {option}")
+
+
+HUNGRY = """
+import ganzoo
+
+def greedy(real, fake):
+    if len(real) > 40 and not real.is_meta:
+        raise MemoryError("no room for so many")
+    return {"real": -real.mean(), "fake": fake.mean()}
+
+LOSS = ganzoo.Loss.of_logits("greedy", discriminator=greedy, generator=lambda fake: {"fool": -fake.mean()})
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("hungry", architecture="mlp", loss=LOSS, batch_size=128)
+"""
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(run_cli):
+    (run_cli.cwd / "hungry.py").write_text(HUNGRY)
+    hungry = ("bench", "--models", "hungry", "--plugin", "hungry.py", "--kimg", "0.5", *BRIEF, "1", "--json")
+    done = run_cli(*hungry)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[0]["status"] == "oom"
+    done = run_cli(*hungry, "--batch-size", "auto")
+    assert done.returncode == 0, done.stderr
+    [record] = json.loads(done.stdout)
+    assert record["status"] == "ok"
+    assert (record["spec"]["batch_size"], record["spec"]["requested_batch_size"]) == (32, 128)
+    # The first is known not to fit, and is not tried once more.
+    assert done.stderr.count("started") == 2
+    again = run_cli(*hungry, "--batch-size", "auto")
+    assert json.loads(again.stdout) == [record]
+    assert "started" not in again.stderr
+
+
+def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 3\nunevictable_pgs_culled 0\n")
+    assert killed_for_memory(tmp_path / "vmstat") == 3
+    assert killed_for_memory(tmp_path / "absent") == 0
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+FILES_TO_4_MB = """
+import resource, sys
+from ganzoo.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+sys.exit(main())
+"""
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_no_run(undisturbed, run_cli):
+    done = run_cli(*PLAN, "--quiet", program=(sys.executable, "-c", FILES_TO_4_MB))
+    assert done.returncode == 0, done.stderr
+    assert "no checkpoint could be written (File too large); the run goes on without" in done.stderr
+    assert list(run_cli.cwd.rglob("checkpoint.safetensors")) == []
+    assert_whole(run_cli.cwd / "runs", undisturbed)
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed, run_cli):
+    with background(run_cli.cwd, *PLAN) as bench:
+        bench.wait_for_checkpoint()
+        bench.process.kill()
+        bench.process.wait()
+    [checkpoint] = (run_cli.cwd / "runs").rglob("checkpoint.safetensors")
+    content = bytearray(checkpoint.read_bytes())
+    content[-100] ^= 1
+    checkpoint.write_bytes(content)
+    done = run_cli(*PLAN)
+    assert done.returncode == 0, done.stderr
+    assert "is damaged: its sha256 is not the one in its header; put aside, and the run starts again" in done.stderr
+    assert checkpoint.with_name("checkpoint.safetensors.broken").read_bytes() == content
+    assert_whole(run_cli.cwd / "runs", undisturbed)
+
+
+def test_checkpoints_can_be_thrown_away(run_cli):
+    done = run_cli("bench", "--models", "mlp", "--kimg", "0.5", *BRIEF, "0", "--discard-checkpoints")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (run_cli.cwd / "runs").glob("*/*/*")}
+    assert names == {"record.json", "samples.png", "generator.safetensors"}
+
+
+# --- two at a time ----------------------------------------------------------------------------------------------------
+
+
+def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli):
+    with background(run_cli.cwd, *PLAN, "--json") as one, background(run_cli.cwd, *PLAN, "--json") as other:
+        said = [bench.process.communicate(timeout=200) for bench in (one, other)]
+    assert [one.process.returncode, other.process.returncode] == [0, 0]
+    assert sum(err.count(": started") for _, err in said) == 2
+    assert [record["run_id"] for record in json.loads(said[0][0])] == [r["run_id"] for r in json.loads(said[1][0])]
+    assert_whole(run_cli.cwd / "runs", undisturbed)
+
+
+# --- on and on --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_trained_on_is_bit_for_bit_one_of_the_larger_budget(undisturbed, run_cli):
+    brief = ("bench", "--models", "mlp", "--batch-size", "32", *BRIEF, "60", "--eval-every", "0.5")
+    done = run_cli(*brief, "--kimg", "1", "--json")
+    [short] = json.loads(done.stdout)
+    folder = next(iter((run_cli.cwd / "runs").rglob("record.json"))).parent
+    done = run_cli("bench", "--resume", folder, "--kimg", "1.5", *BRIEF, "60", "--json")
+    assert done.returncode == 0, done.stderr
+    [longer] = json.loads(done.stdout)
+    assert longer["run_id"] != short["run_id"]
+    assert longer["spec"]["continues"] == short["run_id"]
+    assert longer["training"]["resumed_at_kimg"] == [short["training"]["kimg"]]
+    assert [score["kimg"] for score in longer["scores"] if (score["metric"], score["ema"]) == ("fid", True)] == [
+        0.512, 1.024, 1.504,
+    ]  # fmt: skip
+    whole = run_cli(*brief, "--kimg", "1.5", "--results", "whole")
+    assert whole.returncode == 0, whole.stderr
+    [weights] = weights_in(run_cli.cwd / "whole").values()
+    assert weights in weights_in(run_cli.cwd / "runs").values()
+    assert len(records_in(run_cli.cwd / "runs")) == 2
+
+
+def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
+    folder = next(path.parent for path in undisturbed.rglob("record.json") if path.parent.name.startswith("mlp"))
+    said = invoke("bench", "--resume", folder, "--kimg", "1", *BRIEF, "1")
+    assert said.code == 2
+    assert "give the new budget in all, --kimg above 1.5" in said.error
+    assert (
+        "--resume and --models: the run's own is kept"
+        in invoke("bench", "--resume", folder, "--kimg", "2", "--models", "mlp").error
+    )
+    assert "no run in" in invoke("bench", "--resume", "nothing", "--kimg", "2").error
+    assert "--models: name what to run" in invoke("bench").error
+
+
+def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
+    done = run_cli(
+        "bench", "--models", "mlp*", "--seeds", "2", "--kimg", "0.5", "--set", "mlp.learning_rate=1e-4",
+        "--set", "mlp-conv.learning_rate=2e-4", "--metrics", "fid,kid", "--batch-size", "16", *BRIEF, "60",
+        "--plugin", stranger("hinge"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert len(records) == 4
+    last = records[-1]
+    program, *arguments = shlex.split(last["command"])
+    assert program == "ganzoo"
+    again = run_cli(*arguments, "--results", "again", "--json")
+    [record] = json.loads(again.stdout)
+    assert record["run_id"] == last["run_id"]
+    assert record["scores"][-1]["value"] == last["scores"][-1]["value"]
+
+
+# --- a long plan ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_two_hundred_runs_leave_nothing_behind_in_the_parent(tmp_path, session_environment):
+    """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
+    import ganzoo
+    from ganzoo.types import RunFinished
+
+    me, seen = psutil.Process(), []
+
+    def watch(event):
+        if isinstance(event, RunFinished):
+            seen.append((me.memory_info().rss, len(me.children(recursive=True)), me.num_fds(), me.num_threads()))
+
+    ganzoo.bench(
+        "mlp", seeds=200, kimg=0.032, batch_size=16, device="cpu", threads=1, throughput_seconds=0.01, fakes=16,
+        results=tmp_path, on_event=watch,
+    )  # fmt: skip
+    assert len(seen) == 200
+    memory, children, files, threads = zip(*seen, strict=True)
+    print(f"resident {memory[10] / 2**20:.1f} MiB after 10 runs, {memory[-1] / 2**20:.1f} MiB after 200", flush=True)
+    assert memory[-1] - memory[10] < 10 * 2**20
+    assert max(children) == 0
+    assert files[-1] <= files[10]
+    assert threads[-1] <= threads[10]
