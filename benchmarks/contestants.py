@@ -124,7 +124,7 @@ def harness(run: Any) -> Callable[[int], object]:
     import ganzoo.train
 
     def steps(count: int) -> None:
-        run.batches.drawn = 0
+        run.step = run.batches.drawn = 0
         # As often as in the default run, which has 1563 steps and about 200 points.
         ganzoo.train.LOG_POINTS = max(1, count // 8)
         ganzoo.train.train(run, count * run.batches.batch_size / 1000)

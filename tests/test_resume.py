@@ -277,17 +277,17 @@ def real(real, fake):
 LOSS = ganzoo.Loss.of_logits("frail", discriminator=real, generator=lambda fake: {"fool": -fake.mean()})
 CALLS = 0
 
-def die_in_step_60(real):
+def die_in_step_20(real):
     global CALLS
     CALLS += 1
-    if not real.is_meta and CALLS > 60 and not os.path.exists("died"):
+    if not real.is_meta and CALLS > 20 and not os.path.exists("died"):
         open("died", "w").close()
         os.kill(os.getpid(), signal.SIGSEGV)
 
 @ganzoo.hookimpl
 def ganzoo_variants():
     yield ganzoo.Variant("frail", architecture="mlp", loss=LOSS)
-""".replace("    DIE\n", "    die_in_step_60(real)\n")
+""".replace("    DIE\n", "    die_in_step_20(real)\n")
 
 
 def test_a_run_that_crashed_is_tried_again_where_that_is_asked_for(run_cli):
@@ -461,13 +461,15 @@ def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
 
 def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
     done = run_cli(
-        "bench", "--models", "mlp*", "--seeds", "2", "--kimg", "0.5", "--set", "mlp.learning_rate=1e-4",
+        "bench", "--models", "mlp*", "--seeds", "2", "--kimg", "0.5", "--deterministic",
+        "--set", "mlp.learning_rate=1e-4",
         "--set", "mlp-conv.learning_rate=2e-4", "--metrics", "fid,kid", "--batch-size", "16", *BRIEF, "60",
         "--plugin", stranger("hinge"), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
     assert len(records) == 4
+    assert all(record["environment"]["flags"]["deterministic"] for record in records)
     last = records[-1]
     program, *arguments = shlex.split(last["command"])
     assert program == "ganzoo"
