@@ -24,9 +24,10 @@ CORE = Path(ganzoo.__file__).parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 FLOORS = {
-    0: {"types", "errors", "text"},
+    0: {"types", "errors", "text", "layout"},
     1: {
         "contract",
+        "upgrades",
         "hookspecs",
         "losses",
         "hardware",
