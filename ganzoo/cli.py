@@ -80,12 +80,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     parser.add_argument("--version", action="version", version=f"ganzoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
-    plugins = _Parser(add_help=False)
+    debug = _Parser(add_help=False)
+    debug.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+
+    plugins = _Parser(add_help=False, parents=[debug])
     plugins.add_argument(
         "--plugin", action="append", default=[], metavar="PATH", help="load a .py file or module too (repeatable)"
     )
     plugins.add_argument("--strict", action="store_true", help="a broken plugin is an error")
-    plugins.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
 
     machine = _Parser(add_help=False)
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, xpu (default: auto)")
@@ -184,5 +186,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     environment = commands.add_parser("env", parents=[plugins, machine], help="show hardware, software and folders")
     environment.add_argument("--json", action="store_true")
+    environment.add_argument("--clear-cache", action="store_true", help="empty ganzoo's cache folder, and say how much")
+
+    doctor = commands.add_parser("doctor", parents=[debug], help="check records, pictures, weights and checkpoints")
+    doctor.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: ./runs")
+    doctor.add_argument("--fix", action="store_true", help="move what is broken to DIR/quarantine; delete nothing")
+    doctor.add_argument("--json", action="store_true")
 
     return parser, list(commands.choices)

@@ -37,7 +37,9 @@ def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: 
     return identity_of(spec.to_json(), plugin_hashes, versions)
 
 
-def identity_of(spec: Mapping[str, Any], plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
+def identity_of(
+    spec: Mapping[str, Any], plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]
+) -> str:
     """`run_id_of` a spec as JSON: with the fields that it had when the run was made."""
     content = {"spec": spec, "plugins": dict(plugin_hashes), "versions": dict(versions)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

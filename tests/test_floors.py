@@ -28,6 +28,7 @@ FLOORS = {
     1: {
         "contract",
         "upgrades",
+        "cache",
         "hookspecs",
         "losses",
         "hardware",
@@ -44,7 +45,7 @@ FLOORS = {
     2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides"},
     3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},
     4: {"plan", "execute", "runner", "scoring", "estimate", "describe", "generators"},
-    5: {"differences", "compare", "harness", "api"},
+    5: {"differences", "compare", "consistency", "doctor", "harness", "api"},
     6: {"terminal", "tables", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""

@@ -1,0 +1,281 @@
+"""Look a folder of results over: every record, picture, weights file and checkpoint, and what a crash left behind.
+
+Nothing is ever deleted: what is broken can be moved to a folder `quarantine` beside the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganzoo import consistency
+from ganzoo.errors import RecordError
+from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLES, read_content, record_of
+from ganzoo.text import printable
+from ganzoo.types import RunRecord
+
+CHECKPOINT = "checkpoint.safetensors"
+
+LONGEST_HEADER = 100 << 20
+"""What the safetensors format allows."""
+
+PICTURES = 64
+"""Images in `samples.png`, in a square, with two pixels between them and around them."""
+
+SETTLED_SECONDS = 60
+"""A leftover that was written to more recently may be in the works on another machine that shares the folder."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault. `path` is the file it is in, `fix` what `--fix` moves away: a run's folder or a file, or nothing."""
+
+    path: Path
+    what: str
+    fix: Path | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was looked at in `folder`, and what is wrong with it."""
+
+    folder: Path
+    records: int
+    checkpoints: int
+    findings: Sequence[Finding]
+
+
+def examine(folder: Path) -> Examination:
+    """Look over every run below `folder`. Raises `RecordError` where it is not there."""
+    if not folder.is_dir():
+        raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
+    findings: list[Finding] = []
+    places = list(_places(folder, findings))
+    runs = [place for place, files in places if RECORD in files]
+    checkpoints = [place / CHECKPOINT for place, files in places if CHECKPOINT in files]
+    records: list[RunRecord] = []
+    for run in runs:
+        found = list(_run_findings(run, records))
+        findings += found
+    findings += _duplicates(records, broken={finding.fix for finding in findings})
+    for path in checkpoints:
+        if fault := verify_checkpoint(path):
+            findings.append(Finding(path, fault, path))
+    for place, files in places:
+        findings += _leftovers(place, files)
+    return Examination(folder, len(runs), len(checkpoints), findings)
+
+
+def quarantine(examination: Examination) -> list[tuple[Path, Path]]:
+    """Move what the findings say to `quarantine/` in the folder, as it lay there; `(from, to)` of each.
+
+    Nothing is overwritten: where a name is taken, a number follows it. Raises `RecordError` where nothing can be moved.
+    """
+    folder, moved = examination.folder, []
+    wanted = sorted({finding.fix for finding in examination.findings if finding.fix is not None})
+    for path in wanted:
+        if not os.path.lexists(path):
+            continue  # It lay in a run that has been moved.
+        # A folder cannot move into itself: of a run that was named by its own folder the files are moved.
+        parts = [part for part in path.iterdir() if part.name != QUARANTINE] if path == folder else [path]
+        for part in sorted(parts):
+            target = _free(folder / QUARANTINE / part.relative_to(folder))
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part.rename(target)
+            except OSError as error:
+                raise RecordError(f"cannot move {printable(part)} to {printable(target)}: {error.strerror}") from error
+            moved.append((part, target))
+    return moved
+
+
+def _free(path: Path) -> Path:
+    names = (path, *(path.with_name(f"{path.name}.{number}") for number in range(2, 1_000_000)))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder below, itself included, with its files; links are not followed, nor is what was put aside."""
+
+    def complain(error: OSError) -> None:
+        findings.append(Finding(Path(error.filename), f"cannot be read: {printable(error.strerror)}", None))
+
+    for place, folders, files in os.walk(folder, onerror=complain):
+        folders[:] = sorted(name for name in folders if name != QUARANTINE)
+        yield Path(place), sorted(files)
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
+    """What is wrong with the record in `folder` and the files beside it; a record that can be read joins `records`."""
+    path = folder / RECORD
+    try:
+        content = read_content(path)
+        record = record_of(content, path)
+    except RecordError as error:
+        yield Finding(path, str(error).removeprefix(f"{printable(path)}: "), folder)
+        return
+    records.append(record)
+    yield from (Finding(path, what, folder) for what in consistency.faults(content, record))
+    if fault := _samples_fault(record, folder / SAMPLES):
+        yield Finding(folder / SAMPLES, fault, folder)
+    if os.path.lexists(folder / GENERATOR) and (fault := _generator_fault(record, folder / GENERATOR)):
+        yield Finding(folder / GENERATOR, fault, folder / GENERATOR)
+
+
+def _samples_fault(record: RunRecord, path: Path) -> str | None:
+    """What is wrong with the picture of a run that trained to its end; its size follows from the spec."""
+    from PIL import Image
+
+    if not record.ok or not record.spec["kimg"]:
+        return None
+    if not path.is_file():
+        return "is not there, and the run trained to its end"
+    channels, height, width = record.spec["image_shape"]
+    scale, columns = max(1, 64 // height), math.isqrt(PICTURES)
+    wanted = tuple(scale * (columns * (side + 2) + 2) for side in (width, height))
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            # Asked before a pixel is decoded: a picture of absurd size takes no memory.
+            if image.size != wanted or image.mode != ("L" if channels == 1 else "RGB"):
+                found, due = (f"{width} x {height} pixels" for width, height in (image.size, wanted))
+                return f"is {image.mode} of {found}; {PICTURES} images of {channels} channel(s) make {due}"
+            image.load()
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
+        return f"is no PNG that can be read: {printable(error, 100)}"
+    return None
+
+
+def _generator_fault(record: RunRecord, path: Path) -> str | None:
+    """What is wrong with the weights, as far as the record tells without the plugin that builds the network."""
+    header = _safetensors_header(path)
+    if isinstance(header, str):
+        return header
+    numbers = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    learned = record.parameters.get("generator", 0)
+    # Buffers come on top of what is learned.
+    return f"holds {numbers:,} numbers, and the generator learns {learned:,}" if numbers < learned else None
+
+
+def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Iterator[Finding]:
+    """One run lies in one place: the first in which nothing else is wrong keeps it."""
+    places: dict[str, list[Path]] = {}
+    for record in records:
+        assert record.path is not None
+        places.setdefault(record.run_id, []).append(record.path)
+    for identity, paths in places.items():
+        kept, *others = sorted(paths, key=lambda path: (path.parent in broken, path))
+        for path in others:
+            yield Finding(path, f"run {printable(identity, 10)} lies in {printable(kept.parent)} too", path.parent)
+
+
+# --- safetensors files ------------------------------------------------------------------------------------------------
+
+
+def _safetensors_header(path: Path) -> Mapping[str, Any] | str:
+    """The header of a safetensors file that is whole, or what is wrong with it. No tensor is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if not path.is_file():
+            return "is no plain file"
+        with path.open("rb") as stream:
+            begin = stream.read(8)
+            if begin[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+                return "is a pickle, which can run code: ganzoo reads safetensors only"
+            length = int.from_bytes(begin, "little")
+            if len(begin) < 8 or length > min(LONGEST_HEADER, path.stat().st_size - 8):
+                return "is no safetensors file: its header claims more bytes than there are"
+            text = stream.read(length)
+        with safe_open(path, framework="numpy"):
+            pass
+        header = json.loads(text)
+        return header if isinstance(header, dict) else "is no safetensors file: its header is no object"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (SafetensorError, ValueError, RecursionError) as error:
+        return f"is no safetensors file: {printable(error, 100)}"
+
+
+def verify_checkpoint(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None.
+
+    Its metadata must name the schema, the run, the state as JSON, and the sha256 of the whole file in which the digits
+    of that sha256 read as zeros.
+    """
+    header = _safetensors_header(path)
+    if isinstance(header, str):
+        return header
+    told = header.get("__metadata__") or {}
+    absent = [name for name in ("schema", "run_id", "sha256", "state") if name not in told]
+    if absent:
+        return f"its metadata lacks {', '.join(absent)}"
+    if told["schema"] != "1":
+        return f"has schema {printable(told['schema'], 20)}, and 1 is known"
+    try:
+        json.loads(told["state"])
+    except (ValueError, RecursionError):
+        return "its state is not JSON"
+    digits = told["sha256"].encode()
+    try:
+        whole = len(digits) == 64 and _sha256_without(path, digits) == told["sha256"]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if whole else "its sha256 is not that of its bytes: it was cut short or changed"
+
+
+def _sha256_without(path: Path, digits: bytes) -> str:
+    """The sha256 of a file with `digits`, where they first stand in its header, replaced by zeros."""
+    with path.open("rb") as stream:
+        begin = stream.read(8)
+        header = stream.read(int.from_bytes(begin, "little"))
+        digest = hashlib.sha256(begin + header.replace(digits, b"0" * len(digits), 1))
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# --- what a crash left ------------------------------------------------------------------------------------------------
+
+
+def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
+    for name in files:
+        path = place / name
+        if name == f"{RECORD}.broken":
+            yield Finding(path, "a broken record that `ganzoo bench` put aside", path)
+        elif name.endswith(".part") or name.startswith(".writable-"):
+            fix = path if _settled(path) else None
+            later = "" if fix else "; somebody may be writing it, look again in a minute"
+            yield Finding(path, f"left over from a write that did not end{later}", fix)
+
+
+def _settled(path: Path) -> bool:
+    """Whether no process on this machine has the file open, and none elsewhere seems to write to it."""
+    try:
+        if time.time() - path.lstat().st_mtime < SETTLED_SECONDS:
+            return False
+    except OSError:
+        return False
+    return os.path.realpath(path) not in _open_files()
+
+
+def _open_files() -> set[str]:
+    """The files that processes of this machine have open, as far as one may look."""
+    import psutil
+
+    opened: set[str] = set()
+    for process in psutil.process_iter():
+        try:
+            opened |= {entry.path for entry in process.open_files()}
+        except (psutil.Error, OSError):
+            continue
+    return opened
