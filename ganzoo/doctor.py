@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,9 @@ def quarantine(examination: Examination) -> list[tuple[Path, Path]]:
 
 
 def _free(path: Path) -> Path:
-    names = (path, *(path.with_name(f"{path.name}.{number}") for number in range(2, 1_000_000)))
-    return next(name for name in names if not os.path.lexists(name))
+    """The path itself where nothing is there, else with the first number that is free after it."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(2))
+    return next(place for place in chain([path], numbered) if not os.path.lexists(place))
 
 
 def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
