@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -11,6 +14,9 @@ from ganzoo import __version__
 from ganzoo.errors import GanzooError
 from ganzoo.streams import print_note, reader_may_leave, settle_stdout
 from ganzoo.text import did_you_mean, printable
+
+PATIENCE_SECONDS = 10.0
+"""How long the end waits for threads: an observer may have something to send yet."""
 
 KINDS = ("variants", "architectures", "losses", "datasets", "features", "metrics", "reporters")
 
@@ -21,6 +27,20 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)\n")
         raise SystemExit(2)
+
+
+def run() -> NoReturn:
+    """The command as a program: `main`, and an end that a plugin's stray thread cannot put off for ever."""
+    code = main()
+    until = time.monotonic() + PATIENCE_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                print_note(f"a plugin's thread '{printable(thread.name, 80)}' does not end; it is left behind")
+                sys.stderr.flush()
+                os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,6 +28,7 @@ FLOORS = {
     1: {
         "contract",
         "upgrades",
+        "isolation",
         "cache",
         "hookspecs",
         "losses",
