@@ -6,6 +6,7 @@ Everything a plugin needs is here and in `ganzoo.losses`. Names that need torch 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import (
@@ -54,6 +55,10 @@ if TYPE_CHECKING:
     from ganzoo.images import resize_images
 
 __version__ = "0.1.0"
+
+if os.environ.get("GANZOO_PLUGINS") == "":
+    # No plugin means no third-party code at all, and torch would load the entry points of other devices' backends.
+    os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 
 _LAZY = {
     "bench": "ganzoo.api",

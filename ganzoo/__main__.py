@@ -1,7 +1,5 @@
 """`python -m ganzoo` is `ganzoo`."""
 
-import sys
+from ganzoo.cli import run
 
-from ganzoo.cli import main
-
-sys.exit(main())
+run()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import RecordError
 from ganzoo.files import write_atomically
+from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ SCHEMA = "1"
 
 UNSIGNED = "0" * 64
 """Stands in the header for the digest while the digest is taken."""
-
-HEADER_LIMIT = 100_000_000
-"""Bytes; safetensors takes no longer header."""
 
 
 @dataclass(frozen=True)
@@ -55,64 +52,57 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "sha256": UNSIGNED,
     }
     content = save(dict(checkpoint.tensors), metadata=header)
-    digest = hashlib.sha256(content).hexdigest().encode()
-    place = _digest_place(content)
-    signed = (content[:place], digest, content[place + len(digest) :])
+    digest = hashlib.sha256(content).hexdigest()
+    # As a key of the header; quoted otherwise, it cannot stand in the state.
+    place = content.index(f'"sha256":"{UNSIGNED}"'.encode()) + len('"sha256":"')
+    signed = (content[:place], digest.encode(), content[place + len(digest) :])
     write_atomically(path, lambda stream: [stream.write(part) for part in signed])
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify. Raises `RecordError` where it is not there, not whole, or of another version."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
+    if fault := verify_checkpoint(path):
+        raise RecordError(f"{printable(path)}: {fault}")
+    metadata = read_header(path)["__metadata__"]
+    return Checkpoint(metadata["run_id"], load_file(path), json.loads(metadata["state"]))
+
+
+def verify_checkpoint(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None. No tensor is loaded."""
     try:
-        content = path.read_bytes()
+        told = read_header(path).get("__metadata__") or {}
+        absent = [name for name in ("schema", "run_id", "sha256", "state") if name not in told]
+        if absent:
+            return f"is no checkpoint: its metadata lacks {', '.join(absent)}"
+        if told["schema"] != SCHEMA:
+            return f"is a checkpoint of version {printable(told['schema'], 20)}, and this ganzoo knows version {SCHEMA}"
+        if not _is_json(told["state"]):
+            return "its state is not JSON"
+        digits = told["sha256"].encode()
+        whole = len(digits) == len(UNSIGNED) and _sha256_without(path, digits) == told["sha256"]
     except OSError as error:
-        raise RecordError(f"{printable(path)}: cannot be read: {error.strerror}") from error
-    if reason := what_is_wrong(content):
-        raise RecordError(f"{printable(path)}: {reason}")
-    metadata = _metadata(content)
+        return f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        return str(error)
+    return None if whole else "is damaged: its sha256 is not that of its bytes"
+
+
+def _is_json(text: str) -> bool:
     try:
-        return Checkpoint(metadata["run_id"], load(content), json.loads(metadata["state"]))
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise RecordError(f"{printable(path)}: is not a checkpoint ({printable(error)})") from error
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
-def what_is_wrong(content: bytes) -> str | None:
-    """Why `content` is no checkpoint that this version can use; None where all is well."""
-    try:
-        metadata = _metadata(content)
-        schema, signed, state = (metadata[name] for name in ("schema", "sha256", "state"))
-        place = _digest_place(content)
-    except (ValueError, KeyError, TypeError, RecursionError, struct.error):
-        return "is not a checkpoint"
-    if schema != SCHEMA:
-        return f"is a checkpoint of version {printable(schema, 20)}, and this ganzoo knows version {SCHEMA}"
-    digest = hashlib.sha256(content[:place])
-    digest.update(UNSIGNED.encode())
-    digest.update(memoryview(content)[place + len(UNSIGNED) :])
-    if digest.hexdigest() != signed:
-        return "is damaged: its sha256 is not the one in its header"
-    return None if isinstance(state, str) else "is not a checkpoint"
-
-
-def _header_end(content: bytes) -> int:
-    """A safetensors file begins with the length of its header: 8 bytes, little-endian."""
-    (length,) = struct.unpack("<Q", content[:8])
-    if not 2 <= length <= min(HEADER_LIMIT, len(content) - 8):
-        raise ValueError("the header does not fit the file")
-    return 8 + int(length)
-
-
-def _metadata(content: bytes) -> dict[str, Any]:
-    metadata = json.loads(content[8 : _header_end(content)])["__metadata__"]
-    if not isinstance(metadata, dict):
-        raise TypeError("the metadata is no object")
-    return metadata
-
-
-def _digest_place(content: bytes) -> int:
-    """Where the digest stands in the header: after its key, the first time that this stands there as a key."""
-    key = b'"sha256":"'
-    return content.index(key, 8, _header_end(content)) + len(key)
+def _sha256_without(path: Path, digits: bytes) -> str:
+    """The sha256 of a file with `digits`, where they first stand in its header, replaced by zeros."""
+    with path.open("rb") as stream:
+        begin = stream.read(8)
+        header = stream.read(int.from_bytes(begin, "little"))
+        digest = hashlib.sha256(begin + header.replace(digits, UNSIGNED.encode(), 1))
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

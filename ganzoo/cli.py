@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -11,6 +14,9 @@ from ganzoo import __version__
 from ganzoo.errors import GanzooError
 from ganzoo.streams import print_note, reader_may_leave, settle_stdout
 from ganzoo.text import did_you_mean, printable
+
+PATIENCE_SECONDS = 10.0
+"""How long the end waits for threads: an observer may have something to send yet."""
 
 KINDS = ("variants", "architectures", "losses", "datasets", "features", "metrics", "reporters")
 
@@ -21,6 +27,20 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)\n")
         raise SystemExit(2)
+
+
+def run() -> NoReturn:
+    """The command as a program: `main`, and an end that a plugin's stray thread cannot put off for ever."""
+    code = main()
+    until = time.monotonic() + PATIENCE_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                print_note(f"a plugin's thread '{printable(thread.name, 80)}' does not end; it is left behind")
+                sys.stderr.flush()
+                os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,12 +100,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     parser.add_argument("--version", action="version", version=f"ganzoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
-    plugins = _Parser(add_help=False)
+    debug = _Parser(add_help=False)
+    debug.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+
+    plugins = _Parser(add_help=False, parents=[debug])
     plugins.add_argument(
         "--plugin", action="append", default=[], metavar="PATH", help="load a .py file or module too (repeatable)"
     )
     plugins.add_argument("--strict", action="store_true", help="a broken plugin is an error")
-    plugins.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
 
     machine = _Parser(add_help=False)
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, xpu (default: auto)")
@@ -208,5 +230,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     environment = commands.add_parser("env", parents=[plugins, machine], help="show hardware, software and folders")
     environment.add_argument("--json", action="store_true")
+    environment.add_argument("--clear-cache", action="store_true", help="empty ganzoo's cache folder, and say how much")
+
+    doctor = commands.add_parser("doctor", parents=[debug], help="check records, pictures, weights and checkpoints")
+    doctor.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: ./runs")
+    doctor.add_argument("--fix", action="store_true", help="move what is broken to DIR/quarantine; delete nothing")
+    doctor.add_argument("--json", action="store_true")
 
     return parser, list(commands.choices)

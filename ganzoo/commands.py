@@ -303,8 +303,33 @@ def list_plugins(arguments: Namespace) -> int:
     return 0
 
 
+def examine_results(arguments: Namespace) -> int:
+    """`ganzoo doctor DIR`."""
+    from ganzoo.doctor import examine, quarantine
+
+    examination = examine(Path(arguments.folder))
+    moved = quarantine(examination) if arguments.fix else []
+    if arguments.json:
+        findings = [{"path": str(one.path), "what": one.what} for one in examination.findings]
+        counts = {"records": examination.records, "checkpoints": examination.checkpoints}
+        places = [{"from": str(origin), "to": str(target)} for origin, target in moved]
+        print(json.dumps({**counts, "findings": findings, "moved": places}, indent=1))
+    else:
+        for one in examination.findings:
+            print(f"{printable(one.path)}: {printable(one.what)}")
+        found = f"{len(examination.findings)} fault(s)" if examination.findings else "all is well"
+        print(f"{examination.records} record(s), {examination.checkpoints} checkpoint(s): {found}")
+    for origin, target in moved:
+        print_note(f"moved {printable(origin)} to {printable(target)}")
+    if not arguments.fix and any(one.fix for one in examination.findings):
+        print_note("--fix moves what is broken to quarantine/, and deletes nothing")
+    return 1 if examination.findings else 0
+
+
 def show_environment(arguments: Namespace) -> int:
     """`ganzoo env`."""
+    if arguments.clear_cache:
+        return _clear_cache(arguments.json)
     from ganzoo.describe import describe_machine
     from ganzoo.hardware import resolve_device, resolve_threads
     from ganzoo.tables import facts_tables
@@ -315,6 +340,19 @@ def show_environment(arguments: Namespace) -> int:
         print(json.dumps(facts, indent=1))
     else:
         _print_all(facts_tables(facts))
+    return 0
+
+
+def _clear_cache(as_json: bool) -> int:
+    from ganzoo.cache import clear_cache
+    from ganzoo.files import cache_folder
+    from ganzoo.terminal import show_memory
+
+    freed = clear_cache(cache_folder())
+    if as_json:
+        print(json.dumps({"freed": freed}, indent=1))
+    else:
+        print(f"freed {show_memory(sum(freed.values()))} in {printable(cache_folder())}")
     return 0
 
 
@@ -339,5 +377,6 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "score": score_images,
     "plugins": list_plugins,
     "env": show_environment,
+    "doctor": examine_results,
 }
 """What the command line calls for each command."""

@@ -5,15 +5,19 @@ So a batch size given as text is an error of the plugin that gave it, with a rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import SimpleNamespace, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from ganzoo.errors import PluginError
 from ganzoo.text import NAME, printable
 from ganzoo.types import Loss
+
+LARGEST = 2**128
+"""Whole numbers stay below it: room for any seed, and none for a thousand digits, which no float can hold."""
 
 
 def check_record(record: Any, path: str = "") -> None:
@@ -35,6 +39,38 @@ def check_record(record: Any, path: str = "") -> None:
             check_record(part, f"{path}{field.name}.")
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+
+
+def check_parts(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Check those of the `values` that have a type in `types`, which may be typed dicts. Raises `PluginError`."""
+    for name, hint in types.items():
+        if name in values:
+            _check_part(values[name], hint, name)
+
+
+def _check_part(value: Any, hint: Any, path: str) -> None:
+    """Raises `PluginError` with the dotted path of the first thing that is not of the type `hint`."""
+    if is_typeddict(hint) and isinstance(value, Mapping):
+        for name, inner in _hints(hint).items():
+            if name in value:
+                _check_part(value[name], inner, f"{path}.{name}")
+            elif name in hint.__required_keys__:
+                raise PluginError(f"{path} lacks its {name}")
+    elif get_origin(hint) is Mapping and isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_part(item, get_args(hint)[1], f"{path}.{printable(name, 40)}")
+    elif get_origin(hint) is Sequence and isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            _check_part(item, get_args(hint)[0], f"{path}[{index}]")
+    elif not _fits(value, hint):
+        raise PluginError(f"{path} is {printable(repr(value), 80)}; it must be {_named(hint)}")
+
+
+def _named(hint: Any) -> str:
+    """A type in words that are no longer than they must be."""
+    if is_typeddict(hint):
+        return "an object"
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else re.sub(r"[\w.]+\.", "", str(hint))
 
 
 @cache
@@ -72,5 +108,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Callable:
         return callable(value)
     if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+        if isinstance(value, int):
+            return not isinstance(value, bool) and abs(value) < LARGEST
+        return isinstance(value, hint)
+    if is_typeddict(hint):
+        return isinstance(value, Mapping)
     return isinstance(value, hint)

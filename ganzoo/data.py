@@ -17,15 +17,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganzoo.contract import check_parts
 from ganzoo.errors import DataUnavailable, GanzooError, PluginError
-from ganzoo.files import cache_folder
+from ganzoo.files import cache_folder, read_regular
 from ganzoo.hardware import resolve_threads
 from ganzoo.images import to_unit_range
 from ganzoo.randomness import stream
@@ -83,12 +84,9 @@ def prepare(
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
     if (folder / "dataset.json").exists():
-        try:
-            facts = json.loads((folder / "dataset.json").read_text())
-            facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
-            return PreparedDataset(**facts | {"folder": str(folder)})
-        except (ValueError, TypeError, KeyError):
-            shutil.rmtree(folder, ignore_errors=True)
+        if (cached := _cached(folder)) is not None:
+            return cached
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         loaded = dataset.load(request)
     except GanzooError:
@@ -117,6 +115,26 @@ def prepare(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return prepared
+
+
+def _cached(folder: Path) -> PreparedDataset | None:
+    """What lies in a folder of the cache, or None where it is damaged: headers and sizes fit what was noted down.
+
+    Nothing is read but headers, so neither a cut file nor one that claims more than there is costs memory.
+    """
+    try:
+        facts = json.loads(read_regular(folder / "dataset.json", 1 << 20))
+        facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
+        check_parts(facts, get_type_hints(PreparedDataset))
+        prepared = PreparedDataset(**facts | {"folder": str(folder)})
+        images = prepared.images()
+        whole = images.dtype == np.uint8 and images.shape == (prepared.count, *prepared.image_shape)
+        if prepared.classes:
+            labels = np.load(folder / "labels.npy", mmap_mode="r")
+            whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, GanzooError):
+        return None
+    return prepared if whole else None
 
 
 def _asked(dataset: Dataset, request: DatasetRequest) -> str:

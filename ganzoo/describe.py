@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ganzoo.cache import cache_sizes
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.files import cache_folder
 from ganzoo.hardware import environment, hardware_fingerprint
@@ -97,24 +97,17 @@ def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]
     """`hardware` and `environment` as a run would record them, and the `folders` that ganzoo uses."""
     used = {status.name: {"version": status.version, "source_sha256": status.source_sha256} for status in statuses}
     cache = cache_folder()
+    sizes = cache_sizes(cache)
     return {
         "hardware": {"device": device, **hardware_fingerprint(device, threads)},
         "environment": environment(used),
         "folders": {
             "data": str(Path(os.environ.get("GANZOO_DATA") or "data").resolve()),
             "cache": str(cache),
-            "cache_bytes": _bytes_below(cache),
+            "cache_bytes": sum(sizes.values()),
+            **{f"{part}_bytes": size for part, size in sizes.items()},
         },
     }
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        # Another process may be writing there: what has gone meanwhile takes no room.
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def _json_safe(value: Any) -> Any:

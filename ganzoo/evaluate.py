@@ -297,9 +297,7 @@ class Scorer:
             "ema": ema,
             "settings": dict(metric.settings(dataset.count, fakes)),
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        weights = {True: "ema", False: "raw", None: "images"}[ema]
-        return f"{metric.name}-{slug(loaded.extractor.name)}-{fakes}-{weights}-{digest}", content
+        return protocol_id(content), content
 
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
@@ -327,6 +325,13 @@ class Scorer:
                     )
                 scores.append(entry)
         return scores, protocols
+
+
+def protocol_id(content: Mapping[str, Any]) -> str:
+    """The id of a protocol: what matters most in words, and a hash of all of it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    weights = {True: "ema", False: "raw", None: "images"}[content["ema"]]
+    return f"{content['metric']}-{slug(content['extractor'])}-{content['n_fake']}-{weights}-{digest}"
 
 
 def _finite(value: float | None) -> float | None:

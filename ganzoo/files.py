@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
+import stat
 import tempfile
 import threading
 import urllib.error
@@ -33,6 +35,19 @@ def cache_folder(*parts: str) -> Path:
             f"cannot create the cache folder {folder}: {error.strerror}; set GANZOO_CACHE to a folder you can write to"
         ) from error
     return folder
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of a plain file of at most `limit` bytes: a pipe would be waited for, and a device has no end.
+
+    Raises `OSError` for anything else.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
+    return path.read_bytes()
 
 
 def sha256_of_file(path: Path) -> str:

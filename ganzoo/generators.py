@@ -51,7 +51,7 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
     assert record.path is not None
     weights = record.path.parent / GENERATOR
     spec = read_spec(record.spec)
-    if not weights.exists():
+    if not weights.is_file():
         raise RecordError(f"{printable(weights)}: not there; the weights are kept where the run was made, run it again")
     generator = spec_players(spec, materials_of(spec, registry)).generator
     try:

@@ -28,6 +28,9 @@ EVALUATIONS = 4
 """How often a run is scored when `eval_every` is not given: after each such part of the budget."""
 
 
+LARGEST_IMAGE = 4096
+"""Pixels of a side. Every image of a dataset is resized to it."""
+
 MOST = 10_000
 """Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
 
@@ -212,6 +215,8 @@ def prepare_dataset(
 ) -> PreparedDataset:
     """Prepare a dataset at the size the plan asks for, from its data root (`GANZOO_DATA`, else ./data)."""
     size = offer.record.image_size if plan.image_size is None else plan.image_size
+    if not 0 < size <= LARGEST_IMAGE:
+        raise UsageError(f"--image-size {size}: give a number from 1 to {LARGEST_IMAGE}")
     root = Path(plan.data_root or os.environ.get("GANZOO_DATA") or "data")
     request = DatasetRequest(root, argument, size, plan.skip_bad_images)
     return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)
@@ -230,7 +235,6 @@ def _check_numbers(plan: BenchPlan) -> None:
     positive(plan.seeds, "--seeds")
     if plan.seeds > MOST:
         raise UsageError(f"--seeds {plan.seeds}: give at most {MOST}")
-    positive(plan.image_size, "--image-size")
     positive(plan.throughput_seconds, "--throughput-seconds")
     if plan.seed < 0:
         raise UsageError(f"--seed {plan.seed}: give a whole number from 0")
@@ -295,6 +299,8 @@ def _spec(
         "evaluate_at_kimg": () if plan.throughput_only else (*points, kimg),
         "throughput_seconds": plan.throughput_seconds,
         "deterministic": plan.deterministic,
+        "requested_batch_size": None,
+        "continues": "",
         # Known when the networks are built.
         "memory_format": "contiguous",
     }

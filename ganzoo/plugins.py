@@ -28,6 +28,7 @@ import pluggy
 from ganzoo import hookspecs
 from ganzoo.contract import check_record
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName, UsageError
+from ganzoo.isolation import undisturbed
 from ganzoo.text import did_you_mean, printable
 from ganzoo.types import (
     Architecture,
@@ -157,11 +158,15 @@ class Registry:
 
 def describe(error: BaseException) -> str:
     """`ValueError: message`, on one printable line."""
+    # Both may be a stranger's code, and raise: type.__dict__ goes past a metaclass.
+    name = printable(type.__dict__["__name__"].__get__(type(error)), 80)
     try:
         message = printable(error)
-    except Exception:  # its own __str__ raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{name}: {message}" if message else name
 
 
 def discover(plugins: Sequence[str] = (), *, strict: bool = False) -> Registry:
@@ -233,9 +238,12 @@ class _Loader:
         started = time.perf_counter()
         plugin: object = None
         try:
-            plugin = import_plugin()
-            offers, observers = self.collect(status.name, plugin)
-        except (Exception, SystemExit) as error:
+            with undisturbed():
+                plugin = import_plugin()
+                offers, observers = self.collect(status.name, plugin)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             reason = printable(error) if isinstance(error, PluginError) else describe(error)
@@ -282,7 +290,9 @@ class _Loader:
         try:
             yielded = function()
             records: list[Any] = [] if yielded is None else list(yielded)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise PluginError(f"{hook} raised {describe(error)}") from error
         names = set()
         for record in records:

@@ -11,21 +11,37 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ganzoo.contract import check_record
+from ganzoo.contract import check_parts, check_record
 from ganzoo.errors import PluginError, RecordError
-from ganzoo.files import write_atomically
+from ganzoo.files import read_regular, write_atomically
+from ganzoo.layout import RECORD_PARTS, SPEC_PARTS
 from ganzoo.text import printable, slug
 from ganzoo.types import SCHEMA, RunRecord, RunSpec
+from ganzoo.upgrades import upgrade
 
 RECORD = "record.json"
 SAMPLES = "samples.png"
 GENERATOR = "generator.safetensors"
+QUARANTINE = "quarantine"
+"""The folder into which `ganzoo doctor --fix` moves what is broken; no record is looked for there."""
+
+LARGEST_RECORD = 64 << 20
+DEEPEST = 32
+"""A record is smaller than that many bytes and flatter than that many levels; what is not is refused unread."""
+
 STATUSES = ("ok", "diverged", "oom", "crashed", "timeout", "interrupted")
 
 
 def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
     """The sha256 of a run's canonical JSON, of the source of the plugins it uses and of the versions it runs on."""
-    content = {"spec": spec.to_json(), "plugins": dict(plugin_hashes), "versions": dict(versions)}
+    return identity_of(spec.to_json(), plugin_hashes, versions)
+
+
+def identity_of(
+    spec: Mapping[str, Any], plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]
+) -> str:
+    """`run_id_of` a spec as JSON: with the fields that it had when the run was made."""
+    content = {"spec": spec, "plugins": dict(plugin_hashes), "versions": dict(versions)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -52,20 +68,36 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 def read_record(path: Path) -> RunRecord:
     """Read one `record.json`, or the folder that holds it. Raises `RecordError` saying what is wrong with it."""
     path = path / RECORD if path.is_dir() else path
+    return record_of(read_content(path), path)
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The JSON of a record as it stands in the file, of whatever version. Raises `RecordError` where it is none."""
     where = printable(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(
+            read_regular(path, LARGEST_RECORD).decode(), parse_constant=_no_number, parse_float=_finite
+        )
     except OSError as error:
         raise RecordError(f"{where}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):
         raise RecordError(f"{where}: is not a record")
+    if _nests_deeper(content, DEEPEST):
+        raise RecordError(f"{where}: is not a record: it nests deeper than {DEEPEST}")
+    return content
+
+
+def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
+    """The record that `content`, read from `path`, is once it is upgraded. Raises `RecordError`."""
+    where = printable(path)
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise RecordError(f"{where}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it")
-    if schema != SCHEMA:
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise RecordError(f"{where}: has no schema that this version knows")
+    content = upgrade(content)
     known = {field.name for field in fields(RunRecord)} - {"path"}
     missing = [name for name in ("run_id", "status", "spec") if name not in content]
     if missing:
@@ -77,15 +109,38 @@ def read_record(path: Path) -> RunRecord:
     absent = wanted - set(spec) if isinstance(spec, dict) else {"spec"}
     if absent:
         raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
-    record = RunRecord(**{name: value for name, value in content.items() if name in known and value is not None})
+    given = {name: value for name, value in content.items() if name in known and value is not None}
     try:
+        check_parts(spec, SPEC_PARTS)
+        record = RunRecord(**given)
         check_record(record)
-        check_record(read_spec(record.spec))
-    except (PluginError, TypeError) as error:
+        check_record(read_spec(spec))
+        check_parts(given, RECORD_PARTS)
+    except PluginError as error:
         raise RecordError(f"{where}: {error}") from error
-    if any({"metric", "value", "protocol", "kimg", "ema"} - set(score) for score in record.scores):
-        raise RecordError(f"{where}: a score lacks its metric, value, protocol, kimg or ema")
     return replace(record, path=path)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _nests_deeper(value: Any, limit: int) -> bool:
+    """Whether there are more than `limit` objects and arrays around anything; without recursion."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for holder in level
+            if isinstance(holder, (dict, list))
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+    return bool(level)
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
@@ -123,7 +178,11 @@ def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
     def complain(error: OSError) -> None:
         complaints.append(f"{printable(error.filename)}: cannot be read: {printable(error.strerror)}")
 
-    return sorted(Path(place, RECORD) for place, _, files in os.walk(folder, onerror=complain) if RECORD in files)
+    found = []
+    for place, folders, files in os.walk(folder, onerror=complain):
+        folders[:] = [name for name in folders if name != QUARANTINE]
+        found += [Path(place, RECORD)] if RECORD in files else []
+    return sorted(found)
 
 
 def _without_nan(value: Any) -> Any:

@@ -22,8 +22,8 @@ ImageShape = tuple[int, int, int]
 Terms = Mapping[str, "Tensor"]
 """Named scalar terms of a loss; the harness minimizes their sum and logs each one."""
 
-SCHEMA = 1
-"""Version of the record's layout."""
+SCHEMA = 2
+"""Version of the record's layout; `ganzoo.upgrades` reads the earlier ones."""
 
 
 # --- what a plugin yields -----------------------------------------------------------------------------------------
@@ -426,10 +426,10 @@ class RunSpec:
     memory_format: str
     step_mode: str
     hardware: str
-    linear_backend: str = "blas"
-    deterministic: bool = False
-    requested_batch_size: int | None = None
-    continues: str = ""
+    linear_backend: str
+    deterministic: bool
+    requested_batch_size: int | None
+    continues: str
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields."""

@@ -7,22 +7,25 @@ from typing import Any
 
 import ganzoo
 
+MARKUP = "\\|<>*`[]"
+"""What Markdown, or the HTML in it, would take for more than a character."""
+
 
 def csv(table: Any) -> str:
     """One header line and one line per row, numbers in full; what is missing is empty."""
-    return plain(table).to_csv(index=False, lineterminator="\n").rstrip("\n")
+    return inert(plain(table)).to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
 def json(table: Any) -> str:
     """An array with an object per row, numbers in full; what is missing is null."""
-    return plain(table).to_json(orient="records", indent=2, double_precision=15, force_ascii=False)
+    return inert(plain(table)).to_json(orient="records", indent=2, double_precision=15, force_ascii=False)
 
 
 def markdown(table: Any) -> str:
     """A table as GitHub renders it: columns of numbers to the right, four significant digits; missing is a dash."""
     from pandas.api.types import is_numeric_dtype
 
-    table = plain(table)
+    table = inert(plain(table))
     lines = [
         [cell(name) for name in table.columns],
         ["---:" if is_numeric_dtype(table[name]) else "---" for name in table.columns],
@@ -36,6 +39,17 @@ def plain(table: Any) -> Any:
     return table.reset_index() if any(name is not None for name in table.index.names) else table
 
 
+def inert(table: Any) -> Any:
+    """The table with texts that do nothing to a terminal: a record may come from anyone, escape sequences and all."""
+    texts = table.map(lambda value: readable(value) if isinstance(value, str) else value)
+    return texts.rename(columns=lambda name: readable(str(name)))
+
+
+def readable(text: str) -> str:
+    """One line; what cannot be printed is a space."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def cell(value: Any) -> str:
     """A value as one Markdown cell."""
     from pandas import isna
@@ -44,7 +58,9 @@ def cell(value: Any) -> str:
     if is_scalar(value) and isna(value):
         return "–"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "<br>")
+    for character in MARKUP:
+        text = text.replace(character, f"\\{character}")
+    return text
 
 
 @ganzoo.hookimpl

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import math
 import socket
 import sys
 import textwrap
@@ -31,16 +32,16 @@ class Source:
     """Where torchvision gets a dataset from, where it keeps it under the data root, and what ganzoo makes of it.
 
     `kind` is the class in `torchvision.datasets`, made with `arguments`. `downloads` names the files at `url` that
-    belong into `folder`, and `unpacked` what must be in `unpacked_folder` in the end. `labels` is the attribute that
-    holds the labels; empty where there are none, or none that tell what is seen. `on_google_drive` says that `url` is
-    a page for people, and that torchvision downloads from Google Drive with the package gdown.
+    belong into `folder`, with their sha256, and `unpacked` what must be in `unpacked_folder` in the end. `labels` is
+    the attribute that holds the labels; empty where there are none, or none that tell what is seen. `on_google_drive`
+    says that `url` is a page for people, and that torchvision downloads from Google Drive with the package gdown.
     """
 
     name: str
     kind: str
     url: str
     folder: str
-    downloads: Sequence[str]
+    downloads: Mapping[str, str]
     unpacked_folder: str
     unpacked: Sequence[str]
     arguments: Mapping[str, Any] = field(default_factory=lambda: {"train": True})
@@ -66,13 +67,16 @@ IDX_FILES = [
 ]
 """What MNIST and Fashion-MNIST consist of, unpacked."""
 
-CELEBA_TABLES = [
-    "identity_CelebA.txt",
-    "list_attr_celeba.txt",
-    "list_bbox_celeba.txt",
-    "list_eval_partition.txt",
-    "list_landmarks_align_celeba.txt",
-]
+LARGEST_IDX = 1 << 28
+"""Bytes of the largest of them, and then some: 60 000 images of 28 x 28 pixels are 47 million."""
+
+CELEBA_TABLES = {
+    "identity_CelebA.txt": "c6143857c3e2630ac2da9f782e9c1232e5e59be993a9d44e8a7916c78a6158c0",
+    "list_attr_celeba.txt": "f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
+    "list_bbox_celeba.txt": "7487a82e57c4bb956c5445ae2df4a91ffa717e903c5fa22874ede0820c8ec41b",
+    "list_eval_partition.txt": "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
+    "list_landmarks_align_celeba.txt": "6c02a87569907f6db2ba99019085697596730e8129f67a3d61659f198c48d43b",
+}
 
 SOURCES = [
     Source(
@@ -80,7 +84,12 @@ SOURCES = [
         kind="FashionMNIST",
         url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         folder="FashionMNIST/raw",
-        downloads=[f"{name}.gz" for name in IDX_FILES],
+        downloads={
+            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
         unpacked_folder="FashionMNIST/raw",
         unpacked=IDX_FILES,
         image_size=28,
@@ -93,7 +102,7 @@ SOURCES = [
         kind="CIFAR10",
         url="https://www.cs.toronto.edu/~kriz/",
         folder="",
-        downloads=["cifar-10-python.tar.gz"],
+        downloads={"cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"},
         unpacked_folder="cifar-10-batches-py",
         unpacked=["batches.meta", *(f"data_batch_{part}" for part in range(1, 6)), "test_batch"],
         summary="50 000 photographs, 32 px, 10 classes",
@@ -104,7 +113,7 @@ SOURCES = [
         kind="CIFAR100",
         url="https://www.cs.toronto.edu/~kriz/",
         folder="",
-        downloads=["cifar-100-python.tar.gz"],
+        downloads={"cifar-100-python.tar.gz": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"},
         unpacked_folder="cifar-100-python",
         unpacked=["meta", "test", "train"],
         summary="50 000 photographs, 32 px, 100 classes",
@@ -115,7 +124,7 @@ SOURCES = [
         kind="SVHN",
         url="http://ufldl.stanford.edu/housenumbers/",
         folder="",
-        downloads=["train_32x32.mat"],
+        downloads={"train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"},
         unpacked_folder="",
         unpacked=["train_32x32.mat"],
         arguments={"split": "train"},
@@ -128,7 +137,7 @@ SOURCES = [
         kind="STL10",
         url="http://ai.stanford.edu/~acoates/stl10/",
         folder="",
-        downloads=["stl10_binary.tar.gz"],
+        downloads={"stl10_binary.tar.gz": "f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866"},
         unpacked_folder="stl10_binary",
         unpacked=["test_X.bin", "test_y.bin", "train_X.bin", "train_y.bin", "unlabeled_X.bin"],
         arguments={"split": "unlabeled"},
@@ -143,7 +152,10 @@ SOURCES = [
         kind="CelebA",
         url="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
         folder="celeba",
-        downloads=["img_align_celeba.zip", *CELEBA_TABLES],
+        downloads={
+            "img_align_celeba.zip": "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
+            **CELEBA_TABLES,
+        },
         unpacked_folder="celeba",
         unpacked=["img_align_celeba", *CELEBA_TABLES],
         arguments={"split": "train", "target_type": []},
@@ -184,8 +196,7 @@ def fetch(source: Source, root: Path) -> list[Path]:
         return unpacked
     folder = root / source.folder
     packed = all((folder / name).exists() for name in source.downloads)
-    unpack_here = packed and source.on_google_drive
-    fix = f"put {braced(source.downloads)} from {source.url}, packed or unpacked, into {folder}"
+    fix = f"put {braced([*source.downloads])} from {source.url}, packed or unpacked, into {folder}"
     if not packed and source.on_google_drive and importlib.util.find_spec("gdown") is None:
         raise ganzoo.DataUnavailable(
             f"{source.name} is absent and comes from Google Drive with the package gdown; pip install gdown, or {fix}"
@@ -194,35 +205,75 @@ def fetch(source: Source, root: Path) -> list[Path]:
         raise ganzoo.DataUnavailable(f"{source.name} is absent and the network out of reach; {fix}")
     try:
         with contextlib.redirect_stdout(sys.stderr), socket_timeout(30):
-            if unpack_here:
-                unpack(folder, source.downloads)
-            else:
-                source.open(root, download=True)
+            if not packed:
+                download(source, folder)
+            check(source, folder)
+            unpack(source, root)
     except Exception as error:  # gdown's errors, and those of broken archives, share no base with the network's
-        failed = "unpacked" if unpack_here else "downloaded"
+        failed = "unpacked" if packed else "downloaded"
         raise ganzoo.DataUnavailable(f"{source.name} cannot be {failed}: {one_line(error)}; {fix}") from error
     return unpacked
 
 
-def unpack(folder: Path, names: Sequence[str]) -> None:
-    """Unpack the .zip files among `names`: torchvision wants gdown also where there is nothing to download."""
+def download(source: Source, folder: Path) -> None:
+    """Fetch what `source` has to download. From Google Drive torchvision fetches it, with the package gdown."""
+    if not source.on_google_drive:
+        for name, sha256 in source.downloads.items():
+            ganzoo.download(source.url + name, folder / name, sha256)
+        return
+    from torchvision.datasets import CelebA
+    from torchvision.datasets.utils import download_file_from_google_drive
+
+    for identity, md5, name in CelebA.file_list:
+        download_file_from_google_drive(identity, folder, name, md5)
+
+
+def check(source: Source, folder: Path) -> None:
+    """Raise `DataUnavailable` where a file is another than its sha256 says: nothing of it has been opened yet."""
+    for name, sha256 in source.downloads.items():
+        if (actual := ganzoo.sha256_of_file(folder / name)) != sha256:
+            raise ganzoo.DataUnavailable(f"{folder / name} has sha256 {actual}, not {sha256}; delete it")
+
+
+def unpack(source: Source, root: Path) -> None:
+    """Unpack the downloads. torchvision wants gdown for CelebA also where there is nothing to download."""
     from torchvision.datasets.utils import extract_archive
 
-    for name in names:
-        if name.endswith(".zip"):
-            extract_archive(folder / name)
+    if source.on_google_drive:
+        extract_archive(root / source.folder / "img_align_celeba.zip")
+    else:
+        source.open(root, download=True)
 
 
 def read(source: Source, root: Path) -> Any:
     """`source.open(root)` of what `fetch` finds. Raises `DataUnavailable` where the files are damaged."""
     files = fetch(source, root)
     try:
+        for path in files:
+            if path.name in IDX_FILES:
+                check_idx(path)
         return source.open(root)
     except Exception as error:  # what a damaged file raises depends on its format
         raise ganzoo.DataUnavailable(
             f"{source.name} cannot be read: {one_line(error)}; delete {braced(source.unpacked)} in {files[0].parent} "
             "to have them downloaded again"
         ) from error
+
+
+def check_idx(path: Path) -> None:
+    """Raise `ValueError` unless an IDX file is as long as its header says, and no longer than MNIST's kind is.
+
+    torchvision reads the whole file before it looks at the header.
+    """
+    with path.open("rb") as stream:
+        begin = stream.read(16)
+    dimensions = min(3, begin[3]) if begin[:3] == b"\0\0\x08" and len(begin) > 3 else 0
+    sizes = [int.from_bytes(begin[4 * index : 4 * index + 4], "big") for index in range(1, dimensions + 1)]
+    size, wanted = path.stat().st_size, 4 + 4 * len(sizes) + math.prod(sizes)
+    if not sizes or size != wanted:
+        raise ValueError(f"{path.name} is {size:,} bytes long, and its header claims {wanted:,}")
+    if size > LARGEST_IDX:
+        raise ValueError(f"{path.name} is {size:,} bytes long, and none of these is longer than {LARGEST_IDX:,}")
 
 
 def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
@@ -259,8 +310,8 @@ def braced(names: Sequence[str]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What `error` says, in one line of 200 characters at most, or its type."""
-    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
+    """What `error` says, in one line of 300 characters at most, or its type."""
+    return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
 
 
 # --- LSUN: one database per class, never downloaded because the smallest takes gigabytes ----------------------------

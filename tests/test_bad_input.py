@@ -19,7 +19,7 @@ from ganzoo.commands import COMMANDS
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import discover
 from ganzoo.records import write_record
-from ganzoo.types import RunRecord
+from ganzoo.types import SCHEMA, RunRecord
 
 BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds", "0.1")
 """A bench that needs neither budget nor extractor, so that what is wrong in a test is what the test gets wrong."""
@@ -161,7 +161,8 @@ def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures
         (("--eval-every", "nan"), "--eval-every nan: give a number above 0"),
         (("--throughput-seconds", "0"), "--throughput-seconds 0.0: give a number above 0"),
         (("--throughput-seconds", "inf"), "--throughput-seconds inf: give a number above 0"),
-        (("--image-size", "0"), "--image-size 0: give a number above 0"),
+        (("--image-size", "0"), "--image-size 0: give a number from 1 to 4096"),
+        (("--image-size", "1000000"), "--image-size 1000000: give a number from 1 to 4096"),
         (("--batch-size", "0"), "batch_size is 0; give at least 2"),
         (("--batch-size", "1"), "batch_size is 1; give at least 2"),
         (("--batch-size", "1798"), "with its 1797 images; choose a smaller --batch-size"),
@@ -481,7 +482,7 @@ def conditional_run(tmp_path, stranger) -> Path:
     resolved = resolve(plan, registry)
     spec = resolved.runs[0].spec
     folder = tmp_path / "conditional"
-    write_record(RunRecord(schema=1, run_id="0" * 64, status="ok", spec=spec.to_json()), folder)
+    write_record(RunRecord(schema=SCHEMA, run_id="0" * 64, status="ok", spec=spec.to_json()), folder)
     generator = assemble(spec, registry, resolved.dataset).players.generator.network
     save_file(generator.state_dict(), folder / "generator.safetensors")
     return folder
@@ -584,14 +585,17 @@ DAMAGES = {
     "nested": (lambda record: "[" * 100_000, "is not JSON"),
     "list": (lambda record: "[]", "is not a record"),
     "no-schema": (lambda record: _changed(record, schema=None), "has no schema that this version knows"),
-    "newer": (lambda record: _changed(record, schema=99), "newer than 1; upgrade ganzoo"),
+    "newer": (lambda record: _changed(record, schema=99), f"newer than {SCHEMA}; upgrade ganzoo"),
     "status": (lambda record: _changed(record, status="fine"), "the unknown status fine"),
     "no-spec": (lambda record: _changed(record, spec=None), "its spec lacks"),
     "half-spec": (lambda record: _changed(record, spec={"variant": "dcgan"}), "its spec lacks"),
     "spec-types": (lambda record: _changed(record, spec=record["spec"] | {"kimg": "lots"}), "kimg is 'lots'"),
-    "shape": (lambda record: _changed(record, spec=record["spec"] | {"image_shape": None}), "not iterable"),
+    "shape": (
+        lambda record: _changed(record, spec=record["spec"] | {"image_shape": None}),
+        "image_shape is None; it must be Sequence[int]",
+    ),
     "scores": (lambda record: _changed(record, scores=5), "scores is 5"),
-    "score": (lambda record: _changed(record, scores=[{"metric": "fid"}]), "a score lacks"),
+    "score": (lambda record: _changed(record, scores=[{"metric": "fid"}]), "scores[0] lacks its value"),
     "training": (lambda record: _changed(record, training="done"), "training is 'done'"),
 }
 

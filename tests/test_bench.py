@@ -14,6 +14,8 @@ import pytest
 from conftest import CommandLine
 from PIL import Image
 
+from ganzoo.types import SCHEMA
+
 QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-seconds", "0.2", "--fakes", "100")
 
 
@@ -46,7 +48,7 @@ def test_a_record_holds_what_others_rely_on(finished):
     records = records_in(results)
     assert [record["spec"]["variant"] for record in records] == ["cdcgan", "dcgan"]
     for record in records:
-        assert record["schema"] == 1
+        assert record["schema"] == SCHEMA
         assert record["status"] == "ok"
         assert record["error"] is None
         assert record["spec"]["image_shape"] == [1, 16, 16]

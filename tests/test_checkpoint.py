@@ -147,19 +147,18 @@ def test_a_pickle_is_refused_and_not_opened(path, tmp_path):
         def __reduce__(self):
             return (exec, (f"open({str(tmp_path / 'opened')!r}, 'w')",))
 
-    for content in (pickle.dumps(Bomb()), b"\x80\x02" * 1000):
-        path.write_bytes(content)
-        with pytest.raises(RecordError, match="is not a checkpoint"):
-            read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(RecordError, match="is a pickle, which can run code"):
+        read_checkpoint(path)
     torch.save(Bomb(), path)
-    with pytest.raises(RecordError, match="is not a checkpoint"):
+    with pytest.raises(RecordError, match="is a pickle, which can run code"):
         read_checkpoint(path)
     assert not (tmp_path / "opened").exists()
 
 
 def test_plain_weights_are_no_checkpoint(path):
     save_file({"weight": torch.ones(2)}, path)
-    with pytest.raises(RecordError, match="is not a checkpoint"):
+    with pytest.raises(RecordError, match="is no checkpoint: its metadata lacks schema"):
         read_checkpoint(path)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.server
 import importlib.machinery
 import io
 import os
+import re
 import socket
 import sys
 import threading
 import time
 import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -170,12 +173,25 @@ def test_a_damaged_file_is_reported_with_the_way_out(fashion, offline):
     assert "\n" not in str(caught.value)
 
 
-def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline):
+@pytest.fixture
+def vouch(monkeypatch):
+    """`vouch("celeba", folder)`: the files there are taken for the published ones."""
+
+    def vouch(name: str, folder: Path) -> None:
+        (source,) = (source for source in torchvision_datasets.SOURCES if source.name == name)
+        for file in source.downloads:
+            monkeypatch.setitem(source.downloads, file, ganzoo.sha256_of_file(folder / file))
+
+    return vouch
+
+
+def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline, vouch):
     files = torchvision_datasets.IDX_FILES
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.resources", [(f"{name}.gz", None) for name in files])
     for name in files:
         array = np.zeros((2, 28, 28)) if "images" in name else np.arange(2)
         write_idx(tmp_path / "FashionMNIST" / "raw" / f"{name}.gz", array, packed=True)
+    vouch("fashion-mnist", tmp_path / "FashionMNIST" / "raw")
     assert DATASETS["fashion-mnist"].load(request(tmp_path)).labels.tolist() == [0, 1]
 
 
@@ -212,7 +228,7 @@ def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, p
 
 
 @pytest.fixture
-def celeba(tmp_path, monkeypatch):
+def celeba(tmp_path, monkeypatch, vouch):
     """Three aligned faces, one of them for validation, in the files of CelebA; gives their folder, nothing unpacked."""
     folder = tmp_path / "celeba"
     folder.mkdir()
@@ -229,6 +245,7 @@ def celeba(tmp_path, monkeypatch):
         (folder / table).write_text(header + "\n".join(rows) + "\n")
     files = [(file_id, None, name) for file_id, _, name in CelebA.file_list]
     monkeypatch.setattr(CelebA, "file_list", files)
+    vouch("celeba", folder)
     return folder
 
 
@@ -260,9 +277,12 @@ def test_celeba_put_there_by_hand_needs_neither_gdown_nor_a_network(celeba, monk
     )
 
 
-def test_celeba_with_a_broken_archive_says_what_to_put_where(celeba, monkeypatch, asked):
+def test_celeba_with_a_broken_archive_says_what_to_put_where(celeba, monkeypatch, asked, vouch):
     monkeypatch.setitem(sys.modules, "gdown", None)
     (celeba / "img_align_celeba.zip").write_bytes(b"<html>quota exceeded</html>")
+    with pytest.raises(ganzoo.DataUnavailable, match=r"^celeba cannot be unpacked: .*zip has sha256 ab6d701c04f2"):
+        DATASETS["celeba"].load(request(celeba.parent))
+    vouch("celeba", celeba)
     with pytest.raises(
         ganzoo.DataUnavailable,
         match=r"^celeba cannot be unpacked: File is not a zip file; put \{img_align_celeba\.zip,",
@@ -342,18 +362,60 @@ def test_a_host_that_listens_is_reachable_also_through_a_proxy(monkeypatch):
         assert ganzoo.reachable("http://nowhere.invalid/file")
 
 
-def test_a_download_that_fails_half_way_says_what_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganzoo.files.reachable", lambda url: True)
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A host on this machine that stands for CIFAR-10's: it sends `content` and claims `claimed` bytes."""
 
-    def fail(*arguments, **options):
-        raise RuntimeError("Error downloading cifar-10-python.tar.gz:\nTried a mirror")
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(server.claimed))
+            self.end_headers()
+            self.wfile.write(server.content)
 
-    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", fail)
+        def log_message(self, *arguments):
+            """Say nothing."""
+
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.claimed = b"", 0
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (source,) = (source for source in torchvision_datasets.SOURCES if source.name == "cifar10")
+    server.source = replace(source, url=f"http://127.0.0.1:{server.server_port}/")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_download_that_fails_half_way_says_what_to_put_where(server, tmp_path):
+    server.content, server.claimed = b"half of it", 1000
     with pytest.raises(
-        ganzoo.DataUnavailable, match=r"^cifar10 cannot be downloaded: Error .*; put cifar-10-python"
+        ganzoo.DataUnavailable, match=r"^cifar10 cannot be downloaded: .*; put cifar-10-python"
     ) as caught:
-        DATASETS["cifar10"].load(request(tmp_path))
+        torchvision_datasets.fetch(server.source, tmp_path / "data")
     assert "\n" not in str(caught.value)
+    assert list((tmp_path / "data").iterdir()) == [], "nothing of it is kept"
+
+
+def test_another_file_than_the_published_one_is_not_opened(server, tmp_path, monkeypatch):
+    def opened(*arguments, **options):
+        pytest.fail("the archive of a stranger was opened")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", opened)
+    server.content = b"an archive with a pickle in it"
+    server.claimed = len(server.content)
+    complaint = r"gave a file with sha256 \w+, expected 6d958be0745778\w+; not kept"
+    with pytest.raises(ganzoo.DataUnavailable, match=complaint):
+        torchvision_datasets.fetch(server.source, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_every_download_has_its_sha256():
+    sources = [*torchvision_datasets.SOURCES, mnist.MNIST]
+    hashes = [sha256 for source in sources for sha256 in source.downloads.values()]
+    assert len(hashes) == len(set(hashes)) == 18
+    assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in hashes)
 
 
 def test_the_split_of_each_dataset_goes_into_the_protocol():

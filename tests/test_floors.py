@@ -24,9 +24,12 @@ CORE = Path(ganzoo.__file__).parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 FLOORS = {
-    0: {"types", "errors", "text"},
+    0: {"types", "errors", "text", "layout"},
     1: {
         "contract",
+        "upgrades",
+        "isolation",
+        "cache",
         "hookspecs",
         "losses",
         "hardware",
@@ -40,6 +43,7 @@ FLOORS = {
         "windows",
         "linear",
         "stop",
+        "tensorfiles",
     },
     2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides", "checkpoint", "claims"},
     3: {"select", "recipe", "assemble", "train", "snapshot", "evaluate", "measure", "preflight"},
@@ -56,7 +60,7 @@ FLOORS = {
         "describe",
         "generators",
     },
-    5: {"differences", "compare", "harness", "api"},
+    5: {"differences", "compare", "consistency", "doctor", "harness", "api"},
     6: {"terminal", "tables", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""

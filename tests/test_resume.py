@@ -398,7 +398,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed,
     checkpoint.write_bytes(content)
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
-    assert "is damaged: its sha256 is not the one in its header; put aside, and the run starts again" in done.stderr
+    assert "is damaged: its sha256 is not that of its bytes; put aside, and the run starts again" in done.stderr
     assert checkpoint.with_name("checkpoint.safetensors.broken").read_bytes() == content
     assert_whole(run_cli.cwd / "runs", undisturbed)
 

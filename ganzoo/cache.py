@@ -1,0 +1,88 @@
+"""The cache folder from outside: how large its parts are, and how to empty it of what ganzoo put there.
+
+Links are neither counted nor followed nor removed: nobody at ganzoo made them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PARTS = ("datasets", "weights", "references")
+"""The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""
+
+DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
+DATASET_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}|\.[a-z0-9-]+-\d+-[0-9a-f]{16}\.\w+")
+"""A prepared dataset, and one in the making."""
+
+IN_THE_MAKING_SECONDS = 60
+"""What was begun this recently may be wanted by the process that began it."""
+
+
+def cache_sizes(cache: Path) -> dict[str, int]:
+    """The bytes in each part of the cache."""
+    return {part: sum(_size(path) for path in _files_below(cache / part)) for part in PARTS}
+
+
+def clear_cache(cache: Path) -> dict[str, int]:
+    """Remove what ganzoo put there and give the bytes that came free in each part.
+
+    Raises `OSError` where something may not be removed.
+    """
+    freed = dict.fromkeys(PARTS, 0)
+    for part in PARTS:
+        for path in list(_own_files(cache, part)):
+            size = _size(path)
+            path.unlink(missing_ok=True)
+            freed[part] += size
+    for folder in _dataset_folders(cache):
+        # It stays where somebody keeps something else in it.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return freed
+
+
+def _own_files(cache: Path, part: str) -> Iterator[Path]:
+    if part == "datasets":
+        for folder in _dataset_folders(cache):
+            yield from (path for path in _entries(folder) if path.name in DATASET_FILES and _is_plain(path))
+        return
+    for path in _entries(cache / part):
+        ours = part == "weights" or path.suffix in (".safetensors", ".part")
+        if ours and _is_plain(path):
+            yield path
+
+
+def _dataset_folders(cache: Path) -> Iterator[Path]:
+    for path in _entries(cache / "datasets"):
+        begun = path.name.startswith(".") and time.time() - path.lstat().st_mtime < IN_THE_MAKING_SECONDS
+        if DATASET_FOLDER.fullmatch(path.name) and not begun and path.is_dir() and not path.is_symlink():
+            yield path
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, or nothing where it is a link or not there."""
+    return sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    if not folder.is_symlink():
+        for place, _, files in os.walk(folder):
+            yield from (Path(place, name) for name in files)
+
+
+def _is_plain(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _size(path: Path) -> int:
+    # Another process may be at work there: what has gone meanwhile takes no room.
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return 0

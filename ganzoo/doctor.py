@@ -1,0 +1,214 @@
+"""Look a folder of results over: every record, picture, weights file and checkpoint, and what a crash left behind.
+
+Nothing is ever deleted: what is broken can be moved to a folder `quarantine` beside the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+
+from ganzoo import consistency
+from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
+from ganzoo.errors import RecordError
+from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLES, read_content, record_of
+from ganzoo.tensorfiles import read_header
+from ganzoo.text import printable
+from ganzoo.types import RunRecord
+
+PICTURES = 64
+"""Images in `samples.png`, in a square, with two pixels between them and around them."""
+
+SETTLED_SECONDS = 60
+"""A leftover that was written to more recently may be in the works on another machine that shares the folder."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault. `path` is the file it is in, `fix` what `--fix` moves away: a run's folder or a file, or nothing."""
+
+    path: Path
+    what: str
+    fix: Path | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was looked at in `folder`, and what is wrong with it."""
+
+    folder: Path
+    records: int
+    checkpoints: int
+    findings: Sequence[Finding]
+
+
+def examine(folder: Path) -> Examination:
+    """Look over every run below `folder`. Raises `RecordError` where it is not there."""
+    if not folder.is_dir():
+        raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
+    findings: list[Finding] = []
+    places = list(_places(folder, findings))
+    runs = [place for place, files in places if RECORD in files]
+    checkpoints = [place / CHECKPOINT for place, files in places if CHECKPOINT in files]
+    records: list[RunRecord] = []
+    for run in runs:
+        found = list(_run_findings(run, records))
+        findings += found
+    findings += _duplicates(records, broken={finding.fix for finding in findings})
+    for path in checkpoints:
+        if fault := verify_checkpoint(path):
+            findings.append(Finding(path, fault, path))
+    for place, files in places:
+        findings += _leftovers(place, files)
+    return Examination(folder, len(runs), len(checkpoints), findings)
+
+
+def quarantine(examination: Examination) -> list[tuple[Path, Path]]:
+    """Move what the findings say to `quarantine/` in the folder, as it lay there; `(from, to)` of each.
+
+    Nothing is overwritten: where a name is taken, a number follows it. Raises `RecordError` where nothing can be moved.
+    """
+    folder, moved = examination.folder, []
+    wanted = sorted({finding.fix for finding in examination.findings if finding.fix is not None})
+    for path in wanted:
+        if not os.path.lexists(path):
+            continue  # It lay in a run that has been moved.
+        # A folder cannot move into itself: of a run that was named by its own folder the files are moved.
+        parts = [part for part in path.iterdir() if part.name != QUARANTINE] if path == folder else [path]
+        for part in sorted(parts):
+            target = _free(folder / QUARANTINE / part.relative_to(folder))
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part.rename(target)
+            except OSError as error:
+                raise RecordError(f"cannot move {printable(part)} to {printable(target)}: {error.strerror}") from error
+            moved.append((part, target))
+    return moved
+
+
+def _free(path: Path) -> Path:
+    """The path itself where nothing is there, else with the first number that is free after it."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(2))
+    return next(place for place in chain([path], numbered) if not os.path.lexists(place))
+
+
+def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder below, itself included, with its files; links are not followed, nor is what was put aside."""
+
+    def complain(error: OSError) -> None:
+        findings.append(Finding(Path(error.filename), f"cannot be read: {printable(error.strerror)}", None))
+
+    for place, folders, files in os.walk(folder, onerror=complain):
+        folders[:] = sorted(name for name in folders if name != QUARANTINE)
+        yield Path(place), sorted(files)
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
+    """What is wrong with the record in `folder` and the files beside it; a record that can be read joins `records`."""
+    path = folder / RECORD
+    try:
+        content = read_content(path)
+        record = record_of(content, path)
+    except RecordError as error:
+        yield Finding(path, str(error).removeprefix(f"{printable(path)}: "), folder)
+        return
+    records.append(record)
+    yield from (Finding(path, what, folder) for what in consistency.faults(content, record))
+    if fault := _samples_fault(record, folder / SAMPLES):
+        yield Finding(folder / SAMPLES, fault, folder)
+    if os.path.lexists(folder / GENERATOR) and (fault := _generator_fault(record, folder / GENERATOR)):
+        yield Finding(folder / GENERATOR, fault, folder / GENERATOR)
+
+
+def _samples_fault(record: RunRecord, path: Path) -> str | None:
+    """What is wrong with the picture of a run that trained to its end; its size follows from the spec."""
+    from PIL import Image
+
+    if not record.ok or not record.spec["kimg"]:
+        return None
+    if not path.is_file():
+        return "is not there, and the run trained to its end"
+    channels, height, width = record.spec["image_shape"]
+    scale, columns = max(1, 64 // height), math.isqrt(PICTURES)
+    wanted = tuple(scale * (columns * (side + 2) + 2) for side in (width, height))
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            # Asked before a pixel is decoded: a picture of absurd size takes no memory.
+            if image.size != wanted or image.mode != ("L" if channels == 1 else "RGB"):
+                found, due = (f"{width} x {height} pixels" for width, height in (image.size, wanted))
+                return f"is {image.mode} of {found}; {PICTURES} images of {channels} channel(s) make {due}"
+            image.load()
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
+        return f"is no PNG that can be read: {printable(error, 100)}"
+    return None
+
+
+def _generator_fault(record: RunRecord, path: Path) -> str | None:
+    """What is wrong with the weights, as far as the record tells without the plugin that builds the network."""
+    try:
+        header = read_header(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        return str(error)
+    numbers = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    learned = record.parameters.get("generator", 0)
+    # Buffers come on top of what is learned.
+    return f"holds {numbers:,} numbers, and the generator learns {learned:,}" if numbers < learned else None
+
+
+def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Iterator[Finding]:
+    """One run lies in one place: the first in which nothing else is wrong keeps it."""
+    places: dict[str, list[Path]] = {}
+    for record in records:
+        assert record.path is not None
+        places.setdefault(record.run_id, []).append(record.path)
+    for identity, paths in places.items():
+        kept, *others = sorted(paths, key=lambda path: (path.parent in broken, path))
+        for path in others:
+            yield Finding(path, f"run {printable(identity, 10)} lies in {printable(kept.parent)} too", path.parent)
+
+
+# --- what a crash left ------------------------------------------------------------------------------------------------
+
+
+def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
+    for name in files:
+        path = place / name
+        if name == f"{RECORD}.broken":
+            yield Finding(path, "a broken record that `ganzoo bench` put aside", path)
+        elif name.endswith(".part") or name.startswith(".writable-"):
+            fix = path if _settled(path) else None
+            later = "" if fix else "; somebody may be writing it, look again in a minute"
+            yield Finding(path, f"left over from a write that did not end{later}", fix)
+
+
+def _settled(path: Path) -> bool:
+    """Whether no process on this machine has the file open, and none elsewhere seems to write to it."""
+    try:
+        if time.time() - path.lstat().st_mtime < SETTLED_SECONDS:
+            return False
+    except OSError:
+        return False
+    return os.path.realpath(path) not in _open_files()
+
+
+def _open_files() -> set[str]:
+    """The files that processes of this machine have open, as far as one may look."""
+    import psutil
+
+    opened: set[str] = set()
+    for process in psutil.process_iter():
+        try:
+            opened |= {entry.path for entry in process.open_files()}
+        except (psutil.Error, OSError):
+            continue
+    return opened

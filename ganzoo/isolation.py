@@ -1,0 +1,68 @@
+"""What a plugin's import may not leave changed: the working folder, the streams, Ctrl-C, torch's defaults.
+
+It guards against carelessness. A plugin is code that runs with the user's rights, and malice cannot be undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put back afterwards what plugins are known to change when they are imported or asked."""
+    folder = os.getcwd()
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    search_path, recursion_limit = list(sys.path), sys.getrecursionlimit()
+    # Handlers of signals can be set in the main thread only.
+    in_main = threading.current_thread() is threading.main_thread()
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    defaults = _torch_defaults()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        sys.stdin, sys.stdout, sys.stderr = streams
+        # What was added stays, because lazy imports may need it; what was there must not go.
+        sys.path[:] = [*search_path, *(entry for entry in sys.path if entry not in search_path)]
+        sys.setrecursionlimit(max(recursion_limit, sys.getrecursionlimit()))
+        if in_main and signal.getsignal(signal.SIGINT) is not on_interrupt:
+            signal.signal(signal.SIGINT, on_interrupt or signal.default_int_handler)
+        _restore_torch(defaults)
+
+
+def _torch_defaults() -> dict[str, Any]:
+    """torch's defaults, or those of a fresh process where it is not loaded yet: loading it takes a second."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"threads": None}
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "grad": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "rng": torch.get_rng_state(),
+    }
+
+
+def _restore_torch(before: dict[str, Any]) -> None:
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "set_default_dtype"):
+        return
+    torch.set_default_dtype(before.get("dtype", torch.float32))
+    if torch.get_default_device() != before.get("device", torch.device("cpu")):
+        torch.set_default_device(before.get("device"))
+    torch.set_grad_enabled(before.get("grad", True))
+    if torch.are_deterministic_algorithms_enabled() != before.get("deterministic", False):
+        torch.use_deterministic_algorithms(before.get("deterministic", False))
+    if before["threads"] is not None and torch.get_num_threads() != before["threads"]:
+        torch.set_num_threads(before["threads"])
+    if "rng" in before:
+        torch.set_rng_state(before["rng"])

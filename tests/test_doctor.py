@@ -1,0 +1,457 @@
+"""`ganzoo doctor`: what is healthy is left in peace, every fault is named, what is broken moves and nothing is lost."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save, save_file
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below, by its path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """Three committed runs as they are, the default folder of the command."""
+    for name in ("mlp-digits", "dcgan-digits", "wgan-digits"):
+        (source,) = RESULTS.glob(f"*/{name}-s0-*")
+        shutil.copytree(source, tmp_path / "runs" / source.parent.name / source.name)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def mlp(runs) -> Path:
+    (folder,) = runs.glob("*/mlp-*")
+    return folder
+
+
+@pytest.fixture
+def findings(invoke) -> Callable[..., list[str]]:
+    """`findings(*args)`: what the doctor finds wrong, each as `file: what`; the exit code fits."""
+
+    def findings(*args: object) -> list[str]:
+        outcome = invoke("doctor", *args, "--json")
+        found = json.loads(outcome.out)["findings"]
+        assert outcome.code == (1 if found else 0), outcome.err
+        return [f"{Path(one['path']).name}: {one['what']}" for one in found]
+
+    return findings
+
+
+# --- what is well -----------------------------------------------------------------------------------------------------
+
+
+def test_every_committed_record_is_healthy(invoke):
+    before = contents(RESULTS)
+    outcome = invoke("doctor", RESULTS)
+    count = len(list(RESULTS.glob("*/*/record.json")))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"{count} record(s), 0 checkpoint(s): all is well\n"
+    assert contents(RESULTS) == before
+
+
+def test_a_fresh_bench_is_healthy(strangers_bench, findings):
+    # On a busy machine the peak may be measured in a worse moment than the step, which the doctor is right to doubt.
+    assert [line for line in findings(strangers_bench.results) if "mfu" not in line] == []
+
+
+def test_the_default_folder_is_the_one_that_bench_writes(invoke, runs):
+    assert invoke("doctor").out == "3 record(s), 0 checkpoint(s): all is well\n"
+    shutil.rmtree(runs)
+    outcome = invoke("doctor")
+    assert outcome.code == 2
+    assert outcome.error == "ganzoo: runs: no such folder; run `ganzoo bench` first, or name another"
+
+
+def test_a_failed_run_is_no_fault(runs, mlp, findings):
+    record = json.loads((mlp / "record.json").read_text())
+    failed = {"status": "crashed", "error": {"type": "SIGKILL", "message": "killed", "tail": ""}}
+    for name in ("scores", "protocols", "throughput", "training", "hardware", "dataset", "parameters"):
+        failed[name] = type(record[name])()
+    (mlp / "record.json").write_text(json.dumps(record | failed))
+    (mlp / "samples.png").unlink()
+    assert findings(runs) == []
+
+
+def test_a_run_of_speed_alone_needs_no_picture(runs, mlp, findings):
+    # Its id is of another spec then; of the picture nothing is said.
+    record = json.loads((mlp / "record.json").read_text())
+    record["spec"] |= {"kimg": 0.0, "metrics": [], "fakes": 0}
+    (mlp / "record.json").write_text(json.dumps(record | {"scores": [], "protocols": {}, "training": {}}))
+    (mlp / "samples.png").unlink()
+    assert not [line for line in findings(runs) if "samples.png" in line]
+
+
+# --- what is wrong with a record --------------------------------------------------------------------------------------
+
+
+def set_(*path: str | int, to: object) -> Callable[[dict], None]:
+    """A change of one value deep in a record."""
+
+    def change(record: dict) -> None:
+        for key in path[:-1]:
+            record = record[key]
+        record[path[-1]] = to
+
+    return change
+
+
+def scale(*path: str | int, by: float) -> Callable[[dict], None]:
+    def change(record: dict) -> None:
+        value = record
+        for key in path:
+            value = value[key]
+        set_(*path, to=value * by)(record)
+
+    return change
+
+
+def rename_protocol(record: dict) -> None:
+    identity = record["scores"][0]["protocol"]
+    record["protocols"][f"{identity}0"] = record["protocols"].pop(identity)
+
+
+RATE = ("throughput", "train_images_per_second")
+
+FAULTS = {
+    "schema": (set_("schema", to=99), "has schema 99, newer than"),
+    "type": (set_("spec", "kimg", to="40"), "kimg is '40'"),
+    "part": (set_("throughput", to={"step_seconds": 3}), "throughput.step_seconds is 3; it must be an object"),
+    "id": (set_("run_id", to="0" * 64), "run_id is not that of its spec, plugins and versions"),
+    "spec": (set_("spec", "seed", to=1), "run_id is not that of its spec, plugins and versions"),
+    "source": (set_("environment", "plugins", "mlp", "source_sha256", to="0" * 64), "run_id is not that of its spec"),
+    "hardware": (set_("hardware", "id", to="other"), "hardware.id is other, and spec.hardware amd-epyc-x2-t2"),
+    "status": (set_("status", to="crashed"), "status is crashed, and no error says why"),
+    "error": (set_("error", to={"type": "E", "message": "", "tail": ""}), "status is ok, and there is an error"),
+    "empty": (set_("throughput", to={}), "status is ok, and there is no throughput"),
+    "untrained": (set_("training", to={}), "status is ok, and there is no training"),
+    "data": (set_("dataset", "sha256", to="0" * 64), "dataset.sha256 is not spec.dataset_sha256"),
+    "median": (scale(*RATE, "median", by=1.01), "train_images_per_second.median is"),
+    "low": (scale(*RATE, "low", by=1.01), "low and .high are not the interval"),
+    "high": (scale(*RATE, "high", by=9), "low and .high are not the interval"),
+    "sample": (scale(*RATE, "samples", 0, by=1.5), "and its samples give"),
+    "negative": (scale(*RATE, "samples", 0, by=-1), "has a sample of -"),
+    "no-samples": (set_(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
+    "mfu": (scale("throughput", "mfu", by=1.01), "mfu is not flops_per_image times the median rate"),
+    "mfu-range": (set_("throughput", "mfu", to=2.0), "throughput.mfu is 2, outside of 0 to 1.05"),
+    "memory": (set_("throughput", "peak_memory_bytes", to=0), "throughput.peak_memory_bytes is 0, and not above 0"),
+    "wait": (set_("throughput", "data_wait_share", to=1.5), "data_wait_share is 1.5, and not from 0 to 1"),
+    "fid": (set_("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
+    "is": (set_("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
+    "std": (set_("scores", 1, "std", to=-0.5), "std is -0.5, below 0"),
+    "protocol": (set_("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
+    "raw": (set_("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
+    "protocol-id": (rename_protocol, "the id is not that of its content"),
+    "fakes": (lambda record: next(iter(record["protocols"].values())).update(n_fake=7), "n_fake is not spec.fakes"),
+    "kimg": (set_("training", "kimg", to=1.0), "training.kimg is 1, less than the budget of 40"),
+    "no-kimg": (set_("training", "kimg", to=0.0), "training.kimg is 0, and not above 0"),
+    "curve": (lambda record: record["training"]["curves"]["kimg"].pop(), "training.curves differ in length"),
+    "axis": (lambda record: record["training"]["curves"]["kimg"].reverse(), "training.curves.kimg does not grow"),
+    "final": (scale("training", "final", "fid/ema", "value", by=0.5), "training.final.fid/ema is not that"),
+    "best": (scale("training", "best", "is/raw", "value", by=2), "training.best.is/raw is not that of its scores"),
+    "forgotten": (lambda record: record["training"]["best"].pop("fid/ema"), "training.best.fid/ema is not that"),
+    "invented": (set_("training", "final", "kid/ema", to={"value": 0.0, "kimg": 40.0}), "training.final.kid/ema"),
+    "updates": (set_("training", "updates", "generator", to=-1), "training.updates.generator is -1"),
+}
+"""What is done to a record, and what must be said of it."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, findings, invoke):
+    change, complaint = FAULTS[name]
+    record = json.loads((mlp / "record.json").read_text())
+    untouched = copy.deepcopy(record)
+    change(record)
+    assert record != untouched
+    (mlp / "record.json").write_text(json.dumps(record))
+    before = contents(runs)
+    found = findings(runs)
+    assert any(complaint in line for line in found), found
+    assert contents(runs) == before, "to look changes nothing"
+    outcome = invoke("doctor", runs, "--fix")
+    assert outcome.code == 1
+    assert f"moved {mlp} to {runs / 'quarantine' / mlp.parent.name / mlp.name}" in outcome.err
+    moved = {str(Path("quarantine", name)) if mlp.name in name else name: data for name, data in before.items()}
+    assert contents(runs) == moved
+    assert findings(runs) == []
+
+
+def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findings):
+    for index, text in enumerate(["", "[]", "{", '{"schema": 1}', "[" * 100_000, '{"a": NaN}']):
+        (runs / f"broken-{index}").mkdir()
+        (runs / f"broken-{index}" / "record.json").write_text(text)
+    assert len(findings(runs)) == 6
+    assert invoke("doctor", runs, "--fix").code == 1
+    assert sorted(path.name for path in (runs / "quarantine").iterdir()) == [f"broken-{index}" for index in range(6)]
+    assert findings(runs) == []
+
+
+def test_a_flagged_speed_may_beat_a_peak_that_was_measured_in_a_worse_moment(runs, mlp, findings):
+    record = json.loads((mlp / "record.json").read_text())
+    record["throughput"]["peak_flops"] *= 0.1
+    record["throughput"]["mfu"] *= 10
+    (mlp / "record.json").write_text(json.dumps(record))
+    assert any("outside of 0 to 1.05" in line for line in findings(runs))
+    record["throughput"]["flags"] = ["other processes used 51% of the CPU"]
+    (mlp / "record.json").write_text(json.dumps(record))
+    assert findings(runs) == []
+
+
+def test_a_run_in_the_wrong_place_is_named(runs, mlp, findings):
+    mlp.rename(mlp.with_name("renamed"))
+    assert findings(runs) == [f"record.json: its folder is called renamed, and the run {mlp.name}"]
+    (runs / "elsewhere").mkdir()
+    mlp.with_name("renamed").rename(runs / "elsewhere" / mlp.name)
+    assert findings(runs) == ["record.json: it lies in elsewhere, and was made on amd-epyc-x2-t2"]
+
+
+def test_of_a_run_that_lies_twice_one_stays(runs, mlp, findings, invoke):
+    copied = runs / "a-copy" / mlp.parent.name / mlp.name
+    shutil.copytree(mlp, copied)
+    assert len(findings(runs)) == 1
+    # The one in which something else is wrong goes, although its name comes first.
+    record = json.loads((copied / "record.json").read_text())
+    (copied / "record.json").write_text(json.dumps(record | {"status": "crashed"}))
+    found = findings(runs)
+    assert any("lies in" in line and str(mlp) in line for line in found), found
+    invoke("doctor", runs, "--fix")
+    assert (mlp / "record.json").exists()
+    assert not copied.exists()
+    assert findings(runs) == []
+
+
+# --- pictures, weights, checkpoints -----------------------------------------------------------------------------------
+
+
+def bomb(path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+PICTURES = {
+    "absent": (lambda path: path.unlink(), "is not there, and the run trained to its end"),
+    "size": (lambda path: Image.new("L", (10, 10)).save(path), "is L of 10 x 10 pixels; 64 images of 1 channel(s)"),
+    "colour": (lambda path: Image.open(path).convert("RGB").save(path), "is RGB of 584 x 584 pixels"),
+    "jpeg": (lambda path: Image.new("L", (584, 584)).save(path, format="JPEG"), "is no PNG that can be read"),
+    "short": (lambda path: path.write_bytes(path.read_bytes()[:5000]), "is no PNG that can be read"),
+    "text": (lambda path: path.write_text("<svg/>"), "is no PNG that can be read"),
+    "bomb": (bomb, "is no PNG that can be read"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_picture_must_be_there_whole_and_of_its_size(name, runs, mlp, findings):
+    damage, complaint = PICTURES[name]
+    damage(mlp / "samples.png")
+    (line,) = findings(runs)
+    assert line.startswith("samples.png: ")
+    assert complaint in line
+
+
+def weights(count: int) -> dict[str, np.ndarray]:
+    return {"weight": np.zeros(count, np.float32)}
+
+
+class Payload:
+    def __reduce__(self):
+        return (os.mkdir, ("pickle-was-run",))
+
+
+WEIGHTS = {
+    "few": (lambda path: save_file(weights(7), path), "holds 7 numbers, and the generator learns"),
+    "short": (lambda path: path.write_bytes(save(weights(10**6))[:-1]), "is no safetensors file"),
+    "absurd": (lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f{}"), "claims more bytes than there are"),
+    "empty": (lambda path: path.write_bytes(b""), "claims more bytes than there are"),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps(Payload())), "is a pickle, which can run code"),
+    "folder": (lambda path: path.mkdir(), "is no plain file"),
+    "pipe": (os.mkfifo, "is no plain file"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_are_there_are_whole_and_enough(name, runs, mlp, findings, invoke, tmp_path):
+    path = mlp / "generator.safetensors"
+    save_file(weights(10**6), path)
+    assert findings(runs) == []
+    path.unlink()
+    damage, complaint = WEIGHTS[name]
+    damage(path)
+    (line,) = findings(runs)
+    assert line.startswith("generator.safetensors: ")
+    assert complaint in line
+    invoke("doctor", runs, "--fix")
+    assert not path.exists(), "the weights go, and the record stays"
+    assert (mlp / "record.json").exists()
+    assert findings(runs) == []
+    assert not (tmp_path / "pickle-was-run").exists()
+
+
+def checkpoint(state: str = '{"step": 7}', **metadata: str) -> bytes:
+    """A checkpoint as it stands in its file."""
+    zeros = "0" * 64
+    told = {"sha256": zeros, "schema": "1", "run_id": "a" * 64, "state": state, **metadata}
+    data = save(weights(5), metadata={name: value for name, value in told.items() if value})
+    return data.replace(zeros.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
+
+
+CHECKPOINTS = {
+    "flipped": (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "its sha256 is not that of its bytes"),
+    "state": (lambda data: data.replace(b"7}", b"8}"), "its sha256 is not that of its bytes"),
+    "short": (lambda data: data[:-4], "is no safetensors file"),
+    "schema": (lambda data: checkpoint(schema="2"), "is a checkpoint of version 2, and this ganzoo knows version 1"),
+    "no-state": (lambda data: checkpoint(state=""), "its metadata lacks state"),
+    "bad-state": (lambda data: checkpoint(state="{"), "its state is not JSON"),
+    "plain": (lambda data: save(weights(5)), "its metadata lacks schema, run_id, sha256, state"),
+    "pickle": (lambda data: pickle.dumps(Payload()), "is a pickle, which can run code"),
+    "archive": (lambda data: b"PK\3\4" + data, "is a pickle, which can run code"),
+}
+
+
+def test_a_whole_checkpoint_is_healthy_with_and_without_a_record(runs, mlp, findings, invoke):
+    (mlp / "checkpoint.safetensors").write_bytes(checkpoint())
+    (runs / "hardware" / "in-progress").mkdir(parents=True)
+    (runs / "hardware" / "in-progress" / "checkpoint.safetensors").write_bytes(checkpoint())
+    assert findings(runs) == []
+    assert invoke("doctor", runs).out == "3 record(s), 2 checkpoint(s): all is well\n"
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_broken_checkpoint_is_named_and_moved_alone(name, runs, mlp, findings, invoke):
+    damage, complaint = CHECKPOINTS[name]
+    (mlp / "checkpoint.safetensors").write_bytes(damage(checkpoint()))
+    (line,) = findings(runs)
+    assert line.startswith("checkpoint.safetensors: ")
+    assert complaint in line
+    before = contents(runs)
+    assert invoke("doctor", runs, "--fix").code == 1
+    place = mlp.relative_to(runs)
+    assert contents(runs) == {
+        str("quarantine" / place / "checkpoint.safetensors") if name.endswith("checkpoint.safetensors") else name: data
+        for name, data in before.items()
+    }
+    assert findings(runs) == []
+
+
+# --- what a crash left, and what is moved where -----------------------------------------------------------------------
+
+
+def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp, findings, invoke):
+    part = mlp / ".record.json.abc.part"
+    part.write_text("{")
+    (line,) = findings(runs)
+    assert "left over from a write that did not end; somebody may be writing it" in line
+    invoke("doctor", runs, "--fix")
+    assert part.exists(), "it was written a moment ago"
+    hour_ago = time.time() - 3600
+    with part.open("a"):
+        os.utime(part, (hour_ago, hour_ago))
+        invoke("doctor", runs, "--fix")
+        assert part.exists(), "a process has it open"
+    outcome = invoke("doctor", runs, "--fix")
+    assert outcome.code == 1
+    assert not part.exists()
+    assert (runs / "quarantine" / part.relative_to(runs)).read_text() == "{"
+    assert findings(runs) == []
+
+
+def test_a_record_that_bench_put_aside_is_named_and_moved(runs, mlp, findings, invoke):
+    (mlp / "record.json.broken").write_text("{")
+    assert findings(runs) == ["record.json.broken: a broken record that `ganzoo bench` put aside"]
+    invoke("doctor", runs, "--fix")
+    assert findings(runs) == []
+
+
+def test_nothing_in_quarantine_is_overwritten_looked_at_or_compared(runs, mlp, invoke, findings):
+    copies = []
+    for index in range(3):
+        copied = mlp.with_name(f"copy-{index}")
+        shutil.copytree(mlp, copied)
+        copied.rename(mlp.with_name("copy"))
+        assert invoke("doctor", runs, "--fix").code == 1
+        copies.append("copy" if not index else f"copy.{index + 1}")
+    quarantine = runs / "quarantine" / mlp.parent.name
+    assert sorted(path.name for path in quarantine.iterdir()) == copies
+    assert findings(runs) == []
+    outcome = invoke("compare", runs, "--format", "json")
+    assert sorted(row["variant"] for row in json.loads(outcome.out)) == ["dcgan", "mlp", "wgan"]
+    assert outcome.err == ""
+    # Who wants to see it can name it.
+    assert len(json.loads(invoke("compare", quarantine, "--format", "json").out)) == 1
+
+
+def test_a_run_named_by_its_own_folder_keeps_the_folder(mlp, invoke, findings):
+    (mlp / "samples.png").unlink()
+    assert invoke("doctor", mlp, "--fix").code == 1
+    assert sorted(path.name for path in mlp.rglob("*")) == ["quarantine", "record.json"]
+    assert findings(mlp) == []
+
+
+def test_links_are_not_followed(runs, mlp, invoke, tmp_path, findings):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "record.json").write_text("{")
+    (runs / "linked").symlink_to(outside)
+    assert findings(runs) == []
+    target = tmp_path / "precious.json"
+    target.write_text("{")
+    (mlp / "record.json").unlink()
+    (mlp / "record.json").symlink_to(target)
+    invoke("doctor", runs, "--fix")
+    assert target.read_text() == "{", "the link moves, and not what it leads to"
+    assert (outside / "record.json").read_text() == "{"
+
+
+def test_a_pipe_or_a_device_in_place_of_a_record_is_not_waited_for(runs, mlp, findings):
+    (mlp / "record.json").unlink()
+    os.mkfifo(mlp / "record.json")
+    assert findings(runs) == ["record.json: cannot be read: not a plain file"]
+    (mlp / "record.json").unlink()
+    (mlp / "record.json").symlink_to("/dev/zero")
+    assert findings(runs) == ["record.json: cannot be read: not a plain file"]
+
+
+def test_a_record_of_absurd_size_is_not_read(runs, mlp, findings):
+    with (mlp / "record.json").open("r+b") as stream:
+        stream.truncate(1 << 40)  # sparse: it takes no room on the disk
+    assert findings(runs) == ["record.json: cannot be read: larger than 64 MiB"]
+
+
+def test_names_of_strangers_do_nothing_to_the_terminal(runs, mlp, invoke):
+    evil = runs / "\x1b[2J[red]evil[/red]\n"
+    shutil.copytree(mlp, evil / "\x1b]0;owned\x07")
+    outcome = invoke("doctor", runs, "--fix")
+    assert outcome.code == 1
+    assert "\x1b" not in outcome.out + outcome.err
+    assert "\x07" not in outcome.out + outcome.err
+    assert "[red]evil[/red]" in outcome.out
+    assert all(line.isprintable() for line in (outcome.out + outcome.err).splitlines())
+
+
+def test_what_cannot_be_moved_is_one_line(runs, mlp, invoke):
+    (mlp / "samples.png").unlink()
+    (runs / "quarantine").write_text("a file in the way")
+    outcome = invoke("doctor", runs, "--fix")
+    assert outcome.code == 2
+    assert outcome.error.startswith(f"ganzoo: cannot move {mlp} to {runs / 'quarantine'}")
+    assert (mlp / "record.json").exists()

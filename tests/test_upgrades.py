@@ -1,0 +1,91 @@
+"""Records of every version: the old ones are read as what they were, the newer ones refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ganzoo.errors import RecordError
+from ganzoo.records import read_content, read_record
+from ganzoo.types import SCHEMA
+from ganzoo.upgrades import UPGRADES, upgrade
+
+STORED = Path(__file__).parent / "records"
+"""A record of each version as a release or a commit of its time wrote it."""
+
+
+def stored(version: int) -> Path:
+    return STORED / f"schema-{version}.json"
+
+
+def test_there_is_a_step_for_each_version_and_a_record_of_each():
+    assert len(UPGRADES) == SCHEMA - 1
+    assert [step.__name__ for step in UPGRADES] == [f"upgrade_{n}_to_{n + 1}" for n in range(1, SCHEMA)]
+    assert sorted(path.name for path in STORED.iterdir()) == [f"schema-{n}.json" for n in range(1, SCHEMA + 1)]
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA + 1))
+def test_a_record_of_every_version_is_read_and_compared(version, invoke):
+    content = read_content(stored(version))
+    assert content["schema"] == version
+    before = json.dumps(content)
+    record = read_record(stored(version))
+    assert record.schema == SCHEMA
+    # What it measured is what it was, and the file stays as it is.
+    for name in ("run_id", "status", "scores", "protocols", "throughput", "training", "hardware", "environment"):
+        assert getattr(record, name) == content[name]
+    assert json.dumps(read_content(stored(version))) == before
+    outcome = invoke("compare", stored(version), "--format", "json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)
+    assert row["fid"] == content["training"]["final"]["fid/ema"]["value"]
+
+
+def test_the_first_version_did_not_name_the_library_that_multiplies_matrices():
+    assert "linear_backend" not in read_content(stored(1))["spec"]
+    assert read_record(stored(1)).spec["linear_backend"] == "blas"
+    # Later records of that version did: what they say stands.
+    committed = next((Path(__file__).parent.parent / "results").glob("*/*/record.json"))
+    content = read_content(committed)
+    assert (content["schema"], content["spec"]["linear_backend"]) == (1, "onednn")
+    assert read_record(committed).spec["linear_backend"] == "onednn"
+
+
+def test_an_upgrade_changes_a_copy_only():
+    content = read_content(stored(1))
+    before = json.dumps(content)
+    assert upgrade(content)["schema"] == SCHEMA
+    assert json.dumps(content) == before
+
+
+@pytest.mark.parametrize("broken", [None, 7, "spec", []])
+def test_what_cannot_be_upgraded_is_refused_and_no_traceback(broken, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(read_content(stored(1)) | {"spec": broken}))
+    with pytest.raises(RecordError, match="its spec lacks"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 10**30])
+def test_a_newer_record_is_refused_by_name_and_left_alone(schema, tmp_path, invoke):
+    shutil.copytree(STORED, tmp_path / "mixed")
+    newer = tmp_path / "mixed" / "newer" / "record.json"
+    newer.parent.mkdir()
+    newer.write_text(json.dumps(read_content(stored(SCHEMA)) | {"schema": schema}))
+    before = newer.read_bytes()
+    outcome = invoke("compare", newer.parent, stored(1))
+    assert outcome.code == 0
+    reason = f"{newer}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it"
+    assert outcome.err == f"ganzoo: left out: {reason}\n"
+    assert newer.read_bytes() == before
+
+
+@pytest.mark.parametrize("schema", [True, 1.0, "1", 0, -1, None, [1], {}])
+def test_a_schema_that_is_no_version_is_refused(schema, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(read_content(stored(SCHEMA)) | {"schema": schema}))
+    with pytest.raises(RecordError, match="has no schema that this version knows"):
+        read_record(path)
