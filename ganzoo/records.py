@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from ganzoo.contract import check_record
 from ganzoo.errors import PluginError, RecordError
@@ -54,10 +58,10 @@ def read_record(path: Path) -> RunRecord:
     path = path / RECORD if path.is_dir() else path
     where = printable(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = orjson.loads(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{where}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except orjson.JSONDecodeError as error:
         raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):
         raise RecordError(f"{where}: is not a record")
@@ -66,52 +70,165 @@ def read_record(path: Path) -> RunRecord:
         raise RecordError(f"{where}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it")
     if schema != SCHEMA:
         raise RecordError(f"{where}: has no schema that this version knows")
-    known = {field.name for field in fields(RunRecord)} - {"path"}
     missing = [name for name in ("run_id", "status", "spec") if name not in content]
     if missing:
         raise RecordError(f"{where}: lacks {', '.join(missing)}")
     if content["status"] not in STATUSES:
         raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
     spec = content["spec"]
-    wanted = {field.name for field in fields(RunSpec) if field.default is MISSING}
-    absent = wanted - set(spec) if isinstance(spec, dict) else {"spec"}
+    absent = REQUIRED_OF_SPEC - set(spec) if isinstance(spec, dict) else {"spec"}
     if absent:
         raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
-    record = RunRecord(**{name: value for name, value in content.items() if name in known and value is not None})
+    given = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
+    record = RunRecord(**given, path=path)
     try:
         check_record(record)
         check_record(read_spec(record.spec))
+        _check_figures(record)
     except (PluginError, TypeError) as error:
         raise RecordError(f"{where}: {error}") from error
-    if any({"metric", "value", "protocol", "kimg", "ema"} - set(score) for score in record.scores):
-        raise RecordError(f"{where}: a score lacks its metric, value, protocol, kimg or ema")
-    return replace(record, path=path)
+    return record
+
+
+RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")
+REQUIRED_OF_SPEC = {field.name for field in fields(RunSpec) if field.default is MISSING}
+SPEC_DEFAULTS = {field.name: None if field.default is MISSING else field.default for field in fields(RunSpec)}
+SPEC_TUPLES = ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg")
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
     """A `RunSpec` from the JSON of a record; a field that came later has its default."""
-    values = {field.name: spec[field.name] for field in fields(RunSpec) if field.name in spec}
-    for name in ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg"):
+    values = whole_spec(spec)
+    for name in SPEC_TUPLES:
         values[name] = tuple(values[name])
     return RunSpec(**values)
 
 
-def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
-    """Every record below `folders`, and one line for each record or folder that cannot be read.
+def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `RunSpec` as a record has them, by name; one that came later has its default."""
+    return {name: spec.get(name, default) for name, default in SPEC_DEFAULTS.items()}
 
-    Raises `RecordError` for a folder that is not there.
+
+RATES = ("train_images_per_second", "sample_images_per_second")
+NUMBERS = ("peak_memory_bytes", "mfu", "energy_joules_per_kimg", "peak_flops")
+
+
+def _check_figures(record: RunRecord) -> None:
+    """Check what tables are made of, wherever it lies in the record. Raises `PluginError`."""
+    for score in record.scores:
+        if any(name not in score for name in ("metric", "value", "protocol", "kimg", "ema")):
+            raise PluginError("a score lacks its metric, value, protocol, kimg or ema")
+        _number(score, "value", "a score's ")
+        _number(score, "kimg", "a score's ")
+        if not isinstance(score["metric"], str) or not isinstance(score["protocol"], str):
+            raise PluginError("a score's metric or protocol is no name")
+    for name in RATES:
+        summary = record.throughput.get(name)
+        if summary is not None:
+            _whole_summary(summary, f"throughput.{name}")
+    for name in NUMBERS:
+        _number(record.throughput, name, "throughput.")
+    flags = record.throughput.get("flags") or ()
+    if not isinstance(flags, list | tuple) or not all(isinstance(flag, str) for flag in flags):
+        raise PluginError("throughput.flags must be a list of texts")
+    _number(record.training, "train_seconds", "training.")
+    updates = _mapping(record.training, "updates", "training.")
+    for player in updates:
+        _number(updates, player, "training.updates.")
+    best = _mapping(record.training, "best", "training.")
+    for key in best:
+        point = _mapping(best, key, "training.best.")
+        _number(point, "value", f"training.best.{key}.")
+        _number(point, "kimg", f"training.best.{key}.")
+    plugins = _mapping(record.environment, "plugins", "environment.")
+    for plugin in plugins:
+        _mapping(plugins, plugin, "environment.plugins.")
+
+
+def _whole_summary(summary: Any, place: str) -> None:
+    if not isinstance(summary, Mapping) or any(name not in summary for name in ("median", "low", "high")):
+        raise PluginError(f"{place} lacks its median, low or high")
+    for name in ("median", "low", "high"):
+        _number(summary, name, f"{place}.")
+    samples = summary.get("samples") or ()
+    if not isinstance(samples, list | tuple) or not all(isinstance(sample, int | float) for sample in samples):
+        raise PluginError(f"{place}.samples must be a list of numbers")
+
+
+def _number(held: Mapping[str, Any], name: str, place: str) -> None:
+    value = held.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise PluginError(f"{place}{printable(name)} is {printable(repr(value), 80)}; it must be a number or null")
+
+
+def _mapping(held: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
+    value = held.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise PluginError(f"{place}{printable(name)} is {printable(repr(value), 80)}; it must be an object")
+    return value or {}
+
+
+def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Every record below `folders`, and one line for each record or folder that cannot be used.
+
+    A file that is met twice counts once. Of two finished records of one run id with different content the first is
+    kept. Raises `RecordError` for a folder that is not there.
     """
     records: list[RunRecord] = []
     complaints: list[str] = []
-    for folder in folders:
-        if not folder.exists():
-            raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
-        for path in _record_files(folder, complaints):
+    with _many_objects():
+        for path in _all_record_files(folders, complaints):
             try:
                 records.append(read_record(path))
             except RecordError as error:
                 complaints.append(str(error))
-    return records, complaints
+    return _of_different_runs(records, complaints), complaints
+
+
+@contextmanager
+def _many_objects() -> Iterator[None]:
+    """No garbage collection for a while: parsing makes no cycles, and looking for them takes half of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _of_different_runs(records: Sequence[RunRecord], complaints: list[str]) -> list[RunRecord]:
+    """The records without copies of what is there, and without what contradicts it.
+
+    A failed attempt stays beside the finished run: it says how often the run was tried.
+    """
+    first: dict[str, RunRecord] = {}
+    kept: list[RunRecord] = []
+    for record in records:
+        known = first.setdefault(record.run_id, record) if record.ok else record
+        if known is record:
+            kept.append(record)
+        elif replace(known, path=record.path) != record:
+            complaints.append(
+                f"{printable(record.path)}: has the run id of {printable(known.path)} but other content; "
+                "compare them with `ganzoo diff`, and remove one"
+            )
+    return kept
+
+
+def _all_record_files(folders: Sequence[Path], complaints: list[str]) -> list[Path]:
+    """The record files below all `folders`, each once."""
+    files: dict[Path, None] = {}
+    for folder in folders:
+        try:
+            there = folder.exists()
+        except OSError as error:
+            complaints.append(f"{printable(folder)}: cannot be read: {printable(error.strerror)}")
+            continue
+        if not there:
+            raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
+        files |= dict.fromkeys(_record_files(folder, complaints))
+    return list(files)
 
 
 def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
