@@ -19,8 +19,8 @@ from ganzoo.types import Loss
 def check_record(record: Any, path: str = "") -> None:
     """Check `record`, a dataclass of `ganzoo.types`, and the records inside it. Raises `PluginError`."""
     type_: Any = type(record)
-    hints = _hints(type_)
-    if "name" in hints:
+    named, declarations = _declared(type_)
+    if named:
         name = record.name
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise PluginError(
@@ -28,20 +28,34 @@ def check_record(record: Any, path: str = "") -> None:
                 "a name is up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
             )
         path = f"{path}{type_.__name__} '{name}'."
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if not _test_of(hints[field.name])(value):
-            raise PluginError(f"{path}{field.name} is {printable(repr(value), 80)}; it must be {field.type}")
-        for part in _parts(value):
-            check_record(part, f"{path}{field.name}.")
+    for field, text, fits, holds_records in declarations:
+        value = getattr(record, field)
+        if not fits(value):
+            raise PluginError(f"{path}{field} is {printable(repr(value), 80)}; it must be {text}")
+        if holds_records:
+            for part in _parts(value):
+                check_record(part, f"{path}{field}.")
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
 
 
 @cache
-def _hints(type_: type) -> dict[str, Any]:
-    """The types of a record's fields; torch's stand for anything, because nothing here may import it."""
-    return get_type_hints(type_, localns={"Tensor": Any, "nn": SimpleNamespace(Module=Any)})
+def _declared(type_: type) -> tuple[bool, list[tuple[str, Any, Callable[[Any], bool], bool]]]:
+    """Whether a record has a name, and of each field its name, its type as written, its test, and whether to look in.
+
+    Made once for each type: ten thousand records are checked in a second or so. torch's types stand for anything,
+    because nothing here may import it.
+    """
+    hints = get_type_hints(type_, localns={"Tensor": Any, "nn": SimpleNamespace(Module=Any)})
+    declarations = [
+        (field.name, field.type, _test_of(hints[field.name]), _may_hold_records(hints[field.name]))
+        for field in fields(type_)
+    ]
+    return "name" in hints, declarations
+
+
+def _may_hold_records(hint: Any) -> bool:
+    return is_dataclass(hint) or any(map(_may_hold_records, get_args(hint)))
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -54,10 +68,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 @cache
 def _test_of(hint: Any) -> Callable[[Any], bool]:
-    """Whether a value is of the type `hint`, as far as the declarations of `ganzoo.types` go, as a function.
-
-    Made once for each type: ten thousand records are checked in a second or so.
-    """
+    """Whether a value is of the type `hint`, as far as the declarations of `ganzoo.types` go, as a function."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value: True

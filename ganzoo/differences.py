@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ganzoo.records import read_spec
+from ganzoo.records import whole_spec
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 
@@ -31,7 +31,7 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     A field that others have and this one lacks reads `none`. A plugin is compared where several used it, a version
     where it is known: a run whose process died leaves none.
     """
-    wholes = [read_spec(record.spec).to_json() for record in records]
+    wholes = [whole_spec(record.spec) for record in records]
     hidden = set(COLUMNS)
     if all(spec["discriminator_optimizer"] == spec["optimizer"] for spec in wholes):
         # One optimizer for both players is said once.
