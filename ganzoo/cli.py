@@ -36,7 +36,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     if command is not None and command not in commands_known:
         parser.error(f"no command is called '{command}'{did_you_mean(command, commands_known)}")
-    known = parser.parse_args(arguments)
+    known = parser.parse_args(_with_signs(arguments))
     if not known.command:
         parser.print_help()
         return 0
@@ -58,6 +58,17 @@ def _run(arguments: Sequence[str]) -> int:
         line, code = _explain(error)
         print_note(line)
         return code
+
+
+def _with_signs(arguments: Sequence[str]) -> list[str]:
+    """`--sort -fid` as `--sort=-fid`: argparse takes what begins with a dash for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--sort" and argument.startswith("-") and not argument.startswith("--"):
+            joined[-1] = f"--sort={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -163,7 +174,27 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")
     compare.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    compare.add_argument(
+        "--by", choices=("variant", "hardware"), default="variant", help="hardware: what ran alike on several machines"
+    )
+    compare.add_argument("--baseline", metavar="ID", help="set the others against this variant, or hardware")
+    compare.add_argument("--target-fid", type=float, metavar="FID", help="add what it took to come to this FID")
+    compare.add_argument(
+        "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
+    )
+    compare.add_argument("--sort", metavar="COLUMN", help="a column of --format json; -COLUMN: descending")
     compare.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
+    compare.add_argument("--against", action="append", default=[], metavar="DIR", help="earlier records (repeatable)")
+    compare.add_argument(
+        "--fail-on", action="append", default=[], metavar="FIGURE:N%", help="exit 3 where it is worse by more than that"
+    )
+    compare.add_argument("-o", "--output", metavar="FILE", help="write there, and not to stdout")
+    compare.add_argument("--force", action="store_true", help="overwrite FILE")
+
+    diff = commands.add_parser("diff", parents=[plugins], help="what changed between two runs, and how figures moved")
+    diff.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
+    diff.add_argument("second", metavar="B")
+    diff.add_argument("--json", action="store_true")
 
     sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
     sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -20,15 +20,15 @@ from ganzoo.text import printable
 
 if TYPE_CHECKING:
     from ganzoo.plan import BenchPlan, ResolvedPlan
-    from ganzoo.types import RunRecord
+    from ganzoo.types import Reporter, RunRecord
 
 
 def run_bench(arguments: Namespace) -> int:
     """`ganzoo bench`."""
-    from ganzoo.compare import comparison, shown_protocols
+    from ganzoo.compare import score_directions
+    from ganzoo.comparison_tables import comparison_tables
     from ganzoo.harness import ignore, prepare_bench
     from ganzoo.progress import ProgressDisplay, say_preparing
-    from ganzoo.tables import comparison_table
 
     plan = _plan(arguments)
     with redirect_stdout(sys.stderr):
@@ -49,7 +49,7 @@ def run_bench(arguments: Namespace) -> int:
         if arguments.json:
             print(json.dumps([record.to_json() for record in records], indent=1))
         elif records:
-            stdout().print(comparison_table(comparison(records), shown_protocols(records)))
+            _print_all(comparison_tables(records, score_directions(prepared.registry)))
     if not arguments.json:
         _say_where(records)
     if plan.sweep_batch is not None:
@@ -184,26 +184,119 @@ def show_name(arguments: Namespace) -> int:
 
 def compare_records(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
-    from ganzoo.compare import comparison, shown_protocols
-    from ganzoo.records import find_records
-    from ganzoo.tables import comparison_table
+    from ganzoo.compare import score_directions
+    from ganzoo.filters import keep, parse_condition
+    from ganzoo.regressions import changes, parse_tolerance
 
+    _check_output(arguments)
+    if bool(arguments.against) != bool(arguments.fail_on):
+        raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
+    if arguments.target_fid is not None and not arguments.target_fid > 0:
+        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
     registry = _discover(arguments)
+    better = score_directions(registry)
     reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
-    records, complaints = find_records([Path(folder) for folder in arguments.folders])
+    conditions = [parse_condition(text) for text in arguments.where]
+    tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
+    records = keep(_load_records(arguments.folders), conditions)
+    earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
+    text = _comparison_text(records, arguments, better, reporter)
+    found, notes = changes(earlier, records, tolerances) if tolerances else ([], [])
+    _write_output(text, arguments)
+    for note in notes:
+        print_note(f"not compared: {note}")
+    for change in found:
+        print_note(f"{'regression: ' if change.too_much else ''}{change}")
+    return 3 if any(change.too_much for change in found) else 0
+
+
+def _comparison_text(
+    records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
+) -> str:
+    """What `compare` gives: tables for people, or a reporter's text."""
+    from ganzoo.baseline import with_baseline
+    from ganzoo.compare import comparison
+    from ganzoo.comparison_tables import comparison_tables, hardware_table
+    from ganzoo.filters import sort_rows
+    from ganzoo.matched import by_hardware
+
+    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    if arguments.by == "hardware":
+        summary, _, notes = by_hardware(records, baseline, better, target)
+        for note in notes:
+            print_note(f"not matched: {note}")
+    elif reporter is None:
+        return _as_text(comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting))
+    else:
+        summary = comparison(records, better, target)
+        summary = summary if baseline is None else with_baseline(summary, records, baseline)
+    summary = sort_rows(summary, sorting) if sorting else summary
+    if reporter is None:
+        return _as_text([hardware_table(summary)])
+    with redirect_stdout(sys.stderr):
+        return str(reporter.render(summary)).rstrip("\n")
+
+
+def diff_runs(arguments: Namespace) -> int:
+    """`ganzoo diff A B`."""
+    from ganzoo.comparison_tables import diff_tables
+    from ganzoo.environment_diff import diff_records
+    from ganzoo.generators import find_run
+
+    first, second = find_run(arguments.first), find_run(arguments.second)
+    diff = diff_records(first, second)
+    if arguments.json:
+        print(json.dumps(diff.to_json(), indent=1))
+    else:
+        _print_all(diff_tables(diff, ("A", "B")))
+    return 0
+
+
+def _load_records(folders: Sequence[str]) -> list[RunRecord]:
+    """The records below the folders, with a note for each that is left out; at least one."""
+    from ganzoo.records import find_records
+
+    records, complaints = find_records([Path(folder) for folder in folders])
     for complaint in complaints:
         print_note(f"left out: {complaint}")
     if not records:
-        where = ", ".join(printable(folder) for folder in arguments.folders)
+        where = ", ".join(printable(folder) for folder in folders)
         raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
-    summary = comparison(records)
-    if reporter is None:
-        stdout().print(comparison_table(summary, shown_protocols(records)))
-    else:
-        with redirect_stdout(sys.stderr):
-            rendered = str(reporter.render(summary))
-        print(rendered.rstrip("\n"))
-    return 0
+    return records
+
+
+def _check_output(arguments: Namespace) -> None:
+    """Refuse to overwrite `-o FILE`, before any work."""
+    if arguments.output is None:
+        return
+    output = Path(arguments.output)
+    if output.exists() and not arguments.force:
+        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
+
+
+def _write_output(text: str, arguments: Namespace) -> None:
+    """Text to `-o FILE`, whole or not at all, or to stdout."""
+    from ganzoo.files import write_atomically
+
+    if arguments.output is None:
+        print(text)
+        return
+    output = Path(arguments.output)
+    try:
+        write_atomically(output, lambda stream: stream.write(f"{text}\n".encode()))
+    except OSError as error:
+        raise RecordError(f"-o {printable(output)}: {error.strerror}; choose another place") from error
+    print_note(f"wrote {printable(output)}")
+
+
+def _as_text(parts: Iterable[object]) -> str:
+    console = stdout()
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get().rstrip("\n")
 
 
 def sample_run(arguments: Namespace) -> int:
@@ -303,6 +396,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "list": list_offers,
     "show": show_name,
     "compare": compare_records,
+    "diff": diff_runs,
     "sample": sample_run,
     "score": score_images,
     "plugins": list_plugins,

@@ -40,6 +40,14 @@ def score_directions(registry: Registry) -> dict[str, Direction]:
     return {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
 
 
+def by_dataset(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """The records of each dataset and image size: no score of one stands beside one of another."""
+    parts: dict[tuple[str, int], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        parts[record.spec["dataset"], record.spec["image_shape"][1]].append(record)
+    return list(parts.values())
+
+
 def score_columns(records: Sequence[RunRecord]) -> dict[tuple[str, str], str]:
     """The column of each (score, protocol): the score's name, and the protocol's id where there are several."""
     protocols: dict[str, list[str]] = defaultdict(list)

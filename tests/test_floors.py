@@ -39,12 +39,24 @@ FLOORS = {
         "power",
         "windows",
         "linear",
+        "statistics",
     },
     2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides"},
     3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},
     4: {"plan", "execute", "runner", "scoring", "estimate", "describe", "generators"},
-    5: {"differences", "compare", "harness", "api"},
-    6: {"terminal", "tables", "progress", "commands", "cli"},
+    5: {
+        "differences",
+        "targets",
+        "compare",
+        "filters",
+        "baseline",
+        "matched",
+        "regressions",
+        "environment_diff",
+        "harness",
+        "api",
+    },
+    6: {"terminal", "tables", "comparison_tables", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""
 
