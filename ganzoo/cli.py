@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from ganzoo import __version__
@@ -43,6 +43,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         from ganzoo.commands import COMMANDS
 
+        if known.command == "bench":
+            known.given = _given(arguments, known)
         code = 0
         with reader_may_leave():
             code = COMMANDS[known.command](known)
@@ -58,6 +60,12 @@ def _run(arguments: Sequence[str]) -> int:
         line, code = _explain(error)
         print_note(line)
         return code
+
+
+def _given(arguments: Sequence[str], known: argparse.Namespace) -> list[str]:
+    """The options of a bench that were really given, whatever their value: a suite has its own for the others."""
+    parser, _ = build_parser(dict.fromkeys(vars(known)))
+    return [name for name, value in vars(parser.parse_args(arguments)).items() if value is not None]
 
 
 def _with_signs(arguments: Sequence[str]) -> list[str]:
@@ -81,8 +89,11 @@ def _explain(error: Exception) -> tuple[str, int]:
     return f"failed unexpectedly with {type(error).__name__}: {printable(error)}; --debug shows where", 1
 
 
-def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    """The whole grammar of the command line, and the names of the commands."""
+def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The whole grammar of the command line, and the names of the commands.
+
+    `bench_defaults` takes the place of the defaults of `bench`: with None for each, what is not None was given.
+    """
     parser = _Parser(
         prog="ganzoo",
         description="Which GAN, at what quality, how fast, on which hardware?",
@@ -129,9 +140,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     bench.add_argument(
         "--models",
         action="append",
-        required=True,
+        default=[],
         metavar="LIST",
         help="names, globs (wgan*), all, !exclude, architecture+loss (dcgan+hinge)",
+    )
+    bench.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="quick, standard, full, or a .toml file; options given beside it win",
     )
     bench.add_argument(
         "--kimg", metavar="N", help="budget in thousands of real images (default: the dataset's), or full"
@@ -163,9 +179,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     bench.add_argument("--force", action="store_true", help="do finished runs again")
     bench.add_argument("--json", action="store_true", help="print the records instead of the table")
     bench.add_argument("--quiet", action="store_true", help="no progress")
+    bench.set_defaults(**(bench_defaults or {}))
 
     listing = commands.add_parser("list", parents=[plugins], help="list what the plugins offer")
-    listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    kinds = (*KINDS, "suites")
+    listing.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
     listing.add_argument("--json", action="store_true")
 
     show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …")

@@ -19,7 +19,9 @@ from ganzoo.terminal import stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
-    from ganzoo.plan import BenchPlan, ResolvedPlan
+    from ganzoo.harness import Bench
+    from ganzoo.plan import BenchPlan, PlannedRun
+    from ganzoo.suites import SuiteBench
     from ganzoo.types import Reporter, RunRecord
 
 
@@ -31,10 +33,15 @@ def run_bench(arguments: Namespace) -> int:
     from ganzoo.progress import ProgressDisplay, say_preparing
 
     plan = _plan(arguments)
+    on_progress = ignore if arguments.quiet else say_preparing
+    prepared: Bench | SuiteBench
     with redirect_stdout(sys.stderr):
-        prepared = prepare_bench(plan, print_note, ignore if arguments.quiet else say_preparing)
+        if arguments.suite is None:
+            prepared = prepare_bench(plan, print_note, on_progress)
+        else:
+            prepared = _prepare_suite(arguments, plan, on_progress)
     if arguments.dry_run:
-        return _dry_run(prepared.resolved, arguments.json)
+        return _dry_run(prepared.runs, arguments.json)
     display: Any = nullcontext(ignore) if arguments.quiet else ProgressDisplay()
     interrupted = False
     try:
@@ -76,9 +83,22 @@ def _say_largest(records: Sequence[RunRecord]) -> None:
         print_note(f"{variant}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
 
 
+def _prepare_suite(arguments: Namespace, plan: BenchPlan, on_progress: Callable[..., None]) -> SuiteBench:
+    """The suite, with what was really given on the command line in place of its own."""
+    from dataclasses import fields
+
+    from ganzoo.suites import prepare_suite, read_suite, with_options
+
+    given = {"plugins" if name == "plugin" else name for name in arguments.given}
+    options = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name in given}
+    return prepare_suite(with_options(read_suite(arguments.suite), options), print_note, on_progress)
+
+
 def _plan(arguments: Namespace) -> BenchPlan:
     from ganzoo.plan import BenchPlan
 
+    if not arguments.models and arguments.suite is None:
+        raise UsageError("bench: give --models, as in --models dcgan,mlp, or --suite (see `ganzoo list suites`)")
     kimg: float | str | None = arguments.kimg
     if kimg is not None and kimg != "full":
         try:
@@ -124,11 +144,11 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _dry_run(resolved: ResolvedPlan, as_json: bool) -> int:
+def _dry_run(runs: Sequence[PlannedRun], as_json: bool) -> int:
     from ganzoo.estimate import dry_run
     from ganzoo.tables import dry_run_page
 
-    entries, rate = dry_run(resolved)
+    entries, rate = dry_run(runs)
     if as_json:
         print(json.dumps(entries, indent=1))
     else:
@@ -149,6 +169,8 @@ def list_offers(arguments: Namespace) -> int:
     from ganzoo.describe import describe_offer
     from ganzoo.tables import offers_table
 
+    if arguments.kind == "suites":
+        return _list_suites(arguments.json)
     registry = _discover(arguments)
     kinds: tuple[Kind, ...] = (arguments.kind,) if arguments.kind else KINDS
     offers = {kind: [offer for offer in registry.offers[kind] if not offer.inline] for kind in kinds}
@@ -159,6 +181,21 @@ def list_offers(arguments: Namespace) -> int:
         print(json.dumps(described, indent=1))
     else:
         _print_all(offers_table(kind, offers[kind], titled=not arguments.kind) for kind in kinds)
+    return 0
+
+
+def _list_suites(as_json: bool) -> int:
+    from ganzoo.suites import FOLDER, read_suite, suite_names
+    from ganzoo.tables import simple_table
+
+    suites = [
+        {"name": suite.name, "summary": suite.summary, "path": str(FOLDER / f"{suite.name}.toml")}
+        for suite in map(read_suite, suite_names())
+    ]
+    if as_json:
+        print(json.dumps(suites, indent=1))
+    else:
+        _print_all([simple_table(("name", "summary", "file"), [tuple(suite.values()) for suite in suites])])
     return 0
 
 

@@ -202,7 +202,7 @@ def same_settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """
     rows: dict[bytes, dict[int, RunRecord]] = defaultdict(dict)
     for record in records:
-        seeds = rows[_settings_key(record)]
+        seeds = rows[settings_key(record)]
         seed = record.spec["seed"]
         if seed not in seeds or (record.ok and not seeds[seed].ok):
             seeds[seed] = record
@@ -257,7 +257,7 @@ def _fid_columns(records: Sequence[RunRecord]) -> dict[str, str]:
     return {protocol: column for (metric, protocol), column in score_columns(records).items() if metric == "fid"}
 
 
-def _settings_key(record: RunRecord) -> bytes:
+def settings_key(record: RunRecord) -> bytes:
     """All that a run is but its seed: the spec, and the code that ran it."""
     environment = record.environment or {}
     plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}

@@ -12,7 +12,7 @@ from ganzoo.text import printable
 from ganzoo.types import Event, RunRecord
 
 if TYPE_CHECKING:
-    from ganzoo.plan import BenchPlan, ResolvedPlan
+    from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 
 Note = Callable[[str], None]
 
@@ -28,6 +28,11 @@ class Bench:
     plan: BenchPlan
     registry: Registry
     resolved: ResolvedPlan
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """What the plan asks for, done or not."""
+        return self.resolved.runs
 
     def run(self, results: Path, *, force: bool, on_event: Callable[[Event], None], on_note: Note) -> list[RunRecord]:
         """Do what `results` does not hold yet; see `run_plan` for what it raises."""
@@ -46,16 +51,22 @@ class Bench:
         )
 
 
-def prepare_bench(plan: BenchPlan, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore) -> Bench:
+def prepare_bench(
+    plan: BenchPlan,
+    on_note: Note,
+    on_progress: Callable[[int, int, int], None] = ignore,
+    registry: Registry | None = None,
+) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
-    `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
-    `UsageError` and its kin where something cannot be done; then nothing was trained.
+    A `registry` of the plan's plugins is taken as it is. `on_progress(done, total, size)` follows the images of a
+    dataset that is prepared for the first time. Raises `UsageError` and its kin where something cannot be done; then
+    nothing was trained.
     """
     from ganzoo.plan import resolve
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
-    registry = discover_noting(plan.plugins, plan.strict, on_note)
+    registry = registry or discover_noting(plan.plugins, plan.strict, on_note)
     resolved = resolve(plan, registry, on_progress)
     for note in resolved.notes:
         on_note(note)

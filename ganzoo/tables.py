@@ -29,11 +29,13 @@ def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title
 
 def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[Table | str]:
     """What would run: a row for each variant and batch, its time, and every value of its first seed's spec."""
-    variants: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for entry in entries:
-        variants.setdefault((entry["spec"]["variant"], entry["spec"]["batch_size"]), []).append(entry)
+        spec = entry["spec"]
+        apart = (spec["variant"], spec["batch_size"], spec["dataset"], *spec["image_shape"])
+        variants.setdefault(apart, []).append(entry)
     rows = []
-    for (name, _), runs in variants.items():
+    for (name, *_), runs in variants.items():
         spec, parameters = runs[0]["spec"], runs[0]["parameters"]
         rows.append(
             (
@@ -57,7 +59,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         f"training time takes half of this machine's {rate / 1e9:,.0f} GFLOP/s matrix-product rate, and small networks "
         "reach less"
     )
-    for (name, _), runs in variants.items():
+    for (name, *_), runs in variants.items():
         spec = runs[0]["spec"]
         seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
         yield f"\n[bold]{safe(name)}[/bold]{seeds}"

@@ -54,6 +54,7 @@ FLOORS = {
         "regressions",
         "environment_diff",
         "harness",
+        "suites",
         "api",
     },
     6: {"terminal", "tables", "comparison_tables", "progress", "commands", "cli"},
