@@ -214,6 +214,10 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
     diff.add_argument("second", metavar="B")
     diff.add_argument("--json", action="store_true")
 
+    board = commands.add_parser("leaderboard", parents=[plugins], help="write the tables of DIR/README.md from records")
+    board.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
+    board.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is not up to date")
+
     sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
     sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")

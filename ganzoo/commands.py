@@ -289,6 +289,25 @@ def diff_runs(arguments: Namespace) -> int:
     return 0
 
 
+def make_leaderboard(arguments: Namespace) -> int:
+    """`ganzoo leaderboard DIR`."""
+    from ganzoo.compare import score_directions
+    from ganzoo.leaderboard import PAGE, updated_page, write_page
+
+    registry = _discover(arguments)
+    folder = Path(arguments.folder)
+    page = updated_page(folder, _load_records([arguments.folder]), score_directions(registry))
+    path = folder / PAGE
+    stale = not path.exists() or path.read_text(encoding="utf-8") != page
+    if arguments.check and stale:
+        print_note(f"{printable(path)}: is not what its records give; run `ganzoo leaderboard {printable(folder)}`")
+        return 1
+    if stale:
+        write_page(folder, page)
+    print_note(f"{'wrote' if stale else 'up to date:'} {printable(path)}")
+    return 0
+
+
 def _load_records(folders: Sequence[str]) -> list[RunRecord]:
     """The records below the folders, with a note for each that is left out; at least one."""
     from ganzoo.records import find_records
@@ -434,6 +453,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "show": show_name,
     "compare": compare_records,
     "diff": diff_runs,
+    "leaderboard": make_leaderboard,
     "sample": sample_run,
     "score": score_images,
     "plugins": list_plugins,

@@ -17,6 +17,7 @@ from ganzoo.differences import disagreements
 from ganzoo.environment_diff import RecordDiff, change_of
 from ganzoo.errors import UnknownName
 from ganzoo.filters import sort_each
+from ganzoo.protocols import protocol_words
 from ganzoo.tables import simple_table
 from ganzoo.terminal import missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.text import did_you_mean, printable
@@ -66,7 +67,7 @@ def comparison_tables(
     for index, part in enumerate(parts):
         if baseline in set(summaries[index]["variant"]):
             summaries[index] = with_baseline(summaries[index], part, str(baseline))
-    notes = [_notes(summary, part) for summary, part in zip(summaries, parts, strict=True)]
+    notes = [notes_of(summary, part) for summary, part in zip(summaries, parts, strict=True)]
     if sort is not None:
         summaries = sort_each(summaries, sort)
     return [
@@ -79,7 +80,7 @@ MOST_APART = 5
 """Lines of a table that say what keeps rows of one variant apart."""
 
 
-def _notes(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[str]:
+def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[str]:
     """What is to be said of a table's rows: whether their differences are real, and why some were not merged."""
     lines = []
     scores = [name for name in summary.attrs["scores"] if _any(summary, name)]
@@ -107,12 +108,12 @@ def comparison_table(
         *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
         *_score_columns(summary),
         *_target_columns(summary),
-        ("images/s", _rate_with_error),
+        ("images/s", rate_with_error),
         *([(f"of {summary.attrs['baseline']}", partial(_ratio, name="ratio"))] if _any(summary, "ratio") else ()),
         ("samples/s", lambda row: show_rate(row["sample_images_per_second"])),
         ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
         *_extra_columns(summary),
-        ("updates D/G", lambda row: _updates(row["discriminator_updates"], row["generator_updates"])),
+        ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"])),
         ("train time", lambda row: show_duration(row["train_seconds"])),
     ]
     if _any(summary, "ratio") or _target_columns(summary):
@@ -121,7 +122,8 @@ def comparison_table(
     table.add_column("variant", style="bold", no_wrap=True)
     for index, (head, _) in enumerate(columns):
         is_setting = index < len(varying)
-        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold")
+        whole = head in ("images/s", "memory", *UNITS.values())
+        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold", no_wrap=whole)
     table.add_column("seeds", justify="right")
     for row in summary.to_dict("records"):
         cells = [safe(row["variant"]), *(show(row) for _, show in columns[: len(varying)])]
@@ -131,7 +133,7 @@ def comparison_table(
             cells += [f"[red]{safe(row['failed'])}[/red]", *[""] * (len(columns) - len(varying) - 1)]
         cells.append(f"{row['n']}" + (f" [red]({safe(row['failed'])})[/red]" if row["failed"] and row["n"] else ""))
         table.add_row(*cells)
-    lines = [protocol_line(identity, content) for identity, content in protocols.items()]
+    lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
     lines += [f"{row['variant']}: {row['error']}" for _, row in summary.iterrows() if isinstance(row["error"], str)]
     lines += [f"* {row['variant']}: {row['flags']}" for _, row in summary.iterrows() if row["flags"]]
     table.caption = "\n".join(safe(line) for line in [*lines, *notes])
@@ -145,7 +147,7 @@ def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Tabl
     columns: list[Column] = [
         *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
         ("hardware", partial(_setting, name="hardware")),
-        ("images/s", _rate_with_error),
+        ("images/s", rate_with_error),
         ("ratio", partial(_ratio, name="ratio")),
         ("per peak", partial(_ratio, name="normalized_ratio")),
         ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
@@ -196,8 +198,8 @@ def _score_columns(summary: pandas.DataFrame) -> list[Column]:
         score, _, protocol = name.partition(" ")
         head = UNITS.get(score, score)
         if name == ranked:
-            columns.append(("rank", partial(_rank, name=name)))
-        columns.append((f"{head} {protocol}".strip(), partial(_score_over_seeds, name=name)))
+            columns.append(("rank", partial(rank_of, name=name)))
+        columns.append((f"{head} {protocol}".strip(), partial(score_over_seeds, name=name)))
         if _any(summary, f"{name}_difference"):
             columns.append((f"{head} − {summary.attrs['baseline']}", partial(_difference, name=name)))
     return columns
@@ -221,7 +223,8 @@ def _any(summary: pandas.DataFrame, name: str) -> bool:
     return name in summary.columns and bool(summary[name].notna().any())
 
 
-def _rank(row: Mapping[str, Any], name: str) -> str:
+def rank_of(row: Mapping[str, Any], name: str) -> str:
+    """The rank of a score, or a dash."""
     rank = row[f"{name}_rank"]
     return "–" if rank is None or rank != rank or not isinstance(rank, int) else str(rank)
 
@@ -259,24 +262,16 @@ def _varying(summary: pandas.DataFrame) -> list[str]:
     return varying + ["differs"] * bool((summary["differs"] != "").any())
 
 
-def protocol_line(identity: str, content: Mapping[str, Any]) -> str:
-    """What a protocol is, in words: extractor, real images, fakes, weights, settings."""
-    settings = ", ".join(f"{name} {value}" for name, value in (content.get("settings") or {}).items())
-    weights = {True: "EMA generator", False: "raw generator", None: "images"}[content.get("ema")]
-    return (
-        f"{identity}: {content.get('extractor')} features, {content.get('n_real')} real ({content.get('real_split')}) "
-        f"against {content.get('n_fake')} fakes, {weights}" + (f", {settings}" if settings else "")
-    )
-
-
-def _score_over_seeds(row: Mapping[str, Any], name: str) -> str:
+def score_over_seeds(row: Mapping[str, Any], name: str) -> str:
     """A mean with its deviation, and of how many of the finished seeds where the score is missing in some."""
     count, finished = row[f"{name}_n"], row["n"]
-    text = _with_deviation(row[name], row[f"{name}_sd"], show_score)
+    # With as many digits as the score itself.
+    show_like = show_score if missing(row[name]) or abs(row[name]) < 1 else "{:.2f}".format
+    text = _with_deviation(row[name], row[f"{name}_sd"], show_like)
     return f"{text} ({count}/{finished})" if 0 < count < finished else text
 
 
-def _rate_with_error(row: Mapping[str, Any]) -> str:
+def rate_with_error(row: Mapping[str, Any]) -> str:
     """A rate with its deviation over seeds, or for a single one with its own interval; starred where it is doubtful."""
     rate, deviation = row["train_images_per_second"], row["train_images_per_second_sd"]
     error = row["train_images_per_second_error"] if missing(deviation) else deviation
@@ -288,7 +283,8 @@ def _with_deviation(value: float, deviation: float, show: Callable[[float], str]
     return show(value) if missing(deviation) or missing(value) else f"{show(value)} ± {show(deviation)}"
 
 
-def _updates(discriminator: float, generator: float) -> str:
+def updates_of(discriminator: float, generator: float) -> str:
+    """Optimizer steps of both players, `625/125`."""
     return "–" if missing(discriminator) else f"{discriminator:,.0f}/{generator:,.0f}"
 
 

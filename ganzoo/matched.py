@@ -60,6 +60,8 @@ def by_hardware(
             pairs += [(own[0], own[0]), *((runs, own[0]) for runs in others)]
         else:
             notes.append(_why_unmatched(rows, own, cells.values(), baseline))
+    # Two cells that differ from each other give one and the same reason.
+    notes = list(dict.fromkeys(notes))
     if not pairs:
         raise RecordError(f"--by hardware: nothing ran alike on {printable(baseline)} and another: {'; '.join(notes)}")
     matched = [record for runs, _ in pairs for record in runs]

@@ -24,7 +24,7 @@ CORE = Path(ganzoo.__file__).parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 FLOORS = {
-    0: {"types", "errors", "text"},
+    0: {"types", "errors", "text", "protocols"},
     1: {
         "contract",
         "hookspecs",
@@ -57,7 +57,7 @@ FLOORS = {
         "suites",
         "api",
     },
-    6: {"terminal", "tables", "comparison_tables", "progress", "commands", "cli"},
+    6: {"terminal", "tables", "comparison_tables", "leaderboard", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""
 
