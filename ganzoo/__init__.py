@@ -49,7 +49,7 @@ from ganzoo.types import (
 )
 
 if TYPE_CHECKING:
-    from ganzoo.api import bench, load, load_generator, sample
+    from ganzoo.api import bench, compare_records, load, load_generator, sample
     from ganzoo.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
     from ganzoo.images import resize_images
 
@@ -57,6 +57,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "bench": "ganzoo.api",
+    "compare_records": "ganzoo.api",
     "load": "ganzoo.api",
     "load_generator": "ganzoo.api",
     "sample": "ganzoo.api",
@@ -106,6 +107,7 @@ __all__ = [
     "WeightsUnavailable",
     "bench",
     "cache_folder",
+    "compare_records",
     "download",
     "fingerprint_files",
     "hookimpl",

@@ -602,6 +602,22 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(race, invoke, tmp_path, 
     assert not list(tmp_path.glob(".table.csv*"))
 
 
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_from_python(race, rows, tmp_path):
+    import ganzoo
+
+    table = ganzoo.compare_records(tmp_path / "runs", where="variant=*gan", target_fid=15)
+    assert list(table["variant"]) == ["dcgan", "wgan"]
+    assert list(table["fid_rank"]) == [1, 2]
+    assert list(table["fid_target_reached"]) == [3, 0]
+    as_json = json.loads(table.to_json(orient="records", double_precision=15))
+    assert as_json == rows("runs", "--where", "variant=*gan", "--target-fid", 15)
+    with pytest.raises(ganzoo.UsageError, match="holds for none of the 9 records"):
+        ganzoo.compare_records(tmp_path / "runs", where=["kimg>100"])
+
+
 # --- the rows behind a table ------------------------------------------------------------------------------------------
 
 
