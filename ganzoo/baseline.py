@@ -59,8 +59,9 @@ def pair_lines(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[
         if len(indexes) != 2:
             continue
         first, second = (rows[index] for index in indexes)
-        names = [str(runs[0].spec["variant"]) for runs in (first, second)]
-        label = f"{names[0]} − {names[1]}" if names[0] != names[1] else f"first − second {names[0]}"
+        one, other = (str(runs[0].spec["variant"]) for runs in (first, second))
+        apart = next(iter(disagreements([first[0], second[0]])), "")
+        label = f"{one} − {other}" if one != other else f"{one} ({apart})"
         for (metric, protocol), column in score_columns(records).items():
             pair = [seed_scores(runs, metric, protocol) for runs in (first, second)]
             if all(pair):

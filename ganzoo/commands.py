@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.plugins import KINDS, Kind, Registry, discover
 from ganzoo.streams import print_note, reader_may_leave
-from ganzoo.terminal import stdout
+from ganzoo.terminal import paper, stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ganzoo.harness import Bench
     from ganzoo.plan import BenchPlan, PlannedRun
     from ganzoo.suites import SuiteBench
@@ -263,13 +265,14 @@ def _comparison_text(
         for note in notes:
             print_note(f"not matched: {note}")
     elif reporter is None:
-        return _as_text(comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting))
+        tables = comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting)
+        return _as_text(tables, stdout() if arguments.output is None else paper())
     else:
         summary = comparison(records, better, target)
         summary = summary if baseline is None else with_baseline(summary, records, baseline)
     summary = sort_rows(summary, sorting) if sorting else summary
     if reporter is None:
-        return _as_text([hardware_table(summary)])
+        return _as_text([hardware_table(summary)], stdout() if arguments.output is None else paper())
     with redirect_stdout(sys.stderr):
         return str(reporter.render(summary)).rstrip("\n")
 
@@ -347,8 +350,7 @@ def _write_output(text: str, arguments: Namespace) -> None:
     print_note(f"wrote {printable(output)}")
 
 
-def _as_text(parts: Iterable[object]) -> str:
-    console = stdout()
+def _as_text(parts: Iterable[object], console: Console) -> str:
     with console.capture() as captured:
         for part in parts:
             console.print(part)
@@ -360,11 +362,8 @@ def sample_run(arguments: Namespace) -> int:
     from ganzoo.generators import draw_images
     from ganzoo.images import grid, save_png
 
+    _check_output(arguments)
     output = Path(arguments.output)
-    if output.exists() and not arguments.force:
-        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
     registry = _discover(arguments)
     with redirect_stdout(sys.stderr):
         images = draw_images(arguments.run, registry, arguments.n, label=arguments.label, seed=arguments.seed)

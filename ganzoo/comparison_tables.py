@@ -93,9 +93,12 @@ def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[st
     apart: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for runs in same_settings(records):
         apart[runs[0].spec["variant"], runs[0].spec["hardware"]].append(runs[0])
-    several = {variant: runs for (variant, _), runs in apart.items() if len(runs) > 1}
-    kept = [f"not merged: {variant}, {', '.join(disagreements(runs)[:4])}" for variant, runs in several.items()]
-    return lines + kept[:MOST_APART]
+    kept = [
+        f"not merged: {variant}, {', '.join(disagreements(runs)[:4])}"
+        for (variant, _), runs in apart.items()
+        if len(runs) > 1
+    ]
+    return lines + list(dict.fromkeys(kept))[:MOST_APART]
 
 
 def comparison_table(
@@ -226,7 +229,7 @@ def _any(summary: pandas.DataFrame, name: str) -> bool:
 def rank_of(row: Mapping[str, Any], name: str) -> str:
     """The rank of a score, or a dash."""
     rank = row[f"{name}_rank"]
-    return "–" if rank is None or rank != rank or not isinstance(rank, int) else str(rank)
+    return str(rank) if isinstance(rank, int) else "–"
 
 
 def _difference(row: Mapping[str, Any], name: str) -> str:

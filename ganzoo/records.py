@@ -110,6 +110,7 @@ def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 RATES = ("train_images_per_second", "sample_images_per_second")
+JSON_NUMBERS = (float, int, type(None))
 NUMBERS = ("peak_memory_bytes", "mfu", "energy_joules_per_kimg", "peak_flops")
 
 
@@ -157,7 +158,7 @@ def _whole_summary(summary: Any, place: str) -> None:
 
 def _number(held: Mapping[str, Any], name: str, place: str) -> None:
     value = held.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+    if type(value) not in JSON_NUMBERS:
         raise PluginError(f"{place}{printable(name)} is {printable(repr(value), 80)}; it must be a number or null")
 
 

@@ -128,6 +128,19 @@ def test_rows_of_other_budgets_and_images_are_not_ranked_among_each_other(race, 
     assert found == {("mlp", 40.0): 1, ("dcgan", 40.0): 1, ("wgan", 40.0): 3, ("mlp", 80.0): None}
 
 
+def test_a_row_of_one_seed_has_no_rank_beside_others_that_have(race, write, invoke):
+    write("runs/single", fid=1.0, spec=of("r3gan"))
+    lines = {line.split()[0]: line.split() for line in invoke("compare", "runs").out.splitlines() if line.split()}
+    assert [lines[variant][1] for variant in ("mlp", "dcgan", "wgan", "r3gan")] == ["1", "1", "3", "–"]
+
+
+def test_two_rows_of_one_variant_are_told_apart_in_their_difference(write, invoke):
+    for seed in range(2):
+        write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, batch_size=64))
+        write(f"runs/b{seed}", fid=30.0 + seed, spec=of("dcgan", seed, batch_size=128))
+    assert "fid, dcgan (batch_size 64 vs 128): -10 [-11, -9], Welch p = " in invoke("compare", "runs").out
+
+
 def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
     write("runs/a", spec=of("dcgan", batch_size=64))
     write("runs/b", spec=of("dcgan", batch_size=128))
