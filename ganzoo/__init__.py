@@ -50,7 +50,7 @@ from ganzoo.types import (
 )
 
 if TYPE_CHECKING:
-    from ganzoo.api import bench, load, load_generator, sample
+    from ganzoo.api import bench, compare_records, load, load_generator, sample
     from ganzoo.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
     from ganzoo.images import resize_images
 
@@ -62,6 +62,7 @@ if os.environ.get("GANZOO_PLUGINS") == "":
 
 _LAZY = {
     "bench": "ganzoo.api",
+    "compare_records": "ganzoo.api",
     "load": "ganzoo.api",
     "load_generator": "ganzoo.api",
     "sample": "ganzoo.api",
@@ -111,6 +112,7 @@ __all__ = [
     "WeightsUnavailable",
     "bench",
     "cache_folder",
+    "compare_records",
     "download",
     "fingerprint_files",
     "hookimpl",

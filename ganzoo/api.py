@@ -1,4 +1,4 @@
-"""The same from Python and in a notebook: bench, load, load_generator, sample."""
+"""The same from Python and in a notebook: bench, load, compare_records, load_generator, sample."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def bench(
         plan = BenchPlan(models=tuple(names), dataset=dataset, plugins=paths, **options)
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
-    prepared = prepare_bench(plan, Path(results), _warn)
+    prepared = prepare_bench(plan, _warn, results=Path(results))
     return prepared.run(Path(results), on_event=on_event or ignore, on_note=_warn, **running)
 
 
@@ -70,6 +70,31 @@ def load(*folders: str | Path) -> pandas.DataFrame:
     for complaint in complaints:
         _warn(complaint)
     return records_table(records)
+
+
+def compare_records(
+    *folders: str | Path,
+    where: Sequence[str] | str = (),
+    target_fid: float | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> pandas.DataFrame:
+    """One row for each variant × dataset × settings × hardware of the records below `folders` (default `runs`).
+
+    What `ganzoo compare` prints with `--format json`; the columns are in docs/comparing.md. `where` takes conditions
+    such as `"kimg>=100"`. Records that cannot be read and broken plugins are warnings. Raises `RecordError` for a
+    folder that is not there, and `UsageError` for a condition that holds for no record.
+    """
+    from ganzoo.compare import comparison, score_directions
+    from ganzoo.filters import keep, parse_condition
+    from ganzoo.harness import discover_noting
+    from ganzoo.records import find_records
+
+    conditions = [parse_condition(text) for text in ([where] if isinstance(where, str) else where)]
+    registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
+    records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
+    for complaint in complaints:
+        _warn(complaint)
+    return comparison(keep(records, conditions), score_directions(registry), target_fid)
 
 
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from ganzoo import __version__
@@ -56,13 +56,15 @@ def _run(arguments: Sequence[str]) -> int:
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     if command is not None and command not in commands_known:
         parser.error(f"no command is called '{command}'{did_you_mean(command, commands_known)}")
-    known = parser.parse_args(arguments)
+    known = parser.parse_args(_with_signs(arguments))
     if not known.command:
         parser.print_help()
         return 0
     try:
         from ganzoo.commands import COMMANDS
 
+        if known.command == "bench":
+            known.given = _given(arguments, known)
         code = 0
         with reader_may_leave():
             code = COMMANDS[known.command](known)
@@ -80,6 +82,23 @@ def _run(arguments: Sequence[str]) -> int:
         return code
 
 
+def _given(arguments: Sequence[str], known: argparse.Namespace) -> list[str]:
+    """The options of a bench that were really given, whatever their value: a suite has its own for the others."""
+    parser, _ = build_parser(dict.fromkeys(vars(known)))
+    return [name for name, value in vars(parser.parse_args(arguments)).items() if value is not None]
+
+
+def _with_signs(arguments: Sequence[str]) -> list[str]:
+    """`--sort -fid` as `--sort=-fid`: argparse takes what begins with a dash for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--sort" and argument.startswith("-") and not argument.startswith("--"):
+            joined[-1] = f"--sort={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _explain(error: Exception) -> tuple[str, int]:
     """One line for the user, and the exit code."""
     if isinstance(error, GanzooError):
@@ -90,8 +109,11 @@ def _explain(error: Exception) -> tuple[str, int]:
     return f"failed unexpectedly with {type(error).__name__}: {printable(error)}; --debug shows where", 1
 
 
-def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    """The whole grammar of the command line, and the names of the commands."""
+def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The whole grammar of the command line, and the names of the commands.
+
+    `bench_defaults` takes the place of the defaults of `bench`: with None for each, what is not None was given.
+    """
     parser = _Parser(
         prog="ganzoo",
         description="Which GAN, at what quality, how fast, on which hardware?",
@@ -143,6 +165,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
         default=[],
         metavar="LIST",
         help="names, globs (wgan*), all, !exclude, architecture+loss (dcgan+hinge)",
+    )
+    bench.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="quick, standard, full, or a .toml file; options given beside it win",
     )
     bench.add_argument(
         "--kimg", metavar="N", help="budget in thousands of real images (default: the dataset's), or full"
@@ -198,9 +225,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     bench.add_argument("--force", action="store_true", help="do finished runs again")
     bench.add_argument("--json", action="store_true", help="print the records instead of the table")
     bench.add_argument("--quiet", action="store_true", help="no progress")
+    bench.set_defaults(**(bench_defaults or {}))
 
     listing = commands.add_parser("list", parents=[plugins], help="list what the plugins offer")
-    listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    kinds = (*KINDS, "suites")
+    listing.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
     listing.add_argument("--json", action="store_true")
 
     show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …")
@@ -209,7 +238,31 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")
     compare.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    compare.add_argument(
+        "--by", choices=("variant", "hardware"), default="variant", help="hardware: what ran alike on several machines"
+    )
+    compare.add_argument("--baseline", metavar="ID", help="set the others against this variant, or hardware")
+    compare.add_argument("--target-fid", type=float, metavar="FID", help="add what it took to come to this FID")
+    compare.add_argument(
+        "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
+    )
+    compare.add_argument("--sort", metavar="COLUMN", help="a column of --format json; -COLUMN: descending")
     compare.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
+    compare.add_argument("--against", action="append", default=[], metavar="DIR", help="earlier records (repeatable)")
+    compare.add_argument(
+        "--fail-on", action="append", default=[], metavar="FIGURE:N%", help="exit 3 where it is worse by more than that"
+    )
+    compare.add_argument("-o", "--output", metavar="FILE", help="write there, and not to stdout")
+    compare.add_argument("--force", action="store_true", help="overwrite FILE")
+
+    diff = commands.add_parser("diff", parents=[plugins], help="what changed between two runs, and how figures moved")
+    diff.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
+    diff.add_argument("second", metavar="B")
+    diff.add_argument("--json", action="store_true")
+
+    board = commands.add_parser("leaderboard", parents=[plugins], help="write the tables of DIR/README.md from records")
+    board.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
+    board.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is not up to date")
 
     sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
     sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")

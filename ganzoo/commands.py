@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -16,26 +16,35 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.plugins import KINDS, Kind, Registry, discover
 from ganzoo.streams import print_note, reader_may_leave
-from ganzoo.terminal import stdout
+from ganzoo.terminal import paper, stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
-    from ganzoo.plan import BenchPlan, ResolvedPlan
-    from ganzoo.types import RunRecord
+    from rich.console import Console
+
+    from ganzoo.harness import Bench
+    from ganzoo.plan import BenchPlan, PlannedRun
+    from ganzoo.suites import SuiteBench
+    from ganzoo.types import Reporter, RunRecord
 
 
 def run_bench(arguments: Namespace) -> int:
     """`ganzoo bench`."""
-    from ganzoo.compare import comparison, shown_protocols
+    from ganzoo.compare import score_directions
+    from ganzoo.comparison_tables import comparison_tables
     from ganzoo.harness import ignore, prepare_bench
     from ganzoo.progress import ProgressDisplay, say_preparing
-    from ganzoo.tables import comparison_table
 
     plan, results = _plan(arguments), Path(arguments.results)
+    on_progress = ignore if arguments.quiet else say_preparing
+    prepared: Bench | SuiteBench
     with redirect_stdout(sys.stderr):
-        prepared = prepare_bench(plan, results, print_note, ignore if arguments.quiet else say_preparing)
+        if arguments.suite is None:
+            prepared = prepare_bench(plan, print_note, on_progress, results=results)
+        else:
+            prepared = _prepare_suite(arguments, plan, on_progress)
     if arguments.dry_run:
-        return _dry_run(prepared.resolved, arguments.json)
+        return _dry_run(prepared.runs, arguments.json)
     display: Any = nullcontext(ignore) if arguments.quiet else ProgressDisplay()
     interrupted = False
     try:
@@ -58,7 +67,7 @@ def run_bench(arguments: Namespace) -> int:
         if arguments.json:
             print(json.dumps([record.to_json() for record in records], indent=1))
         elif records:
-            stdout().print(comparison_table(comparison(records), shown_protocols(records)))
+            _print_all(comparison_tables(records, score_directions(prepared.registry)))
     if not arguments.json:
         _say_where(records)
     if plan.sweep_batch is not None:
@@ -100,9 +109,24 @@ def _say_largest(records: Sequence[RunRecord]) -> None:
         print_note(f"{variant}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
 
 
+def _prepare_suite(arguments: Namespace, plan: BenchPlan, on_progress: Callable[..., None]) -> SuiteBench:
+    """The suite, with what was really given on the command line in place of its own."""
+    from dataclasses import fields
+
+    from ganzoo.suites import prepare_suite, read_suite, with_options
+
+    given = {"plugins" if name == "plugin" else name for name in arguments.given}
+    options = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name in given}
+    return prepare_suite(with_options(read_suite(arguments.suite), options), print_note, on_progress)
+
+
 def _plan(arguments: Namespace) -> BenchPlan:
     from ganzoo.plan import BenchPlan
 
+    if not arguments.models and arguments.suite is None and arguments.resume is None:
+        raise UsageError("bench: give --models, as in --models dcgan,mlp, or --suite (see `ganzoo list suites`)")
+    if arguments.suite is not None and arguments.resume is not None:
+        raise UsageError("--suite and --resume: give one of them")
     kimg: float | str | None = arguments.kimg
     if kimg is not None and kimg != "full":
         try:
@@ -156,11 +180,11 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _dry_run(resolved: ResolvedPlan, as_json: bool) -> int:
+def _dry_run(runs: Sequence[PlannedRun], as_json: bool) -> int:
     from ganzoo.estimate import dry_run
     from ganzoo.tables import dry_run_page
 
-    entries, rate = dry_run(resolved)
+    entries, rate = dry_run(runs)
     if as_json:
         print(json.dumps(entries, indent=1))
     else:
@@ -181,6 +205,8 @@ def list_offers(arguments: Namespace) -> int:
     from ganzoo.describe import describe_offer
     from ganzoo.tables import offers_table
 
+    if arguments.kind == "suites":
+        return _list_suites(arguments.json)
     registry = _discover(arguments)
     kinds: tuple[Kind, ...] = (arguments.kind,) if arguments.kind else KINDS
     offers = {kind: [offer for offer in registry.offers[kind] if not offer.inline] for kind in kinds}
@@ -191,6 +217,21 @@ def list_offers(arguments: Namespace) -> int:
         print(json.dumps(described, indent=1))
     else:
         _print_all(offers_table(kind, offers[kind], titled=not arguments.kind) for kind in kinds)
+    return 0
+
+
+def _list_suites(as_json: bool) -> int:
+    from ganzoo.suites import FOLDER, read_suite, suite_names
+    from ganzoo.tables import simple_table
+
+    suites = [
+        {"name": suite.name, "summary": suite.summary, "path": str(FOLDER / f"{suite.name}.toml")}
+        for suite in map(read_suite, suite_names())
+    ]
+    if as_json:
+        print(json.dumps(suites, indent=1))
+    else:
+        _print_all([simple_table(("name", "summary", "file"), [tuple(suite.values()) for suite in suites])])
     return 0
 
 
@@ -216,26 +257,138 @@ def show_name(arguments: Namespace) -> int:
 
 def compare_records(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
-    from ganzoo.compare import comparison, shown_protocols
-    from ganzoo.records import find_records
-    from ganzoo.tables import comparison_table
+    from ganzoo.compare import score_directions
+    from ganzoo.filters import keep, parse_condition
+    from ganzoo.regressions import changes, parse_tolerance
+
+    _check_output(arguments)
+    if bool(arguments.against) != bool(arguments.fail_on):
+        raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
+    if arguments.target_fid is not None and not arguments.target_fid > 0:
+        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    registry = _discover(arguments)
+    better = score_directions(registry)
+    reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
+    conditions = [parse_condition(text) for text in arguments.where]
+    tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
+    records = keep(_load_records(arguments.folders), conditions)
+    earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
+    text = _comparison_text(records, arguments, better, reporter)
+    found, notes = changes(earlier, records, tolerances) if tolerances else ([], [])
+    _write_output(text, arguments)
+    for note in notes:
+        print_note(f"not compared: {note}")
+    for change in found:
+        print_note(f"{'regression: ' if change.too_much else ''}{change}")
+    return 3 if any(change.too_much for change in found) else 0
+
+
+def _comparison_text(
+    records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
+) -> str:
+    """What `compare` gives: tables for people, or a reporter's text."""
+    from ganzoo.baseline import with_baseline
+    from ganzoo.compare import comparison
+    from ganzoo.comparison_tables import comparison_tables, hardware_table
+    from ganzoo.filters import sort_rows
+    from ganzoo.matched import by_hardware
+
+    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    if arguments.by == "hardware":
+        summary, _, notes = by_hardware(records, baseline, better, target)
+        for note in notes:
+            print_note(f"not matched: {note}")
+    elif reporter is None:
+        tables = comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting)
+        return _as_text(tables, stdout() if arguments.output is None else paper())
+    else:
+        summary = comparison(records, better, target)
+        summary = summary if baseline is None else with_baseline(summary, records, baseline)
+    summary = sort_rows(summary, sorting) if sorting else summary
+    if reporter is None:
+        return _as_text([hardware_table(summary)], stdout() if arguments.output is None else paper())
+    with redirect_stdout(sys.stderr):
+        return str(reporter.render(summary)).rstrip("\n")
+
+
+def diff_runs(arguments: Namespace) -> int:
+    """`ganzoo diff A B`."""
+    from ganzoo.comparison_tables import diff_tables
+    from ganzoo.environment_diff import diff_records
+    from ganzoo.generators import find_run
+
+    first, second = find_run(arguments.first), find_run(arguments.second)
+    diff = diff_records(first, second)
+    if arguments.json:
+        print(json.dumps(diff.to_json(), indent=1))
+    else:
+        _print_all(diff_tables(diff, ("A", "B")))
+    return 0
+
+
+def make_leaderboard(arguments: Namespace) -> int:
+    """`ganzoo leaderboard DIR`."""
+    from ganzoo.compare import score_directions
+    from ganzoo.leaderboard import PAGE, updated_page, write_page
 
     registry = _discover(arguments)
-    reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
-    records, complaints = find_records([Path(folder) for folder in arguments.folders])
+    folder = Path(arguments.folder)
+    page = updated_page(folder, _load_records([arguments.folder]), score_directions(registry))
+    path = folder / PAGE
+    stale = not path.exists() or path.read_text(encoding="utf-8") != page
+    if arguments.check and stale:
+        print_note(f"{printable(path)}: is not what its records give; run `ganzoo leaderboard {printable(folder)}`")
+        return 1
+    if stale:
+        write_page(folder, page)
+    print_note(f"{'wrote' if stale else 'up to date:'} {printable(path)}")
+    return 0
+
+
+def _load_records(folders: Sequence[str]) -> list[RunRecord]:
+    """The records below the folders, with a note for each that is left out; at least one."""
+    from ganzoo.records import find_records
+
+    records, complaints = find_records([Path(folder) for folder in folders])
     for complaint in complaints:
         print_note(f"left out: {complaint}")
     if not records:
-        where = ", ".join(printable(folder) for folder in arguments.folders)
+        where = ", ".join(printable(folder) for folder in folders)
         raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
-    summary = comparison(records)
-    if reporter is None:
-        stdout().print(comparison_table(summary, shown_protocols(records)))
-    else:
-        with redirect_stdout(sys.stderr):
-            rendered = str(reporter.render(summary))
-        print(rendered.rstrip("\n"))
-    return 0
+    return records
+
+
+def _check_output(arguments: Namespace) -> None:
+    """Refuse to overwrite `-o FILE`, before any work."""
+    if arguments.output is None:
+        return
+    output = Path(arguments.output)
+    if output.exists() and not arguments.force:
+        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
+
+
+def _write_output(text: str, arguments: Namespace) -> None:
+    """Text to `-o FILE`, whole or not at all, or to stdout."""
+    from ganzoo.files import write_atomically
+
+    if arguments.output is None:
+        print(text)
+        return
+    output = Path(arguments.output)
+    try:
+        write_atomically(output, lambda stream: stream.write(f"{text}\n".encode()))
+    except OSError as error:
+        raise RecordError(f"-o {printable(output)}: {error.strerror}; choose another place") from error
+    print_note(f"wrote {printable(output)}")
+
+
+def _as_text(parts: Iterable[object], console: Console) -> str:
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get().rstrip("\n")
 
 
 def sample_run(arguments: Namespace) -> int:
@@ -243,11 +396,8 @@ def sample_run(arguments: Namespace) -> int:
     from ganzoo.generators import draw_images
     from ganzoo.images import grid, save_png
 
+    _check_output(arguments)
     output = Path(arguments.output)
-    if output.exists() and not arguments.force:
-        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
     registry = _discover(arguments)
     with redirect_stdout(sys.stderr):
         images = draw_images(arguments.run, registry, arguments.n, label=arguments.label, seed=arguments.seed)
@@ -373,6 +523,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "list": list_offers,
     "show": show_name,
     "compare": compare_records,
+    "diff": diff_runs,
+    "leaderboard": make_leaderboard,
     "sample": sample_run,
     "score": score_images,
     "plugins": list_plugins,

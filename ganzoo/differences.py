@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from ganzoo.records import read_spec
+from ganzoo.records import whole_spec
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 
@@ -31,14 +31,14 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     A field that others have and this one lacks reads `none`. A plugin is compared where several used it, a version
     where it is known: a run whose process died leaves none.
     """
-    wholes = [read_spec(record.spec).to_json() for record in records]
+    wholes = [whole_spec(record.spec) for record in records]
     hidden = set(COLUMNS)
     if all(spec["discriminator_optimizer"] == spec["optimizer"] for spec in wholes):
         # One optimizer for both players is said once.
         hidden.add("discriminator_optimizer")
-    specs = [dict(_flat("", {name: spec[name] for name in spec if name not in hidden})) for spec in wholes]
+    specs = [dict(flat("", {name: spec[name] for name in spec if name not in hidden})) for spec in wholes]
     telling = _telling(specs, wholes)
-    versions = [_versions(record) for record in records]
+    versions = [versions_of(record) for record in records]
     changed = {
         name
         for name in {name for found in versions for name in found}
@@ -49,6 +49,33 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
         parts = [*_shown(spec, names), *(f"{name} {value}" for name, value in found.items() if name in changed)]
         texts.append(printable(", ".join(parts), 300))
     return texts
+
+
+def disagreements(records: Sequence[RunRecord], ignored: Container[str] = ("seed",)) -> list[str]:
+    """In what runs disagree, `batch_size 64 vs 128`: fields of the spec by dotted names, then versions of the code.
+
+    `ignored` names fields of the spec and versions that may differ.
+    """
+    differing = differing_settings(records, ignored) | differing_versions(records, ignored)
+    return [printable(f"{name} {' vs '.join(dict.fromkeys(values))}", 200) for name, values in differing.items()]
+
+
+def differing_settings(records: Sequence[RunRecord], ignored: Container[str] = ()) -> dict[str, list[str]]:
+    """The fields of the specs that differ, by dotted names, each record's as text; `none` where it has none."""
+    sides = [
+        dict(flat("", {name: value for name, value in whole_spec(record.spec).items() if name not in ignored}))
+        for record in records
+    ]
+    names = dict.fromkeys(name for side in sides for name in side)
+    texts = {name: [setting_text(name, side[name]) if name in side else "none" for side in sides] for name in names}
+    return {name: values for name, values in texts.items() if len(set(values)) > 1}
+
+
+def differing_versions(records: Sequence[RunRecord], ignored: Container[str] = ()) -> dict[str, list[str]]:
+    """The versions of torch, ganzoo and plugins that are known of all and differ."""
+    sides = [versions_of(record) for record in records]
+    shared = [name for name in sides[0] if name not in ignored and all(name in side for side in sides)]
+    return {name: values for name in shared if len(set(values := [side[name] for side in sides])) > 1}
 
 
 def _telling(specs: Sequence[Mapping[str, Any]], wholes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -68,7 +95,7 @@ def _telling(specs: Sequence[Mapping[str, Any]], wholes: Sequence[Mapping[str, A
 
 def _shown(spec: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """`name=value` for each; of a whole branch that the spec lacks, its root once."""
-    shown = (f"{name}={_text(name, spec[name])}" if name in spec else _lacking(spec, name) for name in names)
+    shown = (f"{name}={setting_text(name, spec[name])}" if name in spec else _lacking(spec, name) for name in names)
     return list(dict.fromkeys(shown))
 
 
@@ -81,29 +108,29 @@ def _lacking(spec: Mapping[str, Any], name: str) -> str:
     return f"{name}=none"
 
 
-def _text(name: str, value: Any) -> str:
+def setting_text(name: str, value: Any) -> str:
     """As `--set` takes it: numbers in full, lists with commas between, a hash by its first digits."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, (list, tuple)):
-        return printable(",".join(_text(name, item) for item in value), 40)
+        return printable(",".join(setting_text(name, item) for item in value), 40)
     return str(value)[:HASH_DIGITS] if name.endswith("sha256") else str(value)
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Nested values by dotted names, things in a list by their own names; what is empty is not there."""
+def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Nested values of a spec by dotted names, things in a list by their own names; what is empty is not there."""
     if isinstance(value, (list, tuple)) and all(isinstance(item, Mapping) and "name" in item for item in value):
         value = {item["name"]: {key: entry for key, entry in item.items() if key != "name"} for item in value}
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _flat(f"{prefix}.{name}" if prefix else str(name), item)
+            yield from flat(f"{prefix}.{name}" if prefix else str(name), item)
     else:
         yield prefix, value
 
 
-def _versions(record: RunRecord) -> dict[str, str]:
+def versions_of(record: RunRecord) -> dict[str, str]:
     """`torch`, `ganzoo` and `plugin NAME` to a version, or to the first digits of a source's hash; what is known."""
     environment = record.environment or {}
     known = {name: environment.get(name) for name in ("torch", "ganzoo")}

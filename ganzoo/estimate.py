@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ganzoo.measure import matrix_product_rate
-from ganzoo.plan import PlannedRun, ResolvedPlan
+from ganzoo.plan import PlannedRun
 
 REACHED = 0.5
 """The share of the matrix-product rate that a well-filled training step reaches."""
 
 
-def dry_run(plan: ResolvedPlan) -> tuple[list[dict[str, Any]], float]:
+def dry_run(runs: Sequence[PlannedRun]) -> tuple[list[dict[str, Any]], float]:
     """`(entries, rate)`: a JSON object for each run, and this machine's FLOPs per second, measured just now."""
-    first = plan.runs[0].spec
+    first = runs[0].spec
     rate = matrix_product_rate(first.device, first.precision, first.threads)
-    return [_entry(run, rate) for run in plan.runs], rate
+    return [_entry(run, rate) for run in runs], rate
 
 
 def _entry(run: PlannedRun, rate: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ganzoo.text import printable
 from ganzoo.types import Event, RunRecord
 
 if TYPE_CHECKING:
-    from ganzoo.plan import BenchPlan, ResolvedPlan
+    from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 
 Note = Callable[[str], None]
 
@@ -31,6 +31,11 @@ class Bench:
     plan: BenchPlan
     registry: Registry
     resolved: ResolvedPlan
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """What the plan asks for, done or not."""
+        return self.resolved.runs
 
     def run(
         self,
@@ -61,20 +66,24 @@ class Bench:
 
 
 def prepare_bench(
-    plan: BenchPlan, results: Path, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore
+    plan: BenchPlan,
+    on_note: Note,
+    on_progress: Callable[[int, int, int], None] = ignore,
+    *,
+    results: Path = Path("runs"),
+    registry: Registry | None = None,
 ) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
-    `results` is where a run that the plan goes on with is looked for.
-
-    `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
+    A `registry` of the plan's plugins is taken as it is. `results` is where a run that the plan goes on with is looked
+    for. `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
     """
     from ganzoo.continuation import resolve_continuation
     from ganzoo.plan import resolve
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
-    registry = discover_noting(plan.plugins, plan.strict, on_note)
+    registry = registry or discover_noting(plan.plugins, plan.strict, on_note)
     if plan.resume is None:
         resolved = resolve(plan, registry, on_progress)
     else:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from ganzoo.contract import check_parts, check_record
 from ganzoo.errors import PluginError, RecordError
@@ -75,12 +79,10 @@ def read_content(path: Path) -> dict[str, Any]:
     """The JSON of a record as it stands in the file, of whatever version. Raises `RecordError` where it is none."""
     where = printable(path)
     try:
-        content = json.loads(
-            read_regular(path, LARGEST_RECORD).decode(), parse_constant=_no_number, parse_float=_finite
-        )
+        content = orjson.loads(read_regular(path, LARGEST_RECORD))
     except OSError as error:
         raise RecordError(f"{where}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except orjson.JSONDecodeError as error:
         raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):
         raise RecordError(f"{where}: is not a record")
@@ -98,36 +100,31 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise RecordError(f"{where}: has no schema that this version knows")
     content = upgrade(content)
-    known = {field.name for field in fields(RunRecord)} - {"path"}
     missing = [name for name in ("run_id", "status", "spec") if name not in content]
     if missing:
         raise RecordError(f"{where}: lacks {', '.join(missing)}")
     if content["status"] not in STATUSES:
         raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
     spec = content["spec"]
-    wanted = {field.name for field in fields(RunSpec) if field.default is MISSING}
-    absent = wanted - set(spec) if isinstance(spec, dict) else {"spec"}
+    absent = REQUIRED_OF_SPEC - set(spec) if isinstance(spec, dict) else {"spec"}
     if absent:
         raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
-    given = {name: value for name, value in content.items() if name in known and value is not None}
+    given = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
     try:
         check_parts(spec, SPEC_PARTS)
-        record = RunRecord(**given)
+        record = RunRecord(**given, path=path)
         check_record(record)
         check_record(read_spec(spec))
         check_parts(given, RECORD_PARTS)
     except PluginError as error:
         raise RecordError(f"{where}: {error}") from error
-    return replace(record, path=path)
+    return record
 
 
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
+RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")
+REQUIRED_OF_SPEC = {field.name for field in fields(RunSpec) if field.default is MISSING}
+SPEC_DEFAULTS = {field.name: None if field.default is MISSING else field.default for field in fields(RunSpec)}
+SPEC_TUPLES = ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg")
 
 
 def _nests_deeper(value: Any, limit: int) -> bool:
@@ -145,28 +142,78 @@ def _nests_deeper(value: Any, limit: int) -> bool:
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
     """A `RunSpec` from the JSON of a record; a field that came later has its default."""
-    values = {field.name: spec[field.name] for field in fields(RunSpec) if field.name in spec}
-    for name in ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg"):
+    values = whole_spec(spec)
+    for name in SPEC_TUPLES:
         values[name] = tuple(values[name])
     return RunSpec(**values)
 
 
-def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
-    """Every record below `folders`, and one line for each record or folder that cannot be read.
+def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `RunSpec` as a record has them, by name; one that came later has its default."""
+    return {name: spec.get(name, default) for name, default in SPEC_DEFAULTS.items()}
 
-    Raises `RecordError` for a folder that is not there.
+
+def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Every record below `folders`, and one line for each record or folder that cannot be used.
+
+    A file that is met twice counts once. Of two finished records of one run id with different content the first is
+    kept. Raises `RecordError` for a folder that is not there.
     """
     records: list[RunRecord] = []
     complaints: list[str] = []
-    for folder in folders:
-        if not folder.exists():
-            raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
-        for path in _record_files(folder, complaints):
+    with _many_objects():
+        for path in _all_record_files(folders, complaints):
             try:
                 records.append(read_record(path))
             except RecordError as error:
                 complaints.append(str(error))
-    return records, complaints
+    return _of_different_runs(records, complaints), complaints
+
+
+@contextmanager
+def _many_objects() -> Iterator[None]:
+    """No garbage collection for a while: parsing makes no cycles, and looking for them takes half of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _of_different_runs(records: Sequence[RunRecord], complaints: list[str]) -> list[RunRecord]:
+    """The records without copies of what is there, and without what contradicts it.
+
+    A failed attempt stays beside the finished run: it says how often the run was tried.
+    """
+    first: dict[str, RunRecord] = {}
+    kept: list[RunRecord] = []
+    for record in records:
+        known = first.setdefault(record.run_id, record) if record.ok else record
+        if known is record:
+            kept.append(record)
+        elif replace(known, path=record.path) != record:
+            complaints.append(
+                f"{printable(record.path)}: has the run id of {printable(known.path)} but other content; "
+                "compare them with `ganzoo diff`, and remove one"
+            )
+    return kept
+
+
+def _all_record_files(folders: Sequence[Path], complaints: list[str]) -> list[Path]:
+    """The record files below all `folders`, each once."""
+    files: dict[Path, None] = {}
+    for folder in folders:
+        try:
+            there = folder.exists()
+        except OSError as error:
+            complaints.append(f"{printable(folder)}: cannot be read: {printable(error.strerror)}")
+            continue
+        if not there:
+            raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
+        files |= dict.fromkeys(_record_files(folder, complaints))
+    return list(files)
 
 
 def _record_files(folder: Path, complaints: list[str]) -> list[Path]:

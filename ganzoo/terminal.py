@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -24,9 +25,17 @@ class DataConsole(Console):
 
 def stdout() -> Console:
     """The console for data. Piped, it is as wide as `COLUMNS` says, or 200."""
+    return DataConsole(width=None if sys.stdout.isatty() else _piped_width(), highlight=False)
+
+
+def paper() -> Console:
+    """A console for text that goes to a file: without colours, as wide as a pipe's."""
+    return Console(file=io.StringIO(), width=_piped_width(), highlight=False, force_terminal=False, no_color=True)
+
+
+def _piped_width() -> int:
     columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdecimal() and int(columns) else PIPED_WIDTH
-    return DataConsole(width=None if sys.stdout.isatty() else width, highlight=False)
+    return int(columns) if columns.isdecimal() and int(columns) else PIPED_WIDTH
 
 
 def safe(text: object, limit: int = 500) -> str:

@@ -190,7 +190,7 @@ def test_a_batch_of_the_whole_dataset_is_fine(invoke):
     [
         (("bnech",), "did you mean 'bench'"),
         (("train", "--models", "mlp"), "no command is called 'train'"),
-        (("bench",), "required: --models"),
+        (("bench",), "give --models"),
         (("bench", "--models"), "--models: expected one argument"),
         (("bench", "--models", "mlp", "--epochs", "3"), "unrecognized arguments: --epochs 3"),
         (("bench", "--models", "mlp", "stray"), "unrecognized arguments: stray"),

@@ -8,7 +8,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -20,13 +20,16 @@ from test_floors import FLOOR
 
 import ganzoo
 from ganzoo import hardware, hookspecs, types
+from ganzoo.baseline import with_baseline
 from ganzoo.cli import build_parser
+from ganzoo.compare import comparison
 from ganzoo.data import prepare
 from ganzoo.evaluate import FeatureSample, Scorer, load_extractor
+from ganzoo.matched import by_hardware
 from ganzoo.measure import summary
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import PluginStatus, Registry, discover
-from ganzoo.records import STATUSES
+from ganzoo.records import STATUSES, find_records
 from ganzoo.train import TrainResult
 
 ROOT = Path(__file__).parent.parent
@@ -306,6 +309,24 @@ def test_every_key_that_a_run_writes_stands():
     described = re.search(r'outcome\["dataset"\] = \{(.*?)\}', source, re.S)[1]
     later = re.findall(r'outcome\["dataset"\]\["(\w+)"\]', source)
     assert [*re.findall(r'"(\w+)":', described), *dict.fromkeys(later)] == keys_of("parameters and dataset")
+
+
+# --- comparing.md -----------------------------------------------------------------------------------------------------
+
+
+def test_every_column_of_a_comparison_stands():
+    records, _ = find_records([ROOT / "results"])
+    digits = [record for record in records if record.spec["dataset"] == "digits"]
+    better = {"fid": "lower", "is": "higher"}
+    table = with_baseline(comparison(digits, better, target_fid=20.0), digits, "dcgan")
+    machines = [record for record in digits if record.spec["variant"] == "dcgan"]
+    elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
+    found = {*table.columns, *by_hardware([*machines, *elsewhere], None, better)[0].columns}
+    # With one seed each there is no p-value; it stands in the tests of the baseline.
+    found |= {f"fid_difference{part}" for part in ("_low", "_high", "_p")}
+    columns = {re.sub(r"^(fid|is)(?=_|$)", "SCORE", column) for column in found}
+    documented = set(re.findall(r"^\| (`.*?) \|", section("comparing", "Columns"), re.M))
+    assert {name for cell in documented for name in re.findall(r"`(\w+)`", cell)} == columns
 
 
 # --- cli.md -----------------------------------------------------------------------------------------------------------

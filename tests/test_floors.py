@@ -24,7 +24,7 @@ CORE = Path(ganzoo.__file__).parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 FLOORS = {
-    0: {"types", "errors", "text", "layout"},
+    0: {"types", "errors", "text", "layout", "protocols"},
     1: {
         "contract",
         "upgrades",
@@ -42,6 +42,7 @@ FLOORS = {
         "power",
         "windows",
         "linear",
+        "statistics",
         "stop",
         "tensorfiles",
     },
@@ -60,8 +61,22 @@ FLOORS = {
         "describe",
         "generators",
     },
-    5: {"differences", "compare", "consistency", "doctor", "harness", "api"},
-    6: {"terminal", "tables", "progress", "commands", "cli"},
+    5: {
+        "differences",
+        "targets",
+        "compare",
+        "filters",
+        "baseline",
+        "matched",
+        "regressions",
+        "environment_diff",
+        "consistency",
+        "doctor",
+        "harness",
+        "suites",
+        "api",
+    },
+    6: {"terminal", "tables", "comparison_tables", "leaderboard", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""
 

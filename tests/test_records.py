@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -111,7 +112,8 @@ def changed(record):
 
     def changed(**changes):
         own = {name: changes.pop(name) for name in ("status", "scores", "protocols", "environment") if name in changes}
-        return replace(record, spec={**record.spec, **changes}, **own)
+        run_id = hashlib.sha256(repr((changes, own)).encode()).hexdigest()
+        return replace(record, run_id=run_id, spec={**record.spec, **changes}, **own)
 
     return changed
 

@@ -456,7 +456,7 @@ def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
         in invoke("bench", "--resume", folder, "--kimg", "2", "--models", "mlp").error
     )
     assert "no run in" in invoke("bench", "--resume", "nothing", "--kimg", "2").error
-    assert "--models: name what to run" in invoke("bench").error
+    assert "bench: give --models" in invoke("bench").error
 
 
 def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):

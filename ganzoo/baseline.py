@@ -1,0 +1,133 @@
+"""Rows against a baseline: is the difference of their scores real, and how do their speeds compare."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.compare import RACE, same_settings, score_columns, seed_scores
+from ganzoo.differences import disagreements
+from ganzoo.errors import UnknownName, UsageError
+from ganzoo.statistics import difference_interval, rate_ratio_interval, welch_p
+from ganzoo.text import did_you_mean, printable
+from ganzoo.types import RunRecord
+
+if TYPE_CHECKING:
+    import pandas
+
+Runs = Sequence[RunRecord]
+
+
+def with_baseline(summary: pandas.DataFrame, records: Sequence[RunRecord], baseline: str) -> pandas.DataFrame:
+    """A comparison with each row set against the row of the variant `baseline` in the same race.
+
+    `SCORE_difference` is the row's mean minus the baseline's, `_difference_low` and `_high` its bootstrap 95 %
+    interval over seeds, and `_difference_p` the p-value of Welch's test; all missing where either has fewer than two
+    seeds but for the difference itself. `ratio`, `ratio_low` and `ratio_high` compare training speed, on the same
+    hardware only. Raises `UnknownName` for a variant that is not there and `UsageError` where it has several rows in
+    one race and hardware.
+    """
+    rows = same_settings(records)
+    names = list(dict.fromkeys(summary["variant"]))
+    if baseline not in names:
+        raise UnknownName(f"--baseline {printable(baseline)}: no row is of that variant{did_you_mean(baseline, names)}")
+    columns = {column: key for key, column in score_columns(records).items()}
+    found: dict[str, list[float]] = {}
+    for index, runs in enumerate(rows):
+        other = _baseline_of(summary, rows, index, baseline)
+        own = compared_speed(runs, other) if other and other is not runs and _one_machine(runs, other) else {}
+        for column, (metric, protocol) in columns.items():
+            values, others = (seed_scores(side, metric, protocol) for side in (runs, other or ()))
+            compared = _compared(values, others) if other is not runs else {}
+            own |= {f"{column}_{name}": value for name, value in compared.items()}
+        for name in ("ratio", "ratio_low", "ratio_high", *own):
+            found.setdefault(name, [math.nan] * len(rows))[index] = own.get(name, math.nan)
+    import pandas
+
+    joined = pandas.concat([summary, pandas.DataFrame(found)], axis=1)
+    joined.attrs |= summary.attrs | {"baseline": baseline}
+    return joined
+
+
+def pair_lines(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[str]:
+    """For each race of exactly two rows, a line for each score they share: the difference, and whether it is real."""
+    rows = same_settings(records)
+    lines = []
+    for indexes in summary.groupby([*RACE], sort=False).indices.values():
+        if len(indexes) != 2:
+            continue
+        first, second = (rows[index] for index in indexes)
+        one, other = (str(runs[0].spec["variant"]) for runs in (first, second))
+        apart = next(iter(disagreements([first[0], second[0]])), "")
+        label = f"{one} − {other}" if one != other else f"{one} ({apart})"
+        for (metric, protocol), column in score_columns(records).items():
+            pair = [seed_scores(runs, metric, protocol) for runs in (first, second)]
+            if all(pair):
+                lines.append(f"{column}, {label}: {verdict(*pair)}")
+    return lines
+
+
+def verdict(first: Sequence[float], second: Sequence[float]) -> str:
+    """`-2.64 [-4.02, -1.10], Welch p = 0.031, 3 and 3 seeds`, or that one seed says nothing."""
+    compared = _compared(first, second)
+    text = f"{compared['difference']:+.4g}"
+    counts = f"{len(first)} and {len(second)} seeds"
+    if "difference_p" not in compared:
+        return f"{text}, {counts}: nothing can be said of whether it is real; run more with --seeds"
+    low, high = compared["difference_low"], compared["difference_high"]
+    return f"{text} [{low:.4g}, {high:.4g}], Welch p = {compared['difference_p']:.2g}, {counts}"
+
+
+def _compared(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
+    if not first or not second:
+        return {}
+    found = {"difference": statistics.fmean(first) - statistics.fmean(second)}
+    p_value, interval = welch_p(first, second), difference_interval(first, second)
+    if p_value is not None and interval is not None:
+        found |= {"difference_low": interval[0], "difference_high": interval[1], "difference_p": p_value}
+    return found
+
+
+def compared_speed(runs: Runs, other: Runs, per_peak: bool = False) -> dict[str, float]:
+    """`ratio` of the mean training rates with `ratio_low` and `ratio_high`, the bootstrap 95 % interval over windows.
+
+    With `per_peak` each run's rate is divided by the peak that was measured in it. Empty where a side has no rate.
+    """
+    rates, windows, scales = [], [], []
+    for side in (runs, other):
+        measured = [record.throughput for record in side if record.ok and _measured(record.throughput, per_peak)]
+        if not measured:
+            return {}
+        own = [1 / throughput["peak_flops"] if per_peak else 1.0 for throughput in measured]
+        medians = [throughput["train_images_per_second"]["median"] for throughput in measured]
+        rates.append(statistics.fmean(rate * scale for rate, scale in zip(medians, own, strict=True)))
+        windows.append([throughput["train_images_per_second"].get("samples") or () for throughput in measured])
+        scales.append(own)
+    found = {"ratio": rates[0] / rates[1]}
+    interval = rate_ratio_interval(windows[0], windows[1], scales[0], scales[1])
+    return found | ({"ratio_low": interval[0], "ratio_high": interval[1]} if interval else {})
+
+
+def _measured(throughput: Mapping[str, Any], per_peak: bool) -> bool:
+    rate = throughput.get("train_images_per_second")
+    return bool(rate and rate["median"]) and (not per_peak or bool(throughput.get("peak_flops")))
+
+
+def _baseline_of(summary: pandas.DataFrame, rows: Sequence[Runs], index: int, baseline: str) -> Runs | None:
+    """The baseline's row in the race of the row at `index`: on its hardware, else the only one there is."""
+    race = (summary[[*RACE]] == summary.loc[index, [*RACE]]).all(axis=1)
+    there = list(summary.index[race & (summary["variant"] == baseline)])
+    near = [row for row in there if summary.loc[row, "hardware"] == summary.loc[index, "hardware"]] or there
+    if len(near) > 1:
+        apart = "; ".join(disagreements([rows[row][0] for row in near])[:3])
+        raise UsageError(
+            f"--baseline {printable(baseline)}: has {len(near)} rows on {summary.loc[index, 'dataset']} ({apart}); "
+            "choose one with --where"
+        )
+    return rows[near[0]] if near else None
+
+
+def _one_machine(runs: Runs, other: Runs) -> bool:
+    return bool(runs[0].spec["hardware"] == other[0].spec["hardware"])

@@ -1,0 +1,315 @@
+"""Comparisons as people read them: a table for each dataset, matched machines, two runs side by side."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from ganzoo.baseline import pair_lines, with_baseline
+from ganzoo.compare import by_dataset, comparison, same_settings, shown_protocols
+from ganzoo.differences import disagreements
+from ganzoo.environment_diff import RecordDiff, change_of
+from ganzoo.errors import UnknownName
+from ganzoo.filters import sort_each
+from ganzoo.protocols import protocol_words
+from ganzoo.tables import simple_table
+from ganzoo.terminal import missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
+from ganzoo.text import did_you_mean, printable
+from ganzoo.types import RunRecord
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ganzoo.statistics import Direction
+
+Column = tuple[str, Callable[[Mapping[str, Any]], str]]
+"""The head of a column, and its cell for a row."""
+
+UNITS = {"fid": "FID", "is": "IS", "kid": "KID"}
+
+EXTRAS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "mfu": ("MFU", lambda share: "–" if missing(share) else f"{share:.0%}"),
+    "energy_joules_per_kimg": ("J/kimg", show_rate),
+}
+"""Columns that are shown where some row has a value, each with its head and how it reads."""
+
+SETTINGS = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware")
+"""What stands above a comparison where all rows agree in it, and in a column of its own where they do not."""
+
+SHORT = {"batch_size": "batch", "image_size": "size"}
+"""Settings whose column has a shorter head than their name."""
+
+
+def comparison_tables(
+    records: Sequence[RunRecord],
+    better: Mapping[str, Direction],
+    *,
+    target_fid: float | None = None,
+    baseline: str | None = None,
+    sort: str | None = None,
+) -> list[Table]:
+    """A table for each dataset and image size; `better` says in which direction each score is.
+
+    Raises `UnknownName` for a baseline or a column to sort by that no table has.
+    """
+    parts = by_dataset(records)
+    variants = {record.spec["variant"] for record in records}
+    if baseline is not None and baseline not in variants:
+        known = did_you_mean(baseline, variants)
+        raise UnknownName(f"--baseline {printable(baseline)}: no row is of that variant{known}")
+    summaries = [comparison(part, better, target_fid) for part in parts]
+    for index, part in enumerate(parts):
+        if baseline in set(summaries[index]["variant"]):
+            summaries[index] = with_baseline(summaries[index], part, str(baseline))
+    notes = [notes_of(summary, part) for summary, part in zip(summaries, parts, strict=True)]
+    if sort is not None:
+        summaries = sort_each(summaries, sort)
+    return [
+        comparison_table(summary, shown_protocols(part), lines)
+        for summary, part, lines in zip(summaries, parts, notes, strict=True)
+    ]
+
+
+MOST_APART = 5
+"""Lines of a table that say what keeps rows of one variant apart."""
+
+
+def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[str]:
+    """What is to be said of a table's rows: whether their differences are real, and why some were not merged."""
+    lines = []
+    scores = [name for name in summary.attrs["scores"] if _any(summary, name)]
+    if any(_any(summary, f"{name}_rank") for name in scores):
+        lines.append("rank: rows that cannot be told apart share it (Welch's test, Holm's correction, p ≥ 0.05)")
+    elif scores and len(summary) > 1 and (summary[[f"{name}_n" for name in scores]] <= 1).all(axis=None):
+        lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
+    if "baseline" not in summary.attrs:
+        lines += pair_lines(summary, records)
+    apart: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for runs in same_settings(records):
+        apart[runs[0].spec["variant"], runs[0].spec["hardware"]].append(runs[0])
+    kept = [
+        f"not merged: {variant}, {', '.join(disagreements(runs)[:4])}"
+        for (variant, _), runs in apart.items()
+        if len(runs) > 1
+    ]
+    return lines + list(dict.fromkeys(kept))[:MOST_APART]
+
+
+def comparison_table(
+    summary: pandas.DataFrame, protocols: Mapping[str, Mapping[str, Any]], notes: Sequence[str] = ()
+) -> Table:
+    """A comparison as a table, with its protocols, any failures and `notes` underneath."""
+    table = _titled_table(summary)
+    varying = _varying(summary)
+    columns: list[Column] = [
+        *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
+        *_score_columns(summary),
+        *_target_columns(summary),
+        ("images/s", rate_with_error),
+        *([(f"of {summary.attrs['baseline']}", partial(_ratio, name="ratio"))] if _any(summary, "ratio") else ()),
+        ("samples/s", lambda row: show_rate(row["sample_images_per_second"])),
+        ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
+        *_extra_columns(summary),
+        ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"])),
+        ("train time", lambda row: show_duration(row["train_seconds"])),
+    ]
+    if _any(summary, "ratio") or _target_columns(summary):
+        # What was asked for takes their place.
+        columns = [column for column in columns if column[0] not in ("samples/s", "updates D/G")]
+    table.add_column("variant", style="bold", no_wrap=True)
+    for index, (head, _) in enumerate(columns):
+        is_setting = index < len(varying)
+        whole = head in ("images/s", "memory", *UNITS.values())
+        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold", no_wrap=whole)
+    table.add_column("seeds", justify="right")
+    for row in summary.to_dict("records"):
+        cells = [safe(row["variant"]), *(show(row) for _, show in columns[: len(varying)])]
+        if row["n"]:
+            cells += [show(row) for _, show in columns[len(varying) :]]
+        else:
+            cells += [f"[red]{safe(row['failed'])}[/red]", *[""] * (len(columns) - len(varying) - 1)]
+        cells.append(f"{row['n']}" + (f" [red]({safe(row['failed'])})[/red]" if row["failed"] and row["n"] else ""))
+        table.add_row(*cells)
+    lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
+    lines += [f"{row['variant']}: {row['error']}" for _, row in summary.iterrows() if isinstance(row["error"], str)]
+    lines += [f"* {row['variant']}: {row['flags']}" for _, row in summary.iterrows() if row["flags"]]
+    table.caption = "\n".join(safe(line) for line in [*lines, *notes])
+    return table
+
+
+def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Table:
+    """Matched cells on several machines, the baseline's row first in each."""
+    table = _titled_table(summary, ("hardware",))
+    varying = [name for name in _varying(summary) if name != "hardware"]
+    columns: list[Column] = [
+        *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
+        ("hardware", partial(_setting, name="hardware")),
+        ("images/s", rate_with_error),
+        ("ratio", partial(_ratio, name="ratio")),
+        ("per peak", partial(_ratio, name="normalized_ratio")),
+        ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
+        *_extra_columns(summary),
+        *(_score_columns(summary) if len(summary.attrs["scores"]) <= len(UNITS) else ()),
+    ]
+    table.add_column("variant", style="bold", no_wrap=True)
+    for index, (head, _) in enumerate(columns):
+        table.add_column(safe(head), justify="left" if index <= len(varying) else "right", overflow="fold")
+    table.add_column("seeds", justify="right")
+    for row in summary.to_dict("records"):
+        table.add_row(safe(row["variant"]), *(show(row) for _, show in columns), str(row["n"]))
+    explained = (
+        f"ratio: of images/s to those of {summary.attrs['baseline']}, bootstrap 95 % interval over the windows",
+        "per peak: the same, each rate as a share of the peak that was measured in its own run",
+    )
+    table.caption = "\n".join(safe(line) for line in [*explained, *notes])
+    return table
+
+
+def _titled_table(summary: pandas.DataFrame, left_out: Sequence[str] = ()) -> Table:
+    """An empty table with what all rows agree in above it."""
+    varying = _varying(summary)
+    shared = [name for name in SETTINGS if name not in varying and name not in left_out]
+    title = ", ".join(f"{name.replace('_', ' ')} {show_plain(summary[name].iloc[0])}" for name in shared)
+    return Table(
+        box=box.SIMPLE_HEAD, title=safe(title), title_justify="left", caption_justify="left", collapse_padding=True
+    )
+
+
+def _setting(row: Mapping[str, Any], name: str) -> str:
+    return safe(show_plain(row[name]))
+
+
+def _extra_columns(summary: pandas.DataFrame) -> list[Column]:
+    return [
+        (head, lambda row, name=name, show=show: show(row[name]))  # type: ignore[misc]
+        for name, (head, show) in EXTRAS.items()
+        if summary[name].notna().any()
+    ]
+
+
+def _score_columns(summary: pandas.DataFrame) -> list[Column]:
+    """The scores; before the first with ranks these, and behind each its difference from a baseline."""
+    columns: list[Column] = []
+    ranked = next((name for name in summary.attrs["scores"] if _any(summary, f"{name}_rank")), None)
+    for name in summary.attrs["scores"]:
+        score, _, protocol = name.partition(" ")
+        head = UNITS.get(score, score)
+        if name == ranked:
+            columns.append(("rank", partial(rank_of, name=name)))
+        columns.append((f"{head} {protocol}".strip(), partial(score_over_seeds, name=name)))
+        if _any(summary, f"{name}_difference"):
+            columns.append((f"{head} − {summary.attrs['baseline']}", partial(_difference, name=name)))
+    return columns
+
+
+def _target_columns(summary: pandas.DataFrame) -> list[Column]:
+    columns: list[Column] = []
+    for name in summary.attrs["scores"]:
+        if f"{name}_target" in summary.columns:
+            goal = f"to {UNITS['fid']} ≤ {summary[f'{name}_target'].iloc[0]:g}"
+            columns += [
+                (f"kimg {goal}", partial(_target, name=name, figure="kimg", show=show_rate)),
+                (f"time {goal}", partial(_target, name=name, figure="seconds", show=show_duration)),
+            ]
+            if _any(summary, f"{name}_target_joules"):
+                columns.append((f"J {goal}", partial(_target, name=name, figure="joules", show=show_rate)))
+    return columns
+
+
+def _any(summary: pandas.DataFrame, name: str) -> bool:
+    return name in summary.columns and bool(summary[name].notna().any())
+
+
+def rank_of(row: Mapping[str, Any], name: str) -> str:
+    """The rank of a score, or a dash."""
+    rank = row[f"{name}_rank"]
+    return str(rank) if isinstance(rank, int) else "–"
+
+
+def _difference(row: Mapping[str, Any], name: str) -> str:
+    """A difference with its interval and p-value; alone where one seed says nothing of its spread."""
+    difference, low, high, p_value = (row.get(f"{name}_difference{part}") for part in ("", "_low", "_high", "_p"))
+    if missing(difference):
+        return "–"
+    if missing(p_value):
+        return f"{difference:+.3g}"
+    return f"{difference:+.3g} [{low:.3g}, {high:.3g}], p {p_value:.2g}".replace("[", "\\[")
+
+
+def _ratio(row: Mapping[str, Any], name: str) -> str:
+    ratio, low, high = (row[f"{name}{part}"] for part in ("", "_low", "_high"))
+    if missing(ratio):
+        return "–"
+    return f"{ratio:.3g}" if missing(low) else f"{ratio:.3g} \\[{low:.3g}, {high:.3g}]"
+
+
+def _target(row: Mapping[str, Any], name: str, figure: str, show: Callable[[float], str]) -> str:
+    """What it took to come to the target, and how many of the seeds that were scored did."""
+    scored, reached = row[f"{name}_target_scored"], row[f"{name}_target_reached"]
+    if not reached:
+        return ("not reached" if scored else "not scored") if figure == "kimg" else ""
+    text = _with_deviation(row[f"{name}_target_{figure}"], row[f"{name}_target_{figure}_sd"], show)
+    return f"{text} ({reached}/{scored})" if reached < scored else text
+
+
+def _varying(summary: pandas.DataFrame) -> list[str]:
+    """The columns that tell the rows apart. Devices and threads go with the hardware, unless one has several."""
+    varying = [name for name in SETTINGS if summary[name].nunique() > 1]
+    varying += [name for name in ("device", "threads") if (summary.groupby("hardware")[name].nunique() > 1).any()]
+    return varying + ["differs"] * bool((summary["differs"] != "").any())
+
+
+def score_over_seeds(row: Mapping[str, Any], name: str) -> str:
+    """A mean with its deviation, and of how many of the finished seeds where the score is missing in some."""
+    count, finished = row[f"{name}_n"], row["n"]
+    # With as many digits as the score itself.
+    show_like = show_score if missing(row[name]) or abs(row[name]) < 1 else "{:.2f}".format
+    text = _with_deviation(row[name], row[f"{name}_sd"], show_like)
+    return f"{text} ({count}/{finished})" if 0 < count < finished else text
+
+
+def rate_with_error(row: Mapping[str, Any]) -> str:
+    """A rate with its deviation over seeds, or for a single one with its own interval; starred where it is doubtful."""
+    rate, deviation = row["train_images_per_second"], row["train_images_per_second_sd"]
+    error = row["train_images_per_second_error"] if missing(deviation) else deviation
+    text = _with_deviation(rate, error, show_rate)
+    return f"{text} *" if row["flags"] else text
+
+
+def _with_deviation(value: float, deviation: float, show: Callable[[float], str]) -> str:
+    return show(value) if missing(deviation) or missing(value) else f"{show(value)} ± {show(deviation)}"
+
+
+def updates_of(discriminator: float, generator: float) -> str:
+    """Optimizer steps of both players, `625/125`."""
+    return "–" if missing(discriminator) else f"{discriminator:,.0f}/{generator:,.0f}"
+
+
+def diff_tables(diff: RecordDiff, names: tuple[str, str]) -> Iterator[Table | str]:
+    """Two records side by side: a table for each part that differs, and the figures with how they moved."""
+    parts = [part for part in ("hardware", "software", "flags", "plugins", "settings") if getattr(diff, part)]
+    for part in parts:
+        rows = [(name, *map(show_any, sides)) for name, sides in getattr(diff, part).items()]
+        yield simple_table(("", *names), rows, part)
+    if not parts:
+        yield "machine, software, flags, plugins and settings are the same"
+    rows = [
+        (name, *map(show_any, sides), "–" if (change := change_of(*sides)) is None else f"{change:+.1%}")
+        for name, sides in diff.figures.items()
+    ]
+    yield simple_table(("", *names, "change"), rows, "figures")
+
+
+def show_any(value: Any) -> str:
+    """A value of a record: numbers with six digits, what is missing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,174 @@
+"""Has anything become worse? Records against those of an earlier state, figure by figure, each in its own direction."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from ganzoo.baseline import Runs, verdict
+from ganzoo.compare import FIGURES, records_table, same_settings, score_columns
+from ganzoo.differences import differing_settings, disagreements
+from ganzoo.errors import RecordError, UnknownName, UsageError
+from ganzoo.records import whole_spec
+from ganzoo.statistics import Direction
+from ganzoo.text import did_you_mean, printable
+from ganzoo.types import RunRecord
+
+TOLERANCE = re.compile(r"([A-Za-z0-9][\w.-]*):(\d+(?:\.\d*)?|\.\d+)%")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """One `--fail-on`: a figure, in which direction it is better, and by which share it may be worse."""
+
+    figure: str
+    better: Direction
+    share: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of a row before and now, means over seeds; `now` is NaN where it is gone.
+
+    `share` is how much worse it is, as a share of what it was: negative where it is better. `evidence` says whether
+    the seeds tell the difference from chance.
+    """
+
+    row: str
+    figure: str
+    before: float
+    now: float
+    share: float
+    allowed: float
+    evidence: str
+
+    @property
+    def too_much(self) -> bool:
+        """Whether it is worse than allowed, or gone."""
+        return math.isnan(self.now) or self.share > self.allowed
+
+    def __str__(self) -> str:
+        if math.isnan(self.now):
+            return f"{self.row}: {self.figure} was {self.before:.4g}, and there is none now"
+        way = "worse" if self.share > 0 else "better"
+        return (
+            f"{self.row}: {self.figure} {self.before:.4g} -> {self.now:.4g}, {abs(self.share):.1%} {way} "
+            f"(allowed {self.allowed * 100:.4g}%); difference {self.evidence}"
+        )
+
+
+def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
+    """`fid:5%`. `better` has the directions of the scores.
+
+    Raises `UsageError` for what is none, and `UnknownName` for a figure without a known direction.
+    """
+    match = TOLERANCE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--fail-on {printable(text)}: write FIGURE:SHARE%, as in fid:5%")
+    directions = {**FIGURES, **better}
+    if match[1] not in directions:
+        known = did_you_mean(match[1], directions)
+        raise UnknownName(
+            f"--fail-on {printable(text)}: nobody says in which direction '{printable(match[1])}' is better{known}; "
+            "a score of a plugin's needs its --plugin"
+        )
+    return Tolerance(match[1], directions[match[1]], float(match[2]) / 100)
+
+
+def changes(
+    before: Sequence[RunRecord], now: Sequence[RunRecord], tolerances: Sequence[Tolerance]
+) -> tuple[list[Change], list[str]]:
+    """`(changes, notes)`: each figure of each row that both sides have, and what could not be compared, by name.
+
+    Rows are matched by the whole spec but the seed; the versions of the code may differ. Raises `RecordError` where
+    nothing at all could be compared.
+    """
+    sides = [_rows(before), _rows(now)]
+    found: list[Change] = []
+    notes: list[str] = []
+    for key, rows in sides[0].items():
+        if key not in sides[1]:
+            notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
+    for key, rows in sides[1].items():
+        if key not in sides[0]:
+            notes.append(f"{_named(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
+            continue
+        several = [own for own in (sides[0][key], rows) if len(own) > 1]
+        if several:
+            apart = ", ".join(disagreements([runs[0] for runs in several[0]]))
+            notes.append(f"{_named(rows[0])}: several rows on one side ({apart}); keep one")
+            continue
+        found += _changes_of_row(sides[0][key][0], rows[0], tolerances, notes)
+    if not found:
+        raise RecordError(f"--against: nothing could be compared: {'; '.join(notes[:5]) or 'no record'}")
+    return found, notes
+
+
+def _changes_of_row(before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str]) -> list[Change]:
+    old, new = _figures(before), _figures(now)
+    found = []
+    for tolerance in tolerances:
+        keys = [key for key in old if key[0] == tolerance.figure]
+        if not keys:
+            notes.append(f"{_named(before)}: --against has no {tolerance.figure}")
+        for key in keys:
+            others = [other[1] for other in new if other[0] == key[0]]
+            if key not in new and others:
+                notes.append(f"{_named(before)}: {key[0]} has the protocol {key[1]} there and {others[0]} here")
+            else:
+                found.append(_change(_named(now), tolerance, old[key], new.get(key, [])))
+    return found
+
+
+def _change(row: str, tolerance: Tolerance, old: Sequence[float], new: Sequence[float]) -> Change:
+    before = statistics.fmean(old)
+    if not new:
+        return Change(row, tolerance.figure, before, math.nan, math.nan, tolerance.share, "")
+    now = statistics.fmean(new)
+    worse = now - before if tolerance.better == "lower" else before - now
+    share = worse / abs(before) if before else math.copysign(math.inf, worse) if worse else 0.0
+    return Change(row, tolerance.figure, before, now, share, tolerance.share, verdict(new, old))
+
+
+def _rows(records: Sequence[RunRecord]) -> dict[bytes, list[Runs]]:
+    """The rows of a comparison by their spec; where there are several of one spec, the code differs."""
+    rows: dict[bytes, list[Runs]] = {}
+    for runs in same_settings(records):
+        spec = {name: value for name, value in whole_spec(runs[0].spec).items() if name != "seed"}
+        key = orjson.dumps(spec, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        rows.setdefault(key, []).append(runs)
+    return rows
+
+
+def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
+    """The values over seeds of each figure of a row that has any, by name and, for a score, protocol."""
+    finished = [record for record in runs if record.ok]
+    if not finished:
+        return {}
+    table = records_table(finished)
+    columns = score_columns(finished) | {(name, ""): name for name in FIGURES}
+    found = {key: [float(value) for value in table[column].dropna()] for key, column in columns.items()}
+    return {key: values for key, values in found.items() if values}
+
+
+def _named(runs: Runs) -> str:
+    spec = runs[0].spec
+    return printable(f"{spec['variant']} on {spec['dataset']}, {spec['hardware']}")
+
+
+def _nearest(runs: Runs, others: Mapping[bytes, Sequence[Sequence[RunRecord]]]) -> str:
+    """What sets a row apart from the nearest of the same variant, dataset and hardware on the other side."""
+    near = [
+        differing_settings([runs[0], rows[0][0]], ("seed",))
+        for rows in others.values()
+        if _named(rows[0]) == _named(runs)
+    ]
+    if not near:
+        return ""
+    closest = [f"{name} {' vs '.join(values)}" for name, values in min(near, key=len).items()]
+    return f" ({', '.join(closest[:3])})"

@@ -1,0 +1,640 @@
+"""`ganzoo compare` and `ganzoo diff` on records on disk: rows, filters, baselines, machines, targets, regressions."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from ganzoo.compare import comparison, records_table, same_settings
+from ganzoo.records import find_records
+from ganzoo.statistics import welch_p
+from ganzoo.targets import first_at_or_below
+
+ROOT = Path(__file__).parent.parent
+BASE = json.loads(next((ROOT / "results").glob("*/dcgan-digits-*/record.json")).read_text())
+"""A record of a real run; the tests change what they are about."""
+
+PROTOCOL = "fid-x"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write("runs/a", fid=20.0, rate=1000.0, spec={...})`: a record of a finished run, changed, on disk."""
+
+    def write(place, *, fid=20.0, rate=1000.0, windows=None, evaluations=None, peak=1e9, spec=None, **changes):
+        content = copy.deepcopy(BASE)
+        spec = dict(spec or {})
+        if "hardware" in spec:
+            content["hardware"]["id"] = spec["hardware"]
+        content["spec"] |= {"seed": 0, **spec}
+        points = evaluations if evaluations is not None else [{"kimg": 40.0, "value": fid}]
+        content["scores"] = [{"metric": "fid", "std": None, "protocol": PROTOCOL, "ema": True, **one} for one in points]
+        content["protocols"] = {PROTOCOL: {"metric": "fid", "extractor": "digits-cnn", "ema": True}}
+        values = [one for one in points if one["value"] is not None]
+        if values:
+            best = min(values, key=lambda one: one["value"])
+            content["training"]["best"] = {"fid/ema": {"value": best["value"], "kimg": best["kimg"]}}
+        windows = windows or [rate] * 3
+        median = statistics.median(windows)
+        summary = {"median": median, "low": min(windows), "high": max(windows), "samples": windows}
+        content["throughput"] |= {"train_images_per_second": summary, "peak_flops": peak, "mfu": rate / peak}
+        for name, value in changes.items():
+            part, _, key = name.partition("__")
+            if key:
+                content[part][key] = value
+            else:
+                content[part] = value
+        content["run_id"] = changes.get("run_id") or hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        path = tmp_path / place / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def rows(invoke):
+    """`rows("runs", "--sort", "fid")`: the comparison as JSON."""
+
+    def rows(*arguments):
+        outcome = invoke("compare", *arguments, "--format", "json")
+        assert outcome.code == 0, outcome.err
+        return json.loads(outcome.out)
+
+    return rows
+
+
+def of(variant, seed=0, **more):
+    return {"variant": variant, "seed": seed, **more}
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def race(write):
+    """Three variants of three seeds: two that cannot be told apart, and one that is worse."""
+    for seed, values in enumerate([(10.0, 10.3, 30.0), (10.4, 10.1, 30.2), (10.2, 10.6, 30.1)]):
+        for variant, fid in zip(("mlp", "dcgan", "wgan"), values, strict=True):
+            write(f"runs/{variant}-{seed}", fid=fid, rate=1000.0 + 100 * seed, spec=of(variant, seed))
+
+
+def test_means_deviations_and_counts_are_over_training_seeds(race, rows):
+    found = {row["variant"]: row for row in rows("runs")}
+    assert found["mlp"]["fid"] == pytest.approx(10.2)
+    assert found["mlp"]["fid_sd"] == pytest.approx(0.2)
+    assert (found["mlp"]["fid_n"], found["mlp"]["n"]) == (3, 3)
+    assert found["mlp"]["train_images_per_second"] == 1100
+    assert found["mlp"]["train_images_per_second_sd"] == pytest.approx(100)
+    assert {variant: row["fid_rank"] for variant, row in found.items()} == {"mlp": 1, "dcgan": 1, "wgan": 3}
+
+
+def test_the_table_shows_the_rank_and_says_what_it_rests_on(race, invoke):
+    out = invoke("compare", "runs").out
+    assert "rank" in out
+    assert "Welch's test, Holm's correction" in out
+    assert "10.20 ± 0.20" in out
+
+
+def test_one_seed_says_that_nothing_can_be_said(write, invoke, rows):
+    for variant, fid in (("mlp", 10.0), ("dcgan", 30.0), ("wgan", 20.0)):
+        write(f"runs/{variant}", fid=fid, spec=of(variant))
+    out = invoke("compare", "runs").out
+    assert "one seed each: nothing can be said of which of two scores is better" in out
+    assert "rank" not in out
+    assert [row["fid_rank"] for row in rows("runs")] == [None] * 3
+
+
+def test_a_table_of_two_rows_says_whether_their_difference_is_real(race, invoke):
+    out = " ".join(invoke("compare", "runs", "--where", "variant!=dcgan").out.split())
+    p_value = welch_p([10.0, 10.4, 10.2], [30.0, 30.2, 30.1])
+    assert re.search(rf"fid, mlp − wgan: -19.9 \[-20.\d+, -19.\d+\], Welch p = {p_value:.2g}, 3 and 3 seeds", out)
+
+
+def test_rows_of_other_budgets_and_images_are_not_ranked_among_each_other(race, write, rows):
+    for seed in range(3):
+        write(f"runs/long-{seed}", fid=1.0 + seed / 10, spec=of("mlp", seed, kimg=80.0))
+    found = {(row["variant"], row["kimg"]): row["fid_rank"] for row in rows("runs")}
+    assert found == {("mlp", 40.0): 1, ("dcgan", 40.0): 1, ("wgan", 40.0): 3, ("mlp", 80.0): None}
+
+
+def test_a_row_of_one_seed_has_no_rank_beside_others_that_have(race, write, invoke):
+    write("runs/single", fid=1.0, spec=of("r3gan"))
+    lines = {line.split()[0]: line.split() for line in invoke("compare", "runs").out.splitlines() if line.split()}
+    assert [lines[variant][1] for variant in ("mlp", "dcgan", "wgan", "r3gan")] == ["1", "1", "3", "–"]
+
+
+def test_two_rows_of_one_variant_are_told_apart_in_their_difference(write, invoke):
+    for seed in range(2):
+        write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, batch_size=64))
+        write(f"runs/b{seed}", fid=30.0 + seed, spec=of("dcgan", seed, batch_size=128))
+    assert "fid, dcgan (batch_size 64 vs 128): -10 [-11, -9], Welch p = " in invoke("compare", "runs").out
+
+
+def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
+    write("runs/a", spec=of("dcgan", batch_size=64))
+    write("runs/b", spec=of("dcgan", batch_size=128))
+    assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
+
+
+def test_each_dataset_and_size_has_a_table_of_its_own(write, invoke):
+    write("runs/a", spec=of("dcgan"))
+    write("runs/b", spec=of("dcgan", dataset="mnist", image_shape=[1, 28, 28]))
+    out = invoke("compare", "runs").out
+    assert "dataset digits, image size 16" in out
+    assert "dataset mnist, image size 28" in out
+    assert out.count("seeds") >= 2
+
+
+def test_best_and_final_are_both_kept(write, rows):
+    points = [{"kimg": 10.0, "value": 8.0}, {"kimg": 40.0, "value": 12.0}]
+    write("runs/a", evaluations=points)
+    (row,) = rows("runs")
+    assert (row["fid"], row["fid_best"]) == (12.0, 8.0)
+    records, _ = find_records([Path("runs")])
+    assert list(records_table(records)["fid_best_kimg"]) == [10.0]
+
+
+@pytest.mark.parametrize("columns", [100, 120])
+def test_the_default_table_is_readable_at_that_width(columns, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = invoke("compare", ROOT / "results", "--where", "dataset=digits").out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= columns
+    row = next(line for line in lines if line.strip().startswith("dcgan "))
+    assert {"128", "MiB"} <= set(row.split()), "a row is one line"
+    assert "±" in row
+
+
+# --- filters and order ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("conditions", "kept"),
+    [
+        (["variant=mlp"], {"mlp"}),
+        (["variant==mlp"], {"mlp"}),
+        (["variant!=mlp"], {"dcgan", "wgan"}),
+        (["variant=*gan"], {"dcgan", "wgan"}),
+        (["kimg>=40"], {"mlp", "dcgan", "wgan"}),
+        (["fid<15", "variant=dcgan"], {"dcgan"}),
+        (["optimizer.learning_rate=0.0002", "seed>1"], {"mlp", "dcgan", "wgan"}),
+        (["flips=false"], {"mlp", "dcgan", "wgan"}),
+        (["optimizer.betas=0.5,0.999"], {"mlp", "dcgan", "wgan"}),
+    ],
+)
+def test_where_keeps_the_records_for_which_every_condition_holds(conditions, kept, race, rows):
+    arguments = [part for condition in conditions for part in ("--where", condition)]
+    assert {row["variant"] for row in rows("runs", *arguments)} == kept
+
+
+@pytest.mark.parametrize(
+    ("condition", "fix"),
+    [
+        ("mlp", "--where mlp: write COLUMN=VALUE, as in dataset=mnist or kimg>=100"),
+        ("datset=mnist", "no column is called 'datset'; did you mean 'dataset'"),
+        ("kimg>=much", "'kimg' is a number; give one to compare it with"),
+        ("variant>=3", "'variant' is text; compare it with = or !="),
+        ("dataset=mnist", "--where dataset=mnist: holds for none of the 9 records; widen it"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused(condition, fix, race, invoke):
+    outcome = invoke("compare", "runs", "--where", condition)
+    assert outcome.code == 2
+    assert fix in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("order", "variants"),
+    [
+        (("--sort", "fid"), ["mlp", "dcgan", "wgan"]),
+        (("--sort", "-fid"), ["wgan", "dcgan", "mlp"]),
+        (("--sort=-variant",), ["wgan", "mlp", "dcgan"]),
+    ],
+)
+def test_rows_are_sorted_by_a_column_in_either_direction(order, variants, race, rows, invoke):
+    assert [row["variant"] for row in rows("runs", *order)] == variants
+    table = invoke("compare", "runs", *order).out
+    assert [line.split()[0] for line in table.splitlines() if line.strip().startswith((*variants,))] == variants
+
+
+def test_what_is_missing_comes_last_in_either_direction(race, write, rows):
+    write("runs/none", evaluations=[{"kimg": 40.0, "value": None}], spec=of("r3gan"))
+    assert rows("runs", "--sort", "fid")[-1]["variant"] == "r3gan"
+    assert rows("runs", "--sort", "-fid")[-1]["variant"] == "r3gan"
+
+
+def test_an_unknown_column_to_sort_by_is_refused(race, invoke):
+    assert "no column is called 'fdi'; did you mean 'fid'" in invoke("compare", "runs", "--sort", "fdi").error
+
+
+# --- a baseline -------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_set_against_a_baseline(race, rows, invoke):
+    found = {row["variant"]: row for row in rows("runs", "--baseline", "mlp")}
+    assert found["wgan"]["fid_difference"] == pytest.approx(19.9)
+    assert found["wgan"]["fid_difference_low"] < 19.9 < found["wgan"]["fid_difference_high"]
+    assert found["wgan"]["fid_difference_p"] == pytest.approx(welch_p([30.0, 30.2, 30.1], [10.0, 10.4, 10.2]))
+    assert found["wgan"]["ratio"] == 1.0
+    assert found["mlp"]["fid_difference"] is None
+    assert "FID − mlp" in invoke("compare", "runs", "--baseline", "mlp").out
+
+
+def test_a_baseline_of_one_seed_has_a_difference_and_no_p_value(write, rows):
+    write("runs/a", fid=10.0, spec=of("mlp"))
+    write("runs/b", fid=12.0, spec=of("dcgan"))
+    found = {row["variant"]: row for row in rows("runs", "--baseline", "mlp")}
+    assert found["dcgan"]["fid_difference"] == 2.0
+    assert found["dcgan"]["fid_difference_p"] is None if "fid_difference_p" in found["dcgan"] else True
+
+
+def test_a_baseline_that_is_not_there_or_not_one_is_refused(race, write, invoke):
+    for form in ("table", "json"):
+        outcome = invoke("compare", "runs", "--baseline", "mpl", "--format", form)
+        assert outcome.code == 2
+        assert "--baseline mpl: no row is of that variant; did you mean 'mlp'" in outcome.error
+    write("runs/big", spec=of("mlp", batch_size=64))
+    outcome = invoke("compare", "runs", "--baseline", "mlp")
+    assert outcome.code == 2
+    assert "--baseline mlp: has 2 rows on digits (batch_size 64 vs 128); choose one with --where" in outcome.error
+
+
+# --- machines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machines(write):
+    """Two variants on two machines, one of them with different batches, and one on a single machine."""
+    slow = {"hardware": "slow-x2-t2"}
+    fast = {"hardware": "fast-x1-t4", "threads": 4, "memory_format": "contiguous", "linear_backend": "blas"}
+    write("runs/a/dcgan", windows=[90.0, 100.0, 110.0], peak=1e9, spec=of("dcgan", **slow))
+    write("runs/b/dcgan-0", windows=[380.0, 400.0, 420.0], peak=8e9, spec=of("dcgan", **fast))
+    write("runs/b/dcgan-1", windows=[590.0, 600.0, 610.0], peak=8e9, spec=of("dcgan", 1, **fast))
+    write("runs/a/mlp", spec=of("mlp", batch_size=64, **slow))
+    write("runs/b/mlp", spec=of("mlp", batch_size=128, **fast))
+    write("runs/b/wgan", spec=of("wgan", **fast))
+
+
+def test_matched_cells_have_ratios_to_the_baseline(machines, invoke):
+    outcome = invoke("compare", "runs", "--by", "hardware", "--baseline", "slow-x2-t2", "--format", "json")
+    assert outcome.code == 0
+    slow, fast = json.loads(outcome.out)
+    assert (slow["hardware"], slow["ratio"], slow["normalized_ratio"]) == ("slow-x2-t2", 1.0, 1.0)
+    # 500 against 100 images/s, on a machine with eight times the peak.
+    assert (fast["hardware"], fast["ratio"], fast["normalized_ratio"]) == ("fast-x1-t4", 5.0, 0.625)
+    assert fast["ratio_low"] < 5.0 < fast["ratio_high"]
+    assert (fast["ratio_low"], fast["ratio_high"]) == pytest.approx((485 / 110, 515 / 90), rel=0.03)
+    assert fast["normalized_ratio_low"] == pytest.approx(fast["ratio_low"] / 8)
+    assert outcome.err.splitlines() == [
+        "ganzoo: not matched: mlp on digits: batch_size 64 vs 128",
+        "ganzoo: not matched: wgan on digits: only on fast-x1-t4",
+    ]
+
+
+def test_the_table_of_machines_explains_its_ratios(machines, invoke):
+    outcome = invoke("compare", "runs", "--by", "hardware", "--baseline", "fast-x1-t4")
+    assert "0.2 [" in outcome.out
+    assert "ratio: of images/s to those of fast-x1-t4" in outcome.out
+    assert "per peak" in outcome.out
+
+
+def test_machines_that_cannot_be_compared_are_an_error(machines, write, invoke):
+    outcome = invoke("compare", "runs/a", "--by", "hardware")
+    assert outcome.code == 2
+    assert "every record is of slow-x2-t2; name a folder of another machine" in outcome.error
+    assert "no record is of that hardware" in invoke("compare", "runs", "--by", "hardware", "--baseline", "h100").error
+    outcome = invoke("compare", "runs", "--by", "hardware", "--where", "variant=mlp")
+    assert outcome.code == 2
+    assert "nothing ran alike" in outcome.error
+    assert "batch_size" in outcome.error
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_evaluation_at_or_below_the_target_counts(write, rows, invoke):
+    def points(*values, seconds=None):
+        extra = [{} if seconds is None else {"train_seconds": seconds * index} for index in range(1, len(values) + 1)]
+        return [
+            {"kimg": 10.0 * index, "value": value, **more}
+            for index, (value, more) in enumerate(zip(values, extra, strict=True), 1)
+        ]
+
+    write("runs/a0", evaluations=points(50.0, 20.0, 25.0, seconds=3.0), spec=of("mlp", 0))
+    write("runs/a1", evaluations=points(50.0, 30.0, 19.0, seconds=3.0), spec=of("mlp", 1))
+    write("runs/a2", evaluations=points(50.0, 30.0, 21.0, seconds=3.0), spec=of("mlp", 2))
+    write("runs/b", evaluations=points(50.0, 40.0), spec=of("dcgan"))
+    write("runs/c", evaluations=points(10.0), spec=of("wgan"), throughput__energy_joules_per_kimg=7.0)
+    write("runs/d", evaluations=[], spec=of("r3gan"))
+    found = {row["variant"]: row for row in rows("runs", "--target-fid", 20)}
+    mlp = found["mlp"]
+    assert (mlp["fid_target"], mlp["fid_target_scored"], mlp["fid_target_reached"]) == (20.0, 3, 2)
+    assert (mlp["fid_target_kimg"], mlp["fid_target_seconds"]) == (25.0, 7.5)
+    assert mlp["fid_target_kimg_sd"] == pytest.approx(statistics.stdev([20.0, 30.0]))
+    assert mlp["fid_target_joules"] is None
+    assert (found["dcgan"]["fid_target_scored"], found["dcgan"]["fid_target_reached"]) == (1, 0)
+    assert found["dcgan"]["fid_target_kimg"] is None
+    assert (found["wgan"]["fid_target_joules"], found["wgan"]["fid_target_seconds"]) == (70.0, None)
+    assert found["r3gan"]["fid_target_scored"] == 0
+    lines = {
+        line.split()[0]: line for line in invoke("compare", "runs", "--target-fid", 20).out.splitlines() if line.split()
+    }
+    assert "25 ± 7.07 (2/3)" in lines["mlp"]
+    assert "not reached" in lines["dcgan"]
+    assert "not scored" in lines["r3gan"]
+    records, _ = find_records([Path("runs/b")])
+    assert first_at_or_below(records[0], PROTOCOL, 20.0) is None
+    assert first_at_or_below(records[0], PROTOCOL, 40.0).kimg == 20.0
+
+
+@pytest.mark.parametrize("target", ["0", "-3", "nan"])
+def test_a_target_that_is_none_is_refused(target, race, invoke):
+    assert "give a number above 0" in invoke("compare", "runs", f"--target-fid={target}").error
+
+
+# --- regressions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def earlier(write):
+    write("before/dcgan", fid=20.0, rate=1000.0, spec=of("dcgan"))
+    write("before/mlp", fid=40.0, rate=5000.0, spec=of("mlp"))
+
+
+AGAINST = ("--against", "before")
+
+
+@pytest.mark.parametrize(
+    ("fid", "rate", "tolerances", "code"),
+    [
+        (20.9, 950.0, ("fid:5%", "train_images_per_second:10%"), 0),
+        (21.1, 1000.0, ("fid:5%",), 3),
+        (10.0, 3000.0, ("fid:5%", "train_images_per_second:10%"), 0),
+        (20.0, 890.0, ("train_images_per_second:10%",), 3),
+        (20.0, 890.0, ("train_images_per_second:12.5%",), 0),
+        (20.1, 1000.0, ("fid:0%",), 3),
+    ],
+)
+def test_a_figure_is_judged_in_the_direction_in_which_it_is_better(fid, rate, tolerances, code, earlier, write, invoke):
+    write("now/dcgan", fid=fid, rate=rate, spec=of("dcgan"), environment__torch="9.9")
+    write("now/mlp", fid=40.0, rate=5000.0, spec=of("mlp"))
+    arguments = [part for tolerance in tolerances for part in ("--fail-on", tolerance)]
+    outcome = invoke("compare", "now", *AGAINST, *arguments)
+    assert outcome.code == code, outcome.err
+    assert ("regression: dcgan on digits" in outcome.err) == (code == 3)
+    assert "regression: mlp" not in outcome.err
+    assert "dcgan" in outcome.out, "the comparison is printed all the same"
+
+
+def test_a_regression_says_how_much_and_whether_the_seeds_tell(write, invoke):
+    for seed, (before, now) in enumerate([(20.0, 30.0), (20.2, 30.1), (20.1, 30.2)]):
+        write(f"before/{seed}", fid=before, spec=of("dcgan", seed))
+        write(f"now/{seed}", fid=now, spec=of("dcgan", seed))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--format", "csv")
+    assert outcome.code == 3
+    (line,) = outcome.err.splitlines()
+    assert "fid 20.1 -> 30.1, 49.8% worse (allowed 5%); difference +10 [" in line
+    assert "Welch p = " in line
+    (row,) = csv.DictReader(io.StringIO(outcome.out))
+    assert float(row["fid"]) == pytest.approx(30.1)
+
+
+def test_rows_of_one_side_are_named_with_what_they_differ_in(earlier, write, invoke):
+    write("now/dcgan", fid=20.0, spec=of("dcgan"))
+    write("now/mlp", fid=40.0, spec=of("mlp", batch_size=64))
+    write("now/wgan", spec=of("wgan"))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
+    assert outcome.code == 0
+    notes = [line.removeprefix("ganzoo: not compared: ") for line in outcome.err.splitlines() if "not compared" in line]
+    hardware = BASE["spec"]["hardware"]
+    assert notes == [
+        f"mlp on digits, {hardware}: not in these records, only in --against (batch_size 128 vs 64)",
+        f"mlp on digits, {hardware}: only in these records, not in --against (batch_size 64 vs 128)",
+        f"wgan on digits, {hardware}: only in these records, not in --against",
+    ]
+
+
+def test_a_figure_that_is_gone_is_a_regression(earlier, write, invoke):
+    error = {"type": "E", "message": "went wrong", "tail": ""}
+    write("now/dcgan", spec=of("dcgan"), status="diverged", error=error)
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
+    assert outcome.code == 3
+    assert "regression: dcgan on digits" in outcome.err
+    assert "fid was 20, and there is none now" in outcome.err
+
+
+def test_nothing_to_compare_is_an_error_and_no_success(earlier, write, invoke):
+    write("now/wgan", spec=of("wgan"))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
+    assert outcome.code == 2
+    assert "--against: nothing could be compared: " in outcome.error
+    write("now/dcgan", spec=of("dcgan"))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "recall:5%")
+    assert outcome.code == 2
+    assert "--against has no recall" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (("--fail-on", "fid:5%"), "--against and --fail-on: give both"),
+        (AGAINST, "--against and --fail-on: give both"),
+        ((*AGAINST, "--fail-on", "fid"), "--fail-on fid: write FIGURE:SHARE%, as in fid:5%"),
+        ((*AGAINST, "--fail-on", "fid:5"), "write FIGURE:SHARE%"),
+        ((*AGAINST, "--fail-on", "fdi:5%"), "nobody says in which direction 'fdi' is better; did you mean 'fid'"),
+        (("--against", "nowhere", "--fail-on", "fid:5%"), "nowhere: no such folder"),
+    ],
+)
+def test_a_comparison_with_the_past_that_cannot_be_is_refused(arguments, fix, earlier, write, invoke):
+    write("now/dcgan", spec=of("dcgan"))
+    outcome = invoke("compare", "now", *arguments)
+    assert outcome.code == 2
+    assert fix in outcome.error
+
+
+# --- two runs side by side --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(write):
+    plugins = {"dcgan": {"version": "0.1.0", "source_sha256": "a" * 64}}
+    other = {"dcgan": {"version": "0.1.0", "source_sha256": "b" * 64}}
+    write("runs/a", fid=20.0, rate=1000.0, hardware__driver="550.1", environment__plugins=plugins)
+    write(
+        "runs/b",
+        fid=25.0,
+        rate=500.0,
+        spec={"batch_size": 64},
+        hardware__driver="560.2",
+        environment__torch="9.9",
+        environment__plugins=other,
+        environment__flags={**BASE["environment"]["flags"], "cudnn_benchmark": True},
+    )
+
+
+def test_diff_says_what_changed_and_how_the_figures_moved(pair, invoke):
+    outcome = invoke("diff", "runs/a", "runs/b", "--json")
+    assert outcome.code == 0
+    diff = json.loads(outcome.out)
+    assert diff["hardware"] == {"driver": ["550.1", "560.2"]}
+    assert diff["software"] == {"torch": [BASE["environment"]["torch"], "9.9"]}
+    assert diff["flags"] == {"cudnn_benchmark": [False, True]}
+    assert diff["plugins"] == {"dcgan": ["0.1.0 aaaaaaaaaa", "0.1.0 bbbbbbbbbb"]}
+    assert diff["settings"] == {"batch_size": ["128", "64"]}
+    assert diff["figures"]["fid"] == {"a": 20.0, "b": 25.0, "change": 0.25}
+    assert diff["figures"]["train_images_per_second"]["change"] == -0.5
+    out = invoke("diff", "runs/a", "runs/b").out
+    assert "560.2" in out
+    assert "+25.0%" in out
+    assert "-50.0%" in out
+
+
+def test_diff_of_a_run_with_itself_says_that_nothing_differs(pair, invoke):
+    outcome = invoke("diff", "runs/a", "runs/a")
+    assert "machine, software, flags, plugins and settings are the same" in outcome.out
+
+
+def test_diff_of_a_run_that_is_not_there_is_refused(pair, invoke):
+    assert "run 'c' is no folder, and no run in runs" in invoke("diff", "runs/a", "c").error
+
+
+# --- what lies in the folders -----------------------------------------------------------------------------------------
+
+
+def test_two_finished_records_of_one_id_and_other_content_are_named(write, rows, invoke):
+    write("runs/a", fid=20.0, run_id="1" * 64)
+    write("runs/b", fid=30.0, run_id="1" * 64)
+    write("runs/c", fid=40.0, spec=of("mlp"))
+    outcome = invoke("compare", "runs", "--format", "json")
+    assert [row["fid"] for row in json.loads(outcome.out)] == [20.0, 40.0]
+    assert outcome.err.splitlines() == [
+        "ganzoo: left out: runs/b/record.json: has the run id of runs/a/record.json but other content; "
+        "compare them with `ganzoo diff`, and remove one"
+    ]
+
+
+def test_copies_and_failed_attempts_are_no_contradiction(write, invoke, tmp_path):
+    path = write("runs/a", fid=20.0, run_id="1" * 64)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "record.json").write_bytes(path.read_bytes())
+    write("runs/failed", run_id="1" * 64, status="crashed", error={"type": "E", "message": "m", "tail": ""})
+    outcome = invoke("compare", "runs", "copy", "runs", "--format", "json")
+    assert outcome.err == ""
+    (row,) = json.loads(outcome.out)
+    assert (row["n"], row["failed"]) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"scores": [{"metric": "fid", "value": "12", "protocol": "p", "kimg": 1.0, "ema": True}]}, "value is '12'"),
+        ({"scores": [{"metric": "fid", "value": 1.0, "protocol": None, "kimg": 1.0, "ema": True}]}, "protocol"),
+        ({"throughput__train_images_per_second": {"median": 3.0}}, "train_images_per_second lacks its"),
+        ({"throughput__train_images_per_second": 3.0}, "train_images_per_second lacks its"),
+        ({"throughput__mfu": "much"}, "mfu is 'much'"),
+        ({"throughput__flags": [3]}, "flags"),
+        ({"training__updates": {"generator": "many"}}, "generator is 'many'"),
+        ({"training__best": 5}, "best is 5"),
+        ({"environment__plugins": {"fid": "1.0"}}, "fid is '1.0'"),
+        ({"throughput__mfu": float("nan")}, "is not JSON"),
+        ({"training__train_seconds": float("inf")}, "is not JSON"),
+    ],
+)
+def test_a_record_with_something_else_where_a_figure_belongs_is_named(changes, complaint, write, invoke):
+    write("runs/good", fid=20.0)
+    write("runs/bad", **changes)
+    outcome = invoke("compare", "runs", "--format", "json")
+    assert outcome.code == 0
+    assert [row["fid"] for row in json.loads(outcome.out)] == [20.0]
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: left out: runs/bad/record.json: ")
+    assert complaint in line
+
+
+def test_a_record_whose_parts_are_null_is_used(write, rows):
+    write("runs/a", throughput={}, training={}, environment={}, hardware={}, protocols={})
+    (row,) = rows("runs")
+    assert (row["fid"], row["train_images_per_second"]) == (20.0, None)
+
+
+def test_a_folder_that_may_not_be_looked_at_costs_a_line(write, invoke, monkeypatch):
+    write("runs/a")
+    exists = Path.exists
+
+    def refuse(self, **more):
+        if self.name == "locked":
+            raise PermissionError(13, "Permission denied", str(self))
+        return exists(self, **more)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    outcome = invoke("compare", "locked", "runs", "--format", "json")
+    assert outcome.code == 0
+    assert len(json.loads(outcome.out)) == 1
+    assert outcome.err == "ganzoo: left out: locked: cannot be read: Permission denied\n"
+
+
+# --- output to a file -------------------------------------------------------------------------------------------------
+
+
+def test_the_output_goes_to_a_file_that_is_not_overwritten_unasked(race, invoke, tmp_path):
+    outcome = invoke("compare", "runs", "--format", "csv", "-o", "table.csv")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "ganzoo: wrote table.csv\n")
+    before = (tmp_path / "table.csv").read_text()
+    assert before.startswith("variant,dataset,")
+    outcome = invoke("compare", "runs", "-o", "table.csv")
+    assert outcome.code == 2
+    assert "-o table.csv: exists; choose another file or pass --force" in outcome.error
+    assert (tmp_path / "table.csv").read_text() == before
+    assert invoke("compare", "runs", "-o", "table.csv", "--force").code == 0
+    assert "FID" in (tmp_path / "table.csv").read_text()
+    assert "the folder nowhere does not exist" in invoke("compare", "runs", "-o", "nowhere/table.csv").error
+
+
+def test_a_full_disk_is_one_line_and_the_old_file_stays(race, invoke, tmp_path, monkeypatch):
+    (tmp_path / "table.csv").write_text("precious")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = invoke("compare", "runs", "-o", "table.csv", "--force")
+    assert outcome.code == 2
+    assert outcome.error == "ganzoo: -o table.csv: No space left on device; choose another place"
+    assert (tmp_path / "table.csv").read_text() == "precious"
+    assert not list(tmp_path.glob(".table.csv*"))
+
+
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_from_python(race, rows, tmp_path):
+    import ganzoo
+
+    table = ganzoo.compare_records(tmp_path / "runs", where="variant=*gan", target_fid=15)
+    assert list(table["variant"]) == ["dcgan", "wgan"]
+    assert list(table["fid_rank"]) == [1, 2]
+    assert list(table["fid_target_reached"]) == [3, 0]
+    as_json = json.loads(table.to_json(orient="records", double_precision=15))
+    assert as_json == rows("runs", "--where", "variant=*gan", "--target-fid", 15)
+    with pytest.raises(ganzoo.UsageError, match="holds for none of the 9 records"):
+        ganzoo.compare_records(tmp_path / "runs", where=["kimg>100"])
+
+
+# --- the rows behind a table ------------------------------------------------------------------------------------------
+
+
+def test_rows_and_table_are_in_one_order(race, tmp_path):
+    records, _ = find_records([tmp_path / "runs"])
+    table = comparison(records)
+    assert [runs[0].spec["variant"] for runs in same_settings(records)] == list(table["variant"])

@@ -1,0 +1,196 @@
+"""Suites: what a file may say, what the command line changes in it, and a suite from its file to its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from ganzoo.plan import BenchPlan, resolve
+from ganzoo.plugins import discover
+from ganzoo.suites import read_suite, suite_names, with_options
+
+SMALL = """
+summary = "small"
+
+[[bench]]
+models = ["mlp"]
+kimg = 0.2
+seeds = 2
+batch_size = 32
+fakes = 20
+throughput_seconds = 0.1
+
+[[bench]]
+models = ["mlp"]
+image_size = 8
+kimg = 0.2
+batch_size = 32
+fakes = 20
+throughput_seconds = 0.1
+
+[[bench]]
+models = ["mlp"]
+dataset = "folder:nowhere"
+features = "digits-cnn"
+optional = true
+"""
+
+
+@pytest.fixture
+def suite(tmp_path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+# --- the suites that come with ganzoo ---------------------------------------------------------------------------------
+
+
+def test_the_suites_are_installed_with_the_package():
+    there = {path.name for path in files("ganzoo").joinpath("suite_plans").iterdir()}
+    assert there == {f"{name}.toml" for name in suite_names()} == {"quick.toml", "standard.toml", "full.toml"}
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_variant_and_dataset_of_a_suite_is_there(name):
+    registry = discover()
+    for part in read_suite(name).parts:
+        registry.get("datasets", part.plan.dataset)
+        assert part.plan.seeds >= 2, "differences can be told from chance"
+        on_digits = BenchPlan(part.plan.models, throughput_only=True, device="cpu")
+        assert len(resolve(on_digits, registry).runs) >= 2
+
+
+def test_the_suites_are_what_they_are_said_to_be():
+    quick, standard, full = (read_suite(name) for name in ("quick", "standard", "full"))
+    assert [(part.plan.models, part.plan.dataset) for part in quick.parts] == [(("mlp", "dcgan"), "digits")]
+    assert [part.plan.dataset for part in standard.parts] == ["digits", "mnist", "stacked-mnist", "cifar10"]
+    assert {part.plan.seeds for part in standard.parts} == {3}
+    assert standard.parts[0].plan.models == ("all",)
+    assert not standard.parts[0].optional
+    assert {part.plan.kimg for part in full.parts} == {"full"}
+
+
+def test_list_shows_them(invoke):
+    entries = json.loads(invoke("list", "suites", "--json").out)
+    assert [entry["name"] for entry in entries] == ["full", "quick", "standard"]
+    assert all(Path(entry["path"]).is_file() and entry["summary"] for entry in entries)
+    assert "minutes on a laptop" in invoke("list", "suites").out
+
+
+# --- options beside a suite -------------------------------------------------------------------------------------------
+
+
+def dry_run(invoke, *arguments):
+    outcome = invoke("bench", *arguments, "--dry-run", "--json")
+    assert outcome.code == 0, outcome.err
+    return [entry["spec"] for entry in json.loads(outcome.out)]
+
+
+def test_a_suite_keeps_its_own_values_and_an_option_that_was_given_wins(suite, invoke):
+    specs = dry_run(invoke, "--suite", suite)
+    assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (16, 1), (8, 0)]
+    assert {spec["batch_size"] for spec in specs} == {32}
+    # 1 is the default of the command line, and it was given.
+    specs = dry_run(invoke, "--suite", suite, "--seeds", 1, "--batch-size", 16, "--device", "cpu", "--kimg", 3)
+    assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (8, 0)]
+    assert {(spec["batch_size"], spec["kimg"], spec["device"]) for spec in specs} == {(16, 3.0, "cpu")}
+    assert {spec["variant"] for spec in dry_run(invoke, "--suite", suite, "--models", "dcgan")} == {"dcgan"}
+
+
+def test_set_and_plugin_come_after_the_suites_own(suite, stranger):
+    own = read_suite(str(suite))
+    changed = with_options(own, {"set": ("mlp.latent=8",), "plugins": ("a.py",), "threads": 1})
+    changed = with_options(changed, {"set": ("mlp.latent=9",), "plugins": ("b.py",)})
+    assert {part.plan.set for part in changed.parts} == {("mlp.latent=8", "mlp.latent=9")}
+    assert {part.plan.plugins for part in changed.parts} == {("a.py", "b.py")}
+    assert {part.plan.threads for part in changed.parts} == {1}
+
+
+def test_plugins_are_looked_for_beside_the_file(tmp_path, stranger, invoke):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "hinge.py").write_text(stranger("hinge").read_text())
+    (folder / "own.toml").write_text('[[bench]]\nmodels = ["hinge-dcgan"]\nplugins = ["hinge.py"]\nkimg = 1\n')
+    (spec,) = dry_run(invoke, "--suite", "elsewhere/own.toml")
+    assert spec["loss"] == "hinge.py:my-hinge"
+
+
+def test_an_optional_part_without_its_data_is_left_out_with_a_note(suite, invoke):
+    outcome = invoke("bench", "--suite", suite, "--dry-run", "--json")
+    assert outcome.code == 0
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: suite small: left out folder:nowhere: ")
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ('[[bench]]\nmodels = ["mlp"]\ndatset = "mnist"', "bench 1: no key is called 'datset'; did you mean 'dataset'"),
+        ('[[bench]]\nmodels = ["mlp"]\n[[bench]]\nseeds = 3', "bench 2: names no models"),
+        ('[[bench]]\nmodels = "mlp"', "bench 1: models must be a list"),
+        ('[[bench]]\nmodels = ["mlp"]\nseeds = "three"', "bench 1: seeds is 'three'; it must be int"),
+        ("[[bench]]\nmodels = [3]", "bench 1: models is (3,)"),
+        ('[[bench]]\nmodels = ["mlp"]\noptional = "yes"', "bench 1: optional is 'yes'"),
+        ('[[bench]]\nmodels = ["mlp"]\nkimg = true', "bench 1: kimg is True"),
+        ('[[bench]]\nmodels = ["mpl"]', "no variant is called 'mpl'; did you mean 'mlp'"),
+        ('[[bench]]\nmodels = ["mlp"]\ndataset = "folder:nowhere"\nfeatures = "digits-cnn"', "nowhere is not there"),
+        (
+            '[[bench]]\nmodels = ["mlp"]\ndataset = "folder:no"\nfeatures="digits-cnn"\noptional = true',
+            "has its data here",
+        ),
+        ('models = ["mlp"]', "no key is called 'models'"),
+        ("[bench]\nseeds = 3", "has no [[bench]] table"),
+        ("", "has no [[bench]] table"),
+        ("summary = 3\n[[bench]]\nmodels = []", "summary must be a text"),
+        ("[[bench", "is not TOML"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused_by_table_and_key(text, fix, tmp_path, invoke):
+    (tmp_path / "own.toml").write_text(text)
+    outcome = invoke("bench", "--suite", "own.toml", "--device", "cpu")
+    assert outcome.code == 2
+    assert fix in outcome.err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("quik", "no suite is called that; did you mean 'quick'?; or give a .toml file"),
+        ("nowhere.toml", "--suite nowhere.toml: cannot be read: No such file or directory"),
+    ],
+)
+def test_a_suite_that_is_not_there_is_refused(name, fix, invoke):
+    outcome = invoke("bench", "--suite", name)
+    assert outcome.code == 2
+    assert fix in outcome.error
+
+
+# --- from the file to the tables --------------------------------------------------------------------------------------
+
+
+def test_a_suite_runs_part_by_part_and_ends_with_a_table_for_each_dataset(suite, run_cli):
+    arguments = ("bench", "--suite", suite, "--device", "cpu", "--threads", 1)
+    done = run_cli(*arguments, env={"GANZOO_CACHE": os.environ["GANZOO_CACHE"]})
+    assert done.returncode == 0, done.stderr
+    assert "[1/3] mlp on digits, seed 0: started" in done.stderr
+    assert "[3/3] mlp on digits, seed 0: done" in done.stderr
+    assert "image size 16" in done.stdout
+    assert "image size 8" in done.stdout
+    again = run_cli(*arguments, "--json")
+    assert again.returncode == 0, again.stderr
+    records = json.loads(again.stdout)
+    assert [(record["spec"]["image_shape"][1], record["spec"]["seed"]) for record in records] == [
+        (16, 0),
+        (16, 1),
+        (8, 0),
+    ]
+    assert again.stderr.count("started") == 0, "finished runs are skipped"
