@@ -4,7 +4,7 @@ A run that failed lacks keys that it did not reach; keys that are not named here
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Score(TypedDict):
@@ -12,6 +12,7 @@ class Score(TypedDict):
 
     metric: str
     value: float | None
+    std: NotRequired[float | None]
     protocol: str
     kimg: float
     ema: bool
@@ -37,6 +38,8 @@ class Summary(TypedDict):
     median: float
     low: float
     high: float
+    min: NotRequired[float]
+    max: NotRequired[float]
     samples: Sequence[float]
 
 

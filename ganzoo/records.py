@@ -99,7 +99,7 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
         raise RecordError(f"{where}: has no schema that this version knows")
     content = upgrade(content)
     known = {field.name for field in fields(RunRecord)} - {"path"}
-    missing = [name for name in ("run_id", "status", "spec") if name not in content]
+    missing = [name for name in ("run_id", "status", "spec") if name not in content or content[name] is None]
     if missing:
         raise RecordError(f"{where}: lacks {', '.join(missing)}")
     if content["status"] not in STATUSES:
