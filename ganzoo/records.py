@@ -47,7 +47,7 @@ def identity_of(
 
 def run_folder(results: Path, spec: RunSpec, run_id: str) -> Path:
     """`<results>/<hardware>/<variant>-<dataset>-s<seed>-<id>`, every part of it a slug."""
-    name = f"{slug(spec.variant, 40)}-{slug(spec.dataset, 24)}-s{spec.seed}-{run_id[:10]}"
+    name = f"{slug(spec.variant, 40)}-{slug(spec.dataset, 24)}-s{spec.seed}-{slug(run_id[:10])}"
     return results / slug(spec.hardware) / name
 
 

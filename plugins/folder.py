@@ -69,6 +69,8 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
 
     def examine(image_path: Path) -> str | ganzoo.DataUnavailable:
         try:
+            if not image_path.is_file():
+                raise ValueError("no plain file")
             with Image.open(image_path) as image:
                 if image.mode not in EIGHT_BIT:
                     raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
