@@ -11,7 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ganzoo.contract import check_parts
+from ganzoo.errors import PluginError
 from ganzoo.evaluate import protocol_id
+from ganzoo.layout import Summary
 from ganzoo.records import identity_of, read_spec, run_folder
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
@@ -99,8 +102,14 @@ def speed_faults(record: RunRecord) -> Iterator[str]:
     """Summaries are those of their samples, the MFU that of its parts; rates are above zero."""
     throughput = record.throughput
     for name, part in throughput.items():
-        if isinstance(part, Mapping) and "samples" in part:
-            yield from _summary_faults(f"throughput.{name}", part, record)
+        if not isinstance(part, Mapping) or "samples" not in part:
+            continue
+        try:
+            check_parts({"summary": part}, {"summary": Summary})
+        except PluginError as error:
+            yield f"throughput.{printable(name, 80)}: {error}"
+        else:
+            yield from _summary_faults(f"throughput.{printable(name, 80)}", part, record)
     yield from _outside("throughput", throughput, SPEED_BOUNDS)
     mfu, flops, peak = (throughput.get(name) for name in ("mfu", "flops_per_image", "peak_flops"))
     rate = throughput.get("train_images_per_second", {}).get("median")

@@ -25,7 +25,8 @@ def undisturbed() -> Iterator[None]:
     on_interrupt = signal.getsignal(signal.SIGINT)
     defaults = _torch_defaults()
     try:
-        yield
+        with _noise_to_stderr():
+            yield
     finally:
         os.chdir(folder)
         sys.stdin, sys.stdout, sys.stderr = streams
@@ -35,6 +36,22 @@ def undisturbed() -> Iterator[None]:
         if in_main and signal.getsignal(signal.SIGINT) is not on_interrupt:
             signal.signal(signal.SIGINT, on_interrupt or signal.default_int_handler)
         _restore_torch(defaults)
+
+
+@contextlib.contextmanager
+def _noise_to_stderr() -> Iterator[None]:
+    """What is written past Python to descriptor 1 goes to stderr: stdout is for data."""
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # One of them is closed, so there is nothing to keep apart.
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _torch_defaults() -> dict[str, Any]:

@@ -12,6 +12,7 @@ class Score(TypedDict):
 
     metric: str
     value: float | None
+    std: NotRequired[float | None]
     protocol: str
     kimg: float
     ema: bool
@@ -38,6 +39,8 @@ class Summary(TypedDict):
     median: float
     low: float
     high: float
+    min: NotRequired[float]
+    max: NotRequired[float]
     samples: Sequence[float]
 
 

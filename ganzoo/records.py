@@ -51,7 +51,7 @@ def identity_of(
 
 def run_folder(results: Path, spec: RunSpec, run_id: str) -> Path:
     """`<results>/<hardware>/<variant>-<dataset>-s<seed>-<id>`, every part of it a slug."""
-    name = f"{slug(spec.variant, 40)}-{slug(spec.dataset, 24)}-s{spec.seed}-{run_id[:10]}"
+    name = f"{slug(spec.variant, 40)}-{slug(spec.dataset, 24)}-s{spec.seed}-{slug(run_id[:10])}"
     return results / slug(spec.hardware) / name
 
 
@@ -100,7 +100,7 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise RecordError(f"{where}: has no schema that this version knows")
     content = upgrade(content)
-    missing = [name for name in ("run_id", "status", "spec") if name not in content]
+    missing = [name for name in ("run_id", "status", "spec") if content.get(name) is None]
     if missing:
         raise RecordError(f"{where}: lacks {', '.join(missing)}")
     if content["status"] not in STATUSES:

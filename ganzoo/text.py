@@ -12,9 +12,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def printable(text: object, limit: int = 500) -> str:
     """One line without control characters or escape sequences, cut at `limit` characters."""
-    line = "".join(character if character.isprintable() else " " for character in str(text))
-    line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    whole = str(text)
+    # Of a message of gigabytes only what may be shown is looked at.
+    begin = whole[: 10 * limit]
+    line = " ".join("".join(character if character.isprintable() else " " for character in begin).split())
+    return line if len(line) <= limit and len(begin) == len(whole) else line[: limit - 1] + "…"
 
 
 def slug(text: str, limit: int = 80) -> str:

@@ -45,7 +45,10 @@ class ImageFiles(Sequence[Tensor]):
 
         path = self.paths[index]
         try:
-            with Image.open(path) as image:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                # What Pillow doubts and can read all the same is no news; a file that grew into a bomb is.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
                 return square(ImageOps.exif_transpose(image), self.size, self.mode)
         except Exception as error:  # Pillow's decoders raise almost anything on a broken file
             raise unreadable(path, error) from error
@@ -66,6 +69,8 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
 
     def examine(image_path: Path) -> str | ganzoo.DataUnavailable:
         try:
+            if not image_path.is_file():
+                raise ValueError("no plain file")
             with Image.open(image_path) as image:
                 if image.mode not in EIGHT_BIT:
                     raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
@@ -76,6 +81,7 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
             return unreadable(image_path, error)
 
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         verdicts = {image_path: examine(image_path) for image_path in paths}
 

@@ -587,7 +587,8 @@ DAMAGES = {
     "no-schema": (lambda record: _changed(record, schema=None), "has no schema that this version knows"),
     "newer": (lambda record: _changed(record, schema=99), f"newer than {SCHEMA}; upgrade ganzoo"),
     "status": (lambda record: _changed(record, status="fine"), "the unknown status fine"),
-    "no-spec": (lambda record: _changed(record, spec=None), "its spec lacks"),
+    "no-id": (lambda record: _changed(record, run_id=None), "lacks run_id"),
+    "no-spec": (lambda record: _changed(record, spec=None), "lacks spec"),
     "half-spec": (lambda record: _changed(record, spec={"variant": "dcgan"}), "its spec lacks"),
     "spec-types": (lambda record: _changed(record, spec=record["spec"] | {"kimg": "lots"}), "kimg is 'lots'"),
     "shape": (

@@ -1,0 +1,192 @@
+"""Thirty-odd broken plugins installed at once: each is listed with its reason, and the zoo does not notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_plugins import BROKEN as STRANGERS_BROKEN
+
+from ganzoo.plugins import discover
+
+HEALTHY = """
+import ganzoo
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("unharmed", architecture="mlp", loss="hinge")
+"""
+
+VARIANT = """
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("{name}", architecture="dcgan", loss="hinge")
+"""
+
+BROKEN = {
+    "syntax": ("import ganzoo\ndef (:\n", "SyntaxError"),
+    "indentation": ("import ganzoo\n  x = 1\n", "IndentationError"),
+    "encoding": ("# coding: no-such-coding\n", "SyntaxError"),
+    "recursion": ("def f(): f()\nf()\n", "RecursionError: maximum recursion depth"),
+    "base-exception": ("class Odd(BaseException): pass\nraise Odd('not an Exception')\n", "Odd: not an Exception"),
+    "generator-exit": ("raise GeneratorExit('early')\n", "GeneratorExit: early"),
+    "os-noise": (
+        "import os\nos.write(2, b'noise')\nos.write(1, b'noise on stdout')\nraise OSError(5, 'Input/output error')\n",
+        "OSError: [Errno 5] Input/output error",
+    ),
+    "enormous-message": (
+        "raise ValueError('\\x1b[31m[red]' + 'very long ' * 10**6)\n",
+        "ValueError: [31m[red]very long",
+    ),
+    "speechless-base": (
+        "class Mute(BaseException):\n    def __str__(self): raise Mute()\nraise Mute()\n",
+        "Mute",
+    ),
+    "metaclass": (
+        "class Meta(type):\n    def __getattribute__(cls, name): raise RuntimeError('no')\n"
+        "class Tricky(Exception, metaclass=Meta): pass\nraise Tricky('tricks')\n",
+        "Tricky",
+    ),
+    "no-module": ("import sys\nsys.modules[__name__] = 7\n", "implements no hook"),
+    "raises-midway": (
+        "import ganzoo\n@ganzoo.hookimpl\ndef ganzoo_losses():\n    yield from ()\n    raise MemoryError('midway')\n",
+        "ganzoo_losses raised MemoryError: midway",
+    ),
+    "markup-name": ("import ganzoo\n" + VARIANT.format(name="[red]loud[/red]"), "the name '[red]loud[/red]'"),
+    "script-name": ("import ganzoo\n" + VARIANT.format(name="<script>"), "the name '<script>'"),
+    "absolute-name": ("import ganzoo\n" + VARIANT.format(name="/etc/passwd"), "the name '/etc/passwd'"),
+    "coroutine": (
+        "import ganzoo\n@ganzoo.hookimpl\nasync def ganzoo_variants():\n    return []\n",
+        "ganzoo_variants raised TypeError",
+    ),
+    "endless-repr": (
+        "import ganzoo\nclass Odd:\n    def __repr__(self): raise SystemExit('repr')\n"
+        "@ganzoo.hookimpl\ndef ganzoo_metrics():\n    yield Odd()\n",
+        "SystemExit: repr",
+    ),
+    "hooked-class": (
+        "import ganzoo\nclass Plugin:\n    @ganzoo.hookimpl\n    def ganzoo_variants(self): pass\n",
+        "implements no hook",
+    ),
+    "takes-the-streams": (
+        "import io, sys\nsys.stdout = sys.stderr = io.StringIO()\nprint('gone')\nraise KeyError('streams')\n",
+        "KeyError: 'streams'",
+    ),
+    "closes-the-stream": (
+        "import sys\nsys.stdout = None\nsys.stdin = None\nraise KeyError('stream')\n",
+        "KeyError: 'stream'",
+    ),
+    "goes-elsewhere": ("import os\nos.chdir('/')\nraise KeyError('cwd')\n", "KeyError: 'cwd'"),
+    "torch-settings": (
+        "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\ntorch.manual_seed(7)\n"
+        "torch.set_default_device('meta')\ntorch.use_deterministic_algorithms(True)\nraise KeyError('torch')\n",
+        "KeyError: 'torch'",
+    ),
+    "search-path": ("import sys\nsys.path.clear()\nraise KeyError('path')\n", "KeyError: 'path'"),
+    "deaf": (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nraise KeyError('deaf')\n",
+        "KeyError: 'deaf'",
+    ),
+    "stray-thread": (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,), name='[red]stray\\x1b').start()\nraise KeyError('thread')\n",
+        "KeyError: 'thread'",
+    ),
+    "lonely-surrogate": ("raise ValueError('\\ud800 alone')\n", "ValueError:"),
+    "dependency": ("import a_package_that_nobody_has.at_all\n", "ModuleNotFoundError: No module named 'a_package_that"),
+}
+"""The source of each, and what its status must say."""
+
+QUIET = {name: source for name, (source, _) in BROKEN.items() if name != "stray-thread"}
+"""Those that can be loaded into the process of the tests; a thread would stay in it."""
+
+
+@pytest.fixture
+def installed(fake_distribution, stranger, tmp_path, monkeypatch) -> list[str]:
+    """All of them, the strangers' among them, installed before the zoo; and a healthy one."""
+    strangers = {f"stranger-{name}": stranger(name) for name in STRANGERS_BROKEN}
+    fake_distribution("ganzoo-broken", {**QUIET, **strangers, "unharmed": HEALTHY})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return [*QUIET, *strangers]
+
+
+def test_there_are_many_kinds_of_broken():
+    assert len(BROKEN) + len(STRANGERS_BROKEN) >= 40
+    assert len({source for source, _ in BROKEN.values()}) == len(BROKEN)
+
+
+def test_each_is_listed_with_its_reason_and_every_healthy_variant_runs(
+    installed, monkeypatch, invoke, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    outcome = invoke("plugins", "--json")
+    assert outcome.code == 0
+    statuses = {status["name"]: status for status in json.loads(outcome.out)}
+    assert {name for name, status in statuses.items() if status["state"] == "broken"} == set(installed)
+    for name in QUIET:
+        assert BROKEN[name][1] in statuses[name]["error"], name
+        assert statuses[name]["error"].isprintable()
+    for name, reason in STRANGERS_BROKEN.items():
+        assert reason in statuses[f"stranger-{name}"]["error"]
+    outcome = invoke("plugins")
+    assert all(line.isprintable() for line in outcome.out.splitlines())
+    # The zoo is whole: all of it is listed and planned, and the healthy newcomer with it.
+    with monkeypatch.context() as patch:
+        patch.setenv("GANZOO_PLUGINS", ",".join(name for name, status in statuses.items() if status["state"] == "ok"))
+        alone = json.loads(invoke("list", "variants", "--json").out)
+    assert json.loads(invoke("list", "variants", "--json").out) == alone
+    assert len(alone) >= 16
+    options = ("--throughput-only", "--device", "cpu", "--batch-size", "8", "--dry-run", "--json")
+    outcome = invoke("bench", "--models", "all", *options)
+    assert outcome.code == 0, outcome.err
+    assert {entry["spec"]["variant"] for entry in json.loads(outcome.out)} == {variant["name"] for variant in alone}
+    assert outcome.err.count("is broken and left out: ") == len(installed)
+    assert len(outcome.err.splitlines()) == len(installed)
+
+
+def test_they_leave_the_process_as_it_was(installed, capsys):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    before = (os.getcwd(), sys.stdin, sys.stdout, sys.stderr, list(sys.path), signal.getsignal(signal.SIGINT))
+    settings = (torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads())
+    discover()
+    assert (os.getcwd(), sys.stdin, sys.stdout, sys.stderr, list(sys.path), signal.getsignal(signal.SIGINT)) == before
+    assert (torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()) == settings
+    assert torch.is_grad_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.rand(1) == expected
+
+
+def test_healthy_variants_are_benched_among_them(installed, run_cli, tmp_path):
+    options = ("--throughput-only", "--throughput-seconds", "0.1", "--device", "cpu", "--batch-size", "8", "--json")
+    done = run_cli("bench", "--models", "mlp,unharmed", *options)
+    assert done.returncode == 0, done.stderr
+    assert [record["status"] for record in json.loads(done.stdout)] == ["ok", "ok"]
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "runs").glob("*/*")) == ["mlp", "unharmed"]
+
+
+def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):
+    (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
+    done = run_cli("plugins", "--json", "--plugin", "stray.py", env={"GANZOO_PLUGINS": ""}, timeout=60)
+    assert done.returncode == 0
+    (status,) = (status for status in json.loads(done.stdout) if status["state"] == "broken")
+    assert status["error"] == "KeyError: 'thread'"
+    assert done.stderr == "ganzoo: a plugin's thread '[red]stray' does not end; it is left behind\n"
+
+
+def test_a_thread_that_ends_is_waited_for(tmp_path, run_cli):
+    (tmp_path / "sender.py").write_text(
+        "import threading, time\nfrom pathlib import Path\n"
+        "def send():\n    time.sleep(1)\n    Path('sent').touch()\n"
+        "threading.Thread(target=send).start()\n" + HEALTHY
+    )
+    done = run_cli("plugins", "--plugin", "sender.py", env={"GANZOO_PLUGINS": ""})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(tmp_path / "sent").exists()

@@ -1,0 +1,531 @@
+"""Inputs that nobody would write: whatever they are, one clear error or none, and no file out of place.
+
+Each target takes a strategy of Hypothesis and a function that is given what it draws. A `GanzooError` is an answer; any
+other exception is a fault, and so is a second of thought too many or a write outside of the folders that are meant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import STRANGERS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+from test_doctor import checkpoint
+
+from ganzoo.compare import comparison, records_table, shown_protocols
+from ganzoo.data import prepare
+from ganzoo.describe import describe_offer, find_by_name
+from ganzoo.doctor import CHECKPOINT, examine, quarantine
+from ganzoo.errors import GanzooError
+from ganzoo.generators import find_run, generator_of
+from ganzoo.overrides import parse_overrides
+from ganzoo.plugins import KINDS, Registry, discover
+from ganzoo.recipe import resolve_recipe
+from ganzoo.records import GENERATOR, RECORD, find_records, read_content
+from ganzoo.select import select
+from ganzoo.tables import comparison_table, plugins_table
+from ganzoo.text import did_you_mean, printable, slug
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+from ganzoo_plugins import folder as image_folder
+from ganzoo_plugins import torchvision_datasets
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+SECONDS = 20
+"""Of computing for one input; most take some milliseconds."""
+
+
+# --- what every input is held to --------------------------------------------------------------------------------------
+
+
+class Watch:
+    """Sees which files this process opens for writing, makes, moves and removes; an audit hook cannot be taken off."""
+
+    WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
+
+    def __init__(self) -> None:
+        self.allowed: tuple[str, ...] | None = None
+        self.strays: list[str] = []
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.allowed is None:
+            return
+        writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        # With a descriptor of a folder in place of its path, shutil.rmtree is on its own ground already.
+        beneath = event in self.WRITES and arguments[-1] not in (-1, None) and not isinstance(arguments[-1], str)
+        if (writing or event in self.WRITES) and not beneath:
+            paths = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]
+            for path in paths:
+                if isinstance(path, (str, bytes, os.PathLike)) and not self.fits(os.path.abspath(os.fsdecode(path))):
+                    self.strays.append(f"{event} {os.fsdecode(path)}")
+
+    def fits(self, path: str) -> bool:
+        assert self.allowed is not None
+        return path.startswith((*self.allowed, "/dev/", "/proc/")) or "__pycache__" in path
+
+
+WATCH = Watch()
+
+
+def too_long(signal_number: int, frame: object) -> None:
+    raise TimeoutError(f"an input took more than {SECONDS} s of computing")
+
+
+@contextlib.contextmanager
+def held(*allowed: Path) -> Iterator[None]:
+    """Let a `GanzooError` pass as an answer; anything else that is raised, written or waited for is a fault."""
+    before = signal.signal(signal.SIGVTALRM, too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    WATCH.strays.clear()
+    WATCH.allowed = tuple(str(path) for path in allowed)
+    answer = ""
+    try:
+        yield
+    except GanzooError as error:
+        answer = str(error)
+    finally:
+        WATCH.allowed = None
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    inert(answer)
+    assert WATCH.strays == []
+
+
+def inert(text: str) -> None:
+    """Nothing in it does anything to a terminal."""
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def shown(*parts: object) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=200, highlight=False)
+    for part in parts:
+        console.print(part)
+    return stream.getvalue()
+
+
+# --- strategies -------------------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+NASTY = [
+    *("", "../../escape", "/etc/passwd", "C:\\x", "a\0b", "\x1b[2J\x1b]0;owned\x07", "[red]x[/red]", "[/]", "[link=x]"),
+    *("<script>alert(1)</script>", "a|b", "`rm`", "=cmd()", "\ud800", "\u202eevil", "\u009b31m", "x" * 3000, "fid/ema"),
+    *("ok", "crashed", "{}", "%s%n", "é\u0301", "NaN", "-1", "1e999", "record.json", "-", "--", " ", "\r\n"),
+]
+NUMBERS = [0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 2**127, 2**128, 10**400, 0.0, -0.0, 1e308, -1e308, 5e-324, 0.5]
+
+texts = st.one_of(st.sampled_from(NASTY), st.text(max_size=20))
+scalars = st.one_of(st.none(), st.booleans(), st.sampled_from(NUMBERS), st.integers(), st.floats(), texts)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+EXTREMES = [b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\1\0\0", b"\1\0\0\0"]
+
+
+@st.composite
+def damaged_bytes(draw: Callable[..., Any], originals: list[bytes]) -> bytes:
+    """One of the originals with bytes changed, cut off, put in or doubled, or bytes of no origin at all."""
+    data = bytearray(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 5))):
+        # Headers are at the beginning, and there most goes wrong.
+        reach = draw(st.sampled_from([16, 64, 400, len(data)]))
+        place = draw(st.integers(0, max(0, min(reach, len(data)) - 1)))
+        match draw(st.sampled_from(["flip", "number", "cut", "insert", "double", "drop"])):
+            case "flip":
+                data[place : place + 1] = bytes([draw(st.integers(0, 255))])
+            case "number":
+                data[place : place + 4] = draw(
+                    st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\1\0\0"])
+                )
+            case "cut":
+                del data[place:]
+            case "insert":
+                data[place:place] = draw(st.binary(max_size=12))
+            case "double":
+                data[place:place] = data[place : place + 64]
+            case "drop":
+                del data[place : place + draw(st.integers(1, 40))]
+    return bytes(data) if draw(st.integers(0, 40)) else draw(st.binary(max_size=200))
+
+
+def committed(name: str) -> dict[str, Any]:
+    (path,) = RESULTS.glob(f"*/{name}-s0-*/{RECORD}")
+    content = read_content(path)
+    # Short curves and few samples: what is tried is the form, and a small record is tried more often.
+    content["training"]["curves"] = {name: curve[:3] for name, curve in content["training"]["curves"].items()}
+    return content
+
+
+def failed(content: dict[str, Any]) -> dict[str, Any]:
+    empty = {"scores": [], "protocols": {}, "throughput": {}, "training": {}, "hardware": {}, "parameters": {}}
+    error = {"type": "SIGSEGV", "message": "the run's process ended by SIGSEGV", "tail": "…"}
+    return content | empty | {"status": "crashed", "error": error}
+
+
+BASES = [
+    committed("mlp-digits"),
+    committed("wgan-gp-digits"),
+    committed("infogan-digits"),
+    failed(committed("mlp-digits")),
+]
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths_of(item, (*path, key))
+
+
+PATHS = [list(paths_of(base))[1:] for base in BASES]
+
+
+@st.composite
+def damaged_records(draw: Callable[..., Any]) -> str:
+    """The text of a record in which some values are others, or are gone, or stand elsewhere; or that is cut short."""
+    which = draw(st.integers(0, len(BASES) - 1))
+    record = copy.deepcopy(BASES[which])
+    for _ in range(draw(st.integers(1, 4))):
+        *parents, last = draw(st.sampled_from(PATHS[which]))
+        holder: Any = record
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            for key in parents:
+                holder = holder[key]
+            match draw(st.sampled_from(["set", "set", "set", "drop", "add", "deep"])):
+                case "set":
+                    holder[last] = draw(values)
+                case "drop":
+                    del holder[last]
+                case "add" if isinstance(holder, dict):
+                    holder[draw(texts)] = draw(values)
+                case "deep":
+                    for _ in range(draw(st.sampled_from([10, 40, 2000]))):
+                        holder[last] = [holder[last]]
+    try:
+        text = json.dumps(record)
+    except (RecursionError, ValueError):
+        return "[" * 5000
+    return text if draw(st.integers(0, 20)) else text[: draw(st.integers(0, len(text)))]
+
+
+WORDS = [
+    *words("dcgan mlp wgan* all ! !* + hinge r1 , : losses: * ? [ ] [a- ]z infogan cdcgan softmax . = dcgan+hinge"),
+    *("conv-", " ", "../", "DCGAN", "dcgna", "\0", "\x1b[2J"),
+]
+model_texts = st.one_of(
+    st.lists(st.sampled_from(WORDS), max_size=7).map("".join),
+    st.lists(st.sampled_from(WORDS), max_size=7).map(",".join),
+    st.text(max_size=30),
+)
+FIELDS = [
+    *words("batch_size learning_rate optimizer. betas kind discriminator.repeats r1.gamma gamma penalties loss lazy."),
+    *words("architecture rate_decay schedules. latent flips ema_half_life_kimg options. base_channels every phases"),
+    *("discriminator_optimizer.", "momentum", "hyper", "image_sizes", "", "."),
+]
+GIVEN = [*words("0 -1 1e999 nan 0.5,0.9 1,2,3 true hinge r1,r2 linear sgd 0x10 1_0 ٣"), "9" * 5000, ""]
+set_texts = st.one_of(
+    st.tuples(
+        st.sampled_from(["mlp", "wgan-gp", "*", "mlp*", "[", "no", ""]),
+        st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3).map("".join),
+        st.one_of(st.sampled_from(GIVEN), texts),
+    ).map(lambda parts: f"{parts[0]}.{parts[1]}={parts[2]}"),
+    st.text(max_size=30),
+)
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is fuzzed: `check` is given an input of `inputs`, a folder of its own, and the plugins."""
+
+    inputs: st.SearchStrategy[Any]
+    check: Callable[[Any, Path, Registry], None]
+    many: int
+    """Inputs of the long run."""
+
+
+def check_record_text(text: str, folder: Path, registry: Registry) -> None:
+    """A record beside a healthy one: compared in every format, sampled from, looked over and moved away."""
+    results = folder / "results"
+    if not (results / "healthy").exists():
+        (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+        shutil.copytree(source, results / "healthy")
+    (results / "fuzzed").mkdir(exist_ok=True)
+    (results / "fuzzed" / RECORD).write_text(text, encoding="utf-8", errors="surrogatepass")
+    with held(results):
+        records, complaints = find_records([results])
+        inert("\n".join(complaints))
+        assert len(records) + len(complaints) == 2
+        table = comparison(records)
+        inert(shown(comparison_table(table, shown_protocols(records))))
+        records_table(records)
+        for offer in registry.offers["reporters"]:
+            inert(offer.record.render(table))
+    with held(results):
+        find_run(text[:20], results)
+    with held(results):
+        generator_of(find_run(results / "fuzzed"), registry, "cpu")
+    with held(results):
+        examination = examine(results)
+        inert("\n".join(f"{printable(one.path)}: {printable(one.what)}" for one in examination.findings))
+        json.dumps([one.what for one in examination.findings])
+        moved = quarantine(examination)
+        assert not moved or not examine(results).findings
+    shutil.rmtree(results / "quarantine", ignore_errors=True)
+
+
+def check_weights(data: bytes, folder: Path, registry: Registry) -> None:
+    """A generator's weights and a checkpoint in the folder of a healthy run."""
+    results = folder / "results"
+    (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+    run = results / source.parent.name / source.name
+    if not run.exists():
+        shutil.copytree(source, run)
+    (run / GENERATOR).write_bytes(data)
+    (run / CHECKPOINT).write_bytes(data)
+    with held(results):
+        generator_of(find_run(run), registry, "cpu")
+    with held(results):
+        examination = examine(results)
+        inert("\n".join(one.what for one in examination.findings))
+        assert {one.path.name for one in examination.findings} <= {GENERATOR, CHECKPOINT}
+
+
+def check_models(text: str, folder: Path, registry: Registry) -> None:
+    with held(folder):
+        selections = select(registry, [text])
+        assert selections
+        for selection in selections[:3]:
+            slug(selection.label)
+            resolve_recipe(selection, registry, (), None, None)
+    with held(folder):
+        for kind, offer in find_by_name(registry, text):
+            json.dumps(describe_offer(offer, kind))
+    inert(did_you_mean(text, registry.names("variants")))
+
+
+def check_set(text: str, folder: Path, registry: Registry) -> None:
+    selections = select(registry, ["mlp,wgan-gp"])
+    with held(folder):
+        for override in parse_overrides([text], ["mlp", "wgan-gp"]):
+            inert(str(override))
+            for selection in selections:
+                with contextlib.suppress(GanzooError):
+                    json.dumps(resolve_recipe(selection, registry, [override], None, None), allow_nan=False)
+
+
+def check_image(data: bytes, folder: Path, registry: Registry, watched: bool = True) -> None:
+    """One file under each name that an image may have, alone and with bad ones left out."""
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    (pictures / "image.png").write_bytes(data)
+    for skip in (False, True):
+        with held() if watched else contextlib.nullcontext():
+            loaded = image_folder.read_folder(pictures, 8, skip_bad_images=skip)
+            for image in loaded.images:
+                assert image.shape[1:] == (8, 8)
+
+
+def check_plugin(source: str, folder: Path, registry: Registry) -> None:
+    """A file of a plugin, loaded beside a healthy one and listed."""
+    path = folder / "plugin.py"
+    path.write_text(source, encoding="utf-8", errors="surrogatepass")
+    with pytest.MonkeyPatch.context() as patch, held(folder), contextlib.redirect_stderr(io.StringIO()):
+        patch.setenv("GANZOO_PLUGINS", "")
+        found = discover([str(path), str(STRANGERS / "healthy.py")])
+        fuzzed, healthy = (status for status in found.statuses if status.state != "disabled")
+        assert (fuzzed.name, healthy.state) == ("plugin.py", "ok")
+        inert(fuzzed.error or "")
+        inert(shown(plugins_table(found.statuses)))
+        for kind in KINDS:
+            for offer in found.offers[kind]:
+                json.dumps(describe_offer(offer, kind))
+        assert found.get("variants", "healthy.py:healthy").plugin == "healthy.py"
+
+
+def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
+    """A prepared dataset of which one file is damaged, and the files of a dataset as MNIST has them."""
+    images = np.arange(10 * 64, dtype=np.uint8).reshape(10, 1, 8, 8)
+    loaded = LabelledImages(images, torch.arange(10) % 3)
+    dataset = Dataset("fuzzed", lambda request: loaded, lambda request: "1", image_size=8)
+    request = DatasetRequest(folder, "", 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANZOO_CACHE", str(folder / "cache"))
+        with held(folder / "cache"):
+            place = Path(prepare(dataset, request, None).folder)
+        for name in ("dataset.json", "images.npy", "labels.npy"):
+            (place / name).write_bytes(data)
+            with held(folder / "cache"):
+                prepared = prepare(dataset, request, None)
+                assert prepared.images().shape == (10, 1, 8, 8)
+                assert prepared.labels() is not None
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name in torchvision_datasets.IDX_FILES:
+        (raw / name).write_bytes(data)
+    (source,) = (source for source in torchvision_datasets.SOURCES if source.name == "fashion-mnist")
+    with held():
+        torchvision_datasets.load(source, DatasetRequest(folder, "", 8))
+
+
+def encoded(kind: str, mode: str) -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize((24, 20)).convert(mode).save(stream, format=kind)
+    return stream.getvalue()
+
+
+def saved(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def safetensors_bytes() -> list[bytes]:
+    from safetensors.numpy import save
+
+    network = {"0.weight": np.zeros((512, 100), np.float32), "0.bias": np.ones(512, np.float32)}
+    return [save(network), save({}), checkpoint(), checkpoint(schema="2"), b"PK\3\4" + bytes(60), b"\x80\x04N."]
+
+
+IMAGES = [encoded("PNG", mode) for mode in ("L", "P", "RGBA")]
+IMAGES += [encoded(kind, "RGB") for kind in ("JPEG", "BMP", "TIFF", "WEBP", "PPM")]
+
+IDX = [
+    bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (2, 28, 28)) + bytes(2 * 784),
+    bytes([0, 0, 8, 1]) + (2).to_bytes(4, "big") + bytes(2),
+]
+FACTS: dict[str, Any] = {"name": "fuzzed", "folder": "x", "image_shape": [1, 8, 8], "count": 10, "classes": 3}
+NOTED = json.dumps(FACTS | {"sha256": "0" * 64, "source": "", "split": "train", "skipped": []}).encode()
+ARRAYS = [saved(np.zeros((10, 1, 8, 8), np.uint8)), saved(np.zeros(10, np.int64)), saved(np.array([None, {}], object))]
+
+HOOKS = words("variants architectures losses datasets feature_extractors metrics reporters event variant nonsense")
+KNOWN = words("Variant Architecture Loss Penalty Dataset FeatureExtractor Metric Reporter Optimizer Phase")
+NAMED = words("name batch_size optimizer penalties hyper loss architecture options summary")
+EXPRESSIONS = [
+    *("build", "lambda *a, **k: None", "ganzoo", "object()", "Odd()", "Odd", "ganzoo.Variant", "'dcgan'", "'hinge'"),
+    *("{Odd(): 1}", "range(3)", "(yield)", "1/0", "[].x", "float('inf')", "b'x'", "...", "print"),
+]
+literals = st.one_of(values.map(repr), st.sampled_from(EXPRESSIONS))
+PREAMBLE = """\
+import ganzoo
+class Odd:
+    def __repr__(self): raise BaseException("no")
+def build(*a, **k): pass
+"""
+
+
+@st.composite
+def plugin_sources(draw: Callable[..., Any]) -> str:
+    """A plugin in which hooks yield records with anything in their fields, sometimes cut short."""
+    lines = []
+    for _ in range(draw(st.integers(0, 3))):
+        lines.append(draw(st.sampled_from(["@ganzoo.hookimpl"] * 6 + ["@ganzoo.hookimpl(wrapper=True)", "", "@Odd()"])))
+        arguments = draw(st.sampled_from([""] * 5 + ["event", "*a", "x=1"]))
+        lines += [f"def ganzoo_{draw(st.sampled_from(HOOKS))}({arguments}):", "    if False: yield"]
+        for _ in range(draw(st.integers(0, 3))):
+            given = draw(st.lists(literals, max_size=4))
+            named = draw(st.dictionaries(st.sampled_from(NAMED), literals, max_size=2))
+            fields = ", ".join([*given, *(f"{name}={value}" for name, value in named.items())])
+            record = f"ganzoo.{draw(st.sampled_from(KNOWN))}({fields})"
+            lines.append(f"    yield {record if draw(st.integers(0, 5)) else draw(literals)}")
+    source = PREAMBLE + "\n".join(lines) + "\n"
+    return source if draw(st.integers(0, 8)) else source[: draw(st.integers(0, len(source)))] + draw(texts)
+
+
+TARGETS = {
+    "records": Target(damaged_records(), check_record_text, 20_000),
+    "weights": Target(damaged_bytes(safetensors_bytes()), check_weights, 16_000),
+    "models": Target(model_texts, check_models, 20_000),
+    "set": Target(set_texts, check_set, 20_000),
+    "images": Target(damaged_bytes(IMAGES), check_image, 14_000),
+    "plugins": Target(plugin_sources(), check_plugin, 6_000),
+    "caches": Target(damaged_bytes([*IDX, NOTED, *ARRAYS]), check_cache, 6_000),
+}
+
+
+@pytest.fixture(scope="module")
+def registry(session_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """The plugins. What is loaded when it is first used, and makes folders of its own then, is loaded here."""
+    (tmp_path_factory.getbasetemp() / "warm").mkdir()
+    check_image(IMAGES[0], tmp_path_factory.getbasetemp() / "warm", discover(), watched=False)
+    return discover()
+
+
+def fuzz(target: Target, count: int, folder: Path, registry: Registry) -> int:
+    """Try `count` inputs, the same ones each time, and give how many it was."""
+    tried = 0
+
+    def one(drawn: Any) -> None:
+        nonlocal tried
+        tried += 1
+        target.check(drawn, folder, registry)
+
+    derandomized = settings(
+        max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    derandomized(given(target.inputs)(one))()
+    return tried
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_some_inputs_of_each_kind(name, tmp_path, registry):
+    assert fuzz(TARGETS[name], 60, tmp_path, registry) >= 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_hundred_thousand_inputs(name, tmp_path, registry):
+    tried = fuzz(TARGETS[name], TARGETS[name].many, tmp_path, registry)
+    print(f"{name}: {tried:,} inputs")
+    assert tried >= 0.9 * TARGETS[name].many
+
+
+def test_the_long_run_is_a_hundred_thousand_inputs():
+    assert sum(target.many for target in TARGETS.values()) >= 100_000
+
+
+def test_the_watch_sees_a_write_out_of_place(tmp_path):
+    """What the inputs are held to would be noticed."""
+    (tmp_path / "inside").mkdir()
+    with held(tmp_path / "inside"):
+        (tmp_path / "inside" / "file").write_text("fine")
+    for stray in (
+        lambda: (tmp_path / "outside").write_text("not fine"),
+        lambda: (tmp_path / "folder").mkdir(),
+        lambda: (tmp_path / "inside" / "file").rename(tmp_path / "moved"),
+    ):
+        with pytest.raises(AssertionError), held(tmp_path / "inside"):
+            stray()
+    with pytest.raises(ZeroDivisionError), held(tmp_path):
+        raise ZeroDivisionError
+    with held(tmp_path):
+        raise GanzooError("an answer")
