@@ -100,7 +100,7 @@ def comparison(records: Sequence[RunRecord]) -> pandas.DataFrame:
     scores = table.attrs["scores"]
     if table.empty:
         return table
-    table["settings"] = [_settings_key(record) for record in records]
+    table["settings"] = [settings_key(record) for record in records]
     # One seed counts once: a run that was done again stands for the attempts that failed before it.
     table = table.assign(again=table["status"] != "ok").sort_values("again", kind="stable")
     table = table.drop_duplicates(["settings", "seed"]).sort_index()
@@ -144,7 +144,7 @@ def comparison(records: Sequence[RunRecord]) -> pandas.DataFrame:
     return summary
 
 
-def _settings_key(record: RunRecord) -> str:
+def settings_key(record: RunRecord) -> str:
     """All that a run is but its seed: the spec, and the code that ran it."""
     environment = record.environment or {}
     plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.plugins import Kind, Offer, PluginStatus
+from ganzoo.protocols import protocol_words
 from ganzoo.terminal import (
     missing,
     safe,
@@ -88,7 +89,7 @@ def comparison_table(summary: pandas.DataFrame, protocols: Mapping[str, Mapping[
             cells.append(show_duration(row["train_seconds"]))
         cells.append(f"{row['n']}" + (f" [red]({safe(row['failed'])})[/red]" if row["failed"] and row["n"] else ""))
         table.add_row(*cells)
-    lines = [_protocol_line(identity, content) for identity, content in protocols.items()]
+    lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
     lines += [f"{row['variant']}: {row['error']}" for _, row in summary.iterrows() if isinstance(row["error"], str)]
     lines += [f"* {row['variant']}: {row['flags']}" for _, row in summary.iterrows() if row["flags"]]
     table.caption = "\n".join(safe(line) for line in lines)
@@ -100,15 +101,6 @@ def _varying(summary: pandas.DataFrame) -> list[str]:
     varying = [name for name in SETTINGS if summary[name].nunique() > 1]
     varying += [name for name in ("device", "threads") if (summary.groupby("hardware")[name].nunique() > 1).any()]
     return varying + ["differs"] * bool((summary["differs"] != "").any())
-
-
-def _protocol_line(identity: str, content: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{name} {value}" for name, value in (content.get("settings") or {}).items())
-    weights = {True: "EMA generator", False: "raw generator", None: "images"}[content.get("ema")]
-    return (
-        f"{identity}: {content.get('extractor')} features, {content.get('n_real')} real ({content.get('real_split')}) "
-        f"against {content.get('n_fake')} fakes, {weights}" + (f", {settings}" if settings else "")
-    )
 
 
 def _score_over_seeds(row: Mapping[str, Any], name: str) -> str:
