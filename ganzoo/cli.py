@@ -165,6 +165,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     compare.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
     compare.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
 
+    report = commands.add_parser("report", parents=[plugins], help="make one HTML page of records")
+    report.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    report.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
+    report.add_argument(
+        "--neighbours", action="store_true", help="under samples, the training images that are nearest in pixels"
+    )
+    report.add_argument("--force", action="store_true", help="overwrite FILE")
+
     sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
     sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")

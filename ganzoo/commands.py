@@ -206,6 +206,23 @@ def compare_records(arguments: Namespace) -> int:
     return 0
 
 
+def make_report(arguments: Namespace) -> int:
+    """`ganzoo report DIR… -o report.html`."""
+    from ganzoo.records import find_records
+    from ganzoo.report import write_report
+
+    records, complaints = find_records([Path(folder) for folder in arguments.folders])
+    for complaint in complaints:
+        print_note(f"left out: {complaint}")
+    output = Path(arguments.output)
+    size = write_report(
+        records, complaints, arguments.folders, output, neighbours=arguments.neighbours, force=arguments.force
+    )
+    what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
+    print_note(f"wrote {printable(output)}, {size / 1e6:.1f} MB: {what}")
+    return 0
+
+
 def sample_run(arguments: Namespace) -> int:
     """`ganzoo sample RUN`."""
     from ganzoo.generators import draw_images
@@ -303,6 +320,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "list": list_offers,
     "show": show_name,
     "compare": compare_records,
+    "report": make_report,
     "sample": sample_run,
     "score": score_images,
     "plugins": list_plugins,

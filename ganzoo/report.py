@@ -310,7 +310,9 @@ def _number(value: Any, show: Callable[[float], str]) -> Cell:
 def _score_cell(summary: Mapping[str, Any], name: str) -> Cell:
     """The mean over seeds with its deviation, and how many seeds have it where not all do."""
     value, deviation, count = summary[name], summary[f"{name}_sd"], summary[f"{name}_n"]
-    text = show_score(value) + ("" if missing(value) or missing(deviation) else f" ± {show_score(deviation)}")
+    text = show_score(value)
+    if not missing(value) and not missing(deviation):
+        text += f" ± {deviation:.2f}" if abs(value) >= 1 else f" ± {show_score(deviation)}"
     return Cell(text + (f" ({count}/{summary['n']})" if 0 < count < summary["n"] else ""), _key(value))
 
 

@@ -105,8 +105,8 @@ def report_rows(records: Sequence[RunRecord]) -> list[Row]:
     if not records:
         return []
     groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(settings_key(record), []).append(record)
+    for settings, record in _counted(records):
+        groups.setdefault(settings, []).append(record)
     table = comparison(records)
     columns = score_columns(records)
     best = [column for (metric, _), column in columns.items() if metric == "fid"]
@@ -119,17 +119,28 @@ def report_rows(records: Sequence[RunRecord]) -> list[Row]:
     pairs = sorted(zip(entries, groups.values(), strict=True), key=lambda pair: rank(pair[0]))
     labels = _labels([entry for entry, _ in pairs])
     return [
-        Row(f"r{index}", label, entry, *_by_seed(group))
+        Row(
+            f"r{index}",
+            label,
+            entry,
+            finished=tuple(sorted((run for run in group if run.ok), key=_seed)),
+            failed=tuple(sorted((run for run in group if not run.ok), key=_seed)),
+        )
         for index, (label, (entry, group)) in enumerate(zip(labels, pairs, strict=True))
     ]
 
 
-def _by_seed(records: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunRecord, ...]]:
-    """One run for each seed: a finished one stands for the attempts that failed before it."""
-    runs: dict[int, RunRecord] = {}
-    for record in sorted(records, key=lambda record: (record.spec["seed"], not record.ok)):
-        runs.setdefault(record.spec["seed"], record)
-    return tuple(run for run in runs.values() if run.ok), tuple(run for run in runs.values() if not run.ok)
+def _counted(records: Sequence[RunRecord]) -> list[tuple[str, RunRecord]]:
+    """Settings and run, as `comparison` counts them: for each seed one run, a finished one if there is any."""
+    chosen: dict[tuple[str, int], int] = {}
+    keys = [(settings_key(record), _seed(record)) for record in records]
+    for index in sorted(range(len(records)), key=lambda index: not records[index].ok):
+        chosen.setdefault(keys[index], index)
+    return [(keys[index][0], records[index]) for index in sorted(chosen.values())]
+
+
+def _seed(record: RunRecord) -> int:
+    return int(record.spec["seed"])
 
 
 def _labels(entries: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -253,14 +264,14 @@ def _score_panel(metric: str, content: Mapping[str, Any], protocol: str, axis: A
 
 
 def _styled(rows: Iterable[Row]) -> Iterable[tuple[Row, dict[str, int]]]:
-    """A hue and a marker for each variant; dashes tell its rows on one dataset apart."""
+    """A hue for each variant; markers and dashes tell its rows on one dataset apart, and variants of like hue."""
     variants: dict[str, int] = {}
     seen: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
         index = variants.setdefault(row.spec["variant"], len(variants))
         again = seen[row.spec["variant"], row.spec["dataset"]]
         seen[row.spec["variant"], row.spec["dataset"]] += 1
-        yield row, {"hue": index, "marker": index, "dash": again}
+        yield row, {"hue": index, "marker": index + again, "dash": again}
 
 
 def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figure:
@@ -289,7 +300,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     mode="markers",
                     hue=hue,
                     marker=hue,
-                    labels=[row.label if index in front else "" for index, row in enumerate(own)],
+                    labels=[row.spec["variant"] if index in front else "" for index, row in enumerate(own)],
                     names=[row.label for row in own],
                 )
             )
@@ -369,14 +380,14 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
                     high=[max(rates["high"] for _, rates in each) for _, each in found],
                     rows=[each[0][0].id for _, each in found],
                     hue=variants.index(key[0]),
-                    marker=variants.index(key[0]),
+                    marker=variants.index(key[0]) + again.index(key),
                     dash=again.index(key),
                 )
             )
         if series:
             sizes = sorted({size for each in series for size in each.x})
             side = " x ".join(map(str, shape))
-            hint = "" if len(sizes) > 1 else " One batch size only: `ganzoo bench --sweep-batch auto` measures more."
+            hint = "" if len(sizes) > 1 else " One batch size only: “ganzoo bench --sweep-batch auto” measures more."
             lost = [f"{row.label} ended as {row.summary['failed']}" for row in own if row.summary["failed"]]
             note = f"Training step on {dataset}, {side}.{hint}" + (f" {'; '.join(lost)}." if lost else "")
             axis = Axis("batch size (logarithmic)", log=True, ticks=sizes)

@@ -74,6 +74,10 @@
     };
   };
 
+  const short = (name) => (name.length > 40 ? `${name.slice(0, 39)}…` : name);
+  // Plotly takes some HTML in text, links among it; names are nothing but text.
+  const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  const inert = (name) => escaped(short(name));
   const pick = (list, places) => (list.length ? places.map((place) => list[place]) : list);
 
   // What the filter leaves of a panel's series, in the order of the table.
@@ -98,16 +102,16 @@
   function tracesOf(each, look) {
     const colour = look.hues[each.hue % HUES];
     const trace = {
-      type: "scatter", name: each.name, x: each.x, y: each.y, meta: each.row || each.rows,
+      type: "scatter", name: inert(each.name), x: each.x, y: each.y, meta: each.row || each.rows,
       mode: each.labels.some(Boolean) ? "markers+text" : each.mode, showlegend: each.in_legend,
       line: { color: colour, width: 1.75, dash: DASHES[each.dash % DASHES.length], shape: each.step ? "vh" : "linear" },
       marker: { color: colour, size: 8, symbol: MARKERS[each.marker % MARKERS.length] },
-      text: each.names, textposition: "top center", textfont: { color: look.ink, size: 12 },
+      text: each.names.map(inert), textposition: "top center", textfont: { color: colour, size: 12 },
       hovertemplate: `${each.names.length ? "%{text}<br>" : ""}%{x}<br>%{y}<extra>%{fullData.name}</extra>`,
     };
     if (each.labels.some(Boolean)) {
-      trace.text = each.labels;
-      trace.customdata = each.names;
+      trace.text = each.labels.map(inert);
+      trace.customdata = each.names.map(inert);
       trace.hovertemplate = "%{customdata}<br>%{x}<br>%{y}<extra>%{fullData.name}</extra>";
     }
     const bounded = each.low.flatMap((low, place) => (low === null || each.high[place] === null ? [] : [place]));
@@ -128,20 +132,28 @@
     return [band, trace];
   }
 
-  // 1, 2 and 5 times the powers of ten, written out; plotly's own where these are too few.
-  function logTicks(values) {
-    const least = Math.min(...values);
-    const most = Math.max(...values);
-    const ticks = [];
-    for (let power = Math.floor(Math.log10(least)); power <= Math.log10(most); power += 1) {
-      for (const factor of [1, 2, 5]) ticks.push(Number(`${factor}e${power}`));
+  // 1, 2 and 5 times the powers of ten, written out, in a range that holds at least three of them.
+  function logAxis(values) {
+    let least = Math.min(...values);
+    let most = Math.max(...values);
+    for (;;) {
+      const ticks = [];
+      for (let power = Math.floor(Math.log10(least)); power <= Math.log10(most); power += 1) {
+        for (const factor of [1, 2, 5]) ticks.push(Number(`${factor}e${power}`));
+      }
+      const inside = ticks.filter((tick) => tick >= least && tick <= most);
+      if (inside.length > 2 || !(least > 0)) return { ticks: inside, range: [Math.log10(least), Math.log10(most)] };
+      least /= 1.25;
+      most *= 1.25;
     }
-    return ticks.filter((tick) => tick >= least / 1.2 && tick <= most * 1.2);
   }
 
   function ticked(log, given, values) {
-    const ticks = given.length ? given : log ? logTicks(values) : [];
-    return ticks.length > 2 || given.length ? { tickvals: ticks, ticktext: ticks.map(tickText) } : {};
+    if (!log || !values.length) return {};
+    const { ticks, range } = logAxis(given.length > 1 ? given : values);
+    const room = (range[1] - range[0]) * 0.06;
+    const shown = given.length ? given : ticks;
+    return { tickvals: shown, ticktext: shown.map(tickText), range: [range[0] - room, range[1] + room] };
   }
 
   const tickText = (tick) => (tick >= 10000 ? `${tick / 1000}k` : String(tick));
@@ -150,11 +162,12 @@
     const narrow = node.clientWidth < 560;
     const drawn = (...names) => names.flatMap((name) => series.flatMap((each) => each[name])).filter((value) => value > 0);
     const axis = ({ title, log, ticks }, values) => ({
-      title: { text: narrow ? title.replace(" (logarithmic)", ", log") : title, standoff: 8, font: { size: 13 } },
+      title: { text: escaped(narrow ? title.replace(" (logarithmic)", ", log") : title), standoff: 8, font: { size: 13 } },
       type: log ? "log" : "linear", gridcolor: look.line, linecolor: look.quiet, zeroline: false, automargin: true,
       ticks: "outside", ticklen: 4, tickcolor: look.quiet, exponentformat: "SI", ...ticked(log, ticks, values),
     });
-    const perLine = Math.max(1, Math.floor(node.clientWidth / 170));
+    const longest = Math.max(0, ...series.filter((each) => each.in_legend).map((each) => short(each.name).length));
+    const perLine = Math.max(1, Math.floor((node.clientWidth - 64) / (60 + 7.5 * longest)));
     const legend = entries > 1 || series.some((each) => each.mode === "markers") ? 24 * Math.ceil(entries / perLine) + 16 : 0;
     return {
       height: (narrow ? 320 : 400) + legend,
