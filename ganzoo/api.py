@@ -90,19 +90,21 @@ def sample(
     *,
     label: int | None = None,
     seed: int = 0,
+    interpolate: bool = False,
     plugins: Sequence[str | Path] = (),
     device: str = "cpu",
 ) -> Tensor:
     """`n` images of a run's averaged generator: uint8 (n, C, H, W) on the CPU; the same for the same `seed`.
 
-    `label` picks the class of a conditional generator; without it the classes take turns. Broken plugins are
+    `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` they are
+    whole walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins are
     warnings. Raises `UsageError` for a label that the generator does not have.
     """
     from ganzoo.generators import draw_images
     from ganzoo.harness import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
-    return draw_images(run, registry, n, label=label, seed=seed, device=device)
+    return draw_images(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
 
 
 def _warn(line: str) -> None:

@@ -178,8 +178,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
     sample.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
     sample.add_argument("--seed", type=int, default=0, metavar="S")
-    sample.add_argument("-o", "--output", default="grid.png", metavar="FILE", help="default: grid.png")
-    sample.add_argument("--force", action="store_true", help="overwrite FILE")
+    sample.add_argument("--interpolate", action="store_true", help="each row a walk from one latent to another")
+    sample.add_argument(
+        "-o", "--output", default="grid.png", metavar="PATH", help="a PNG, or with a / at its end a folder of PNGs"
+    )
+    sample.add_argument("--force", action="store_true", help="overwrite PATH")
 
     score = commands.add_parser(
         "score", parents=[plugins, machine, data, scoring], help="score any folder of images by the same protocol"

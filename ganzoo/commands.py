@@ -19,6 +19,8 @@ from ganzoo.terminal import stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ganzoo.plan import BenchPlan, ResolvedPlan
     from ganzoo.types import RunRecord
 
@@ -225,20 +227,54 @@ def make_report(arguments: Namespace) -> int:
 
 def sample_run(arguments: Namespace) -> int:
     """`ganzoo sample RUN`."""
-    from ganzoo.generators import draw_images
-    from ganzoo.images import grid, save_png
+    from ganzoo.generators import image_batches
 
     output = Path(arguments.output)
-    if output.exists() and not arguments.force:
+    to_folder = arguments.output.endswith(("/", os.sep)) or output.is_dir()
+    if to_folder and output.is_dir() and any(output.iterdir()) and not arguments.force:
+        raise UsageError(f"-o {printable(output)}: is not empty; choose another folder or pass --force")
+    if not to_folder and output.exists() and not arguments.force:
         raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
     if not output.parent.is_dir():
         raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
     registry = _discover(arguments)
     with redirect_stdout(sys.stderr):
-        images = draw_images(arguments.run, registry, arguments.n, label=arguments.label, seed=arguments.seed)
-    save_png(grid(images), output, scale=max(1, 64 // images.shape[2]))
-    print_note(f"wrote {len(images)} images to {printable(output)}")
+        batches = image_batches(
+            arguments.run,
+            registry,
+            arguments.n,
+            label=arguments.label,
+            seed=arguments.seed,
+            interpolate=arguments.interpolate,
+        )
+        try:
+            count = (_write_pngs if to_folder else _write_grid)(batches, output, arguments.n)
+        except OSError as error:
+            reason = printable(error.strerror or error)
+            raise UsageError(f"-o {printable(output)}: cannot be written: {reason}; choose another place") from error
+    print_note(f"wrote {count} images to {printable(output)}")
     return 0
+
+
+def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
+    import torch
+
+    from ganzoo.images import grid, save_png
+
+    images = torch.cat(list(batches))
+    save_png(grid(images), output, scale=max(1, 64 // images.shape[2]))
+    return len(images)
+
+
+def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
+    """Into a folder that is empty or may be overwritten; the numbered images of an earlier draw would mix with these."""
+    from ganzoo.images import save_numbered_pngs
+
+    folder.mkdir(exist_ok=True)
+    for earlier in folder.glob("*.png"):
+        if earlier.stem.isdecimal():
+            earlier.unlink()
+    return save_numbered_pngs(batches, folder, digits=max(5, len(str(asked))))
 
 
 def score_images(arguments: Namespace) -> int:
