@@ -165,13 +165,20 @@ def list_offers(arguments: Namespace) -> int:
 
 
 def show_name(arguments: Namespace) -> int:
-    """`ganzoo show NAME`."""
+    """`ganzoo show NAME`, or of a run where nothing that plugins offer is called that."""
     from ganzoo.describe import describe_offer, describe_variant, find_by_name
+    from ganzoo.generators import find_run, runs_called
     from ganzoo.tables import description_lines
 
     registry = _discover(arguments)
     descriptions = []
-    for kind, offer in find_by_name(registry, arguments.name):
+    try:
+        found = find_by_name(registry, arguments.name)
+    except UsageError:
+        if not Path(arguments.name).exists() and not runs_called(arguments.name):
+            raise
+        return _show_run(find_run(arguments.name), arguments.json)
+    for kind, offer in found:
         description = describe_offer(offer, kind)
         if kind == "variants":
             with redirect_stdout(sys.stderr):
@@ -181,6 +188,16 @@ def show_name(arguments: Namespace) -> int:
         print(json.dumps(descriptions, indent=1))
     else:
         _print_all((line for description in descriptions for line in description_lines(description)), soft_wrap=True)
+    return 0
+
+
+def _show_run(record: RunRecord, as_json: bool) -> int:
+    from ganzoo.tables import run_page
+
+    if as_json:
+        print(json.dumps(record.to_json(), indent=1))
+    else:
+        _print_all(run_page(record), soft_wrap=True)
     return 0
 
 

@@ -25,6 +25,16 @@ from ganzoo.types import RunRecord, RunSpec
 BATCH = 256
 
 
+def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]:
+    """The records below `results` whose id, or whose folder's name, begins like that."""
+    records, _ = find_records([results]) if results.exists() else ([], [])
+    return [
+        record
+        for record in records
+        if record.path and (record.run_id.startswith(beginning) or record.path.parent.name.startswith(beginning))
+    ]
+
+
 def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
     """A record by its folder, by its file, or by the beginning of its id or folder's name below `results`.
 
@@ -32,12 +42,7 @@ def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
     """
     if Path(run).exists():
         return read_record(Path(run))
-    records, _ = find_records([results]) if results.exists() else ([], [])
-    fitting = [
-        record
-        for record in records
-        if record.path and (record.run_id.startswith(str(run)) or record.path.parent.name.startswith(str(run)))
-    ]
+    fitting = runs_called(str(run), results)
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(printable(record.path.parent.name) for record in fitting[:5] if record.path)
