@@ -24,6 +24,7 @@ def bench(
     dataset: str = "digits",
     *,
     plugins: Sequence[str | Path] = (),
+    log: Sequence[str] | str = (),
     results: str | Path = "runs",
     force: bool = False,
     on_event: Callable[[Event], None] | None = None,
@@ -33,7 +34,7 @@ def bench(
 
     `options` are those of `ganzoo bench` under their own names (`kimg=`, `seeds=`, `set=`, …; see `BenchPlan`).
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
-    path in `plugins` can. Nothing is printed: `on_event` is called with each `Event` as it comes, and what it raises
+    path in `plugins` can. `log` names logs, such as `"tensorboard"`. Nothing is printed: `on_event` is called with each `Event` as it comes, and what it raises
     ends the bench; broken plugins, variants that are left out and the like are warnings. Raises `UsageError` and its
     kin before anything is trained. A `KeyboardInterrupt` carries the records so far as its `records`.
     """
@@ -53,7 +54,8 @@ def bench(
         plan = BenchPlan(models=tuple(names), dataset=dataset, plugins=paths, **options)
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
-    return prepare_bench(plan, _warn).run(Path(results), force=force, on_event=on_event or ignore, on_note=_warn)
+    logs = (log,) if isinstance(log, str) else tuple(log)
+    return prepare_bench(plan, _warn, logs=logs).run(Path(results), force=force, on_event=on_event or ignore, on_note=_warn)
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:

@@ -138,6 +138,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     bench.add_argument("--eval-every", type=float, metavar="KIMG", help="score along the way (default: every quarter)")
     bench.add_argument("--results", default="runs", metavar="DIR", help="where records go (default: ./runs)")
+    bench.add_argument(
+        "--log", action="append", default=[], metavar="NAME", help="send curves to tensorboard too (repeatable)"
+    )
     bench.add_argument("--throughput-only", action="store_true", help="measure speed; train and score nothing")
     bench.add_argument("--throughput-seconds", type=float, default=5.0, metavar="S", help="measured time (default: 5)")
     bench.add_argument(

@@ -34,7 +34,7 @@ def run_bench(arguments: Namespace) -> int:
 
     plan = _plan(arguments)
     with redirect_stdout(sys.stderr):
-        prepared = prepare_bench(plan, print_note, ignore if arguments.quiet else say_preparing)
+        prepared = prepare_bench(plan, print_note, ignore if arguments.quiet else say_preparing, arguments.log)
     if arguments.dry_run:
         return _dry_run(prepared.resolved, arguments.json)
     display: Any = nullcontext(ignore) if arguments.quiet else ProgressDisplay()

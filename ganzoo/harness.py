@@ -46,25 +46,27 @@ class Bench:
         )
 
 
-def prepare_bench(plan: BenchPlan, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore) -> Bench:
+def prepare_bench(
+    plan: BenchPlan, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore, logs: Sequence[str] = ()
+) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
-    `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
+    `logs` observe in this process only, so that none takes part in what a run measures. `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
     """
     from ganzoo.plan import resolve
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
-    registry = discover_noting(plan.plugins, plan.strict, on_note)
+    registry = discover_noting(plan.plugins, plan.strict, on_note, logs)
     resolved = resolve(plan, registry, on_progress)
     for note in resolved.notes:
         on_note(note)
     return Bench(plan, registry, resolved)
 
 
-def discover_noting(plugins: Sequence[str], strict: bool, on_note: Note) -> Registry:
+def discover_noting(plugins: Sequence[str], strict: bool, on_note: Note, logs: Sequence[str] = ()) -> Registry:
     """Discover, with a note for each broken plugin; raises what `discover` raises."""
-    registry = discover(plugins, strict=strict)
+    registry = discover(plugins, strict=strict, logs=logs)
     for status in registry.statuses:
         if status.state == "broken":
             on_note(f"plugin {printable(status.name)} is broken and left out: {status.error}")

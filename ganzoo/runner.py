@@ -182,7 +182,7 @@ def run_plan(
         base: dict[str, Any] = {"schema": SCHEMA, "run_id": run_id, "spec": spec.to_json()}
         loaded = {"plugins": used, "plugin_allow_list": os.environ.get(ALLOW_LIST), **_versions()}
         try:
-            tell(RunStarted(run_id, spec.to_json(), index, len(plan.runs)))
+            tell(RunStarted(run_id, spec.to_json(), index, len(plan.runs), str(folder)))
             outcome = launcher.launch(request, _Translator(run_id, spec, tell, on_note))
         except KeyboardInterrupt as interrupt:
             message = {"type": "KeyboardInterrupt", "message": "stopped by the user", "tail": ""}
