@@ -34,9 +34,9 @@ def bench(
 
     `options` are those of `ganzoo bench` under their own names (`kimg=`, `seeds=`, `set=`, …; see `BenchPlan`).
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
-    path in `plugins` can. `log` names logs, such as `"tensorboard"`. Nothing is printed: `on_event` is called with each `Event` as it comes, and what it raises
-    ends the bench; broken plugins, variants that are left out and the like are warnings. Raises `UsageError` and its
-    kin before anything is trained. A `KeyboardInterrupt` carries the records so far as its `records`.
+    path in `plugins` can. `log` names where curves go too, such as `"tensorboard"`. Nothing is printed: `on_event` is
+    called with each `Event` as it comes, and what it raises ends the bench; broken plugins, variants that are left out
+    and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt` carries the records so far as its `records`.
     """
     from ganzoo.harness import ignore, prepare_bench
     from ganzoo.plan import BenchPlan

@@ -59,6 +59,7 @@
     button.addEventListener("click", () => sortBy(head, column));
   });
   filters.hidden = false;
+  document.getElementById("no-script").remove();
   filters.addEventListener("input", filter);
   filters.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("count").textContent = `${body.rows.length} of ${body.rows.length} rows`;
