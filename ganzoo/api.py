@@ -36,7 +36,8 @@ def bench(
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
     path in `plugins` can. `log` names where curves go too, such as `"tensorboard"`. Nothing is printed: `on_event` is
     called with each `Event` as it comes, and what it raises ends the bench; broken plugins, variants that are left out
-    and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt` carries the records so far as its `records`.
+    and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt`
+    carries the records so far as its `records`.
     """
     from ganzoo.harness import ignore, prepare_bench
     from ganzoo.plan import BenchPlan
@@ -55,7 +56,9 @@ def bench(
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
     logs = (log,) if isinstance(log, str) else tuple(log)
-    return prepare_bench(plan, _warn, logs=logs).run(Path(results), force=force, on_event=on_event or ignore, on_note=_warn)
+    return prepare_bench(plan, _warn, logs=logs).run(
+        Path(results), force=force, on_event=on_event or ignore, on_note=_warn
+    )
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:

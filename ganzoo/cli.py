@@ -161,7 +161,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     listing.add_argument("--json", action="store_true")
 
     show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …, or a run")
-    show.add_argument("name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs")
+    show.add_argument(
+        "name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs"
+    )
     show.add_argument("--json", action="store_true")
 
     compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")

@@ -230,6 +230,7 @@ def make_report(arguments: Namespace) -> int:
     from ganzoo.records import find_records
     from ganzoo.report import write_report
 
+    _discover(arguments)
     records, complaints = find_records([Path(folder) for folder in arguments.folders])
     for complaint in complaints:
         print_note(f"left out: {complaint}")
@@ -284,14 +285,15 @@ def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
 
 
 def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
-    """Into a folder that is empty or may be overwritten; the numbered images of an earlier draw would mix with these."""
+    """Into a folder that is empty or may be overwritten; the numbered images of an earlier draw would mix in."""
     from ganzoo.images import save_numbered_pngs
+    from ganzoo.progress import say_drawn
 
     folder.mkdir(exist_ok=True)
     for earlier in folder.glob("*.png"):
         if earlier.stem.isdecimal():
             earlier.unlink()
-    return save_numbered_pngs(batches, folder, digits=max(5, len(str(asked))))
+    return save_numbered_pngs(say_drawn(batches, asked), folder, digits=max(5, len(str(asked))))
 
 
 def score_images(arguments: Namespace) -> int:

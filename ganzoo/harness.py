@@ -51,8 +51,9 @@ def prepare_bench(
 ) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
-    `logs` observe in this process only, so that none takes part in what a run measures. `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
-    `UsageError` and its kin where something cannot be done; then nothing was trained.
+    `logs` observe in this process only, so that none takes part in what a run measures. `on_progress(done,
+    total, size)` follows the images of a dataset that is prepared for the first time. Raises `UsageError` and its kin
+    where something cannot be done; then nothing was trained.
     """
     from ganzoo.plan import resolve
 

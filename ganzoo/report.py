@@ -147,7 +147,7 @@ def render_report(
         figure_data=_embedded([asdict(figure) for figure in figures]),
         galleries=_galleries(rows, neighbours),
         neighbours=neighbours,
-        left_out=max(0, len([row for row in rows if row.finished]) - SHOWN_GRIDS),
+        left_out=max(0, len(_trained(rows)) - SHOWN_GRIDS),
         failures=[run for row in rows for run in row.failed],
         machines=_machines(records),
         protocols=shown_protocols(records),
@@ -251,12 +251,15 @@ def _extras(rows: Sequence[Row]) -> list[str]:
 
 def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
     protocols, varying = shown_protocols(records), _varying(rows)
+    places = {identity: place for place, identity in enumerate(protocols)}
     scores = [
         Column(
             SCORE_NAMES.get(metric, metric),
-            f"{protocols[identity].get('dataset')}, {protocols[identity].get('extractor')}",
-            f"#protocol-{list(protocols).index(identity)}",
+            ", ".join(str(protocols[identity].get(name)) for name in ("dataset", "extractor")),
+            f"#protocol-{places[identity]}",
         )
+        if identity in places
+        else Column(SCORE_NAMES.get(metric, metric), identity)
         for metric, identity in score_columns(records)
     ]
     return [
@@ -267,7 +270,7 @@ def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
         Column("samples/s", "generator"),
         Column("memory", "peak"),
         *(Column(EXTRAS[name][0]) for name in _extras(rows)),
-        Column("updates", "discriminator/generator"),
+        Column("updates", "D/G"),
         Column("train time"),
         Column("seeds"),
         *(Column(name.replace("_", " ")) for name in varying if name not in LEADING),
@@ -329,9 +332,8 @@ def _rate_cell(summary: Mapping[str, Any]) -> Cell:
 
 def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
     """The sample grids of the first rows that finished, by dataset, each with real images of that dataset."""
-    trained = [row for row in rows if row.finished and row.spec["kimg"]][:SHOWN_GRIDS]
     datasets: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in trained:
+    for row in _trained(rows)[:SHOWN_GRIDS]:
         datasets[row.spec["dataset"], row.spec["dataset_sha256"]].append(row)
     galleries = []
     for (name, sha256), own in datasets.items():
@@ -351,6 +353,11 @@ def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
         reason = "" if dataset else f"The images of {name} are not in this machine's cache, so none stand here."
         galleries.append(Gallery(name, real, reason, tiles))
     return galleries
+
+
+def _trained(rows: Sequence[Row]) -> list[Row]:
+    """The rows that have samples: those of a speed measurement alone have none."""
+    return [row for row in rows if row.finished and row.spec["kimg"]]
 
 
 def _machines(records: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -226,7 +226,7 @@ def _score_panels(
     panels = []
     for metric, protocol in columns:
         series = []
-        for row, style in _styled(rows):
+        for row, hue, again in _styled(rows):
             evaluations: dict[float, list[tuple[float, float]]] = defaultdict(list)
             for run in row.finished:
                 for score in run.scores:
@@ -243,7 +243,9 @@ def _score_panels(
                         low=[_bound(ys, -1) for _, ys in points],
                         high=[_bound(ys, +1) for _, ys in points],
                         row=row.id,
-                        **style,
+                        hue=hue,
+                        marker=hue + again,
+                        dash=again,
                     )
                 )
         if series:
@@ -263,15 +265,15 @@ def _score_panel(metric: str, content: Mapping[str, Any], protocol: str, axis: A
     return Panel(label, words, axis, Axis(f"{name} (logarithmic)" if log else name, log=log), series)
 
 
-def _styled(rows: Iterable[Row]) -> Iterable[tuple[Row, dict[str, int]]]:
-    """A hue for each variant; markers and dashes tell its rows on one dataset apart, and variants of like hue."""
+def _styled(rows: Iterable[Row]) -> Iterator[tuple[Row, int, int]]:
+    """Rows with the number of their variant, which gives the hue, and their own among its rows on one dataset."""
     variants: dict[str, int] = {}
     seen: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
         index = variants.setdefault(row.spec["variant"], len(variants))
         again = seen[row.spec["variant"], row.spec["dataset"]]
         seen[row.spec["variant"], row.spec["dataset"]] += 1
-        yield row, {"hue": index, "marker": index + again, "dash": again}
+        yield row, index, again
 
 
 def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figure:
@@ -294,8 +296,12 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     hardware,
                     x=[rate for rate, _, _ in points],
                     y=[fid for _, fid, _ in points],
-                    low=[None if _missing(sd) else fid - sd for (_, fid, _), sd in zip(points, deviations, strict=True)],
-                    high=[None if _missing(sd) else fid + sd for (_, fid, _), sd in zip(points, deviations, strict=True)],
+                    low=[
+                        None if _missing(sd) else fid - sd for (_, fid, _), sd in zip(points, deviations, strict=True)
+                    ],
+                    high=[
+                        None if _missing(sd) else fid + sd for (_, fid, _), sd in zip(points, deviations, strict=True)
+                    ],
                     rows=[row.id for row in own],
                     mode="markers",
                     hue=hue,
@@ -325,8 +331,8 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
     return Figure(
         "pareto",
         "FID against throughput",
-        "Lower and further right is better. The dashed line is the Pareto front of each hardware: the rows that no other "
-        "on it beats in both. These carry their names. Bars are one standard deviation over seeds.",
+        "Lower and further right is better. The dashed line is the Pareto front of each hardware: the rows that no "
+        "other on it beats in both. These carry their names. Bars are one standard deviation over seeds.",
         "Protocol",
         "No finished run has both an FID and a rate.",
         panels,
@@ -408,7 +414,7 @@ def loss_curves(rows: Sequence[Row]) -> Figure:
     """Every term of the loss of every finished run, a panel for each row; seeds share a hue."""
     panels = []
     for row in rows:
-        runs = [run for run in row.finished if len(run.training.get("curves") or ()) > 1]
+        runs = [run for run in row.finished if "kimg" in (run.training.get("curves") or ())]
         terms = list(dict.fromkeys(term for run in runs for term in run.training["curves"] if term != "kimg"))
         series = [
             Series(

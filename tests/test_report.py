@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy
@@ -94,7 +95,7 @@ def test_the_page_is_well_formed_and_names_what_it_points_at(committed):
     # A heading is never more than one level below the last.
     levels = [int(tag[1]) for tag, _, _ in committed.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_nothing_is_fetched_and_only_two_known_scripts_may_run(committed):
@@ -175,9 +176,7 @@ def test_a_band_is_one_standard_deviation_over_seeds(tmp_path):
     fids = [[40.0, 20.0, 10.0, 5.0], [44.0, 26.0, 13.0, None], [42.0, 20.0, 7.0, 8.0]]
     for seed, fid in enumerate(fids):
         put_record(tmp_path, f"s{seed}", seed=seed, fid=fid)
-    (panel,) = [
-        panel for panel in page_of(tmp_path).figures()["score-kimg"]["panels"] if f"({FID})" in panel["note"]
-    ]
+    (panel,) = [panel for panel in page_of(tmp_path).figures()["score-kimg"]["panels"] if f"({FID})" in panel["note"]]
     (series,) = panel["series"]
     values = numpy.array([[numpy.nan if value is None else value for value in fid] for fid in fids])
     mean, deviation = numpy.nanmean(values, 0), numpy.nanstd(values, 0, ddof=1)
@@ -198,9 +197,7 @@ def test_the_front_holds_what_no_other_beats():
     rng = numpy.random.default_rng(0)
     points = [tuple(point) for point in rng.integers(0, 12, (60, 2)).tolist()]
     front = [points[index] for index in pareto_front(points)]
-    beaten = {
-        (x, y) for x, y in points if any(a >= x and b <= y and (a, b) != (x, y) for a, b in points)
-    }
+    beaten = {(x, y) for x, y in points if any(a >= x and b <= y and (a, b) != (x, y) for a, b in points)}
     assert front == sorted(set(points) - beaten)
     assert pareto_front([]) == []
 
@@ -279,6 +276,15 @@ def test_a_run_that_only_failed_gives_a_page_without_figures(tmp_path):
     assert "No finished run was scored." in page.all("section")[1][1]
 
 
+def test_a_score_whose_protocol_is_not_in_the_record_has_a_column_and_no_curve(tmp_path):
+    record = put_record(tmp_path, "a")
+    path = tmp_path / "a" / "record.json"
+    path.write_text(json.dumps(record | {"protocols": {}}))
+    page = page_of(tmp_path)
+    assert f"FID {FID}" in [" ".join(text.split()) for _, text in page.all("th", scope="col")]
+    assert page.figures()["score-kimg"]["panels"] == []
+
+
 def test_names_and_messages_are_text(tmp_path):
     put_record(tmp_path, "a", variant=HOSTILE, architecture=HOSTILE)
     put_record(tmp_path, "b", variant="c\u202eb\x1b[31m", dataset="</script>&amp;", fid=[1.0, 1.0, 1.0, 1.0])
@@ -354,7 +360,9 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, samp
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 16), (3, 28), (3, 64), (1, 100)])
 def test_a_grid_is_cut_into_the_images_it_was_made_of(channels, size, tmp_path):
-    images = torch.randint(0, 256, (64, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        0, 256, (64, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     put_record(tmp_path, "run", image_shape=[channels, size, size], pictures=False)
     save_png(grid(images), tmp_path / "run" / "samples.png", scale=max(1, 64 // size))
     assert torch.equal(report_pictures.sample_images(read_record(tmp_path / "run")), images)

@@ -50,8 +50,8 @@ class Visit:
 
     def traces(self, figure: str) -> list[dict[str, Any]]:
         """What Plotly drew, bands left out."""
-        code = """([id]) => JSON.stringify(document.querySelector(`#${id} .canvas`).data.filter((t) => t.meta !== 'band')
-            .map(({name, x, y, meta, error_y}) => ({name, x, y, meta, error_y})))"""
+        code = """([id]) => JSON.stringify(document.querySelector(`#${id} .canvas`).data
+            .filter((t) => t.meta !== 'band').map(({name, x, y, meta, error_y}) => ({name, x, y, meta, error_y})))"""
         return json.loads(self.page.evaluate(code, [figure]))
 
     def rows(self) -> list[str]:
@@ -123,7 +123,8 @@ def test_nothing_can_be_fetched_and_no_other_script_runs(visit, committed):
     assert page.evaluate("fetch('https://example.com/').then(() => 'came', () => 'refused')") == "refused"
     for code in ("window.hacked = 1", "fetch('https://example.com/')"):
         page.evaluate(
-            "(code) => { const s = document.createElement('script'); s.textContent = code; document.body.append(s); }", code
+            "(code) => { const s = document.createElement('script'); s.textContent = code; document.body.append(s); }",
+            code,
         )
     page.evaluate("() => { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">'); }")
     page.wait_for_timeout(200)
@@ -161,6 +162,8 @@ def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
     visited.page.locator("select[data-facet=dataset]").select_option("mnist")
     visited.settle()
     assert {row.split()[0] for row in visited.rows()} == {"deconv-mlp", "dcgan", "mlp"}
+    assert visited.page.get_by_role("columnheader", name="FID mnist, mnist-cnn").is_visible()
+    assert visited.page.get_by_role("columnheader", name="FID digits, digits-cnn").count() == 0, "empty, so hidden"
     visited.page.get_by_label("Filter").fill("nothing is called this")
     visited.settle()
     assert visited.rows() == []
@@ -269,11 +272,12 @@ def test_text_has_contrast_in_both_schemes(visit, committed, scheme):
     page = visit(path=committed, color_scheme=scheme).page
     code = """() => {
         const parse = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
-        const light = (rgb) => rgb.map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-            .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const linear = (c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        const share = [0.2126, 0.7152, 0.0722];
+        const light = (rgb) => rgb.reduce((sum, c, i) => sum + share[i] * linear(c / 255), 0);
         const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         const paper = light(parse(getComputedStyle(document.body).backgroundColor));
-        const text = [...document.querySelectorAll("p, a, th, td, label, summary, dd, small, button, figcaption, input")]
+        const text = [...document.querySelectorAll("p, a, th, td, label, summary, dd, small, button, figcaption")]
             .map((node) => ratio(light(parse(getComputedStyle(node).color)), paper));
         const drawn = [...document.querySelectorAll(".canvas text")]
             .map((node) => ratio(light(parse(getComputedStyle(node).fill)), paper));

@@ -47,7 +47,17 @@
     const shown = new Set(visible());
     for (const tile of document.querySelectorAll(".tile[data-row]")) tile.hidden = !shown.has(tile.dataset.row);
     document.getElementById("count").textContent = `${shown.size} of ${body.rows.length} rows`;
+    hideEmptyColumns(shown);
     drawAll();
+  }
+
+  // A score of another dataset has nothing to say of the rows that are left.
+  function hideEmptyColumns(shown) {
+    const rows = [...body.rows].filter((row) => shown.has(row.id));
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      head.hidden = rows.length > 0 && rows.every((row) => row.cells[column].dataset.key === undefined);
+      for (const row of body.rows) row.cells[column].hidden = head.hidden;
+    });
   }
 
   [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -233,7 +243,7 @@
     const look = colours();
     const entries = series.filter((each) => each.in_legend).length;
     const traces = series.flatMap((each) => tracesOf(each, look));
-    Plotly.react(node, traces, layoutOf(panel, series, node, entries, look), { displayModeBar: false, responsive: true });
+    Plotly.react(node, traces, layoutOf(panel, series, node, entries, look), { displayModeBar: false });
     const details = place.querySelector("details.data");
     details.hidden = false;
     const fill = () => details.open && details.querySelector("div").replaceChildren(numbers(panel, series));
@@ -261,6 +271,7 @@
       document.querySelector(`#${figure.id} select`)?.addEventListener("change", () => draw(figure));
     }
     document.getElementById("figure-rule").hidden = false;
+    addEventListener("resize", drawAll);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
     document.documentElement.dataset.drawn = "true";
   }
