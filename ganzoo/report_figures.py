@@ -260,7 +260,9 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
 def _score_panel(metric: str, content: Mapping[str, Any], protocol: str, axis: Axis, series: list[Series]) -> Panel:
     name = SCORE_NAMES.get(metric, metric)
     label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {content.get('n_fake')} fakes"
-    log = metric in ("fid", "kid") and all(value > 0 for each in series for value in each.y)
+    # A band that reaches zero has no place on a logarithmic axis.
+    drawn = [value for each in series for value in (*each.y, *each.low) if value is not None]
+    log = metric in ("fid", "kid") and min(drawn) > 0
     words = f"{name}: {protocol_words(content)} ({protocol})."
     return Panel(label, words, axis, Axis(f"{name} (logarithmic)" if log else name, log=log), series)
 

@@ -185,6 +185,14 @@ def test_a_band_is_one_standard_deviation_over_seeds(tmp_path):
     assert series["high"] == pytest.approx(mean + deviation)
 
 
+def test_an_axis_is_logarithmic_only_where_the_whole_band_is_above_zero(tmp_path):
+    for seed, fid in enumerate([[40.0, 20.0, 10.0, 5.0], [44.0, 26.0, 13.0, 60.0]]):
+        put_record(tmp_path, f"s{seed}", seed=seed, fid=fid)
+        panels = page_of(tmp_path).figures()["score-kimg"]["panels"]
+        (panel,) = [panel for panel in panels if f"({FID})" in panel["note"]]
+        assert panel["y"]["log"] == (seed == 0), panel["series"]
+
+
 def test_seconds_are_those_of_the_record_or_only_the_last(tmp_path):
     first = put_record(tmp_path, "timed", variant="timed", seconds=[1.0, 2.5, 4.0, 6.0])
     put_record(tmp_path, "untimed", variant="untimed")
