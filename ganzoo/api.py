@@ -24,6 +24,7 @@ def bench(
     dataset: str = "digits",
     *,
     plugins: Sequence[str | Path] = (),
+    log: Sequence[str] | str = (),
     results: str | Path = "runs",
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
@@ -33,9 +34,10 @@ def bench(
     `options` are those of `ganzoo bench` under their own names: of what is run (`kimg=`, `seeds=`, `set=`, …; see
     `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.runner.RunOptions`).
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
-    path in `plugins` can. Nothing is printed: `on_event` is called with each `Event` as it comes, and what it raises
-    ends the bench; broken plugins, variants that are left out and the like are warnings. Raises `UsageError` and its
-    kin before anything is trained. A `KeyboardInterrupt` carries the records so far as its `records`.
+    path in `plugins` can. `log` names where curves go too, such as `"tensorboard"`. Nothing is printed: `on_event` is
+    called with each `Event` as it comes, and what it raises ends the bench; broken plugins, variants that are left out
+    and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt`
+    carries the records so far as its `records`.
     """
     from ganzoo.harness import RUN_OPTIONS, ignore, prepare_bench
     from ganzoo.plan import BenchPlan
@@ -54,7 +56,8 @@ def bench(
         plan = BenchPlan(models=tuple(names), dataset=dataset, plugins=paths, **options)
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
-    prepared = prepare_bench(plan, _warn, results=Path(results))
+    logs = (log,) if isinstance(log, str) else tuple(log)
+    prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs)
     return prepared.run(Path(results), on_event=on_event or ignore, on_note=_warn, **running)
 
 
@@ -117,19 +120,21 @@ def sample(
     *,
     label: int | None = None,
     seed: int = 0,
+    interpolate: bool = False,
     plugins: Sequence[str | Path] = (),
     device: str = "cpu",
 ) -> Tensor:
     """`n` images of a run's averaged generator: uint8 (n, C, H, W) on the CPU; the same for the same `seed`.
 
-    `label` picks the class of a conditional generator; without it the classes take turns. Broken plugins are
+    `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` they are
+    whole walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins are
     warnings. Raises `UsageError` for a label that the generator does not have.
     """
     from ganzoo.generators import draw_images
     from ganzoo.harness import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
-    return draw_images(run, registry, n, label=label, seed=seed, device=device)
+    return draw_images(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
 
 
 def _warn(line: str) -> None:

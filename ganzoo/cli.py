@@ -191,6 +191,9 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
     )
     bench.add_argument("--eval-every", type=float, metavar="KIMG", help="score along the way (default: every quarter)")
     bench.add_argument("--results", default="runs", metavar="DIR", help="where records go (default: ./runs)")
+    bench.add_argument(
+        "--log", action="append", default=[], metavar="NAME", help="send curves to tensorboard too (repeatable)"
+    )
     bench.add_argument("--throughput-only", action="store_true", help="measure speed; train and score nothing")
     bench.add_argument("--throughput-seconds", type=float, default=5.0, metavar="S", help="measured time (default: 5)")
     bench.add_argument(
@@ -232,8 +235,10 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
     listing.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
     listing.add_argument("--json", action="store_true")
 
-    show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …")
-    show.add_argument("name", metavar="NAME")
+    show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …, or a run")
+    show.add_argument(
+        "name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs"
+    )
     show.add_argument("--json", action="store_true")
 
     compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")
@@ -264,13 +269,24 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
     board.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
     board.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is not up to date")
 
+    report = commands.add_parser("report", parents=[plugins], help="make one HTML page of records")
+    report.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    report.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
+    report.add_argument(
+        "--neighbours", action="store_true", help="under samples, the training images that are nearest in pixels"
+    )
+    report.add_argument("--force", action="store_true", help="overwrite FILE")
+
     sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
     sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
     sample.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
     sample.add_argument("--seed", type=int, default=0, metavar="S")
-    sample.add_argument("-o", "--output", default="grid.png", metavar="FILE", help="default: grid.png")
-    sample.add_argument("--force", action="store_true", help="overwrite FILE")
+    sample.add_argument("--interpolate", action="store_true", help="each row a walk from one latent to another")
+    sample.add_argument(
+        "-o", "--output", default="grid.png", metavar="PATH", help="a PNG, or with a / at its end a folder of PNGs"
+    )
+    sample.add_argument("--force", action="store_true", help="overwrite PATH")
 
     score = commands.add_parser(
         "score", parents=[plugins, machine, data, scoring], help="score any folder of images by the same protocol"

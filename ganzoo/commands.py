@@ -21,6 +21,7 @@ from ganzoo.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from ganzoo.harness import Bench
     from ganzoo.plan import BenchPlan, PlannedRun
@@ -40,7 +41,7 @@ def run_bench(arguments: Namespace) -> int:
     prepared: Bench | SuiteBench
     with redirect_stdout(sys.stderr):
         if arguments.suite is None:
-            prepared = prepare_bench(plan, print_note, on_progress, results=results)
+            prepared = prepare_bench(plan, print_note, on_progress, results=results, logs=arguments.log)
         else:
             prepared = _prepare_suite(arguments, plan, on_progress)
     if arguments.dry_run:
@@ -117,7 +118,8 @@ def _prepare_suite(arguments: Namespace, plan: BenchPlan, on_progress: Callable[
 
     given = {"plugins" if name == "plugin" else name for name in arguments.given}
     options = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name in given}
-    return prepare_suite(with_options(read_suite(arguments.suite), options), print_note, on_progress)
+    suite = with_options(read_suite(arguments.suite), options)
+    return prepare_suite(suite, print_note, on_progress, arguments.log)
 
 
 def _plan(arguments: Namespace) -> BenchPlan:
@@ -236,13 +238,20 @@ def _list_suites(as_json: bool) -> int:
 
 
 def show_name(arguments: Namespace) -> int:
-    """`ganzoo show NAME`."""
+    """`ganzoo show NAME`, or of a run where nothing that plugins offer is called that."""
     from ganzoo.describe import describe_offer, describe_variant, find_by_name
+    from ganzoo.generators import find_run, runs_called
     from ganzoo.tables import description_lines
 
     registry = _discover(arguments)
     descriptions = []
-    for kind, offer in find_by_name(registry, arguments.name):
+    try:
+        found = find_by_name(registry, arguments.name)
+    except UsageError:
+        if not Path(arguments.name).exists() and not runs_called(arguments.name):
+            raise
+        return _show_run(find_run(arguments.name), arguments.json)
+    for kind, offer in found:
         description = describe_offer(offer, kind)
         if kind == "variants":
             with redirect_stdout(sys.stderr):
@@ -252,6 +261,16 @@ def show_name(arguments: Namespace) -> int:
         print(json.dumps(descriptions, indent=1))
     else:
         _print_all((line for description in descriptions for line in description_lines(description)), soft_wrap=True)
+    return 0
+
+
+def _show_run(record: RunRecord, as_json: bool) -> int:
+    from ganzoo.tables import run_page
+
+    if as_json:
+        print(json.dumps(record.to_json(), indent=1))
+    else:
+        _print_all(run_page(record), soft_wrap=True)
     return 0
 
 
@@ -391,19 +410,73 @@ def _as_text(parts: Iterable[object], console: Console) -> str:
     return captured.get().rstrip("\n")
 
 
+def make_report(arguments: Namespace) -> int:
+    """`ganzoo report DIR… -o report.html`."""
+    from ganzoo.records import find_records
+    from ganzoo.report import write_report
+
+    _discover(arguments)
+    records, complaints = find_records([Path(folder) for folder in arguments.folders])
+    for complaint in complaints:
+        print_note(f"left out: {complaint}")
+    output = Path(arguments.output)
+    size = write_report(
+        records, complaints, arguments.folders, output, neighbours=arguments.neighbours, force=arguments.force
+    )
+    what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
+    print_note(f"wrote {printable(output)}, {size / 1e6:.1f} MB: {what}")
+    return 0
+
+
 def sample_run(arguments: Namespace) -> int:
     """`ganzoo sample RUN`."""
-    from ganzoo.generators import draw_images
-    from ganzoo.images import grid, save_png
+    from ganzoo.generators import image_batches
 
-    _check_output(arguments)
     output = Path(arguments.output)
+    to_folder = arguments.output.endswith(("/", os.sep)) or output.is_dir()
+    if to_folder and output.is_dir() and any(output.iterdir()) and not arguments.force:
+        raise UsageError(f"-o {printable(output)}: is not empty; choose another folder or pass --force")
+    if not to_folder:
+        _check_output(arguments)
     registry = _discover(arguments)
     with redirect_stdout(sys.stderr):
-        images = draw_images(arguments.run, registry, arguments.n, label=arguments.label, seed=arguments.seed)
-    save_png(grid(images), output, scale=max(1, 64 // images.shape[2]))
-    print_note(f"wrote {len(images)} images to {printable(output)}")
+        batches = image_batches(
+            arguments.run,
+            registry,
+            arguments.n,
+            label=arguments.label,
+            seed=arguments.seed,
+            interpolate=arguments.interpolate,
+        )
+        try:
+            count = (_write_pngs if to_folder else _write_grid)(batches, output, arguments.n)
+        except OSError as error:
+            reason = printable(error.strerror or error)
+            raise UsageError(f"-o {printable(output)}: cannot be written: {reason}; choose another place") from error
+    print_note(f"wrote {count} images to {printable(output)}")
     return 0
+
+
+def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
+    import torch
+
+    from ganzoo.images import grid, save_png
+
+    images = torch.cat(list(batches))
+    save_png(grid(images), output, scale=max(1, 64 // images.shape[2]))
+    return len(images)
+
+
+def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
+    """Into a folder that is empty or may be overwritten; the numbered images of an earlier draw would mix in."""
+    from ganzoo.images import save_numbered_pngs
+    from ganzoo.progress import say_drawn
+
+    folder.mkdir(exist_ok=True)
+    for earlier in folder.glob("*.png"):
+        if earlier.stem.isdecimal():
+            earlier.unlink()
+    return save_numbered_pngs(say_drawn(batches, asked), folder, digits=max(5, len(str(asked))))
 
 
 def score_images(arguments: Namespace) -> int:
@@ -525,6 +598,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "compare": compare_records,
     "diff": diff_runs,
     "leaderboard": make_leaderboard,
+    "report": make_report,
     "sample": sample_run,
     "score": score_images,
     "plugins": list_plugins,

@@ -19,7 +19,7 @@ from ganzoo.errors import UnknownName
 from ganzoo.filters import sort_each
 from ganzoo.protocols import protocol_words
 from ganzoo.tables import simple_table
-from ganzoo.terminal import missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
+from ganzoo.terminal import UNITS, missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.text import did_you_mean, printable
 from ganzoo.types import RunRecord
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
 """The head of a column, and its cell for a row."""
 
-UNITS = {"fid": "FID", "is": "IS", "kid": "KID"}
 
 EXTRAS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mfu": ("MFU", lambda share: "–" if missing(share) else f"{share:.0%}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from ganzoo.assemble import latent_drawer, materials_of, spec_players
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.images import to_uint8
+from ganzoo.interpolate import spherical_walks, straight_walks
 from ganzoo.players import GeneratorPlayer
 from ganzoo.plugins import Registry
 from ganzoo.randomness import stream
@@ -22,6 +25,16 @@ from ganzoo.types import RunRecord, RunSpec
 BATCH = 256
 
 
+def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]:
+    """The records below `results` whose id, or whose folder's name, begins like that."""
+    records, _ = find_records([results]) if results.exists() else ([], [])
+    return [
+        record
+        for record in records
+        if record.path and (record.run_id.startswith(beginning) or record.path.parent.name.startswith(beginning))
+    ]
+
+
 def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
     """A record by its folder, by its file, or by the beginning of its id or folder's name below `results`.
 
@@ -29,12 +42,7 @@ def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
     """
     if Path(run).exists():
         return read_record(Path(run))
-    records, _ = find_records([results]) if results.exists() else ([], [])
-    fitting = [
-        record
-        for record in records
-        if record.path and (record.run_id.startswith(str(run)) or record.path.parent.name.startswith(str(run)))
-    ]
+    fitting = runs_called(str(run), results)
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(printable(record.path.parent.name) for record in fitting[:5] if record.path)
@@ -61,28 +69,63 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
     return generator.to(device).eval().requires_grad_(False), spec
 
 
-def draw_images(
-    run: str | Path, registry: Registry, n: int, *, label: int | None, seed: int, device: str = "cpu"
-) -> Tensor:
-    """`n` images of a run's generator: uint8 (n, C, H, W) on the CPU; without `label` the classes take turns.
+def image_batches(
+    run: str | Path,
+    registry: Registry,
+    n: int,
+    *,
+    label: int | None,
+    seed: int,
+    interpolate: bool = False,
+    device: str = "cpu",
+) -> Iterator[Tensor]:
+    """`n` images of a run's generator, drawn as they are asked for: batches of uint8 (N, C, H, W) on the CPU.
 
-    Raises `UsageError` for a number or a label that cannot be, and what `find_run` and `generator_of` raise.
+    Without `label` the classes take turns. With `interpolate` they are walks from one latent to another: ⌈√n⌉ walks at
+    most, of ⌈√n⌉ images each, whole ones only, so there may be a few more than `n`; a walk keeps its class. Raises at
+    once `UsageError` for a number or a label that cannot be, and what `find_run` and `generator_of` raise.
     """
-    if n < 1:
-        raise UsageError(f"n is {n}; ask for at least 1 image")
+    if n < 1 + interpolate:
+        raise UsageError(f"n is {n}; ask for at least {'2 images' if interpolate else '1 image'}")
     generator, spec = generator_of(find_run(run), registry, device)
     if label is not None and not generator.conditional:
         raise UsageError(f"--label {label}: variant '{spec.variant}' is unconditional; leave --label out")
     if label is not None and not 0 <= label < spec.classes:
         raise UsageError(f"--label {label}: the labels of '{spec.dataset}' are 0 to {spec.classes - 1}")
-    draw, rng = latent_drawer(spec, materials_of(spec, registry).architecture), stream(seed, "samples")
-    images = []
-    with torch.inference_mode():
-        for start in range(0, n, BATCH):
-            size = min(BATCH, n - start)
-            labels = torch.arange(start, start + size) % spec.classes if generator.conditional else None
-            if labels is not None and label is not None:
-                labels = torch.full_like(labels, label)
-            latent = draw(size, rng).to(device)
-            images.append(to_uint8(generator(latent, None if labels is None else labels.to(device))).cpu())
-    return torch.cat(images)
+    architecture = materials_of(spec, registry).architecture
+    draw, rng = latent_drawer(spec, architecture), stream(seed, "samples")
+    steps = math.ceil(math.sqrt(n)) if interpolate else 1
+    walks = straight_walks if architecture.draw_latent else spherical_walks
+
+    def latents(count: int) -> Tensor:
+        return walks(draw(count, rng), draw(count, rng), steps) if interpolate else draw(count, rng)
+
+    def batches() -> Iterator[Tensor]:
+        drawn, in_all, at_once = 0, math.ceil(n / steps), max(1, BATCH // steps)
+        while drawn < in_all:
+            count = min(at_once, in_all - drawn)
+            labels = None
+            if generator.conditional:
+                turns = torch.arange(drawn, drawn + count) % spec.classes
+                labels = (turns if label is None else torch.full_like(turns, label)).repeat_interleave(steps).to(device)
+            with torch.inference_mode():
+                images = to_uint8(generator(latents(count).to(device), labels)).cpu()
+            drawn += count
+            yield images
+
+    return batches()
+
+
+def draw_images(
+    run: str | Path,
+    registry: Registry,
+    n: int,
+    *,
+    label: int | None,
+    seed: int,
+    interpolate: bool = False,
+    device: str = "cpu",
+) -> Tensor:
+    """The images of `image_batches` in one: uint8 (n, C, H, W) on the CPU."""
+    batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
+    return torch.cat(list(batches))

@@ -72,18 +72,20 @@ def prepare_bench(
     *,
     results: Path = Path("runs"),
     registry: Registry | None = None,
+    logs: Sequence[str] = (),
 ) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
-    A `registry` of the plan's plugins is taken as it is. `results` is where a run that the plan goes on with is looked
-    for. `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
+    A `registry` of the plan's plugins and logs is taken as it is. `results` is where a run that the plan goes on with
+    is looked for. `logs` observe in this process only, so that none takes part in what a run measures.
+    `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
     """
     from ganzoo.continuation import resolve_continuation
     from ganzoo.plan import resolve
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
-    registry = registry or discover_noting(plan.plugins, plan.strict, on_note)
+    registry = registry or discover_noting(plan.plugins, plan.strict, on_note, logs)
     if plan.resume is None:
         resolved = resolve(plan, registry, on_progress)
     else:
@@ -93,9 +95,9 @@ def prepare_bench(
     return Bench(plan, registry, resolved)
 
 
-def discover_noting(plugins: Sequence[str], strict: bool, on_note: Note) -> Registry:
+def discover_noting(plugins: Sequence[str], strict: bool, on_note: Note, logs: Sequence[str] = ()) -> Registry:
     """Discover, with a note for each broken plugin; raises what `discover` raises."""
-    registry = discover(plugins, strict=strict)
+    registry = discover(plugins, strict=strict, logs=logs)
     for status in registry.statuses:
         if status.state == "broken":
             on_note(f"plugin {printable(status.name)} is broken and left out: {status.error}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ganzoo.files import write_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -47,8 +52,30 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
 
 def save_png(picture: Tensor, path: Path, scale: int = 1) -> None:
     """Write a uint8 (C, H, W) picture, C = 1 or 3, as PNG, atomically; `scale` repeats each pixel."""
+    pixels = picture.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    image = _as_image(pixels)
+    write_atomically(path, lambda stream: image.save(stream, format="PNG"))
+
+
+def save_numbered_pngs(batches: Iterable[Tensor], folder: Path, digits: int) -> int:
+    """Write every uint8 (C, H, W) image of the batches to `folder` as `00000.png`, …, as it comes; how many there were.
+
+    Where one cannot be written, what there is of it is removed, and the `OSError` goes on.
+    """
+    count = 0
+    for batch in batches:
+        for picture in batch:
+            path = folder / f"{count:0{digits}}.png"
+            try:
+                _as_image(picture).save(path)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+            count += 1
+    return count
+
+
+def _as_image(picture: Tensor) -> Image.Image:
     from PIL import Image
 
-    pixels = picture.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    array = (pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy()
-    write_atomically(path, lambda stream: Image.fromarray(array).save(stream, format="PNG"))
+    return Image.fromarray((picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)).numpy())

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.compare import RACE, by_dataset, comparison, same_settings, shown_protocols
-from ganzoo.comparison_tables import EXTRAS, UNITS, notes_of, rank_of, rate_with_error, score_over_seeds, updates_of
+from ganzoo.comparison_tables import EXTRAS, notes_of, rank_of, rate_with_error, score_over_seeds, updates_of
 from ganzoo.errors import RecordError
 from ganzoo.files import write_atomically
 from ganzoo.filters import sort_rows
 from ganzoo.protocols import protocol_words
 from ganzoo.records import SAMPLES
-from ganzoo.terminal import missing, show_duration, show_memory, show_plain, show_rate
+from ganzoo.terminal import UNITS, missing, show_duration, show_memory, show_plain, show_rate
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 

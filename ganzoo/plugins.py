@@ -70,6 +70,10 @@ ALLOW_LIST = "GANZOO_PLUGINS"
 """The environment variable that names the entry points that may load; `''` is none, unset is all."""
 
 
+LOGS = "ganzoo.logs"
+"""The entry-point group of observers that load only where `--log` names them."""
+
+
 @dataclass(frozen=True)
 class PluginStatus:
     """What became of one plugin. `source` is its entry point or file; `hooks` what it implements."""
@@ -169,17 +173,20 @@ def describe(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
-def discover(plugins: Sequence[str] = (), *, strict: bool = False) -> Registry:
+def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequence[str] = ()) -> Registry:
     """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
 
-    Raises `UsageError` for a path or module that is not there, and with `strict` `PluginError` for any broken plugin.
-    What a plugin prints meanwhile goes to stderr.
+    `logs` names observers of the entry-point group `ganzoo.logs`. Raises `UsageError` for a path, module or log that
+    is not there, and `PluginError` for a broken log and, with `strict`, for any broken plugin. What a plugin prints
+    meanwhile goes to stderr.
     """
     loader = _Loader()
     with contextlib.redirect_stdout(sys.stderr):
         loader.load_entry_points(os.environ.get(ALLOW_LIST))
         for plugin in plugins:
             loader.load_named(plugin)
+        for log in dict.fromkeys(logs):
+            loader.load_log(log)
     broken = [status for status in loader.registry.statuses if status.state == "broken"]
     if strict and broken:
         reasons = "; ".join(f"{printable(status.name)}: {status.error}" for status in broken)
@@ -228,6 +235,18 @@ class _Loader:
         if not _module_exists(plugin):
             raise UsageError(f"--plugin {printable(plugin)}: no such file or module; give a path that ends in .py")
         self.load(PluginStatus(name=self.free_name(plugin), source=plugin), lambda: importlib.import_module(plugin))
+
+    def load_log(self, log: str) -> None:
+        known = {entry_point.name: entry_point for entry_point in importlib.metadata.entry_points(group=LOGS)}
+        if log not in known:
+            raise UsageError(f"--log: no log is called '{printable(log)}'{did_you_mean(log, known)}")
+        distribution = known[log].dist
+        source = f"{known[log].value} ({distribution.name if distribution else '?'})"
+        version = distribution.version if distribution else None
+        self.load(PluginStatus(name=self.free_name(log), source=source, version=version), known[log].load)
+        # It was asked for, so going on without it would be no service.
+        if (status := self.registry.statuses[-1]).state == "broken":
+            raise PluginError(f"--log {log}: {status.error}")
 
     def free_name(self, name: str) -> str:
         taken = sum(status.name == name or status.name.startswith(f"{name}@") for status in self.registry.statuses)

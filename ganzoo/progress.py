@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from ganzoo.types import Event, RunFinished, RunStarted, Scored, StageChanged, T
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from torch import Tensor
 
 LINES_PER_RUN = 10
 LINE_SECONDS = 60
@@ -28,6 +30,16 @@ def say_preparing(done: int, total: int, size: int) -> None:
     """Follows the preparation of a dataset, and says before it what it will take."""
     if total >= IMAGES_PER_LINE and done % IMAGES_PER_LINE == 0:
         say(f"preparing the dataset, {size / 2**20:,.0f} MiB in the cache: {done:,} of {total:,} images")
+
+
+def say_drawn(batches: Iterable[Tensor], total: int) -> Iterator[Tensor]:
+    """Passes batches of images on, and says how many are done as often."""
+    done = 0
+    for batch in batches:
+        yield batch
+        before, done = done, done + len(batch)
+        if done // IMAGES_PER_LINE > before // IMAGES_PER_LINE and done < total:
+            say(f"{done:,} of {total:,} images")
 
 
 class ProgressDisplay:

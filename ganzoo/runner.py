@@ -206,7 +206,8 @@ class _Bench:
         )
         for retries_left in range(RETRIES, -1, -1):
             try:
-                self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs)))
+                total = len(self.plan.runs)
+                self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, total, str(run.folder)))
                 outcome = self.launcher.launch(request, _Translator(run.run_id, run.spec, self.tell, self.on_note))
             except KeyboardInterrupt as interrupt:
                 outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)

@@ -123,13 +123,18 @@ def with_options(suite: Suite, options: Mapping[str, Any]) -> Suite:
     return replace(suite, parts=tuple(replace(part, plan=changed(part.plan)) for part in suite.parts))
 
 
-def prepare_suite(suite: Suite, on_note: Note, on_progress: Callable[[int, int, int], None] = ignore) -> SuiteBench:
+def prepare_suite(
+    suite: Suite,
+    on_note: Note,
+    on_progress: Callable[[int, int, int], None] = ignore,
+    logs: Sequence[str] = (),
+) -> SuiteBench:
     """Resolve every part before any runs, under all the plugins that any part names.
 
     Raises what `prepare_bench` does; an optional part without its data or weights is left out with a note.
     """
     plugins = tuple(dict.fromkeys(plugin for part in suite.parts for plugin in part.plan.plugins))
-    registry = discover_noting(plugins, any(part.plan.strict for part in suite.parts), on_note)
+    registry = discover_noting(plugins, any(part.plan.strict for part in suite.parts), on_note, logs)
     benches: list[Bench] = []
     for part in suite.parts:
         plan = replace(part.plan, plugins=plugins)

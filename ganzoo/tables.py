@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.plugins import Kind, Offer, PluginStatus
-from ganzoo.terminal import safe
-from ganzoo.types import Penalty
+from ganzoo.terminal import UNITS, safe, show_duration, show_memory, show_rate, show_score, sparkline
+from ganzoo.types import Penalty, RunRecord
 
 
 def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
@@ -100,6 +100,54 @@ def description_lines(description: Mapping[str, Any]) -> Iterator[str]:
         text = value if isinstance(value, str) else json.dumps(value)
         if text and field not in ("name", "kind", "plugin"):
             yield f"  {field.replace('_', ' ')}: {safe(text, 5000)}"
+
+
+def run_page(record: RunRecord) -> Iterator[Table | str]:
+    """What a run was and how it went, with a sparkline for each term of its loss and each of its scores."""
+    spec, training, throughput = record.spec, record.training, record.throughput
+    yield (
+        f"[bold]{safe(spec['variant'])}[/bold] on {safe(spec['dataset'])}, seed {spec['seed']}: "
+        f"{safe(record.status)}, on {safe(spec['hardware'])}"
+    )
+    if record.error:
+        yield f"  {safe(record.error.get('type'))}: {safe(record.error.get('message'))}"
+    rate = (throughput.get("train_images_per_second") or {}).get("median")
+    facts = {
+        "run id": record.run_id,
+        "folder": record.path.parent if record.path else None,
+        "kimg": f"{training['kimg']:g} of {spec['kimg']:g}" if "kimg" in training else f"0 of {spec['kimg']:g}",
+        "batch size": spec["batch_size"],
+        "training time": show_duration(training.get("train_seconds")),
+        "images/s": show_rate(rate),
+        "memory": show_memory(throughput.get("peak_memory_bytes")),
+    }
+    yield from (f"  {name}: {safe(value)}" for name, value in facts.items())
+    curves = dict(_curves(record))
+    if not curves:
+        yield "  no curves: it was not trained, or not to its first point"
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for head in ("curve", "over kimg"):
+        table.add_column(head, no_wrap=True)
+    for head in ("last", "least", "most"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, values in curves.items():
+        known = [value for value in values if value is not None]
+        ends = (known[-1], min(known), max(known)) if known else (None,) * 3
+        table.add_row(safe(name, 60), sparkline(values), *(show_score(value) for value in ends))
+    yield table
+
+
+def _curves(record: RunRecord) -> Iterator[tuple[str, list[float | None]]]:
+    """Terms of the loss, then scores at each evaluation, of the averaged generator and of the raw one."""
+    for name, values in (record.training.get("curves") or {}).items():
+        if name != "kimg":
+            yield name, list(values)
+    scores: dict[str, list[float | None]] = {}
+    for score in record.scores:
+        name = f"{UNITS.get(score['metric'], score['metric'])}, {'EMA' if score['ema'] else 'raw'}"
+        scores.setdefault(name, []).append(score["value"])
+    yield from scores.items()
 
 
 def scores_table(scores: Sequence[Mapping[str, Any]]) -> Table:

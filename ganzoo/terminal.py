@@ -6,6 +6,8 @@ import io
 import math
 import os
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +16,9 @@ from rich.markup import escape
 from ganzoo.text import printable
 
 PIPED_WIDTH = 200
+
+UNITS = {"fid": "FID", "is": "IS", "kid": "KID"}
+"""Scores that people know by another name."""
 
 
 class DataConsole(Console):
@@ -41,6 +46,26 @@ def _piped_width() -> int:
 def safe(text: object, limit: int = 500) -> str:
     """Text from a stranger: one printable line of at most `limit` characters, its markup inert."""
     return escape(printable(text, limit))
+
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None], width: int = 24) -> str:
+    """A curve in a line of at most `width` characters, from its least value to its most; gaps where there is none.
+
+    A longer curve is cut into as many equal pieces, and each shows its mean.
+    """
+    edges = [round(place * len(values) / width) for place in range(width + 1)] if len(values) > width else []
+    pieces = [values[start:end] for start, end in pairwise(edges)] or [[value] for value in values]
+    there = [[value for value in piece if value is not None and not missing(value)] for piece in pieces]
+    means = [sum(piece) / len(piece) if piece else None for piece in there]
+    known = [mean for mean in means if mean is not None]
+    least, span = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    top = len(BLOCKS) - 1
+    return "".join(
+        " " if mean is None else BLOCKS[round(top * (mean - least) / span) if span else top // 2] for mean in means
+    )
 
 
 def missing(value: Any) -> bool:

@@ -496,12 +496,13 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run's process is about to start; `index` counts from 1 to `total`."""
+    """A run's process is about to start; `index` counts from 1 to `total`. `folder` is where its record will lie."""
 
     run_id: str
     spec: Mapping[str, Any]
     index: int
     total: int
+    folder: str = ""
 
 
 @dataclass(frozen=True)

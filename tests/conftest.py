@@ -203,3 +203,24 @@ def random_weights(tmp_path_factory):
     network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def sampled_run(tmp_path_factory: pytest.TempPathFactory, session_environment: Path) -> Path:
+    """The folder of a run of the MLP-GAN on digits, as it is on disk; its generator is untrained."""
+    import torch
+    from safetensors.torch import save_file
+
+    from ganzoo.assemble import materials_of, spec_players
+    from ganzoo.plan import BenchPlan, resolve
+    from ganzoo.plugins import discover
+    from ganzoo.records import GENERATOR, write_record
+    from ganzoo.types import SCHEMA, RunRecord
+
+    registry = discover()
+    spec = resolve(BenchPlan(("mlp",), device="cpu", throughput_only=True), registry).runs[0].spec
+    folder = tmp_path_factory.mktemp("sampled") / "mlp-digits-s0-0123456789"
+    write_record(RunRecord(SCHEMA, "0123456789" + "0" * 54, "ok", spec.to_json()), folder)
+    torch.manual_seed(0)
+    save_file(spec_players(spec, materials_of(spec, registry)).generator.network.state_dict(), folder / GENERATOR)
+    return folder

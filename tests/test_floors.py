@@ -18,6 +18,7 @@ import pytest
 
 import ganzoo
 from ganzoo import hookspecs
+from ganzoo.plugins import LOGS
 
 ROOT = Path(__file__).parent.parent
 CORE = Path(ganzoo.__file__).parent
@@ -45,6 +46,7 @@ FLOORS = {
         "statistics",
         "stop",
         "tensorfiles",
+        "interpolate",
     },
     2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides", "checkpoint", "claims"},
     3: {"select", "recipe", "assemble", "train", "snapshot", "evaluate", "measure", "preflight"},
@@ -75,8 +77,10 @@ FLOORS = {
         "harness",
         "suites",
         "api",
+        "report_figures",
+        "report_pictures",
     },
-    6: {"terminal", "tables", "comparison_tables", "leaderboard", "progress", "commands", "cli"},
+    6: {"terminal", "tables", "comparison_tables", "leaderboard", "report", "progress", "commands", "cli"},
 }
 """Imports go downward, or sideways without a circle."""
 
@@ -275,7 +279,8 @@ def test_what_a_third_party_may_not_import_at_the_top(name):
 
 
 def test_the_zoo_enters_by_entry_points_like_anyone():
-    mine = {entry.value for entry in entry_points(group="ganzoo") if entry.dist and entry.dist.name == "ganzoo"}
+    entries = [*entry_points(group=hookspecs.PROJECT), *entry_points(group=LOGS)]
+    mine = {entry.value for entry in entries if entry.dist and entry.dist.name == "ganzoo"}
     assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(ZOO / f"{plugin}.py"))}
     # The core names no plugin: without the zoo there is none.
     for path in CORE.glob("*.py"):

@@ -1,0 +1,125 @@
+"""The pictures of a report: sample grids, real images of the same data beside them, and the nearest of these."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganzoo.data import PreparedDataset
+from ganzoo.errors import RecordError
+from ganzoo.files import cache_folder
+from ganzoo.images import grid
+from ganzoo.records import SAMPLES
+from ganzoo.text import printable
+from ganzoo.types import RunRecord
+
+PADDING = 2
+"""Between the images of a grid, as `ganzoo.images.grid` leaves it."""
+
+REAL_IMAGES = 64
+QUERIES = 8
+"""How many samples of a run the nearest real images are looked for."""
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as a `data:` address, with its size in pixels."""
+
+    address: str
+    width: int
+    height: int
+
+
+def as_picture(picture: Tensor) -> Picture:
+    """A uint8 (C, H, W) tensor, C = 1 or 3, as a PNG."""
+    from PIL import Image
+
+    array = (picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)).numpy()
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, format="PNG", optimize=True)
+    address = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return Picture(address, picture.shape[2], picture.shape[1])
+
+
+def sample_images(record: RunRecord) -> Tensor:
+    """The images in a run's sample grid, cut out of it: uint8 (N, C, H, W) at their own size.
+
+    Raises `RecordError` where the picture is not there, or is no such grid.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    assert record.path is not None
+    path = record.path.parent / SAMPLES
+    channels, height, width = record.spec["image_shape"]
+    try:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
+    except FileNotFoundError:
+        raise RecordError(f"{printable(path)}: not there") from None
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise RecordError(f"{printable(path)}: cannot be read ({printable(error)})") from error
+    # Small images were enlarged by repeating pixels; taking every one of these once undoes that.
+    scale = max(1, 64 // height)
+    pixels = pixels[::scale, ::scale].reshape(-(-pixels.shape[0] // scale), -(-pixels.shape[1] // scale), -1)
+    rows, columns = (pixels.shape[0] - PADDING) // (height + PADDING), (pixels.shape[1] - PADDING) // (width + PADDING)
+    if rows < 1 or (rows * (height + PADDING), columns * (width + PADDING)) != tuple(
+        side - PADDING for side in pixels.shape[:2]
+    ):
+        raise RecordError(f"{printable(path)}: is no grid of {height} x {width} images")
+    cut = [
+        pixels[top : top + height, left : left + width]
+        for top in range(PADDING, pixels.shape[0], height + PADDING)
+        for left in range(PADDING, pixels.shape[1], width + PADDING)
+    ]
+    return torch.from_numpy(np.stack(cut).transpose(0, 3, 1, 2).copy())
+
+
+def cached_dataset(sha256: str) -> PreparedDataset | None:
+    """The dataset with that content, if this machine has it in its cache; nothing is fetched."""
+    for path in sorted(cache_folder("datasets").glob("*/dataset.json")):
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            if facts["sha256"] == sha256 and (path.parent / "images.npy").exists():
+                facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
+                return PreparedDataset(**facts | {"folder": str(path.parent)})
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def real_images(dataset: PreparedDataset) -> Tensor:
+    """64 real images, or all where there are fewer, drawn at random but always the same: uint8 (N, C, H, W)."""
+    chosen = torch.randperm(dataset.count, generator=torch.Generator().manual_seed(0))[:REAL_IMAGES]
+    return torch.from_numpy(dataset.images()[np.sort(chosen.numpy())])
+
+
+def nearest_real(samples: Tensor, dataset: PreparedDataset) -> Tensor:
+    """For each of (N, C, H, W) samples the real image with the least L2 distance in pixels: uint8, of the same shape.
+
+    All real images are compared, a few thousand at a time.
+    """
+    real = dataset.images()
+    queries = samples.flatten(1).float()
+    least = torch.full((len(queries),), torch.inf)
+    place = torch.zeros(len(queries), dtype=torch.int64)
+    for start in range(0, len(real), CHUNK):
+        some = torch.from_numpy(real[start : start + CHUNK].copy()).flatten(1).float()
+        distance, index = torch.cdist(queries, some, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+        nearer = distance < least
+        least = torch.where(nearer, distance, least)
+        place = torch.where(nearer, index + start, place)
+    return torch.from_numpy(real[place.numpy()].copy())
+
+
+def neighbour_grid(samples: Tensor, dataset: PreparedDataset) -> Tensor:
+    """A row of samples, and under each the nearest real image: uint8 (C, H, W)."""
+    queries = samples[:QUERIES]
+    return grid(torch.cat([queries, nearest_real(queries, dataset)]), columns=len(queries))

@@ -1,0 +1,52 @@
+"""Records for the tests of the report: copies of a committed one, with what a test is about changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent.parent / "results"
+(MODEL,) = RESULTS.glob("*/dcgan-digits-s0-*")
+FID = "fid-digits-cnn-5000-ema-b7ae57c3"
+
+
+def put_record(
+    folder: Path,
+    name: str,
+    *,
+    fid: Sequence[float | None] | None = None,
+    seconds: Sequence[float] | None = None,
+    rate: tuple[float, float, float] | None = None,
+    status: str = "ok",
+    message: str = "",
+    pictures: bool = True,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A record in `folder / name`: `fid` at its evaluations, `rate` as median, low and high, the rest in its spec."""
+    record = json.loads((MODEL / "record.json").read_text(encoding="utf-8"))
+    assert not set(spec) - set(record["spec"])
+    record["spec"] |= spec
+    record["run_id"] = hashlib.sha256(name.encode()).hexdigest()
+    record["status"] = status
+    if status != "ok":
+        record["error"] = {"type": "Diverged", "message": message, "tail": f"Traceback\n  {message}"}
+    evaluations = sorted({score["kimg"] for score in record["scores"]})
+    for score in record["scores"]:
+        place = evaluations.index(score["kimg"])
+        if fid is not None and score["protocol"] == FID:
+            score["value"] = fid[place]
+        if seconds is not None:
+            score["train_seconds"] = seconds[place]
+    if rate is not None:
+        rates = record["throughput"]["train_images_per_second"]
+        rates |= dict(zip(("median", "low", "high"), rate, strict=True))
+    place = folder / name
+    place.mkdir(parents=True)
+    (place / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    if pictures:
+        shutil.copy(MODEL / "samples.png", place)
+    return record

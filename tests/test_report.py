@@ -1,0 +1,424 @@
+"""The report as a file: what is on the page is what is in the records, and nothing else can get onto it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from reporting import FID, MODEL, RESULTS, put_record
+
+from ganzoo import report_pictures
+from ganzoo.data import prepare
+from ganzoo.errors import RecordError
+from ganzoo.images import grid, save_png
+from ganzoo.records import find_records, read_record
+from ganzoo.report import render_report
+from ganzoo.report_figures import pareto_front, report_rows
+from ganzoo.types import DatasetRequest
+
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class Page(HTMLParser):
+    """Elements as (tag, attributes, text), in order; fails where tags are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self.open: list[int] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open.pop()][0] == tag
+
+    def handle_data(self, data):
+        for index in self.open:
+            self.elements[index][2].append(data)
+
+    def all(self, tag, **wanted):
+        return [
+            (attributes, "".join(text))
+            for name, attributes, text in self.elements
+            if name == tag and all(attributes.get(key.rstrip("_")) == value for key, value in wanted.items())
+        ]
+
+    def figures(self):
+        ((_, text),) = self.all("script", id="figure-data")
+        return {figure["id"]: figure for figure in json.loads(text)}
+
+
+def page_of(*folders: Path, **options) -> Page:
+    records, complaints = find_records(folders)
+    return Page(render_report(records, complaints, [str(folder) for folder in folders], **options))
+
+
+@pytest.fixture(scope="module")
+def committed(session_environment) -> Page:
+    return page_of(RESULTS, neighbours=True)
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_well_formed_and_names_what_it_points_at(committed):
+    assert len(committed.all("h1")) == len(committed.all("main")) == len(committed.all("title")) == 1
+    assert committed.all("html", lang="en")
+    identities = [attributes["id"] for _, attributes, _ in committed.elements if "id" in attributes]
+    assert len(identities) == len(set(identities))
+    for name in ("aria-labelledby", "aria-describedby", "aria-controls", "for"):
+        pointed = {attributes[name] for _, attributes, _ in committed.elements if name in attributes}
+        assert pointed <= set(identities), name
+    assert {attributes["href"][1:] for attributes, _ in committed.all("a")} <= set(identities)
+    assert all(attributes.get("scope") for attributes, _ in committed.all("th"))
+    assert all(attributes.get("alt") for attributes, _ in committed.all("img"))
+    assert len(committed.all("caption")) == len(committed.all("table"))
+    # A heading is never more than one level below the last.
+    levels = [int(tag[1]) for tag, _, _ in committed.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_nothing_is_fetched_and_only_two_known_scripts_may_run(committed):
+    for _, attributes, _ in committed.elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert attributes.get(name, "#")[:1] == "#" or attributes[name].startswith("data:"), attributes
+        assert not [name for name in attributes if name.startswith("on")]
+    ((policy, _),) = committed.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    (sources,) = re.findall(r"script-src ([^;]+)", policy["content"])
+    assert "default-src 'none'" in policy["content"]
+    ((_, packed),) = committed.all("script", id="plotly")
+    plotly = gzip.decompress(base64.b64decode(packed))
+    ((_, own),) = [element for element in committed.all("script") if "type" not in element[0]]
+    digests = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in (own.encode(), plotly)]
+    assert sources.split() == [f"'sha256-{digest}'" for digest in digests]
+    assert b"plotly.js v" in plotly[:200]
+
+
+def test_the_table_has_a_row_for_each_record_and_its_final_fid(committed):
+    records, _ = find_records([RESULTS])
+    rows = committed.all("tr")[1:19]
+    assert len(rows) == len(records) == 18
+    for record in records:
+        value = record.training["final"]["fid/ema"]["value"]
+        found = [text for _, text in rows if text.split()[0] == record.spec["variant"] and f"{value:.2f}" in text]
+        assert len(found) == 1, record.spec["variant"]
+    heads = [" ".join(text.split()) for _, text in committed.all("th", scope="col")]
+    assert heads[:6] == [
+        *("variant", "dataset", "FID digits, digits-cnn", "FID mnist, mnist-cnn"),
+        *("IS digits, digits-cnn", "IS mnist, mnist-cnn"),
+    ]
+
+
+def test_every_protocol_and_every_machine_stands(committed):
+    text = "".join(text for _, text in committed.all("dl"))
+    records, _ = find_records([RESULTS])
+    final = {score["protocol"] for record in records for score in record.scores if score["ema"]}
+    assert final <= set(re.findall(r"[\w-]+-ema-[0-9a-f]{8}", text))
+    assert "digits-cnn features, 1797 real (all) against 5000 fakes, EMA generator" in text
+    ((_, facts),) = committed.all("table", class_="facts")
+    for name in ("cpu", "cpu_capability", "driver"):
+        values = {record.hardware[name] or "–" for record in records}
+        assert f"{name.replace('_', ' ')}{'; '.join(values)}" in facts
+    assert f"packages: numpy{records[0].environment['packages']['numpy']}" in facts
+
+
+# --- the figures ------------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_those_of_the_records(committed):
+    records = {record.run_id: record for record in find_records([RESULTS])[0]}
+    panel = next(panel for panel in committed.figures()["score-kimg"]["panels"] if FID in panel["note"])
+    series = {each["name"]: each for each in panel["series"]}
+    digits = [record for record in records.values() if record.spec["dataset"] == "digits"]
+    assert set(series) == {record.spec["variant"] for record in digits}
+    for record in digits:
+        points = [(s["kimg"], s["value"]) for s in record.scores if s["protocol"] == FID]
+        drawn = series[record.spec["variant"]]
+        assert list(zip(drawn["x"], drawn["y"], strict=True)) == points
+        assert drawn["low"] == drawn["high"] == [None] * len(points), "one seed has no band"
+    losses = {panel["label"]: panel for panel in committed.figures()["losses"]["panels"]}
+    assert len(losses) == len(records)
+    for record in digits:
+        curves = record.training["curves"]
+        for each in losses[f"{record.spec['variant']} on digits"]["series"]:
+            assert each["x"] == pytest.approx(curves["kimg"], rel=1e-5)
+            assert each["y"] == pytest.approx(curves[each["name"]], rel=1e-5)
+
+
+def test_scores_of_two_protocols_never_share_axes(committed):
+    for identity in ("score-kimg", "score-seconds", "pareto"):
+        for panel in committed.figures()[identity]["panels"]:
+            (protocol,) = re.findall(r"\(([\w-]+-[0-9a-f]{8})\)", panel["note"])
+            assert panel["label"].split(", ")[1] == ("mnist" if "mnist" in protocol else "digits")
+
+
+def test_a_band_is_one_standard_deviation_over_seeds(tmp_path):
+    fids = [[40.0, 20.0, 10.0, 5.0], [44.0, 26.0, 13.0, None], [42.0, 20.0, 7.0, 8.0]]
+    for seed, fid in enumerate(fids):
+        put_record(tmp_path, f"s{seed}", seed=seed, fid=fid)
+    (panel,) = [panel for panel in page_of(tmp_path).figures()["score-kimg"]["panels"] if f"({FID})" in panel["note"]]
+    (series,) = panel["series"]
+    values = numpy.array([[numpy.nan if value is None else value for value in fid] for fid in fids])
+    mean, deviation = numpy.nanmean(values, 0), numpy.nanstd(values, 0, ddof=1)
+    assert series["y"] == pytest.approx(mean)
+    assert series["low"] == pytest.approx(mean - deviation)
+    assert series["high"] == pytest.approx(mean + deviation)
+
+
+def test_an_axis_is_logarithmic_only_where_the_whole_band_is_above_zero(tmp_path):
+    for seed, fid in enumerate([[40.0, 20.0, 10.0, 5.0], [44.0, 26.0, 13.0, 60.0]]):
+        put_record(tmp_path, f"s{seed}", seed=seed, fid=fid)
+        panels = page_of(tmp_path).figures()["score-kimg"]["panels"]
+        (panel,) = [panel for panel in panels if f"({FID})" in panel["note"]]
+        assert panel["y"]["log"] == (seed == 0), panel["series"]
+
+
+def test_seconds_are_those_of_the_record_or_only_the_last(tmp_path):
+    first = put_record(tmp_path, "timed", variant="timed", seconds=[1.0, 2.5, 4.0, 6.0])
+    put_record(tmp_path, "untimed", variant="untimed")
+    panel = next(p for p in page_of(tmp_path).figures()["score-seconds"]["panels"] if f"({FID})" in p["note"])
+    series = {each["name"]: each["x"] for each in panel["series"]}
+    assert series == {"timed": [1.0, 2.5, 4.0, 6.0], "untimed": [first["training"]["train_seconds"]]}
+
+
+def test_the_front_holds_what_no_other_beats():
+    rng = numpy.random.default_rng(0)
+    points = [tuple(point) for point in rng.integers(0, 12, (60, 2)).tolist()]
+    front = [points[index] for index in pareto_front(points)]
+    beaten = {(x, y) for x, y in points if any(a >= x and b <= y and (a, b) != (x, y) for a, b in points)}
+    assert front == sorted(set(points) - beaten)
+    assert pareto_front([]) == []
+
+
+def test_the_front_is_drawn_for_each_hardware(tmp_path):
+    for name, machine, rate, last in (
+        ("slow-good", "a", 100.0, 5.0),
+        ("fast-bad", "a", 900.0, 50.0),
+        ("beaten", "a", 90.0, 60.0),
+        ("lone", "b", 10.0, 70.0),
+    ):
+        fid = [90.0, 80.0, 70.0, last]
+        put_record(tmp_path, name, variant=name, hardware=machine, fid=fid, rate=(rate, rate, rate))
+    panel = next(p for p in page_of(tmp_path).figures()["pareto"]["panels"] if f"({FID})" in p["note"])
+    series = {each["name"]: each for each in panel["series"]}
+    assert dict(zip(series["a"]["names"], zip(series["a"]["x"], series["a"]["y"], strict=True), strict=True)) == {
+        "slow-good": (100.0, 5.0),
+        "fast-bad": (900.0, 50.0),
+        "beaten": (90.0, 60.0),
+    }
+    assert series["a, front"]["names"] == ["slow-good", "fast-bad"]
+    assert series["b, front"]["names"] == ["lone"]
+
+
+def test_throughput_is_drawn_over_the_batches_that_were_measured(tmp_path):
+    for size, rate in ((32, (10.0, 9.0, 12.0)), (64, (20.0, 18.0, 21.0)), (128, (30.0, 30.0, 31.0))):
+        put_record(tmp_path, f"b{size}", batch_size=size, rate=rate)
+    put_record(tmp_path, "seed", batch_size=128, seed=1, rate=(40.0, 33.0, 44.0))
+    put_record(tmp_path, "full", batch_size=256, status="oom", message="full")
+    (panel,) = page_of(tmp_path).figures()["rate-batch"]["panels"]
+    (series,) = panel["series"]
+    assert (series["x"], series["y"]) == ([32, 64, 128], [10.0, 20.0, 35.0])
+    assert (series["low"], series["high"]) == ([9.0, 18.0, 30.0], [12.0, 21.0, 44.0])
+    assert "dcgan, batch 256 ended as oom" in panel["note"]
+
+
+def test_a_row_has_the_runs_that_it_counts(tmp_path):
+    """An attempt that failed comes first in the folder and last in what counts: rows and runs must not shift."""
+    put_record(tmp_path, "0-failed", variant="first", status="crashed", message="m")
+    put_record(tmp_path, "1-other", variant="second", fid=[4.0, 3.0, 2.0, 1.0])
+    put_record(tmp_path, "2-again", variant="first", fid=[8.0, 7.0, 6.0, 5.0])
+    put_record(tmp_path, "3-third", variant="third", status="crashed", message="m")
+    records, _ = find_records([tmp_path])
+    rows = report_rows(records)
+    assert [row.label for row in rows] == ["second", "first", "third"]
+    for row in rows:
+        assert {run.spec["variant"] for run in (*row.finished, *row.failed)} == {row.label}
+    assert [(len(row.finished), len(row.failed)) for row in rows] == [(1, 0), (1, 0), (0, 1)]
+    assert [row.summary["fid"] for row in rows[:2]] == [1.0, 5.0]
+
+
+# --- zero, one, hostile -----------------------------------------------------------------------------------------------
+
+
+def test_no_record_gives_a_page_that_says_so(invoke, tmp_path):
+    (tmp_path / "empty").mkdir()
+    outcome = invoke("report", "empty")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err == "ganzoo: wrote report.html, 0.0 MB: no record, and a page that says so\n"
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "empty holds no record that can be read" in "".join(text for _, text in page.all("main"))
+    assert not page.all("table")
+
+
+def test_one_record_gives_a_page_of_one(tmp_path):
+    page = page_of(MODEL)
+    assert "1 record · 1 variant · 1 dataset · 1 machine" in page.all("header")[0][1]
+    assert all(len(figure["panels"]) >= 1 for figure in page.figures().values())
+
+
+def test_a_run_that_only_failed_gives_a_page_without_figures(tmp_path):
+    put_record(tmp_path, "a", status="diverged", message="generator/fool became NaN", pictures=False)
+    page = page_of(tmp_path)
+    assert not any(figure["panels"] for figure in page.figures().values())
+    assert "generator/fool became NaN" in "".join(text for _, text in page.all("summary"))
+    assert "No finished run was scored." in page.all("section")[1][1]
+
+
+def test_a_score_whose_protocol_is_not_in_the_record_has_a_column_and_no_curve(tmp_path):
+    record = put_record(tmp_path, "a")
+    path = tmp_path / "a" / "record.json"
+    path.write_text(json.dumps(record | {"protocols": {}}))
+    page = page_of(tmp_path)
+    assert f"FID {FID}" in [" ".join(text.split()) for _, text in page.all("th", scope="col")]
+    assert page.figures()["score-kimg"]["panels"] == []
+
+
+def test_names_and_messages_are_text(tmp_path):
+    put_record(tmp_path, "a", variant=HOSTILE, architecture=HOSTILE)
+    put_record(tmp_path, "b", variant="c\u202eb\x1b[31m", dataset="</script>&amp;", fid=[1.0, 1.0, 1.0, 1.0])
+    put_record(tmp_path, "c", status="crashed", message=f"{HOSTILE}</pre></script>\u2028")
+    (tmp_path / HOSTILE.replace("/", ":")).mkdir()
+    (tmp_path / HOSTILE.replace("/", ":") / "record.json").write_text("{")
+    page = page_of(tmp_path)
+    assert len(page.all("script")) == 3
+    assert not [attributes for attributes, _ in page.all("img") if not attributes["src"].startswith("data:image/png;")]
+    everything = "".join("".join(text) for tag, _, text in page.elements if tag == "html")
+    assert HOSTILE in everything
+    assert "\u202e" not in everything
+    assert "\x1b" not in everything
+    assert HOSTILE in json.dumps([panel["label"] for panel in page.figures()["losses"]["panels"]])
+    source = render_report(*find_records([tmp_path]), ["x"])
+    (embedded,) = re.findall(r'id="figure-data">(.*?)</script>', source, re.S)
+    assert not set("<>&\u2028\u2029") & set(embedded)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_used(invoke, tmp_path):
+    put_record(tmp_path / "runs", "good")
+    put_record(tmp_path / "runs", "newer")
+    newer = tmp_path / "runs" / "newer" / "record.json"
+    newer.write_text(newer.read_text().replace('"schema": 1', '"schema": 99'))
+    outcome = invoke("report")
+    assert outcome.code == 0
+    complaint, wrote = outcome.err.splitlines()
+    assert complaint.startswith("ganzoo: left out: runs/newer/record.json: has schema 99, newer than")
+    assert wrote.startswith("ganzoo: wrote report.html, ")
+    assert wrote.endswith(" MB: 1 record")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "runs/newer/record.json: has schema 99" in page.all("section", class_="warning")[0][1]
+
+
+def test_a_page_is_not_overwritten(invoke, tmp_path):
+    put_record(tmp_path / "runs", "good")
+    (tmp_path / "report.html").write_text("precious")
+    assert "-o report.html: exists; choose another file or pass --force" in invoke("report").error
+    assert (tmp_path / "report.html").read_text() == "precious"
+    assert invoke("report", "--force").code == 0
+    assert "is a folder" in invoke("report", "-o", "runs").error
+    assert "the folder nowhere does not exist" in invoke("report", "-o", "nowhere/report.html").error
+    outcome = invoke("report", "absent", "-o", "other.html")
+    assert outcome.code == 2
+    assert "absent: no such folder; run `ganzoo bench` first" in outcome.error
+    assert not (tmp_path / "other.html").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of file sizes")
+@pytest.mark.parametrize("command", [("report", MODEL, "-o", "page.html"), ("sample", "run", "-o", "grid.png")])
+def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, sampled_run):
+    (tmp_path / "run").symlink_to(sampled_run)
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
+        "from ganzoo.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line == f"ganzoo: -o {command[-1]}: cannot be written: File too large; choose another place"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 16), (3, 28), (3, 64), (1, 100)])
+def test_a_grid_is_cut_into_the_images_it_was_made_of(channels, size, tmp_path):
+    images = torch.randint(
+        0, 256, (64, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    put_record(tmp_path, "run", image_shape=[channels, size, size], pictures=False)
+    save_png(grid(images), tmp_path / "run" / "samples.png", scale=max(1, 64 // size))
+    assert torch.equal(report_pictures.sample_images(read_record(tmp_path / "run")), images)
+
+
+@pytest.mark.parametrize("spoil", ["absent", "text", "other"])
+def test_a_picture_that_is_no_grid_is_left_out(spoil, tmp_path):
+    put_record(tmp_path, "run", pictures=False)
+    path = tmp_path / "run" / "samples.png"
+    if spoil == "text":
+        path.write_text("no picture")
+    if spoil == "other":
+        Image.new("L", (123, 77)).save(path)
+    with pytest.raises(RecordError, match=r"samples\.png"):
+        report_pictures.sample_images(read_record(tmp_path / "run"))
+    page = page_of(tmp_path)
+    assert "samples.png" in "".join(text for _, text in page.all("figcaption"))
+
+
+@pytest.fixture(scope="module")
+def digits(session_environment):
+    from ganzoo.plugins import discover
+
+    registry = discover()
+    offer = registry.get("datasets", "digits")
+    return prepare(offer.record, DatasetRequest(Path("data"), "", 16), registry.status_of(offer.plugin).source_sha256)
+
+
+def test_the_nearest_real_image_is_that_of_the_least_distance(digits, monkeypatch):
+    monkeypatch.setattr(report_pictures, "CHUNK", 100)
+    real = digits.images().astype(numpy.float64)
+    noise = numpy.random.default_rng(3).normal(0, 25, (6, 1, 16, 16))
+    queries = (real[[0, 99, 100, 777, 1796, 5]] + noise).clip(0, 255).round()
+    distances = ((queries[:, None] - real[None]) ** 2).sum((2, 3, 4))
+    found = report_pictures.nearest_real(torch.from_numpy(queries).to(torch.uint8), digits)
+    assert numpy.array_equal(found.numpy(), digits.images()[distances.argmin(1)])
+
+
+def test_real_images_stand_beside_the_generated_where_they_are_the_same_data(digits, tmp_path):
+    put_record(tmp_path, "same")
+    put_record(tmp_path, "other", dataset="elsewhere", dataset_sha256="0" * 64)
+    page = page_of(tmp_path, neighbours=True)
+    alternatives = [attributes["alt"] for attributes, _ in page.all("img")]
+    assert alternatives == [
+        "A grid of real images of digits",
+        "A grid of images generated by dcgan",
+        "Samples of dcgan, and below each the nearest training image",
+        "A grid of images generated by dcgan",
+    ]
+    assert "The images of elsewhere are not in this machine's cache" in "".join(t for _, t in page.all("p"))
+    assert "nearest" not in "".join(attributes["alt"] for attributes, _ in page_of(tmp_path).all("img"))

@@ -1,0 +1,338 @@
+"""The report in Chromium, opened from disk as a user does: what one sees, presses, and cannot be tricked into."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reporting import FID, MODEL, RESULTS, put_record
+
+from ganzoo.records import find_records
+from ganzoo.report import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: none of {', '.join(NAMES)} is installed")
+
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1><a href='https://example.com'>x</a>"
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        # A container's root has no sandbox to give.
+        arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """An open page, and what it said and asked for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def traces(self, figure: str) -> list[dict[str, Any]]:
+        """What Plotly drew, bands left out."""
+        code = """([id]) => JSON.stringify(document.querySelector(`#${id} .canvas`).data
+            .filter((t) => t.meta !== 'band').map(({name, x, y, meta, error_y}) => ({name, x, y, meta, error_y})))"""
+        return json.loads(self.page.evaluate(code, [figure]))
+
+    def rows(self) -> list[str]:
+        return [row.inner_text() for row in self.page.locator("#table tbody tr").all() if row.is_visible()]
+
+    def settle(self) -> None:
+        """Figures are drawn in the next frame."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+@pytest.fixture
+def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
+    """`visit(folder, …)` makes the report of a folder and opens it; `path=` opens one that is there."""
+    contexts = []
+
+    def open_report(*folders: Path, path: Path | None = None, **options: Any) -> Visit:
+        if path is None:
+            path = tmp_path / "report.html"
+            write_report(*find_records(folders), [str(folder) for folder in folders], path, force=True)
+        contexts.append(browser.new_context(reduced_motion="reduce", **options))
+        visited = Visit(contexts[-1].new_page())
+        visited.page.goto(path.as_uri())
+        if options.get("java_script_enabled", True) and visited.page.locator("#plotly").count():
+            visited.page.wait_for_function("document.documentElement.dataset.drawn === 'true'", timeout=60_000)
+        return visited
+
+    yield open_report
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory, session_environment: Path) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(*find_records([RESULTS]), ["results"], path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """500 records: two datasets, four machines, three seeds, several batches, some failures."""
+    folder = tmp_path_factory.mktemp("crowd")
+    for index in range(500):
+        failed = index % 23 == 5
+        put_record(
+            folder,
+            f"{index:03}",
+            variant=f"variant-{index % 21}",
+            seed=index // 21 % 3,
+            hardware=f"machine-{index // 63 % 4}",
+            batch_size=(32, 64)[index // 252],
+            fid=[100.0 + index, 80.0, 60.0, 5.0 + index / 10],
+            status="diverged" if failed else "ok",
+            message="generator/fool became NaN" if failed else "",
+        )
+    return folder
+
+
+def test_it_opens_from_disk_in_silence(visit, committed):
+    visited = visit(path=committed)
+    assert visited.said == []
+    assert visited.asked == [committed.as_uri()], "nothing but the file itself"
+    assert visited.page.title() == "ganzoo report: 18 records, 15 variants, 2 datasets, 1 machine"
+    assert visited.page.locator(".main-svg").count() >= 5
+
+
+def test_nothing_can_be_fetched_and_no_other_script_runs(visit, committed):
+    page = visit(path=committed).page
+    assert page.evaluate("fetch('https://example.com/').then(() => 'came', () => 'refused')") == "refused"
+    for code in ("window.hacked = 1", "fetch('https://example.com/')"):
+        page.evaluate(
+            "(code) => { const s = document.createElement('script'); s.textContent = code; document.body.append(s); }",
+            code,
+        )
+    page.evaluate("() => { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=1\">'); }")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.hacked === undefined")
+
+
+def test_the_table_sorts_by_mouse_and_by_keyboard(visit, committed):
+    visited = visit(path=committed)
+    head = visited.page.get_by_role("columnheader", name="FID digits, digits-cnn")
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    records = [record for record in find_records([RESULTS])[0] if record.spec["dataset"] == "digits"]
+    ordered = sorted(records, key=lambda record: record.training["final"]["fid/ema"]["value"])
+    names = [record.spec["variant"] for record in ordered]
+    assert [row.split()[0] for row in visited.rows()][:15] == names, "numbers, and not as text"
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [row.split()[0] for row in visited.rows()][:15] == names[::-1], "what has no score stays last"
+    variant = visited.page.get_by_role("columnheader", name="variant")
+    variant.get_by_role("button").press("Space")
+    assert (variant.get_attribute("aria-sort"), head.get_attribute("aria-sort")) == ("ascending", None)
+    assert [row.split()[0] for row in visited.rows()] == sorted(row.split()[0] for row in visited.rows())
+
+
+def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
+    visited = visit(path=committed)
+    visited.page.get_by_label("Filter").fill("WGAN digits")
+    visited.settle()
+    assert {row.split()[0] for row in visited.rows()} == {"wgan", "wgan-gp"}
+    assert visited.page.locator("#count").inner_text() == "2 of 18 rows"
+    assert {trace["name"] for trace in visited.traces("score-kimg")} == {"wgan", "wgan-gp"}
+    assert visited.page.locator(".tile[data-row]:visible").count() == 2
+    assert "wgan" in visited.page.locator("#losses select option:checked").inner_text()
+    visited.page.get_by_label("Filter").fill("")
+    visited.page.locator("select[data-facet=dataset]").select_option("mnist")
+    visited.settle()
+    assert {row.split()[0] for row in visited.rows()} == {"deconv-mlp", "dcgan", "mlp"}
+    assert visited.page.get_by_role("columnheader", name="FID mnist, mnist-cnn").is_visible()
+    assert visited.page.get_by_role("columnheader", name="FID digits, digits-cnn").count() == 0, "empty, so hidden"
+    visited.page.get_by_label("Filter").fill("nothing is called this")
+    visited.settle()
+    assert visited.rows() == []
+    assert visited.traces("score-kimg") == []
+    assert visited.said == []
+
+
+def test_what_is_drawn_is_what_the_records_hold(visit, committed):
+    visited = visit(path=committed)
+    records = find_records([RESULTS])[0]
+    drawn = {trace["name"]: trace for trace in visited.traces("score-kimg")}
+    for record in records:
+        if record.spec["dataset"] == "digits":
+            points = [(score["kimg"], score["value"]) for score in record.scores if score["protocol"] == FID]
+            trace = drawn.pop(record.spec["variant"])
+            assert list(zip(trace["x"], trace["y"], strict=True)) == points
+    assert not drawn
+    option = visited.page.locator("#score-kimg option", has_text="IS, mnist").inner_text()
+    visited.page.locator("#score-kimg select").select_option(label=option)
+    names = {trace["name"] for trace in visited.traces("score-kimg")}
+    assert names == {record.spec["variant"] for record in records if record.spec["dataset"] == "mnist"}
+    assert "mnist-cnn features" in visited.page.locator("#score-kimg .note").inner_text()
+
+
+def test_the_numbers_of_a_figure_are_those_that_are_drawn(visit, committed):
+    visited = visit(path=committed)
+    for figure in ("score-kimg", "pareto", "losses"):
+        visited.page.locator(f"#{figure} summary").click()
+        cells = [
+            row.split("\t") for row in visited.page.locator(f"#{figure} .data tbody").inner_text().splitlines() if row
+        ]
+        traces = visited.traces(figure)
+        expected = [(trace["name"], x, y) for trace in traces for x, y in zip(trace["x"], trace["y"], strict=True)]
+        named = figure == "pareto"
+        found = [(row[0], float(row[1 + named]), float(row[2 + named])) for row in cells]
+        assert [name for name, _, _ in found] == [name for name, _, _ in expected]
+        assert [y for _, _, y in found] == pytest.approx([y for _, _, y in expected], rel=1e-5)
+        assert [x for _, x, _ in found] == pytest.approx([x for _, x, _ in expected], rel=1e-5)
+
+
+def test_bands_and_bars_are_drawn_over_seeds(visit, tmp_path):
+    for seed, last in enumerate((10.0, 14.0)):
+        put_record(tmp_path / "runs", f"s{seed}", seed=seed, fid=[40.0, 30.0, 20.0, last])
+    visited = visit(tmp_path / "runs")
+    bands = "document.querySelector('#score-kimg .canvas').data.filter((t) => t.meta === 'band')"
+    (band,) = json.loads(visited.page.evaluate(f"JSON.stringify({bands})"))
+    spread = 8**0.5
+    assert band["y"] == pytest.approx([40, 30, 20, 12 + spread, 12 - spread, 20, 30, 40])
+    assert band["x"] == band["x"][:4] + band["x"][:4][::-1]
+    points = visited.traces("pareto")[0]
+    assert (points["y"], points["error_y"]["array"]) == ([12.0], [pytest.approx(spread)])
+
+
+def test_names_do_nothing(visit, tmp_path):
+    put_record(tmp_path / "runs", "a", variant=HOSTILE, dataset=HOSTILE, fid=[4.0, 3.0, 2.0, 1.0])
+    put_record(tmp_path / "runs", "b", hardware=HOSTILE, seed=1)
+    put_record(tmp_path / "runs", "c", status="crashed", message=HOSTILE, seed=2)
+    visited = visit(tmp_path / "runs")
+    visited.page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    for select in visited.page.locator(".plot select:visible").all():
+        for option in range(select.locator("option").count()):
+            select.select_option(index=option)
+    visited.page.wait_for_timeout(200)
+    assert visited.page.evaluate("window.hacked === undefined")
+    assert visited.said == []
+    assert len(visited.asked) == 1
+    assert visited.page.locator("a[href^=http], svg a, img[src=x]").count() == 0
+    assert HOSTILE in visited.page.locator("#table tbody").inner_text()
+    assert HOSTILE[:20] in visited.page.locator("#score-kimg .canvas").inner_text()
+
+
+def test_no_record_makes_a_quiet_page(visit, tmp_path):
+    (tmp_path / "empty").mkdir()
+    visited = visit(tmp_path / "empty")
+    assert (visited.said, len(visited.asked)) == ([], 1)
+    assert visited.page.get_by_role("heading", name="Nothing to show yet").is_visible()
+
+
+def test_one_record_makes_a_page_of_one(visit):
+    visited = visit(MODEL)
+    assert (visited.said, len(visited.asked)) == ([], 1)
+    assert len(visited.rows()) == 1
+    assert [len(visited.traces(figure)) for figure in ("score-kimg", "score-seconds", "rate-batch")] == [1, 1, 1]
+
+
+def test_five_hundred_records_stay_readable(visit, crowd):
+    visited = visit(crowd)
+    assert (visited.said, len(visited.asked)) == ([], 1)
+    rows = visited.page.locator("#table tbody tr").count()
+    assert rows > 100
+    assert visited.page.locator("#count").inner_text() == f"{rows} of {rows} rows"
+    assert len(visited.traces("score-kimg")) == 16
+    assert re.search(r"the first 16 of \d+ rows", visited.page.locator("#score-kimg .note").inner_text())
+    assert visited.page.locator(".tile[data-row]").count() == 48
+    assert visited.page.evaluate("document.querySelector('.scroll').clientHeight <= innerHeight")
+    visited.page.get_by_label("Filter").fill("variant-7 machine-2")
+    visited.settle()
+    shown = visited.rows()
+    assert shown
+    assert all("variant-7" in row and "machine-2" in row for row in shown)
+    assert len(visited.traces("score-kimg")) <= len(shown)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_in_both_schemes(visit, committed, scheme):
+    page = visit(path=committed, color_scheme=scheme).page
+    code = """() => {
+        const parse = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+        const linear = (c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        const share = [0.2126, 0.7152, 0.0722];
+        const light = (rgb) => rgb.reduce((sum, c, i) => sum + share[i] * linear(c / 255), 0);
+        const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        const paper = light(parse(getComputedStyle(document.body).backgroundColor));
+        const text = [...document.querySelectorAll("p, a, th, td, label, summary, dd, small, button, figcaption")]
+            .map((node) => ratio(light(parse(getComputedStyle(node).color)), paper));
+        const drawn = [...document.querySelectorAll(".canvas text")]
+            .map((node) => ratio(light(parse(getComputedStyle(node).fill)), paper));
+        const lines = [...document.querySelectorAll(".canvas .js-line")]
+            .map((node) => ratio(light(parse(getComputedStyle(node).stroke)), paper));
+        return [paper, Math.min(...text), Math.min(...drawn), Math.min(...lines)];
+    }"""
+    paper, text, drawn, lines = page.evaluate(code)
+    assert (paper > 0.5) == (scheme == "light")
+    assert text >= 4.5
+    assert drawn >= 4.5
+    assert lines >= 3.0
+
+
+def test_a_change_of_scheme_is_followed(visit, committed):
+    visited = visit(path=committed, color_scheme="light")
+    colour = "getComputedStyle(document.querySelector('.canvas .xtick text')).fill"
+    before = visited.page.evaluate(colour)
+    visited.page.emulate_media(color_scheme="dark")
+    visited.settle()
+    assert visited.page.evaluate(colour) != before
+
+
+@pytest.mark.parametrize("folder", [RESULTS, "crowd"])
+def test_a_phone_shows_it_without_scrolling_sideways(visit, request, folder):
+    folder = request.getfixturevalue(folder) if isinstance(folder, str) else folder
+    visited = visit(folder, **PHONE)
+    assert visited.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert visited.page.evaluate("document.querySelector('.scroll').scrollWidth") > 390, "the table scrolls by itself"
+    widths = visited.page.evaluate("[...document.querySelectorAll('.canvas .main-svg')].map((s) => s.clientWidth)")
+    assert all(250 < width <= 390 for width in widths)
+
+
+def test_the_keyboard_reaches_everything(visit, committed):
+    page = visit(path=committed).page
+    page.keyboard.press("Tab")
+    skip = page.evaluate("[document.activeElement.className, document.activeElement.getBoundingClientRect().left >= 0]")
+    assert skip == ["skip", True]
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.tagName + ' ' + document.activeElement.className"))
+        style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert style != "none" or page.evaluate("document.activeElement === document.body")
+    assert {"INPUT ", "SELECT ", "BUTTON ", "SUMMARY ", "DIV scroll"} <= reached
+
+
+def test_without_scripts_the_table_and_the_pictures_are_there(visit, committed):
+    page = visit(path=committed, java_script_enabled=False).page
+    assert page.locator("#table tbody tr").count() == 18
+    assert page.get_by_text("The figures are drawn by a script, and scripts are off.").is_visible()
+    assert not page.locator("#filters").is_visible()
+    picture = page.locator(".tile img").first
+    picture.scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
+    assert picture.bounding_box()["height"] > 50
