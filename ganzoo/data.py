@@ -129,11 +129,16 @@ def _cached(folder: Path) -> PreparedDataset | None:
         facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
         check_parts(facts, get_type_hints(PreparedDataset))
         prepared = PreparedDataset(**facts | {"folder": str(folder)})
-        images = prepared.images()
-        whole = images.dtype == np.uint8 and images.shape == (prepared.count, *prepared.image_shape)
-        if prepared.classes:
-            labels = np.load(folder / "labels.npy", mmap_mode="r")
-            whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
+        shape = (prepared.count, *prepared.image_shape)
+        if (folder / "images.npy").stat().st_size <= math.prod(shape):
+            return None
+        # A header may claim a shape whose size is no number that NumPy can hold.
+        with np.errstate(over="ignore"):
+            images = prepared.images()
+            whole = images.dtype == np.uint8 and images.shape == shape
+            if prepared.classes:
+                labels = np.load(folder / "labels.npy", mmap_mode="r")
+                whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
     except Exception:  # NumPy raises almost anything on a damaged file
         return None
     return prepared if whole else None
