@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-if os.environ.get("GANZOO_PLUGINS") == "":
+if os.environ.get("GANZOO_PLUGINS", "all").strip(" ,") == "":
     # No plugin means no third-party code at all, and torch would load the entry points of other devices' backends.
     os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 

@@ -20,6 +20,8 @@ DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
 DATASET_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}|\.[a-z0-9-]+-\d+-[0-9a-f]{16}\.\w+")
 """A prepared dataset, and one in the making."""
 
+REFERENCE_SUFFIXES = (".safetensors", ".part")
+
 IN_THE_MAKING_SECONDS = 60
 """What was begun this recently may be wanted by the process that began it."""
 
@@ -35,27 +37,21 @@ def clear_cache(cache: Path) -> dict[str, int]:
     Raises `OSError` where something may not be removed.
     """
     freed = dict.fromkeys(PARTS, 0)
-    for part in PARTS:
-        for path in list(_own_files(cache, part)):
-            size = _size(path)
+    prepared = list(_dataset_folders(cache))
+    files = {
+        "datasets": [path for folder in prepared for path in _plain_files(folder) if path.name in DATASET_FILES],
+        "weights": _plain_files(cache / "weights"),
+        "references": [path for path in _plain_files(cache / "references") if path.suffix in REFERENCE_SUFFIXES],
+    }
+    for part, paths in files.items():
+        for path in paths:
+            freed[part] += _size(path)
             path.unlink(missing_ok=True)
-            freed[part] += size
-    for folder in _dataset_folders(cache):
+    for folder in prepared:
         # It stays where somebody keeps something else in it.
         with contextlib.suppress(OSError):
             folder.rmdir()
     return freed
-
-
-def _own_files(cache: Path, part: str) -> Iterator[Path]:
-    if part == "datasets":
-        for folder in _dataset_folders(cache):
-            yield from (path for path in _entries(folder) if path.name in DATASET_FILES and _is_plain(path))
-        return
-    for path in _entries(cache / part):
-        ours = part == "weights" or path.suffix in (".safetensors", ".part")
-        if ours and _is_plain(path):
-            yield path
 
 
 def _dataset_folders(cache: Path) -> Iterator[Path]:
@@ -70,14 +66,14 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
 
 
+def _plain_files(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if stat.S_ISREG(path.lstat().st_mode)]
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
     if not folder.is_symlink():
         for place, _, files in os.walk(folder):
             yield from (Path(place, name) for name in files)
-
-
-def _is_plain(path: Path) -> bool:
-    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _size(path: Path) -> int:

@@ -6,9 +6,11 @@ A run maps that array, so no run imports torchvision or decodes an image, and al
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -127,11 +129,16 @@ def _cached(folder: Path) -> PreparedDataset | None:
         facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
         check_parts(facts, get_type_hints(PreparedDataset))
         prepared = PreparedDataset(**facts | {"folder": str(folder)})
-        images = prepared.images()
-        whole = images.dtype == np.uint8 and images.shape == (prepared.count, *prepared.image_shape)
-        if prepared.classes:
-            labels = np.load(folder / "labels.npy", mmap_mode="r")
-            whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
+        shape = (prepared.count, *prepared.image_shape)
+        if (folder / "images.npy").stat().st_size <= math.prod(shape):
+            return None
+        # A header may claim a shape whose size is no number that NumPy can hold.
+        with np.errstate(over="ignore"):
+            images = prepared.images()
+            whole = images.dtype == np.uint8 and images.shape == shape
+            if prepared.classes:
+                labels = np.load(folder / "labels.npy", mmap_mode="r")
+                whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
     except Exception:  # NumPy raises almost anything on a damaged file
         return None
     return prepared if whole else None
@@ -153,6 +160,7 @@ def _write(name: str, folder: Path, temporary: Path, loaded: Any, on_progress: O
     shape = (len(loaded.images), *first.shape)
     _check_space(temporary, math.prod(shape), name)
     stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    _reserve(temporary / "images.npy")
     for index, item in enumerate(_all_decoded(loaded.images, name, loaded.independent)):
         image = _checked(item, name)
         if image.shape != first.shape:
@@ -192,6 +200,17 @@ def _check_space(folder: Path, size: int, name: str) -> None:
             f"dataset {printable(name)} takes {size / 2**30:.1f} GiB decoded, and {folder.parent} has "
             f"{free / 2**30:.1f} GiB free; free space there or set GANZOO_CACHE"
         )
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a sparse file now: a full disk under a memory map is no error but the end of the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            try:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
 
 
 def _all_decoded(images: Any, name: str, independent: bool) -> Iterator[Any]:

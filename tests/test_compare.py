@@ -541,7 +541,7 @@ def test_copies_and_failed_attempts_are_no_contradiction(write, invoke, tmp_path
         ({"scores": [{"metric": "fid", "value": "12", "protocol": "p", "kimg": 1.0, "ema": True}]}, "value is '12'"),
         ({"scores": [{"metric": "fid", "value": 1.0, "protocol": None, "kimg": 1.0, "ema": True}]}, "protocol"),
         ({"throughput__train_images_per_second": {"median": 3.0}}, "train_images_per_second lacks its"),
-        ({"throughput__train_images_per_second": 3.0}, "train_images_per_second lacks its"),
+        ({"throughput__train_images_per_second": 3.0}, "train_images_per_second is 3.0; it must be an object"),
         ({"throughput__mfu": "much"}, "mfu is 'much'"),
         ({"throughput__flags": [3]}, "flags"),
         ({"training__updates": {"generator": "many"}}, "generator is 'many'"),

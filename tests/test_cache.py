@@ -1,0 +1,126 @@
+"""The cache from outside: `ganzoo env` says how large it is and empties it, and touches nothing of anyone else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganzoo.data import prepare
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """A cache with a prepared dataset, weights and references, and with things of other people's among them."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GANZOO_CACHE", str(folder))
+    loaded = LabelledImages(np.zeros((10, 1, 8, 8), np.uint8), np.arange(10) % 3)
+    dataset = Dataset("zeros", lambda request: loaded, lambda request: "1", image_size=8)
+    prepare(dataset, DatasetRequest(tmp_path, "", 8), None)
+    for name, size in {
+        "weights/inception.pth": 1000,
+        "references/zeros-inception-0123456789abcdef-statistics.safetensors": 200,
+        "references/.zeros.safetensors.x1.part": 30,
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(bytes(size))
+    return folder
+
+
+def sizes(invoke) -> dict[str, int]:
+    folders = json.loads(invoke("env", "--json").out)["folders"]
+    parts = {name: folders[f"{name}_bytes"] for name in ("datasets", "weights", "references")}
+    assert folders["cache_bytes"] == sum(parts.values())
+    return parts
+
+
+def test_its_parts_have_their_sizes_and_come_free(cache, invoke):
+    before = sizes(invoke)
+    assert before["weights"] == 1000
+    assert before["references"] == 230
+    assert before["datasets"] > 640
+    assert "references_bytes" in invoke("env").out
+    outcome = invoke("env", "--clear-cache", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == {"freed": before}
+    assert sizes(invoke) == dict.fromkeys(before, 0)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert invoke("env", "--clear-cache").out == f"freed 0 MiB in {cache}\n"
+
+
+def test_what_was_cleared_is_made_again(cache, invoke):
+    bench = ("bench", "--models", "mlp", "--throughput-only", "--device", "cpu", "--dry-run", "--json")
+    first = json.loads(invoke(*bench).out)
+    assert sizes(invoke)["datasets"] > 1797 * 256
+    invoke("env", "--clear-cache")
+    assert sizes(invoke)["datasets"] == 0
+    assert json.loads(invoke(*bench).out)[0]["spec"] == first[0]["spec"]
+
+
+def test_nothing_of_anyone_elses_is_touched(cache, invoke, tmp_path):
+    outside = tmp_path / "precious"
+    (outside / "deeper").mkdir(parents=True)
+    (outside / "file").write_text("mine")
+    (outside / "images.npy").write_text("mine")
+    (dataset,) = (cache / "datasets").iterdir()
+    kept = {
+        cache / "notes.txt": "mine",
+        cache / "datasets" / "photos" / "images.npy": "mine",
+        dataset / "notes.txt": "mine",
+        cache / "references" / "table.csv": "mine",
+        cache / "plugins-of-others" / "data": "mine",
+    }
+    for path, text in kept.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    links = {
+        cache / "weights" / "linked.pth": outside / "file",
+        cache / "weights" / "linked-folder": outside,
+        cache / "datasets" / "linked-8-0123456789abcdef": outside,
+        cache / "references" / "linked.safetensors": outside / "file",
+    }
+    for link, target in links.items():
+        link.symlink_to(target)
+    outcome = invoke("env", "--clear-cache")
+    assert outcome.code == 0, outcome.err
+    assert {path: path.read_text() for path in kept} == kept
+    assert all(link.is_symlink() for link in links)
+    assert (outside / "file").read_text() == (outside / "images.npy").read_text() == "mine"
+    assert not (cache / "weights" / "inception.pth").exists()
+    assert not (dataset / "images.npy").exists()
+
+
+def test_a_part_that_is_a_link_is_left_alone(cache, invoke, tmp_path):
+    elsewhere = tmp_path / "large-disk"
+    (cache / "weights").rename(elsewhere)
+    (cache / "weights").symlink_to(elsewhere)
+    assert sizes(invoke)["weights"] == 0
+    invoke("env", "--clear-cache")
+    assert (elsewhere / "inception.pth").exists()
+
+
+def test_a_dataset_in_the_making_is_left_to_its_maker(cache, invoke):
+    making = cache / "datasets" / ".zeros-8-0123456789abcdef.x1y2"
+    making.mkdir()
+    (making / "images.npy").write_bytes(bytes(10))
+    invoke("env", "--clear-cache")
+    assert (making / "images.npy").exists()
+    hour_ago = time.time() - 3600
+    os.utime(making, (hour_ago, hour_ago))
+    invoke("env", "--clear-cache")
+    assert not making.exists()
+
+
+def test_a_cache_folder_that_is_a_home_loses_nothing_but_the_cache(cache, invoke, monkeypatch, tmp_path):
+    """Whoever points GANZOO_CACHE at a folder of their own keeps what is in it."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "thesis.csv").write_text("years of work")
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
+    invoke("env", "--clear-cache")
+    assert (tmp_path / "datasets" / "thesis.csv").read_text() == "years of work"
+    assert (cache / "weights" / "inception.pth").exists()

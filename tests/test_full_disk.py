@@ -1,0 +1,258 @@
+"""Disks that fill up and folders that become read-only at any moment: nothing half written, one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
+
+from ganzoo.data import prepare
+from ganzoo.doctor import examine
+from ganzoo.errors import GanzooError
+from ganzoo.files import write_atomically
+from ganzoo.images import grid, save_png
+from ganzoo.records import read_record, write_record
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+
+resource = pytest.importorskip("resource", reason="limits on the size of files are a matter of POSIX")
+
+RESULTS = Path(__file__).parent.parent / "results"
+MOMENTS = 60
+
+
+def write_a_record(folder: Path, old: bool) -> None:
+    (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+    write_record(read_record(source), folder / "run")
+
+
+def write_samples(folder: Path, old: bool) -> None:
+    (folder / "run").mkdir(exist_ok=True)
+    pictures = torch.full((64, 1, 16, 16), 7 if old else 250, dtype=torch.uint8)
+    save_png(grid(pictures), folder / "run" / "samples.png", scale=4)
+
+
+def write_weights(folder: Path, old: bool) -> None:
+    (folder / "run").mkdir(exist_ok=True)
+    weights = {"weight": torch.full((300,), float(old))}
+    write_atomically(folder / "run" / "generator.safetensors", lambda stream: stream.write(save(weights)))
+
+
+VERSIONS = itertools.count()
+"""What is prepared already is found, and not written."""
+
+
+def prepare_data(folder: Path, old: bool) -> None:
+    images = np.arange(20 * 64, dtype=np.uint8).reshape(20, 1, 8, 8)
+    loaded = LabelledImages(images, np.arange(20) % 3)
+    version = "old" if old else str(next(VERSIONS))
+    dataset = Dataset("small", lambda request: loaded, lambda request: version, image_size=8)
+    prepared = prepare(dataset, DatasetRequest(folder, "", 8), None)
+    assert np.array_equal(prepared.images(), images)
+
+
+WRITES: dict[str, Callable[[Path, bool], None]] = {
+    "record": write_a_record,
+    "samples": write_samples,
+    "weights": write_weights,
+    "dataset": prepare_data,
+}
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """The nearest thing to a full disk: what would make a file longer fails, in the middle of a write too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def one_line(error: BaseException) -> None:
+    assert isinstance(error, (OSError, GanzooError)), error
+    assert str(error).isprintable()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_disk_that_fills_up_at_any_byte_leaves_what_was_there(name, cache):
+    write = WRITES[name]
+    write(cache, True)
+    before = files_below(cache)
+    largest = max(map(len, before.values()))
+    rng = random.Random(name)
+    failed = 0
+    for size in (0, *(rng.randrange(largest) for _ in range(MOMENTS))):
+        try:
+            with no_file_larger_than(size):
+                write(cache, False)
+        except (OSError, GanzooError) as error:
+            one_line(error)
+            failed += 1
+            assert files_below(cache) == before
+        else:
+            # It was small enough: what there is now is whole.
+            write(cache, True)
+            before = files_below(cache)
+    assert failed > MOMENTS / 2
+    write(cache, False)
+
+
+STEPS = [
+    "tempfile.mkstemp",
+    "tempfile.mkdtemp",
+    "os.fsync",
+    "os.chmod",
+    "os.replace",
+    "pathlib.Path.rename",
+    "os.write",
+]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("name", WRITES)
+def test_whatever_step_fails_the_old_files_stay_whole(name, code, cache, monkeypatch):
+    write = WRITES[name]
+    write(cache, True)
+    before = files_below(cache)
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    failed = 0
+    for step in STEPS:
+        with monkeypatch.context() as patch:
+            patch.setattr(step, fail)
+            try:
+                write(cache, False)
+            except (OSError, GanzooError) as error:
+                one_line(error)
+                failed += 1
+                assert files_below(cache) == before
+            else:
+                write(cache, True)
+                before = files_below(cache)
+    assert failed >= 2, "a write takes several steps"
+
+
+def test_a_reference_that_cannot_be_kept_costs_a_note_and_no_score(cache):
+    from ganzoo.evaluate import RealSample, load_extractor
+    from ganzoo.plugins import discover
+
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
+    dataset = Dataset("grey", lambda request: LabelledImages(images), lambda request: "1", image_size=16)
+    prepared = prepare(dataset, DatasetRequest(cache, "", 16), None)
+    extractor = load_extractor(discover().get("features", "digits-cnn").record, "cpu")
+    wanted = RealSample(prepared, extractor, source_sha256="kept").statistics()
+    kept = files_below(cache / "cache" / "references")
+    rng = random.Random(0)
+    for moment in range(10):
+        notes: list[str] = []
+        with no_file_larger_than(rng.randrange(10_000)):
+            found = RealSample(prepared, extractor, notes.append, source_sha256=f"moment {moment}").statistics()
+        assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+        assert len(notes) == 2
+        assert all(note.startswith("cannot keep ") and note.isprintable() for note in notes)
+    assert files_below(cache / "cache" / "references") == kept
+
+
+MOUNTED = """\
+import os, subprocess, sys
+from pathlib import Path
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+folder.mkdir(exist_ok=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+sys.path.insert(0, sys.argv[3])
+os.environ["GANZOO_CACHE"] = str(folder / "cache")
+from test_full_disk import WRITES, files_below
+failures = 0
+for name, write in WRITES.items():
+    write(folder, True)
+before = files_below(folder)
+for moment in range(12):
+    for name, write in WRITES.items():
+        if kind == "full":
+            # Filled but for a few pages, another number of them each time.
+            free = os.statvfs(folder)
+            filler = folder / "filler"
+            filler.write_bytes(bytes(max(0, free.f_bavail * free.f_bsize - 4096 * (moment % 3))))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        try:
+            write(folder, False)
+        except Exception as error:
+            assert str(error).isprintable(), error
+            failures += 1
+            now = {path: data for path, data in files_below(folder).items() if path != "filler"}
+            assert now == before, (name, sorted(set(now) ^ set(before)))
+        if kind == "full":
+            filler.unlink()
+        else:
+            subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+        write(folder, True)
+        before = files_below(folder)
+print(failures)
+"""
+
+
+def may_mount() -> bool:
+    """Whether this user may mount a disk of its own, in a name space that nobody else sees."""
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="may not mount a small disk; the tests above do without")
+@pytest.mark.parametrize("kind", ["full", "read-only"])
+def test_a_real_disk_that_is_full_or_read_only(kind, tmp_path):
+    program = ["unshare", "--mount", sys.executable, "-c", MOUNTED, tmp_path / "disk", kind, Path(__file__).parent]
+    done = subprocess.run([*map(str, program)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 12
+
+
+def test_earlier_records_are_read_and_healthy_after_it_all(tmp_path):
+    """A run's folder whose files were written again and again on a full disk."""
+    (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+    folder = tmp_path / source.parent.name / source.name
+    folder.mkdir(parents=True)
+    record = read_record(source)
+    write_record(record, folder)
+    (folder / "samples.png").write_bytes((source / "samples.png").read_bytes())
+    save_file({"weight": torch.zeros(2_000_000)}, folder / "generator.safetensors")
+    rng = random.Random(1)
+    for _ in range(30):
+        for write in (
+            lambda: write_record(record, folder),
+            lambda: save_png(grid(torch.zeros(64, 1, 16, 16, dtype=torch.uint8)), folder / "samples.png", scale=4),
+            lambda: write_atomically(folder / "generator.safetensors", lambda stream: stream.write(bytes(10**6))),
+        ):
+            with contextlib.suppress(OSError, GanzooError), no_file_larger_than(rng.randrange(2000)):
+                write()
+    assert json.loads((folder / "record.json").read_text())["run_id"] == record.run_id
+    assert load_file(folder / "generator.safetensors")["weight"].shape == (2_000_000,)
+    assert [finding.what for finding in examine(tmp_path).findings] == []
