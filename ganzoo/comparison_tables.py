@@ -150,6 +150,7 @@ def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Tabl
     columns: list[Column] = [
         *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
         ("hardware", partial(_setting, name="hardware")),
+        *([("torch", partial(_setting, name="torch"))] if summary["torch"].nunique() > 1 else ()),
         ("images/s", rate_with_error),
         ("ratio", partial(_ratio, name="ratio")),
         ("per peak", partial(_ratio, name="normalized_ratio")),
@@ -159,7 +160,8 @@ def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Tabl
     ]
     table.add_column("variant", style="bold", no_wrap=True)
     for index, (head, _) in enumerate(columns):
-        table.add_column(safe(head), justify="left" if index <= len(varying) else "right", overflow="fold")
+        is_setting = index <= len(varying) or head == "torch"
+        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold")
     table.add_column("seeds", justify="right")
     for row in summary.to_dict("records"):
         table.add_row(safe(row["variant"]), *(show(row) for _, show in columns), str(row["n"]))

@@ -309,6 +309,18 @@ def test_the_table_of_machines_explains_its_ratios(machines, invoke):
     assert "per peak" in outcome.out
 
 
+def test_another_torch_is_matched_and_shown_and_another_plugin_is_not(write, invoke):
+    plugins = {"dcgan": {"version": "0.1.0", "source_sha256": "b" * 64}}
+    for variant, changes in {"dcgan": {"environment__torch": "9.9"}, "mlp": {"environment__plugins": plugins}}.items():
+        own = {"environment__plugins": {"dcgan": {"version": "0.1.0", "source_sha256": "a" * 64}}}
+        write(f"runs/a/{variant}", spec=of(variant, hardware="slow"), **(own if variant == "mlp" else {}))
+        write(f"runs/b/{variant}", spec=of(variant, hardware="fast"), **changes)
+    outcome = invoke("compare", "runs", "--by", "hardware")
+    assert "9.9" in outcome.out
+    assert BASE["environment"]["torch"] in outcome.out
+    assert outcome.err == "ganzoo: not matched: mlp on digits: plugin dcgan aaaaaaaaaa vs bbbbbbbbbb\n"
+
+
 def test_machines_that_cannot_be_compared_are_an_error(machines, write, invoke):
     outcome = invoke("compare", "runs/a", "--by", "hardware")
     assert outcome.code == 2
