@@ -57,8 +57,11 @@ class SuiteBench:
         """The runs of all parts, in order."""
         return tuple(run for bench in self.benches for run in bench.runs)
 
-    def run(self, results: Path, *, force: bool, on_event: Callable[[Event], None], on_note: Note) -> list[RunRecord]:
-        """Do what `results` does not hold yet, part by part; events count the runs of the whole suite."""
+    def run(self, results: Path, *, on_event: Callable[[Event], None], **options: Any) -> list[RunRecord]:
+        """Do what `results` does not hold yet, part by part, with the `options` of `Bench.run`.
+
+        Events count the runs of the whole suite.
+        """
         records: list[RunRecord] = []
         before, total = 0, len(self.runs)
         for bench in self.benches:
@@ -69,7 +72,7 @@ class SuiteBench:
                 on_event(event)
 
             try:
-                records += bench.run(results, force=force, on_event=tell, on_note=on_note)
+                records += bench.run(results, on_event=tell, **options)
             except KeyboardInterrupt as interrupt:
                 interrupt.records = [*records, *getattr(interrupt, "records", [])]  # type: ignore[attr-defined]
                 raise

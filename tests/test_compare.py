@@ -429,11 +429,11 @@ def test_rows_of_one_side_are_named_with_what_they_differ_in(earlier, write, inv
     outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
     assert outcome.code == 0
     notes = [line.removeprefix("ganzoo: not compared: ") for line in outcome.err.splitlines() if "not compared" in line]
-    hardware = BASE["spec"]["hardware"]
+    same = f"on digits, 16 px, 40 kimg, {BASE['spec']['hardware']}"
     assert notes == [
-        f"mlp on digits, {hardware}: not in these records, only in --against (batch_size 128 vs 64)",
-        f"mlp on digits, {hardware}: only in these records, not in --against (batch_size 64 vs 128)",
-        f"wgan on digits, {hardware}: only in these records, not in --against",
+        f"mlp {same}: not in these records, only in --against (batch_size 128 vs 64)",
+        f"mlp {same}: only in these records, not in --against (batch_size 64 vs 128)",
+        f"wgan {same}: only in these records, not in --against",
     ]
 
 
