@@ -147,6 +147,19 @@ def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
     assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
 
 
+@pytest.mark.parametrize("name", ["precision", "seed", "mfu", "n", "run_id"])
+def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, write, rows, invoke):
+    score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
+    protocols = {"p-x": {"metric": name, "ema": True}}
+    for seed in range(2):
+        write(f"runs/{seed}", scores=[score], protocols=protocols, spec=of("mlp", seed))
+    (row,) = rows("runs")
+    assert (row[f"{name} [p-x]"], row["precision"], row["n"]) == (0.75, "fp32", 2)
+    (head,) = (line for line in invoke("compare", "runs").out.splitlines() if line.split()[:1] == ["variant"])
+    assert name in head.split()
+    assert list(records_table(find_records([Path("runs")])[0])["seed"]) == [0, 1]
+
+
 def test_each_dataset_and_size_has_a_table_of_its_own(write, invoke):
     write("runs/a", spec=of("dcgan"))
     write("runs/b", spec=of("dcgan", dataset="mnist", image_shape=[1, 28, 28]))
