@@ -295,8 +295,7 @@ def compare_records(arguments: Namespace) -> int:
     text = _comparison_text(records, arguments, better, reporter)
     found, notes = changes(earlier, records, tolerances) if tolerances else ([], [])
     _write_output(text, arguments)
-    for note in notes:
-        print_note(f"not compared: {note}")
+    _note_some("not compared", notes)
     for change in found:
         print_note(f"{'regression: ' if change.too_much else ''}{change}")
     return 3 if any(change.too_much for change in found) else 0
@@ -315,8 +314,7 @@ def _comparison_text(
     sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
     if arguments.by == "hardware":
         summary, _, notes = by_hardware(records, baseline, better, target)
-        for note in notes:
-            print_note(f"not matched: {note}")
+        _note_some("not matched", notes)
     elif reporter is None:
         tables = comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting)
         return _as_text(tables, stdout() if arguments.output is None else paper())
@@ -375,6 +373,13 @@ def _load_records(folders: Sequence[str]) -> list[RunRecord]:
         where = ", ".join(printable(folder) for folder in folders)
         raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
     return records
+
+
+def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
+    for note in notes[:most]:
+        print_note(f"{what}: {note}")
+    if len(notes) > most:
+        print_note(f"{what}: {len(notes) - most} more")
 
 
 def _check_output(arguments: Namespace) -> None:

@@ -35,6 +35,23 @@ FIGURES: dict[str, Direction] = {
 """The figures of a comparison beside its scores, and in which direction each is better."""
 
 
+MEANS = (
+    "train_images_per_second",
+    "train_images_per_second_error",
+    "sample_images_per_second",
+    "peak_memory_bytes",
+    "mfu",
+    "energy_joules_per_kimg",
+    "generator_updates",
+    "discriminator_updates",
+    "train_seconds",
+)
+"""What a comparison gives the mean of, beside the scores."""
+
+TAKEN = {*SETTINGS, *MEANS, "run_id", "status", "seed", "path", "flags", "error", "differs", "n", "failed"}
+"""Names of columns that no score takes, as `precision` would."""
+
+
 def score_directions(registry: Registry) -> dict[str, Direction]:
     """In which direction each score is better, by the metrics of all plugins."""
     return {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
@@ -49,14 +66,17 @@ def by_dataset(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def score_columns(records: Sequence[RunRecord]) -> dict[tuple[str, str], str]:
-    """The column of each (score, protocol): the score's name, and the protocol's id where there are several."""
+    """The column of each (score, protocol): the score's name, and the protocol's id where there are several.
+
+    A score that is called like another column always has its protocol's id: `precision [precision-digits-cnn-…]`.
+    """
     protocols: dict[str, list[str]] = defaultdict(list)
     for record in records:
         for score in _final_scores(record):
             if score["protocol"] not in protocols[score["metric"]]:
                 protocols[score["metric"]].append(score["protocol"])
     return {
-        (metric, protocol): metric if len(found) == 1 else f"{metric} [{protocol}]"
+        (metric, protocol): metric if len(found) == 1 and metric not in TAKEN else f"{metric} [{protocol}]"
         for metric, found in protocols.items()
         for protocol in found
     }
@@ -179,20 +199,6 @@ def comparison(
     summary = pandas.concat([summary, pandas.DataFrame(more)], axis=1)
     summary.attrs["scores"] = scores
     return summary
-
-
-MEANS = (
-    "train_images_per_second",
-    "train_images_per_second_error",
-    "sample_images_per_second",
-    "peak_memory_bytes",
-    "mfu",
-    "energy_joules_per_kimg",
-    "generator_updates",
-    "discriminator_updates",
-    "train_seconds",
-)
-"""What a comparison gives the mean of, beside the scores."""
 
 
 def same_settings(records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.baseline import pair_lines, with_baseline
-from ganzoo.compare import by_dataset, comparison, same_settings, shown_protocols
+from ganzoo.compare import by_dataset, comparison, same_settings, score_of_column, shown_protocols
 from ganzoo.differences import disagreements
 from ganzoo.environment_diff import RecordDiff, change_of
 from ganzoo.errors import UnknownName
@@ -149,6 +149,7 @@ def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Tabl
     columns: list[Column] = [
         *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
         ("hardware", partial(_setting, name="hardware")),
+        *([("torch", partial(_setting, name="torch"))] if summary["torch"].nunique() > 1 else ()),
         ("images/s", rate_with_error),
         ("ratio", partial(_ratio, name="ratio")),
         ("per peak", partial(_ratio, name="normalized_ratio")),
@@ -158,7 +159,8 @@ def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Tabl
     ]
     table.add_column("variant", style="bold", no_wrap=True)
     for index, (head, _) in enumerate(columns):
-        table.add_column(safe(head), justify="left" if index <= len(varying) else "right", overflow="fold")
+        is_setting = index <= len(varying) or head == "torch"
+        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold")
     table.add_column("seeds", justify="right")
     for row in summary.to_dict("records"):
         table.add_row(safe(row["variant"]), *(show(row) for _, show in columns), str(row["n"]))
@@ -196,15 +198,24 @@ def _score_columns(summary: pandas.DataFrame) -> list[Column]:
     """The scores; before the first with ranks these, and behind each its difference from a baseline."""
     columns: list[Column] = []
     ranked = next((name for name in summary.attrs["scores"] if _any(summary, f"{name}_rank")), None)
-    for name in summary.attrs["scores"]:
-        score, _, protocol = name.partition(" ")
-        head = UNITS.get(score, score)
+    for name, head in score_heads(summary).items():
         if name == ranked:
             columns.append(("rank", partial(rank_of, name=name)))
-        columns.append((f"{head} {protocol}".strip(), partial(score_over_seeds, name=name)))
+        columns.append((head, partial(score_over_seeds, name=name)))
         if _any(summary, f"{name}_difference"):
             columns.append((f"{head} − {summary.attrs['baseline']}", partial(_difference, name=name)))
     return columns
+
+
+def score_heads(summary: pandas.DataFrame) -> dict[str, str]:
+    """The head of each score's column, with the protocol's id only where a score has several."""
+    names: list[str] = summary.attrs["scores"]
+    counts = Counter(map(score_of_column, names))
+    heads = {name: UNITS.get(score_of_column(name), score_of_column(name)) for name in names}
+    return {
+        name: head if counts[score_of_column(name)] == 1 else f"{head} {name.partition(' ')[2]}"
+        for name, head in heads.items()
+    }
 
 
 def _target_columns(summary: pandas.DataFrame) -> list[Column]:

@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.compare import RACE, by_dataset, comparison, same_settings, shown_protocols
-from ganzoo.comparison_tables import EXTRAS, notes_of, rank_of, rate_with_error, score_over_seeds, updates_of
+from ganzoo.comparison_tables import (
+    EXTRAS,
+    notes_of,
+    rank_of,
+    rate_with_error,
+    score_heads,
+    score_over_seeds,
+    updates_of,
+)
 from ganzoo.errors import RecordError
 from ganzoo.files import write_atomically
 from ganzoo.filters import sort_rows
 from ganzoo.protocols import protocol_words
 from ganzoo.records import SAMPLES
-from ganzoo.terminal import UNITS, missing, show_duration, show_memory, show_plain, show_rate
+from ganzoo.terminal import missing, show_duration, show_memory, show_plain, show_rate
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 
@@ -102,11 +110,10 @@ def _columns(summary: pandas.DataFrame) -> dict[str, Any]:
     for name in ("batch_size", "precision", "differs"):
         if summary[name].nunique() > 1:
             columns[name.replace("_", " ")] = lambda row, name=name: show_plain(row[name])
-    for name in summary.attrs["scores"]:
-        score, _, protocol = name.partition(" ")
+    for name, head in score_heads(summary).items():
         if f"{name}_rank" in summary and summary[f"{name}_rank"].notna().any() and "rank" not in columns:
             columns["rank"] = lambda row, name=name: rank_of(row, name)
-        columns[f"{UNITS.get(score, score)} {protocol}".strip()] = lambda row, name=name: score_over_seeds(row, name)
+        columns[head] = lambda row, name=name: score_over_seeds(row, name)
     columns |= {
         "images/s": rate_with_error,
         "samples/s": lambda row: show_rate(row["sample_images_per_second"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 OF_THE_MACHINE = ("hardware", "device", "threads", "memory_format", "step_mode", "linear_backend", "torch")
 """Fields of a spec, and the version, that a machine brings along; in all else the runs of a cell agree but the seed."""
 
+MOST_ALIKE = 20
+"""Among so many runs of the same variant and dataset the nearest one is looked for, to say why a cell is left out."""
+
 RATIOS = ("ratio", "ratio_low", "ratio_high")
 
 
@@ -37,9 +41,9 @@ def by_hardware(
 
     A comparison with the baseline's row first in each cell, and more columns: `ratio` of the training rate to the
     baseline's with its bootstrap 95 % interval over the windows (`ratio_low`, `ratio_high`); `normalized_ratio`,
-    `_low` and `_high`, the same with each run's rate divided by its own `peak_flops`. The notes say of each cell that
-    is left out why. The baseline is the machine of the first record where none is named. Raises `UnknownName` for a
-    machine that no record is of and `RecordError` where no cell matches.
+    `_low` and `_high`, the same with each run's rate divided by its own `peak_flops`; and the version of `torch`. The
+    notes say of each cell that is left out why. The baseline is the machine of the first record where none is named.
+    Raises `UnknownName` for a machine that no record is of and `RecordError` where no cell matches.
     """
     machines = list(dict.fromkeys(record.spec["hardware"] for record in records))
     baseline = machines[0] if baseline is None else baseline
@@ -66,7 +70,8 @@ def by_hardware(
         raise RecordError(f"--by hardware: nothing ran alike on {printable(baseline)} and another: {'; '.join(notes)}")
     matched = [record for runs, _ in pairs for record in runs]
     summary = comparison(matched, better, target_fid)
-    columns = _ratio_columns(pairs)
+    torch = [(runs[0].environment or {}).get("torch") for runs, _ in pairs]
+    columns = {"torch": torch, **_ratio_columns(pairs)}
     import pandas
 
     joined = pandas.concat([summary, pandas.DataFrame(columns)], axis=1)
@@ -101,12 +106,16 @@ def _why_unmatched(rows: Sequence[Runs], own: Sequence[Runs], cells: Any, baseli
         apart = ", ".join(disagreements([runs[0] for runs in own]))
         return f"{name}: {len(own)} rows on {printable(baseline)} ({apart}); choose one with --where"
     wanted = _machine(rows[0]) != baseline
-    near = [
-        disagreements([runs[0], example] if wanted else [example, runs[0]], ("seed", *OF_THE_MACHINE))
+    alike = (
+        runs[0]
         for cell in cells
         for runs in cell
         if all(runs[0].spec[key] == example.spec[key] for key in ("variant", "dataset"))
         and (_machine(runs) == baseline) == wanted
+    )
+    near = [
+        disagreements([other, example] if wanted else [example, other], ("seed", *OF_THE_MACHINE))
+        for other in islice(alike, MOST_ALIKE)
     ]
     if not near:
         return f"{name}: only on {', '.join(dict.fromkeys(printable(_machine(runs)) for runs in rows))}"

@@ -55,9 +55,9 @@ class Change:
     def __str__(self) -> str:
         if math.isnan(self.now):
             return f"{self.row}: {self.figure} was {self.before:.4g}, and there is none now"
-        way = "worse" if self.share > 0 else "better"
+        moved = f"{abs(self.share):.1%} {'worse' if self.share > 0 else 'better'}" if self.share else "the same"
         return (
-            f"{self.row}: {self.figure} {self.before:.4g} -> {self.now:.4g}, {abs(self.share):.1%} {way} "
+            f"{self.row}: {self.figure} {self.before:.4g} -> {self.now:.4g}, {moved} "
             f"(allowed {self.allowed * 100:.4g}%); difference {self.evidence}"
         )
 
@@ -158,15 +158,19 @@ def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
 
 def _named(runs: Runs) -> str:
     spec = runs[0].spec
-    return printable(f"{spec['variant']} on {spec['dataset']}, {spec['hardware']}")
+    size, kimg = spec["image_shape"][1], spec["kimg"]
+    return printable(f"{spec['variant']} on {spec['dataset']}, {size} px, {kimg:g} kimg, {spec['hardware']}")
+
+
+def _of_one_kind(runs: Runs, others: Runs) -> bool:
+    """Whether two rows are of one variant, dataset and hardware."""
+    return all(runs[0].spec[name] == others[0].spec[name] for name in ("variant", "dataset", "hardware"))
 
 
 def _nearest(runs: Runs, others: Mapping[bytes, Sequence[Sequence[RunRecord]]]) -> str:
     """What sets a row apart from the nearest of the same variant, dataset and hardware on the other side."""
     near = [
-        differing_settings([runs[0], rows[0][0]], ("seed",))
-        for rows in others.values()
-        if _named(rows[0]) == _named(runs)
+        differing_settings([runs[0], rows[0][0]], ("seed",)) for rows in others.values() if _of_one_kind(rows[0], runs)
     ]
     if not near:
         return ""

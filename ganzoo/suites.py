@@ -57,10 +57,11 @@ class SuiteBench:
         """The runs of all parts, in order."""
         return tuple(run for bench in self.benches for run in bench.runs)
 
-    def run(
-        self, results: Path, *, on_event: Callable[[Event], None], on_note: Note, **options: Any
-    ) -> list[RunRecord]:
-        """Do what `results` does not hold yet, part by part, as `Bench.run`; events count all runs of the suite."""
+    def run(self, results: Path, *, on_event: Callable[[Event], None], **options: Any) -> list[RunRecord]:
+        """Do what `results` does not hold yet, part by part, with the `options` of `Bench.run`.
+
+        Events count the runs of the whole suite.
+        """
         records: list[RunRecord] = []
         before, total = 0, len(self.runs)
         for bench in self.benches:
@@ -71,7 +72,7 @@ class SuiteBench:
                 on_event(event)
 
             try:
-                records += bench.run(results, on_event=tell, on_note=on_note, **options)
+                records += bench.run(results, on_event=tell, **options)
             except KeyboardInterrupt as interrupt:
                 interrupt.records = [*records, *getattr(interrupt, "records", [])]  # type: ignore[attr-defined]
                 raise

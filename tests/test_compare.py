@@ -147,6 +147,19 @@ def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
     assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
 
 
+@pytest.mark.parametrize("name", ["precision", "seed", "mfu", "n", "run_id"])
+def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, write, rows, invoke):
+    score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
+    protocols = {"p-x": {"metric": name, "ema": True}}
+    for seed in range(2):
+        write(f"runs/{seed}", scores=[score], protocols=protocols, spec=of("mlp", seed))
+    (row,) = rows("runs")
+    assert (row[f"{name} [p-x]"], row["precision"], row["n"]) == (0.75, "fp32", 2)
+    (head,) = (line for line in invoke("compare", "runs").out.splitlines() if line.split()[:1] == ["variant"])
+    assert name in head.split()
+    assert list(records_table(find_records([Path("runs")])[0])["seed"]) == [0, 1]
+
+
 def test_each_dataset_and_size_has_a_table_of_its_own(write, invoke):
     write("runs/a", spec=of("dcgan"))
     write("runs/b", spec=of("dcgan", dataset="mnist", image_shape=[1, 28, 28]))
@@ -309,6 +322,18 @@ def test_the_table_of_machines_explains_its_ratios(machines, invoke):
     assert "per peak" in outcome.out
 
 
+def test_another_torch_is_matched_and_shown_and_another_plugin_is_not(write, invoke):
+    plugins = {"dcgan": {"version": "0.1.0", "source_sha256": "b" * 64}}
+    for variant, changes in {"dcgan": {"environment__torch": "9.9"}, "mlp": {"environment__plugins": plugins}}.items():
+        own = {"environment__plugins": {"dcgan": {"version": "0.1.0", "source_sha256": "a" * 64}}}
+        write(f"runs/a/{variant}", spec=of(variant, hardware="slow"), **(own if variant == "mlp" else {}))
+        write(f"runs/b/{variant}", spec=of(variant, hardware="fast"), **changes)
+    outcome = invoke("compare", "runs", "--by", "hardware")
+    assert "9.9" in outcome.out
+    assert BASE["environment"]["torch"] in outcome.out
+    assert outcome.err == "ganzoo: not matched: mlp on digits: plugin dcgan aaaaaaaaaa vs bbbbbbbbbb\n"
+
+
 def test_machines_that_cannot_be_compared_are_an_error(machines, write, invoke):
     outcome = invoke("compare", "runs/a", "--by", "hardware")
     assert outcome.code == 2
@@ -417,11 +442,11 @@ def test_rows_of_one_side_are_named_with_what_they_differ_in(earlier, write, inv
     outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
     assert outcome.code == 0
     notes = [line.removeprefix("ganzoo: not compared: ") for line in outcome.err.splitlines() if "not compared" in line]
-    hardware = BASE["spec"]["hardware"]
+    same = f"on digits, 16 px, 40 kimg, {BASE['spec']['hardware']}"
     assert notes == [
-        f"mlp on digits, {hardware}: not in these records, only in --against (batch_size 128 vs 64)",
-        f"mlp on digits, {hardware}: only in these records, not in --against (batch_size 64 vs 128)",
-        f"wgan on digits, {hardware}: only in these records, not in --against",
+        f"mlp {same}: not in these records, only in --against (batch_size 128 vs 64)",
+        f"mlp {same}: only in these records, not in --against (batch_size 64 vs 128)",
+        f"wgan {same}: only in these records, not in --against",
     ]
 
 
