@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent.parent / "results"
-(MODEL,) = RESULTS.glob("*/dcgan-digits-s0-*")
+MODEL = min(RESULTS.glob("*/dcgan-digits-s0-*"))
 FID = "fid-digits-cnn-5000-ema-b7ae57c3"
 
 
