@@ -72,7 +72,7 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print_note("interrupted; run the same command again to go on")
         return 130
-    except Exception as error:
+    except BaseException as error:  # A plugin may raise anything; where it ends the program, the command has failed.
         if getattr(known, "debug", False):
             import traceback
 
@@ -99,14 +99,16 @@ def _with_signs(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+def _explain(error: BaseException) -> tuple[str, int]:
     """One line for the user, and the exit code."""
     if isinstance(error, GanzooError):
         return printable(error, 2000), error.exit_code
     if isinstance(error, OSError):
         place = f"{printable(error.filename)}: " if error.filename else ""
         return f"{place}{printable(error.strerror or error)}", 2
-    return f"failed unexpectedly with {type(error).__name__}: {printable(error)}; --debug shows where", 1
+    from ganzoo.plugins import describe
+
+    return f"failed unexpectedly with {describe(error)}; --debug shows where", 1
 
 
 def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argparse.ArgumentParser, list[str]]:

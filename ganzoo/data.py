@@ -93,7 +93,7 @@ def prepare(
         loaded = dataset.load(request)
     except GanzooError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataUnavailable(
             f"dataset {printable(name)} cannot be loaded: {type(error).__name__}: {printable(error)}"
         ) from error
@@ -149,7 +149,7 @@ def _asked(dataset: Dataset, request: DatasetRequest) -> str:
         return dataset.fingerprint(request)
     except GanzooError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataUnavailable(
             f"dataset {dataset.name} cannot be read: {type(error).__name__}: {printable(error)}"
         ) from error
@@ -259,7 +259,7 @@ def _decoded(images: Any, index: int, name: str) -> Any:
         return images[index]
     except GanzooError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {printable(error)}"
         raise DataUnavailable(f"dataset {printable(name)}: image {index} cannot be read: {what}") from error
 

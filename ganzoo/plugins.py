@@ -155,7 +155,9 @@ class Registry:
             try:
                 with contextlib.redirect_stdout(sys.stderr):
                     function(copy.deepcopy(event))
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self.observers.remove(observer)
                 on_error(f"plugin {printable(plugin)}: ganzoo_event raised {describe(error)}; it is not called again")
 

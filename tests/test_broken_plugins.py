@@ -13,6 +13,9 @@ import torch
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
 from ganzoo.plugins import discover
+from ganzoo.types import StageChanged
+
+RESULTS = Path(__file__).parent.parent / "results"
 
 HEALTHY = """
 import ganzoo
@@ -190,3 +193,47 @@ def test_a_thread_that_ends_is_waited_for(tmp_path, run_cli):
     done = run_cli("plugins", "--plugin", "sender.py", env={"GANZOO_PLUGINS": ""})
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(tmp_path / "sent").exists()
+
+
+LATE = """
+import sys
+import ganzoo
+
+class Odd(BaseException):
+    pass
+
+def render(table):
+    {how}
+
+def load(request):
+    {how}
+
+@ganzoo.hookimpl
+def ganzoo_reporters():
+    yield ganzoo.Reporter("late", render)
+
+@ganzoo.hookimpl
+def ganzoo_datasets():
+    yield ganzoo.Dataset("late", load, lambda request: "1")
+
+@ganzoo.hookimpl
+def ganzoo_event(event):
+    {how}
+"""
+
+
+@pytest.mark.parametrize("how", ["sys.exit(0)", "raise Odd('odd')"])
+def test_a_plugin_that_ends_the_program_when_it_is_used_has_not_succeeded(how, tmp_path, invoke):
+    (tmp_path / "late.py").write_text(LATE.format(how=how))
+    outcome = invoke("compare", RESULTS, "--format", "late", "--plugin", "late.py")
+    assert outcome.code == 1
+    name = "SystemExit: 0" if "exit" in how else "Odd: odd"
+    assert outcome.error == f"ganzoo: failed unexpectedly with {name}; --debug shows where"
+    outcome = invoke("bench", "--models", "mlp", "--dataset", "late", "--throughput-only", "--plugin", "late.py")
+    assert outcome.code != 0
+    assert name in outcome.error
+    said: list[str] = []
+    registry = discover([str(tmp_path / "late.py")])
+    registry.notify(StageChanged("0", "training"), said.append)
+    registry.notify(StageChanged("0", "scoring"), said.append)
+    assert said == [f"plugin late.py: ganzoo_event raised {name}; it is not called again"]
