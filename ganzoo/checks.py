@@ -25,9 +25,7 @@ from ganzoo.records import read_spec
 from ganzoo.text import printable
 from ganzoo.train import due_calls, run_step
 from ganzoo.trial import Trial, TwoTones
-from ganzoo.types import Batch, RunSpec
-
-
+from ganzoo.types import Batch
 
 GRADIENT_TOLERANCE = 1e-5
 """Relative norm by which captured and compiled gradients may differ from eager ones, in float32."""
@@ -36,10 +34,10 @@ ROUNDING = 1e-3
 """Relative norm by which two orders of summation may differ, after many layers: batches of another size or layout."""
 
 STEPS, BETWEEN = 600, 20
-"""Steps that a variant has to learn the toy target, and after how many it is looked at."""
+"""Steps that a variant has to learn the toy target in one attempt, and after how many it is looked at."""
 
-HASTE = 5.0
-"""How many times the recipe's learning rates are taken, so that `STEPS` suffice."""
+ATTEMPTS = ((5.0, 0), (1.0, 0), (5.0, 1))
+"""How many times the recipe's learning rates are taken, so that `STEPS` suffice for most; and the seed."""
 
 LEARNED = 0.5
 """A generator has learned when less than this share of its images is strange to the target, twice in a row."""
@@ -142,9 +140,7 @@ def penalty_gradients(trial: Trial) -> None:
     for penalty in penalties:
         prefix = f"{penalty.name}."
         hyper = {
-            name.removeprefix(prefix): value
-            for name, value in run.updates[0].hyper.items()
-            if name.startswith(prefix)
+            name.removeprefix(prefix): value for name, value in run.updates[0].hyper.items() if name.startswith(prefix)
         }
         for _ in range(3):
             if _has_gradient(penalty.function(discriminator, batch.real, fake, batch.labels, hyper), weights):
@@ -248,7 +244,9 @@ def batch_independence(trial: Trial) -> None:
         together = generator(batch.latent, batch.labels)
         alone = torch.cat(
             [
-                generator(batch.latent[index : index + 1], None if batch.labels is None else batch.labels[index : index + 1])
+                generator(
+                    batch.latent[index : index + 1], None if batch.labels is None else batch.labels[index : index + 1]
+                )
                 for index in range(len(batch.latent))
             ]
         )
@@ -305,7 +303,7 @@ def memory_formats(trial: Trial) -> None:
 
 
 def learns(trial: Trial) -> None:
-    """The generator comes to draw a toy target: pictures of one dark and one bright half, at raised learning rates.
+    """The generator comes to draw a toy target, pictures of one dark and one bright half, in one of a few short attempts.
 
     Look at the signs of the terms (all are minimized), at the learning rates, and at what reaches the generator. A
     recipe that is kept for the record says so by `expect_learning=False` and a `reason`.
@@ -313,19 +311,38 @@ def learns(trial: Trial) -> None:
     variant = trial.selection.variant
     if not variant.expect_learning:
         raise Skipped(variant.reason or "the variant does not expect to learn, and gives no reason")
-    spec = _hastened(trial.spec_at(trial.spec.image_shape, batch_size=16))
-    run = trial.assemble(spec)
-    toy, seen = TwoTones.of(spec.image_shape), [1.0]
+    best = 1.0
+    for haste, seed in ATTEMPTS:
+        found = _least_strangeness(trial, haste, seed)
+        if found < LEARNED:
+            return
+        best = min(best, found)
+    raise Failed(
+        f"{best:.0%} of what the generator draws stays strange to a toy target, and {LEARNED:.0%} would be learned, "
+        f"after {len(ATTEMPTS)} attempts of {STEPS} steps"
+    )
+
+
+def _least_strangeness(trial: Trial, haste: float, seed: int) -> float:
+    """The least that holds twice in a row; an attempt ends where that is little enough."""
+    spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
+    rates = {
+        name: {**settings, "learning_rate": haste * settings["learning_rate"]}
+        for name, settings in (
+            ("optimizer", spec.optimizer),
+            ("discriminator_optimizer", spec.discriminator_optimizer),
+        )
+    }
+    run = trial.assemble(replace(spec, seed=seed, **rates))
+    toy, before, least = TwoTones.of(spec.image_shape), 1.0, 1.0
     for step in range(1, STEPS + 1):
         run_step(run)
         if step % BETWEEN == 0:
-            seen.append(_strangeness(run, toy))
-            if max(seen[-2:]) < LEARNED:
-                return
-    raise Failed(
-        f"after {STEPS} steps {seen[-1]:.0%} of what the generator draws is still strange to a toy target "
-        f"(at best {min(seen):.0%}, learned is {LEARNED:.0%})"
-    )
+            now = _strangeness(run, toy)
+            before, least = now, min(least, max(before, now))
+            if least < LEARNED:
+                break
+    return least
 
 
 CHECKS: dict[str, Check] = {
@@ -385,7 +402,7 @@ def _has_gradient(value: Tensor, weights: Sequence[Tensor]) -> bool:
 
 
 def _gradients(run: Assembly, index: int, batch: Batch) -> list[Tensor]:
-    """What the phase `index` gives to the weights that it updates; fakes are its own, random numbers those of `index`."""
+    """What the phase `index` gives to the weights that it updates, on fakes and random numbers of its own."""
     update = run.updates[index]
     update.generator = run.players.generator
     torch.manual_seed(index)
@@ -411,8 +428,8 @@ def _compare_gradients(
         distance = _distance(_flat(found), _flat(eager)) if same else float("inf")
         if not distance <= tolerance:
             raise Failed(
-                f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of their norm "
-                f"(allowed: {tolerance:.0e})"
+                f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
+                f"their norm (allowed: {tolerance:.0e})"
             )
 
 
@@ -447,17 +464,6 @@ def _as_lists(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _as_lists(item) for key, item in value.items()}
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _hastened(spec: RunSpec) -> RunSpec:
-    def hastened(settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {**settings, "learning_rate": HASTE * settings["learning_rate"]}
-
-    return replace(
-        spec,
-        optimizer=hastened(spec.optimizer),
-        discriminator_optimizer=hastened(spec.discriminator_optimizer),
-    )
 
 
 def _strangeness(run: Assembly, toy: TwoTones) -> float:

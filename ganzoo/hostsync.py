@@ -1,8 +1,8 @@
 """Finds where a function makes the host wait for the device, on any device, the CPU included.
 
-A CUDA graph cannot hold such a wait, and on an accelerator each one drains the queue of a step. On the CPU nothing waits,
-so what would is told by name: methods of tensors that give Python numbers, and operators whose result has a shape that
-depends on values. On CUDA `torch.cuda.set_sync_debug_mode` sees the rest.
+A CUDA graph cannot hold such a wait, and on an accelerator each one drains the queue of a step. On the CPU nothing
+waits, so what would is told by name: methods of tensors that give Python numbers, and operators whose result has a
+shape that depends on values. On CUDA `torch.cuda.set_sync_debug_mode` sees the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ METHODS = {
 """Methods of tensors that read values on the host, and how they look in source."""
 
 OPERATORS = {
-    *("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"),
+    *("item", "is_nonzero", "equal", "allclose"),
     *("nonzero", "nonzero_numpy", "argwhere", "masked_select", "bincount"),
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive"),
 }
@@ -68,6 +68,9 @@ class _Methods(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in METHODS and getattr(Tensor, name, None) is func:
             raise HostSync(_located(METHODS[name]))
+        # `.to(images.device)` is right; a device written out is not, wherever the rest of the run is.
+        if name == "to" and any(isinstance(arg, str) for arg in (*args, *(kwargs or {}).values())):
+            raise HostSync(_located(".to() a device written out"))
         return func(*args, **(kwargs or {}))
 
 
@@ -76,6 +79,8 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func._overloadpacket).removeprefix("aten.")
+        if name == "_local_scalar_dense":
+            raise HostSync(_located("a tensor as a Python number"))
         if name in OPERATORS or (name == "repeat_interleave" and "output_size" not in (kwargs or {})):
             raise HostSync(_located(f"torch.{name.strip('_')}"))
         if name in ("index", "index_put", "index_put_") and _has_mask(args[1]):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def ganzoo_variant() -> Callable[..., Rehearsal]:
     """`ganzoo_variant("my-gan")`: the variant on small made-up images, to be stepped by hand.
 
-    `plugins=[path]` loads a file that is not installed, `seed=` and `device=` as in a run; see `ganzoo.testing.Rehearsal`.
+    `plugins=[path]` loads a file that is not installed; `seed=` and `device=` are as in a run. See
+    `ganzoo.testing.Rehearsal`.
     """
     from ganzoo.testing import Rehearsal
 
@@ -28,7 +29,8 @@ def ganzoo_variant() -> Callable[..., Rehearsal]:
 def ganzoo_run(tmp_path: Path) -> Callable[..., RunRecord]:
     """`ganzoo_run("my-gan")`: the record of a bench of some seconds, on digits and below `tmp_path`.
 
-    Options are those of `ganzoo.bench`: `plugins=[path]`, `kimg=2`, `dataset="mnist"`. A run that failed fails the test.
+    Options are those of `ganzoo.bench`: `plugins=[path]`, `kimg=2`, `dataset="mnist"`. A run that failed fails the
+    test.
     """
 
     def run(model: str, *, plugins: Sequence[str | Path] = (), **options: Any) -> RunRecord:

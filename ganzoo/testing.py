@@ -229,9 +229,7 @@ class Rehearsal:
     `generator` and `discriminator` are called as in a phase: with labels always.
     """
 
-    def __init__(
-        self, name: str, plugins: Sequence[str | Path] = (), *, seed: int = 0, device: str = "cpu"
-    ) -> None:
+    def __init__(self, name: str, plugins: Sequence[str | Path] = (), *, seed: int = 0, device: str = "cpu") -> None:
         registry = discover([str(plugin) for plugin in plugins])
         (selection,) = select(registry, [name])
         with torch.random.fork_rng():

@@ -14,11 +14,10 @@ from ganzoo.assemble import Assembly, Materials, assemble, materials_of
 from ganzoo.data import PreparedDataset
 from ganzoo.describe import SIZES
 from ganzoo.plan import BenchPlan, resolve_alone
-from ganzoo.players import Player
 from ganzoo.plugins import Registry
 from ganzoo.recipe import resolve_recipe
 from ganzoo.select import Selection
-from ganzoo.types import Architecture, Batch, ImageShape, RunSpec
+from ganzoo.types import Architecture, ImageShape, RunSpec
 
 IMAGES, CLASSES = 256, 10
 
