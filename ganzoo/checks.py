@@ -303,7 +303,7 @@ def memory_formats(trial: Trial) -> None:
 
 
 def learns(trial: Trial) -> None:
-    """The generator comes to draw a toy target, pictures of one dark and one bright half, in one of a few short attempts.
+    """The generator comes to draw a toy target, one dark and one bright half, in one of a few attempts.
 
     Look at the signs of the terms (all are minimized), at the learning rates, and at what reaches the generator. A
     recipe that is kept for the record says so by `expect_learning=False` and a `reason`.

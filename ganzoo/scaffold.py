@@ -31,9 +31,9 @@ PACKAGE = {
 def new_plugin(name: str, folder: Path, registry: Registry, *, single_file: bool) -> list[Path]:
     """Write a plugin that offers a variant called `name` below `folder`, and return its files.
 
-    A package in `folder/NAME/`, or with `single_file` one file `folder/MODULE.py`, where the module is the name in lower
-    case with underscores. Raises `UsageError` where the name cannot be that of a package, a module and a variant, where
-    a plugin in `registry` offers it, or where the path is there already; then nothing is written.
+    A package in `folder/NAME/`, or with `single_file` one file `folder/MODULE.py`, where the module is the name in
+    lower case with underscores. Raises `UsageError` where the name cannot be that of a package, a module and a variant,
+    where a plugin in `registry` offers it, or where the path is there already; then nothing is written.
     """
     module = check_name(name, registry)
     target = folder / (f"{module}.py" if single_file else name)
@@ -64,8 +64,8 @@ def check_name(name: str, registry: Registry) -> str:
     shown = printable(name, 80)
     if not NAME.fullmatch(name) or not PROJECT_NAME.fullmatch(name):
         raise UsageError(
-            f"'{shown}' cannot be the name of a package and a variant: give up to 64 letters, digits, '-', '_' and '.', "
-            "with a letter first and a letter or digit last"
+            f"'{shown}' cannot be the name of a package and a variant: give up to 64 letters, digits, '-', '_' and "
+            "'.', with a letter first and a letter or digit last"
         )
     module = re.sub(r"[-_.]+", "_", name).lower()
     if not module.isidentifier() or keyword.iskeyword(module):

@@ -182,7 +182,7 @@ def _estimate(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds:.0f} s"
 
 
-# --- list, show, score, check, plugins, env ----------------------------------------------------------------------------------
+# --- list, show, score, check, plugins, env ---------------------------------------------------------------------------
 
 
 def offers_table(kind: Kind, offers: Sequence[Offer], titled: bool) -> Table:

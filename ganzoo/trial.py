@@ -24,9 +24,10 @@ IMAGES, CLASSES = 256, 10
 
 @dataclass(frozen=True)
 class TwoTones(PreparedDataset):
-    """`IMAGES` pictures in memory with labels: one half dark and one half bright, which is which alternates.
+    """`IMAGES` pictures in memory with labels: left dark and right bright, in turn with its pale negative.
 
-    A little noise lies over them. Their mean is grey, for a discriminator that normalizes its batches sees no mean.
+    A little noise lies over them. They have a mean for simple discriminators to see, and vary along the same pattern
+    for those that normalize their batches and see no mean.
     """
 
     @classmethod
@@ -35,22 +36,22 @@ class TwoTones(PreparedDataset):
         return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", source="made up", split="all", skipped=())
 
     def pattern(self) -> Tensor:
-        """The picture without the noise, bright on the right: float32 (C, H, W) in [-1, 1]; the other is its negative."""
+        """The picture without the noise, bright on the right: float32 (C, H, W) in [-1, 1]."""
         bright = torch.arange(self.image_shape[2]) >= self.image_shape[2] // 2
         return torch.where(bright, 0.9, -0.9).expand(self.image_shape)
 
     def images(self) -> np.ndarray:
         """uint8 (IMAGES, C, H, W)."""
-        signs = np.resize([1.0, -1.0], self.count)[:, None, None, None]
+        scales = np.resize([1.0, -0.3], self.count)[:, None, None, None]
         noise = np.random.default_rng(0).normal(0, 0.1, (self.count, *self.image_shape))
-        return ((signs * self.pattern().numpy() + noise + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
+        return ((scales * self.pattern().numpy() + noise + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
 
     def labels(self) -> np.ndarray:
         """int64 (IMAGES,), the classes in turn."""
         return np.arange(self.count) % self.classes
 
     def strangeness(self, images: Tensor) -> float:
-        """The mean share of the energy of images (N, C, H, W) that is not the pattern's: 0 for it, nearly 1 for noise."""
+        """The mean share of the energy of images (N, C, H, W) that is not the pattern's: nearly 1 for noise."""
         pattern = self.pattern().to(images.device)
         along = (images * pattern).sum((1, 2, 3)).square() / pattern.square().sum()
         return float(1 - (along / images.square().sum((1, 2, 3)).clamp_min(1e-12)).mean())
