@@ -24,16 +24,18 @@ IMAGES, CLASSES = 256, 10
 
 @dataclass(frozen=True)
 class TwoTones(PreparedDataset):
-    """`IMAGES` pictures in memory with labels: left dark and right bright, in turn with its pale negative.
+    """`IMAGES` pictures in memory with labels: left dark and right bright, and in turn the same at `scale`.
 
-    A little noise lies over them. They have a mean for simple discriminators to see, and vary along the same pattern
-    for those that normalize their batches and see no mean.
+    A little noise lies over them. With a small scale their mean is what there is to learn; with a negative one it is
+    how they vary, for a discriminator that normalizes its batches sees no mean.
     """
 
+    scale: float = -0.3
+
     @classmethod
-    def of(cls, image_shape: ImageShape) -> TwoTones:
+    def of(cls, image_shape: ImageShape, scale: float = -0.3) -> TwoTones:
         """Pictures of this shape."""
-        return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", source="made up", split="all", skipped=())
+        return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", "made up", "all", (), scale)
 
     def pattern(self) -> Tensor:
         """The picture without the noise, bright on the right: float32 (C, H, W) in [-1, 1]."""
@@ -42,7 +44,7 @@ class TwoTones(PreparedDataset):
 
     def images(self) -> np.ndarray:
         """uint8 (IMAGES, C, H, W)."""
-        scales = np.resize([1.0, -0.3], self.count)[:, None, None, None]
+        scales = np.resize([1.0, self.scale], self.count)[:, None, None, None]
         noise = np.random.default_rng(0).normal(0, 0.1, (self.count, *self.image_shape))
         return ((scales * self.pattern().numpy() + noise + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
 
@@ -93,10 +95,10 @@ class Trial:
         plan = BenchPlan(models=(self.label,), device=self.device, batch_size=batch_size, step_mode="eager")
         return resolve_alone(self.selection, self.registry, plan, TwoTones.of(shape))
 
-    def assemble(self, spec: RunSpec | None = None, **changes: Any) -> Assembly:
-        """A run from its start, `changes` made to its spec."""
+    def assemble(self, spec: RunSpec | None = None, scale: float = -0.3, **changes: Any) -> Assembly:
+        """A run from its start on `TwoTones` of this scale, `changes` made to its spec."""
         spec = replace(self.spec if spec is None else spec, **changes)
-        return assemble(spec, self.registry, TwoTones.of(spec.image_shape))
+        return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale))
 
     @property
     def materials(self) -> Materials:
