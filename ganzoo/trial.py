@@ -26,14 +26,14 @@ IMAGES, CLASSES = 256, 10
 class TwoTones(PreparedDataset):
     """`IMAGES` pictures in memory with labels: left dark and right bright, and in turn the same at `scale`.
 
-    A little noise lies over them. With a small scale their mean is what there is to learn; with a negative one it is
-    how they vary, for a discriminator that normalizes its batches sees no mean.
+    A little noise lies over them. At a scale of -1 they are grey on average, and how they vary is all there is to learn;
+    a discriminator that normalizes its batches sees no more. At a small scale it is their mean.
     """
 
-    scale: float = -0.3
+    scale: float = -1.0
 
     @classmethod
-    def of(cls, image_shape: ImageShape, scale: float = -0.3) -> TwoTones:
+    def of(cls, image_shape: ImageShape, scale: float = -1.0) -> TwoTones:
         """Pictures of this shape."""
         return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", "made up", "all", (), scale)
 
@@ -53,10 +53,14 @@ class TwoTones(PreparedDataset):
         return np.arange(self.count) % self.classes
 
     def strangeness(self, images: Tensor) -> float:
-        """The mean share of the energy of images (N, C, H, W) that is not the pattern's: nearly 1 for noise."""
+        """The mean share of the energy of images (N, C, H, W) that is not the pattern's: nearly 1 for noise.
+
+        The negative of the pattern is as strange as noise, unless it is among the pictures.
+        """
         pattern = self.pattern().to(images.device)
-        along = (images * pattern).sum((1, 2, 3)).square() / pattern.square().sum()
-        return float(1 - (along / images.square().sum((1, 2, 3)).clamp_min(1e-12)).mean())
+        along = (images * pattern).sum((1, 2, 3)) / pattern.norm()
+        along = along if self.scale < 0 else along.clamp_min(0)
+        return float(1 - (along.square() / images.square().sum((1, 2, 3)).clamp_min(1e-12)).mean())
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Trial:
         plan = BenchPlan(models=(self.label,), device=self.device, batch_size=batch_size, step_mode="eager")
         return resolve_alone(self.selection, self.registry, plan, TwoTones.of(shape))
 
-    def assemble(self, spec: RunSpec | None = None, scale: float = -0.3, **changes: Any) -> Assembly:
+    def assemble(self, spec: RunSpec | None = None, scale: float = -1.0, **changes: Any) -> Assembly:
         """A run from its start on `TwoTones` of this scale, `changes` made to its spec."""
         spec = replace(self.spec if spec is None else spec, **changes)
         return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale))

@@ -47,7 +47,7 @@ REASONS = {
     "compiled-gradients": "phase 'discriminator': compiled gradients differ",
     "same-bits": "'generator.network.hidden.weight' differs between two runs of one seed",
     "no-host-sync-in-a-phase": "phase 'discriminator' waits for the device: .item() in flawed.py, line ",
-    "batch-independence": "an image depends on the others of its batch",
+    "batch-independence": "in eval mode no image can be drawn alone",
     "state-dict": "a generator with the weights of another gives something else",
     "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after JSON {'flavours': {'8': 1, '12': 1}}",
     "memory-formats": "use flatten or reshape in place of view",

@@ -39,10 +39,12 @@ FLOORS = {
         "power",
         "windows",
         "linear",
+        "hostsync",
     },
     2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides"},
     3: {"select", "recipe", "assemble", "train", "evaluate", "measure", "preflight"},
-    4: {"plan", "execute", "runner", "scoring", "estimate", "describe", "generators"},
+    4: {"plan", "execute", "runner", "scoring", "estimate", "describe", "generators"}
+    | {"trial", "checks", "metric_checks", "testing", "pytest_plugin", "scaffold"},
     5: {"differences", "compare", "harness", "api"},
     6: {"terminal", "tables", "progress", "commands", "cli"},
 }
@@ -58,7 +60,7 @@ HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "
 LIGHT = {"torch", "numpy", "safetensors"}
 """What a plugin may import anywhere, beside the standard library and ganzoo."""
 
-OPEN_MODULES = {"ganzoo", "ganzoo.losses"}
+OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
 """What a third party may import of ganzoo."""
 
 HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]

@@ -90,6 +90,13 @@ def loss(flaw):
         fooled = softplus(-discriminator(generator(batch.latent, batch.labels), batch.labels)).mean()
         return {"fool": -fooled if flaw == "learns" else fooled}
 
+    if flaw == "penalty-gradients":
+        # In a phase of its own it would have no gradient at all, and the first step would fail.
+        return ganzoo.Loss.of_logits(
+            f"{flaw}-loss",
+            discriminator=lambda real, fake: {"real": softplus(-real).mean(), "fake": softplus(fake).mean()},
+            generator=lambda fake: {"fool": softplus(-fake).mean()},
+        )
     updates = ("generator", "discriminator.spare") if flaw == "updates" else "generator"
     return ganzoo.Loss(
         f"{flaw}-loss",
