@@ -26,8 +26,8 @@ IMAGES, CLASSES = 256, 10
 class TwoTones(PreparedDataset):
     """`IMAGES` pictures in memory with labels: left dark and right bright, and in turn the same at `scale`.
 
-    A little noise lies over them. At a scale of -1 they are grey on average, and how they vary is all there is to learn;
-    a discriminator that normalizes its batches sees no more. At a small scale it is their mean.
+    A little noise lies over them. At a scale of -1 they are grey on average, and how they vary is all there is to
+    learn; a discriminator that normalizes its batches sees no more. At a small scale it is their mean.
     """
 
     scale: float = -1.0

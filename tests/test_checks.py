@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from ganzoo.checks import CHECKS
-from ganzoo.errors import UnknownName
+from ganzoo.errors import PluginError, UnknownName, UsageError
 from ganzoo.hostsync import HostSync, no_host_sync
 from ganzoo.metric_checks import METRIC_CHECKS
 from ganzoo.plugins import discover
-from ganzoo.testing import check, subjects_of
+from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
 
 FLAWED = Path(__file__).parent / "plugins_from_strangers" / "flawed.py"
 VARIANTS = discover().names("variants")
@@ -304,3 +306,56 @@ def test_checks_leave_no_trace(plugin, session_environment, tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
     assert set(session_environment.rglob("*")) == before
     assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == files
+
+
+# --- from Python and pytest -------------------------------------------------------------------------------------------
+
+
+def test_a_rehearsal_steps_by_hand(plugin):
+    variant = Rehearsal("quick", [plugin(VARIANT)])
+    batch = variant.batch()
+    assert (batch.real.shape, batch.labels.shape, batch.latent.shape) == ((8, 1, 8, 8), (8,), (8, 8))
+    assert variant.discriminator(batch.real, batch.labels).shape == (8,)
+    before = variant.images(4)
+    assert torch.equal(variant.images(4), before)
+    assert set(variant.step()) == {"discriminator/real", "discriminator/fake", "generator/fool"}
+    assert not torch.equal(variant.images(4), before)
+    again = Rehearsal("quick", [plugin(VARIANT)])
+    assert torch.equal(again.images(4), before)
+
+
+def test_each_check_is_a_test_of_pytest(plugin, stranger, tmp_path):
+    """A pass, a skip with its reason, a failure with its reason and without a traceback."""
+    (tmp_path / "test_conformance.py").write_text(
+        "from ganzoo.testing import parametrize_checks\n\n\n"
+        f"@parametrize_checks('flawed-direction', plugins=[{str(stranger('flawed'))!r}])\n"
+        "def test_metric(check):\n    check()\n\n\n"
+        f"@parametrize_checks({str(plugin(VARIANT))!r})\n"
+        "def test_variant(check):\n    check()\n"
+    )
+    command = (sys.executable, "-m", "pytest", "-rA", "-k", "metric or learns or json", "-p", "no:cacheprovider")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert "1 failed, 4 passed, 1 skipped" in done.stdout
+    assert "Failed: flawed-direction, direction: 'gap' is" in done.stdout
+    assert "too small to learn anything" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
+    (tmp_path / "test_nothing.py").write_text(
+        "import sys\n\n\ndef test_nothing():\n"
+        "    assert 'ganzoo.pytest_plugin' in sys.modules\n"
+        "    assert not {'torch', 'numpy', 'rich', 'ganzoo_plugins'} & set(sys.modules)\n"
+    )
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
+def test_targets_that_cannot_be_are_told_where_they_are_named(stranger):
+    with pytest.raises(UnknownName, match="did you mean 'dcgan'"):
+        parametrize_checks("dcgann")
+    with pytest.raises(PluginError, match="no licence found"):
+        parametrize_checks(stranger("raises_on_import"))
+    with pytest.raises(UsageError, match="nothing to check"):
+        parametrize_checks(stranger("observer"))
