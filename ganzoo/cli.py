@@ -296,6 +296,15 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
     score.add_argument("folder", metavar="DIR")
     score.add_argument("--json", action="store_true")
 
+    check = commands.add_parser("check", parents=[plugins], help="check that a plugin keeps the contract")
+    check.add_argument("target", metavar="NAME|PATH", help="a variant, architecture, loss or metric; or a .py file")
+    check.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
+    check.add_argument("--json", action="store_true")
+
+    new = commands.add_parser("new", parents=[plugins], help="write a plugin to start from: ./NAME/, ready to install")
+    new.add_argument("name", metavar="NAME", help="of the package and of the variant that it offers, as in my-gan")
+    new.add_argument("--single-file", action="store_true", help="one file in place of a package")
+
     installed = commands.add_parser("plugins", parents=[plugins], help="list plugins, the broken ones with the reason")
     installed.add_argument("--json", action="store_true")
 

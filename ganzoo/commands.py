@@ -519,15 +519,51 @@ def score_images(arguments: Namespace) -> int:
     return 0
 
 
+def check_conformance(arguments: Namespace) -> int:
+    """`ganzoo check NAME|path.py`."""
+    from ganzoo.hardware import apply_settings, resolve_device
+    from ganzoo.tables import checks_table
+    from ganzoo.testing import subjects_of
+
+    # The networks are small: a second thread gains nothing, and beside another process it costs.
+    apply_settings(threads=1, precision="fp32")
+    subjects = subjects_of(arguments.target, arguments.plugin, resolve_device(arguments.device))
+    results = []
+    for subject in subjects:
+        own = [subject.result(name) for name in subject.checks]
+        results += own
+        if not arguments.json:
+            stdout().print(checks_table(own))
+    if arguments.json:
+        print(json.dumps([asdict(result) for result in results], indent=1))
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def write_new(arguments: Namespace) -> int:
+    """`ganzoo new NAME`."""
+    from ganzoo.scaffold import new_plugin
+
+    registry = _discover(arguments)
+    files = new_plugin(arguments.name, Path(), registry, single_file=arguments.single_file)
+    for file in files:
+        print(printable(file))
+    name = arguments.name
+    if arguments.single_file:
+        print_note(f"next: ganzoo check {files[0]}, then ganzoo bench --models {name} --plugin {files[0]}")
+    else:
+        print_note(f"next: pip install -e './{name}[test]', then ganzoo check {name}, and pytest in ./{name}")
+    return 0
+
+
 def list_plugins(arguments: Namespace) -> int:
     """`ganzoo plugins`."""
-    from ganzoo.tables import plugins_table
+    from ganzoo.tables import plugins_page
 
-    statuses = discover(arguments.plugin, strict=arguments.strict).statuses
+    registry = discover(arguments.plugin, strict=arguments.strict)
     if arguments.json:
-        print(json.dumps([asdict(status) for status in statuses], indent=1))
+        print(json.dumps([asdict(status) for status in registry.statuses], indent=1))
     else:
-        stdout().print(plugins_table(statuses))
+        _print_all(plugins_page(registry))
     return 0
 
 
@@ -606,6 +642,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "report": make_report,
     "sample": sample_run,
     "score": score_images,
+    "check": check_conformance,
+    "new": write_new,
     "plugins": list_plugins,
     "env": show_environment,
     "doctor": examine_results,

@@ -20,7 +20,7 @@ from ganzoo.overrides import parse_overrides
 from ganzoo.plugins import Offer, Registry
 from ganzoo.preflight import Preflight, preflight, workable_format
 from ganzoo.recipe import resolve_recipe
-from ganzoo.select import select
+from ganzoo.select import Selection, select
 from ganzoo.text import printable
 from ganzoo.types import DatasetRequest, Metric, RunSpec
 
@@ -116,11 +116,7 @@ def resolve(
         raise UsageError("--models: name what to run, such as dcgan,mlp")
     selections = select(registry, plan.models)
     overrides = parse_overrides(plan.set, [selection.label for selection in selections])
-    device = resolve_device(plan.device)
-    precision = resolve_precision(plan.precision, device)
-    threads = resolve_threads(plan.threads)
-    step_mode = resolve_step_mode(plan.step_mode, device)
-    hardware = hardware_fingerprint(device, threads)["id"]
+    machine = _machine(plan)
     dataset_offer, argument = find_dataset(registry, plan.dataset)
     metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
     extractor, weights_sha256 = None, ""
@@ -148,12 +144,7 @@ def resolve(
                 features=registry.reference("features", extractor) if extractor else "",
                 weights_sha256=weights_sha256,
                 full_kimg=selection.variant.full_kimg,
-                device=device,
-                precision=precision,
-                threads=threads,
-                step_mode=step_mode,
-                linear_backend=linear_backend(device, precision, step_mode),
-                hardware=hardware,
+                **machine,
             )
             checked = preflight(spec, registry)
             spec = replace(spec, memory_format=workable_format(spec, registry, checked.memory_format))
@@ -166,6 +157,44 @@ def resolve(
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
     return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)))
+
+
+def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dataset: PreparedDataset) -> RunSpec:
+    """The spec of one variant on images that are there already, for steps without scores.
+
+    Of `plan` it takes the batch size and what concerns the machine. Raises as `resolve` does.
+    """
+    recipe = resolve_recipe(selection, registry, (), None, plan.batch_size)
+    spec = _spec(
+        selection.label,
+        recipe,
+        replace(plan, throughput_only=True),
+        dataset,
+        dataset_kimg=1.0,
+        full_kimg=None,
+        fakes=0,
+        metrics=(),
+        features="",
+        weights_sha256="",
+        **_machine(plan),
+    )
+    return replace(spec, memory_format=workable_format(spec, registry, preflight(spec, registry).memory_format))
+
+
+def _machine(plan: BenchPlan) -> dict[str, Any]:
+    """Where and how the runs of a plan compute, by fixed rules."""
+    device = resolve_device(plan.device)
+    precision = resolve_precision(plan.precision, device)
+    threads = resolve_threads(plan.threads)
+    step_mode = resolve_step_mode(plan.step_mode, device)
+    return {
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "step_mode": step_mode,
+        "linear_backend": linear_backend(device, precision, step_mode),
+        "hardware": hardware_fingerprint(device, threads)["id"],
+    }
 
 
 def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:

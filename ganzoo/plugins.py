@@ -76,7 +76,10 @@ LOGS = "ganzoo.logs"
 
 @dataclass(frozen=True)
 class PluginStatus:
-    """What became of one plugin. `source` is its entry point or file; `hooks` what it implements."""
+    """What became of one plugin. `source` is its entry point or file; `hooks` what it implements.
+
+    `conflicts` are its records, as `plugin:name`, of which another plugin offers one of the same kind and name.
+    """
 
     name: str
     source: str
@@ -86,6 +89,7 @@ class PluginStatus:
     error: str | None = None
     source_sha256: str | None = None
     load_seconds: float | None = None
+    conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,14 @@ class Registry:
         rivals = [other for other in self.offers[kind] if other.record.name == offer.record.name and not other.inline]
         return str(offer.record.name) if rivals == [offer] and not offer.inline else offer.qualified
 
+    def conflicts(self) -> Iterator[tuple[Kind, list[Offer]]]:
+        """Every kind and name that more than one plugin offers, with the offers."""
+        for kind in KINDS:
+            for name in self.names(kind):
+                rivals = [offer for offer in self.offers[kind] if offer.record.name == name and not offer.inline]
+                if len(rivals) > 1:
+                    yield kind, rivals
+
     def status_of(self, plugin: str) -> PluginStatus:
         """The status of the plugin with that name."""
         return next(status for status in self.statuses if status.name == plugin)
@@ -189,6 +201,7 @@ def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequenc
             loader.load_named(plugin)
         for log in dict.fromkeys(logs):
             loader.load_log(log)
+    loader.note_conflicts()
     broken = [status for status in loader.registry.statuses if status.state == "broken"]
     if strict and broken:
         reasons = "; ".join(f"{printable(status.name)}: {status.error}" for status in broken)
@@ -249,6 +262,12 @@ class _Loader:
         # It was asked for, so going on without it would be no service.
         if (status := self.registry.statuses[-1]).state == "broken":
             raise PluginError(f"--log {log}: {status.error}")
+
+    def note_conflicts(self) -> None:
+        contested = [offer for _, rivals in self.registry.conflicts() for offer in rivals]
+        for index, status in enumerate(self.registry.statuses):
+            forms = dict.fromkeys(offer.qualified for offer in contested if offer.plugin == status.name)
+            self.registry.statuses[index] = replace(status, conflicts=tuple(forms))
 
     def free_name(self, name: str) -> str:
         taken = sum(status.name == name or status.name.startswith(f"{name}@") for status in self.registry.statuses)

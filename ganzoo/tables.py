@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
-from ganzoo.plugins import Kind, Offer, PluginStatus
+from ganzoo.plugins import SINGULAR, Kind, Offer, Registry
 from ganzoo.terminal import UNITS, safe, show_duration, show_memory, show_rate, show_score, sparkline
 from ganzoo.types import Penalty, RunRecord
+
+if TYPE_CHECKING:
+    from ganzoo.testing import CheckResult
 
 
 def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
@@ -75,7 +78,7 @@ def _estimate(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds:.0f} s"
 
 
-# --- list, show, score, plugins, env ----------------------------------------------------------------------------------
+# --- list, show, score, check, plugins, env ---------------------------------------------------------------------------
 
 
 def offers_table(kind: Kind, offers: Sequence[Offer], titled: bool) -> Table:
@@ -164,19 +167,33 @@ def scores_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     return simple_table(("score", "value", "std", "protocol"), rows)
 
 
-def plugins_table(statuses: Sequence[PluginStatus]) -> Table:
-    """Plugins, the broken ones with the reason."""
+def plugins_page(registry: Registry) -> Iterator[Table | str]:
+    """Plugins, the broken ones with the reason; then each name that several offer, and how to ask for either."""
     rows = [
         (
             status.name,
             status.state,
             status.version or "",
+            "" if status.load_seconds is None else f"{status.load_seconds * 1000:.0f} ms",
             status.source,
             ", ".join(hook.removeprefix("ganzoo_") for hook in status.hooks) or status.error or "",
         )
-        for status in statuses
+        for status in registry.statuses
     ]
-    return simple_table(("plugin", "state", "version", "source", "hooks, or what is wrong"), rows)
+    yield simple_table(("plugin", "state", "version", "load", "source", "hooks, or what is wrong"), rows)
+    for kind, rivals in registry.conflicts():
+        forms = " or ".join(safe(offer.qualified) for offer in rivals)
+        yield f"conflict: {len(rivals)} plugins offer a {SINGULAR[kind]} {safe(rivals[0].record.name)}; ask for {forms}"
+
+
+def checks_table(results: Sequence[CheckResult]) -> Table:
+    """What the checks said of one subject."""
+    colours = {"passed": "green", "failed": "red", "skipped": "yellow"}
+    table = simple_table(("check", "result", "seconds", "reason"), [], safe(results[0].subject))
+    for result in results:
+        status = f"[{colours[result.status]}]{result.status}[/]"
+        table.add_row(safe(result.check), status, f"{result.seconds:.1f}", safe(result.reason, 2000))
+    return table
 
 
 def facts_tables(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

@@ -43,6 +43,7 @@ FLOORS = {
         "power",
         "windows",
         "linear",
+        "hostsync",
         "statistics",
         "stop",
         "tensorfiles",
@@ -62,6 +63,12 @@ FLOORS = {
         "estimate",
         "describe",
         "generators",
+        "trial",
+        "checks",
+        "metric_checks",
+        "testing",
+        "pytest_plugin",
+        "scaffold",
     },
     5: {
         "differences",
@@ -94,7 +101,7 @@ HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "
 LIGHT = {"torch", "numpy", "safetensors"}
 """What a plugin may import anywhere, beside the standard library and ganzoo."""
 
-OPEN_MODULES = {"ganzoo", "ganzoo.losses"}
+OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
 """What a third party may import of ganzoo."""
 
 HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from dataclasses import FrozenInstanceError, fields
 
@@ -294,6 +295,30 @@ def test_a_conflict_is_an_error_only_when_the_name_is_asked_for(stranger):
         assert f"'twins_a.py:{name}' or 'twins_b.py:{name}'" in str(caught.value)
     assert registry.get("variants", "twins_a.py:twin").record.summary == "the first twin"
     assert registry.get("variants", "twins_b.py:twin").record.summary == "the second twin"
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_ganzoo_plugins_shows_a_conflict_with_the_forms_that_settle_it(invoke, stranger):
+    plugins = [argument for name in ("twins_a", "twins_b") for argument in ("--plugin", stranger(name))]
+    outcome = invoke("plugins", *plugins)
+    assert outcome.code == 0
+    told = [line.strip() for line in outcome.out.splitlines() if line.startswith("conflict")]
+    assert told == [
+        "conflict: 2 plugins offer a variant twin; ask for twins_a.py:twin or twins_b.py:twin",
+        "conflict: 2 plugins offer a loss twin-loss; ask for twins_a.py:twin-loss or twins_b.py:twin-loss",
+    ]
+    listed = {entry["name"]: entry["conflicts"] for entry in json.loads(invoke("plugins", *plugins, "--json").out)}
+    assert {name: forms for name, forms in listed.items() if forms} == {
+        f"{name}.py": [f"{name}.py:twin", f"{name}.py:twin-loss"] for name in ("twins_a", "twins_b")
+    }
+    assert "conflict" not in invoke("plugins", "--plugin", stranger("twins_a")).out
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_ganzoo_plugins_shows_how_long_each_took_to_load(invoke, stranger):
+    outcome = invoke("plugins", "--plugin", stranger("healthy"))
+    (row,) = (line for line in outcome.out.splitlines() if "healthy.py" in line)
+    assert re.search(r"\b\d+ ms\b", row)
 
 
 @pytest.mark.usefixtures("no_entry_points")

@@ -1,0 +1,361 @@
+"""Conformance: each check finds its own flaw and no other, the zoo has none, and `ganzoo check` says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganzoo.checks import CHECKS
+from ganzoo.errors import PluginError, UnknownName, UsageError
+from ganzoo.hostsync import HostSync, no_host_sync
+from ganzoo.metric_checks import METRIC_CHECKS
+from ganzoo.plugins import discover
+from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
+
+FLAWED = Path(__file__).parent / "plugins_from_strangers" / "flawed.py"
+VARIANTS = discover().names("variants")
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+
+DEAR = {"shapes", "compiled-gradients"}
+"""Checks that take most of the time: of the zoo they are made by the tests marked slow."""
+
+
+def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, str]]:
+    """`{"failed": {check: reason}, "skipped": {check: reason}, "passed": {…}}` of one subject."""
+    (subject,) = subjects_of(name, plugins, DEVICE)
+    found: dict[str, dict[str, str]] = {"passed": {}, "failed": {}, "skipped": {}}
+    for check_name in checks or subject.checks:
+        result = subject.result(check_name)
+        found[result.status][check_name] = result.reason
+    return found
+
+
+# --- each check finds its own flaw ------------------------------------------------------------------------------------
+
+REASONS = {
+    "runs": "the flux capacitor is empty",
+    "shapes": "at 1x12x12 the generator gives values from -",
+    "finite-terms": "the term 'discriminator/idle' is -inf in step 0",
+    "updates": "phase 'generator' updates 'discriminator.spare' and leaves it as it was",
+    "penalty-gradients": "no gradient by the discriminator's weights",
+    "captured-gradients": "phase 'discriminator': captured gradients differ",
+    "compiled-gradients": "phase 'discriminator': compiled gradients differ",
+    "same-bits": "'generator.network.hidden.weight' differs between two runs of one seed",
+    "no-host-sync-in-a-phase": "phase 'discriminator' waits for the device: .item() in flawed.py, line ",
+    "batch-independence": "in eval mode no image can be drawn alone",
+    "state-dict": "a generator with the weights of another gives something else",
+    "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after JSON {'flavours': {'8': 1, '12': 1}}",
+    "memory-formats": "use flatten or reshape in place of view",
+    "learns": "stays strange to a toy target",
+}
+
+
+def test_every_check_has_a_flaw_that_it_finds():
+    assert list(REASONS) == list(CHECKS)
+
+
+def test_what_has_no_flaw_passes_every_check():
+    found = outcome("sound")
+    expected = set() if DEVICE != "cpu" else {"captured-gradients"}
+    expected |= set() if COMPILER else {"compiled-gradients"}
+    assert (found["failed"], set(found["skipped"])) == ({}, expected)
+
+
+@pytest.mark.parametrize("flaw", REASONS)
+def test_a_flaw_is_found_by_its_check_and_by_no_other(flaw):
+    if flaw == "captured-gradients" and DEVICE == "cpu":
+        pytest.skip("CUDA graphs need a CUDA device")
+    if flaw == "compiled-gradients" and not COMPILER:
+        pytest.skip("torch.compile needs a C++ compiler")
+    found = outcome(f"flawed-{flaw}")
+    assert set(found["failed"]) == {flaw}, found["failed"]
+    assert REASONS[flaw] in found["failed"][flaw]
+    if flaw == "runs":
+        assert found["skipped"] == dict.fromkeys(list(CHECKS)[1:], "'runs' failed")
+
+
+METRIC_REASONS = {
+    "scores": "it scores 'gulf', and `better` names 'gap'",
+    "same-scores": "the same images get other scores the second time",
+    "json-settings": "settings are {'sizes': {1: 500}}, and after JSON {'sizes': {'1': 500}}",
+    "direction": "and `better` says higher",
+}
+
+
+def test_a_flaw_of_a_metric_is_found_by_its_check_and_by_no_other():
+    assert list(METRIC_REASONS) == list(METRIC_CHECKS)
+    assert outcome("sound-gap")["failed"] == {}
+    for flaw, reason in METRIC_REASONS.items():
+        found = outcome(f"flawed-{flaw}")
+        assert set(found["failed"]) == {flaw}, found
+        assert reason in found["failed"][flaw]
+
+
+# --- waiting for the device, as seen on the CPU -----------------------------------------------------------------------
+
+WAITS = {
+    "item": lambda x: x.sum().item(),
+    "float": lambda x: float(x.sum()),
+    "branch": lambda x: 1 if x.sum() > 0 else 2,
+    "format": lambda x: f"{x.sum():.2f}",
+    "repr": lambda x: repr(x),
+    "cpu": lambda x: x.cpu(),
+    "device written out": lambda x: x.to("cpu"),
+    "numpy": lambda x: x.numpy(),
+    "tolist": lambda x: x.tolist(),
+    "mask": lambda x: x[x > 0],
+    "nonzero": lambda x: x.nonzero(),
+    "where of one argument": lambda x: torch.where(x > 0),
+    "masked_select": lambda x: x.masked_select(x > 0),
+    "unique": lambda x: torch.unique(x),
+    "equal": lambda x: torch.equal(x, x),
+    "tensor as an index": lambda x: torch.zeros(9)[x.long().abs()[0]],
+}
+
+HARMLESS = {
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "clamp": lambda x: x.clamp(0, 1),
+    "masked_fill": lambda x: x.masked_fill(x > 0, 0.0),
+    "to its own device": lambda x: x.to(x.device, torch.float64),
+    "shape": lambda x: torch.zeros(len(x), x.shape[0]),
+    "backward": lambda x: x.clone().requires_grad_().square().sum().backward(),
+    "an optimizer's step": lambda x: torch.optim.Adam([torch.nn.Parameter(x)]).step(),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_wait_is_seen_and_located(wait):
+    with pytest.raises(HostSync, match=r"in test_checks\.py, line \d+"), no_host_sync("cpu"):
+        WAITS[wait](torch.ones(4))
+
+
+def test_a_wait_in_the_backward_pass_is_seen():
+    x = torch.ones(4, requires_grad=True)
+    total = (2 * x).sum()
+    x.register_hook(lambda gradient: gradient * gradient.max().item())
+    with pytest.raises(HostSync), no_host_sync("cpu"):
+        total.backward()
+
+
+@pytest.mark.parametrize("use", HARMLESS)
+def test_what_waits_for_nothing_is_let_be(use):
+    with no_host_sync("cpu"):
+        HARMLESS[use](torch.ones(4))
+
+
+# --- the zoo ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_zoo_passes(variant):
+    found = outcome(variant, (), [name for name in CHECKS if name not in DEAR])
+    assert found["failed"] == {}
+    assert set(found["skipped"]) <= {"captured-gradients", "penalty-gradients", "learns"}
+    assert ("learns" in found["skipped"]) == (variant == "conv-sgd")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_zoo_passes_what_takes_time(variant):
+    assert outcome(variant, (), DEAR)["failed"] == {}
+
+
+@pytest.mark.parametrize("metric", discover().names("metrics"))
+def test_the_metrics_of_the_zoo_pass(metric):
+    assert outcome(metric, ())["failed"] == {}
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+QUICK = """
+import ganzoo
+from torch import nn
+from torch.nn.functional import softplus
+
+
+def build(image_shape, latent, classes):
+    generator = nn.Sequential(nn.Linear(latent, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    return generator, nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+
+
+{hooks}
+"""
+
+PARTS = """
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("lonely", build, latent=8, image_sizes=(8,), channels=(1,))
+
+
+@ganzoo.hookimpl
+def ganzoo_losses():
+    yield ganzoo.Loss.of_logits(
+        "lonely-loss",
+        discriminator=lambda real, fake: {"real": softplus(-real).mean(), "fake": softplus(fake).mean()},
+        generator=lambda fake: {"fool": softplus(-fake).mean()},
+    )
+    yield ganzoo.Penalty("lonely-penalty", lambda discriminator, real, *others: discriminator(real).square().mean())
+
+
+@ganzoo.hookimpl
+def ganzoo_metrics():
+    yield ganzoo.Metric("constant", lambda real, fake, settings: {"one": 1.0}, better={"one": "higher"})
+"""
+
+VARIANT = """
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant(
+        "quick",
+        ganzoo.Architecture("quick", build, latent=8, image_sizes=(8,), channels=(1,)),
+        "non-saturating",
+        expect_learning=False,
+        reason="too small to learn anything",
+    )
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """`plugin(hooks)`: the path of a file with these hooks."""
+
+    def write(hooks: str, name: str = "quick") -> Path:
+        path = tmp_path / f"{name}.py"
+        path.write_text(QUICK.replace("{hooks}", hooks))
+        return path
+
+    return write
+
+
+def test_skips_leave_the_exit_code_at_0_and_say_why(plugin, invoke):
+    outcome = invoke("check", plugin(VARIANT), "--json")
+    assert outcome.code == 0, outcome
+    results = json.loads(outcome.out)
+    assert [result["check"] for result in results] == list(CHECKS)
+    assert all(set(result) == {"subject", "check", "status", "reason", "seconds"} for result in results)
+    skipped = {result["check"]: result["reason"] for result in results if result["status"] == "skipped"}
+    assert skipped["learns"] == "too small to learn anything"
+    assert skipped["captured-gradients"] == "CUDA graphs need a CUDA device, and this is cpu"
+    assert skipped["penalty-gradients"] == "the recipe has no penalty"
+    assert all(result["reason"] == "" for result in results if result["status"] == "passed")
+
+
+def test_a_failure_is_exit_code_1_and_stands_in_the_table(invoke, stranger):
+    outcome = invoke("check", "flawed-scores", "--plugin", stranger("flawed"))
+    assert outcome.code == 1
+    rows = {line.split()[0]: line for line in outcome.out.splitlines() if line.split()}
+    assert "failed" in rows["scores"]
+    assert METRIC_REASONS["scores"] in rows["scores"]
+    assert "skipped" in rows["direction"]
+    assert "'scores' failed" in rows["direction"]
+
+
+@pytest.mark.parametrize(
+    ("target", "fix"),
+    [
+        ("dcgann", "did you mean 'dcgan'"),
+        ("digits", "nothing to check; variants, architectures, losses and metrics have checks"),
+        ("absent.py", "does not exist"),
+    ],
+)
+def test_what_cannot_be_checked_is_exit_code_2(target, fix, invoke):
+    outcome = invoke("check", target)
+    assert outcome.code == 2
+    assert fix in outcome.error
+
+
+def test_a_file_that_cannot_be_loaded_is_exit_code_2_with_its_reason(invoke, stranger):
+    outcome = invoke("check", stranger("raises_on_import"))
+    assert outcome.code == 2
+    assert "no licence found" in outcome.error
+
+
+def test_a_file_is_checked_for_all_that_it_yields_each_part_with_a_partner(plugin):
+    names = [subject.name for subject in subjects_of(plugin(PARTS))]
+    expected = ["lonely+non-saturating", "dcgan+lonely-loss", "dcgan+non-saturating+lonely-penalty", "constant"]
+    assert names == expected
+    # Parts that a variant brings along are checked with it.
+    assert [subject.name for subject in subjects_of(plugin(VARIANT, "other"))] == ["quick"]
+
+
+def test_names_are_those_of_the_command_line():
+    assert [subject.name for subject in subjects_of("wgan*")] == ["wgan", "wgan-gp"]
+    assert [subject.name for subject in subjects_of("mlp+hinge+r1")] == ["mlp+hinge+r1"]
+    assert len(subjects_of("all")) == len(VARIANTS)
+    # dcgan is an architecture too, and its variant brings that along.
+    assert [subject.name for subject in subjects_of("dcgan")] == ["dcgan"]
+    assert [subject.name for subject in subjects_of("least-squares")] == ["dcgan+least-squares"]
+    with pytest.raises(UnknownName):
+        subjects_of("wgann*")
+
+
+def test_checks_leave_no_trace(plugin, session_environment, tmp_path):
+    before = set(session_environment.rglob("*"))
+    state = torch.get_rng_state()
+    path = plugin(VARIANT)
+    files = set(tmp_path.iterdir())
+    results = list(check(path))
+    assert not [result for result in results if result.status == "failed"]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(session_environment.rglob("*")) == before
+    assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == files
+
+
+# --- from Python and pytest -------------------------------------------------------------------------------------------
+
+
+def test_a_rehearsal_steps_by_hand(plugin):
+    variant = Rehearsal("quick", [plugin(VARIANT)])
+    batch = variant.batch()
+    assert (batch.real.shape, batch.labels.shape, batch.latent.shape) == ((8, 1, 8, 8), (8,), (8, 8))
+    assert variant.discriminator(batch.real, batch.labels).shape == (8,)
+    before = variant.images(4)
+    assert torch.equal(variant.images(4), before)
+    assert set(variant.step()) == {"discriminator/real", "discriminator/fake", "generator/fool"}
+    assert not torch.equal(variant.images(4), before)
+    again = Rehearsal("quick", [plugin(VARIANT)])
+    assert torch.equal(again.images(4), before)
+
+
+def test_each_check_is_a_test_of_pytest(plugin, stranger, tmp_path):
+    """A pass, a skip with its reason, a failure with its reason and without a traceback."""
+    (tmp_path / "test_conformance.py").write_text(
+        "from ganzoo.testing import parametrize_checks\n\n\n"
+        f"@parametrize_checks('flawed-direction', plugins=[{str(stranger('flawed'))!r}])\n"
+        "def test_metric(check):\n    check()\n\n\n"
+        f"@parametrize_checks({str(plugin(VARIANT))!r})\n"
+        "def test_variant(check):\n    check()\n"
+    )
+    command = (sys.executable, "-m", "pytest", "-rA", "-k", "metric or learns or json", "-p", "no:cacheprovider")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert "1 failed, 4 passed, 1 skipped" in done.stdout
+    assert "Failed: flawed-direction, direction: 'gap' is" in done.stdout
+    assert "too small to learn anything" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
+    (tmp_path / "test_nothing.py").write_text(
+        "import sys\n\n\ndef test_nothing():\n"
+        "    assert 'ganzoo.pytest_plugin' in sys.modules\n"
+        "    assert not {'torch', 'numpy', 'rich', 'ganzoo_plugins'} & set(sys.modules)\n"
+    )
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
+def test_targets_that_cannot_be_are_told_where_they_are_named(stranger):
+    with pytest.raises(UnknownName, match="did you mean 'dcgan'"):
+        parametrize_checks("dcgann")
+    with pytest.raises(PluginError, match="no licence found"):
+        parametrize_checks(stranger("raises_on_import"))
+    with pytest.raises(UsageError, match="nothing to check"):
+        parametrize_checks(stranger("observer"))

@@ -1,0 +1,184 @@
+"""`ganzoo new`, and the tutorial step by step: from nothing to a wheel that installs in a fresh environment."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from test_checks import COMPILER
+
+from ganzoo.checks import CHECKS
+
+ROOT = Path(__file__).parent.parent
+TUTORIAL = (ROOT / "docs" / "first-plugin.md").read_text(encoding="utf-8")
+
+SHORT = "--kimg 0.5 --batch-size 32 --fakes 64 --throughput-seconds 0.1 --device cpu --json --quiet"
+"""What makes a bench of the tutorial one of seconds."""
+
+NEEDS_AN_ACCOUNT = {"pip install twine", "twine upload dist/*"}
+"""Steps that no test can make."""
+
+
+class Environment:
+    """A virtual environment of its own that sees what the present one has, and nothing else of it."""
+
+    def __init__(self, folder: Path, cwd: Path) -> None:
+        venv.create(folder, with_pip=False)
+        self.python, self.cwd = folder / "bin" / "python", cwd
+        (packages,) = (folder / "lib").glob("python*/site-packages")
+        seen = [path for path in (*site.getsitepackages(), *sys.path) if path.endswith("-packages")]
+        lines = [f"import site; site.addsitedir({path!r})" for path in dict.fromkeys(seen)]
+        (packages / "present.pth").write_text("\n".join(lines) + "\n")
+
+    def run(self, *command: object, cwd: Path | None = None) -> str:
+        """Run Python with these arguments to its end; give what it prints. Fails where it fails."""
+        variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
+        done = subprocess.run(
+            # As an installed script has it, the folder it runs in is not on the path.
+            [str(self.python), "-P", *map(str, command)],
+            cwd=cwd or self.cwd,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def install(self, *what: str) -> None:
+        pip = (sys.executable, "-m", "pip", "--python", str(self.python), "install", "-q", "--no-deps", "--no-index")
+        subprocess.run([*pip, "--no-build-isolation", *what], cwd=self.cwd, check=True, capture_output=True)
+
+
+@pytest.mark.timeout(900)
+def test_every_step_of_the_tutorial_leads_to_a_package_that_installs(tmp_path):
+    environment = Environment(tmp_path / "author", tmp_path)
+    steps = [
+        line.split("  ")[0]
+        for block in re.findall(r"^```sh\n(.*?)^```$", TUTORIAL, re.M | re.S)
+        for line in block.splitlines()
+    ]
+    assert len(steps) == 12, "a step without its test"
+    said = {step: follow(environment, step) for step in steps if step not in NEEDS_AN_ACCOUNT}
+
+    for step in ("ganzoo check my_gan.py", "ganzoo check my-gan"):
+        results = {result["check"]: result["status"] for result in json.loads(said[step])}
+        assert list(results) == list(CHECKS)
+        skipped = {name for name, status in results.items() if status == "skipped"}
+        assert skipped == {"captured-gradients", "penalty-gradients"} | (
+            {"compiled-gradients"} if not COMPILER else set()
+        )
+    assert re.search(r"\d+ passed, \d skipped", said["cd my-gan && pytest"])
+    (single,) = (step for step in steps if step.startswith("ganzoo bench --models my-gan,dcgan"))
+    assert [record["status"] for record in json.loads(said[single])] == ["ok", "ok"]
+
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    user = Environment(tmp_path / "user", tmp_path)
+    user.install(str(wheel))
+    listed = {
+        entry["name"]: entry["plugin"] for entry in json.loads(user.run("-m", "ganzoo", "list", "variants", "--json"))
+    }
+    assert listed["my-gan"] == "my-gan"
+    (record,) = json.loads(
+        user.run("-m", "ganzoo", "bench", "--models", "my-gan", *SHORT.split(), "--results", "theirs")
+    )
+    assert record["status"] == "ok"
+    assert record["environment"]["plugins"]["my-gan"]["version"] == "0.1.0"
+
+
+def follow(environment: Environment, step: str) -> str:
+    """Do one line of the tutorial without the network."""
+    program, *arguments = shlex.split(step)
+    if program == "ganzoo":
+        extra = {"bench": SHORT.split(), "check": ["--json"]}.get(arguments[0], [])
+        return environment.run("-m", "ganzoo", *arguments, *extra)
+    if step == "cd my-gan && pytest":
+        # What compiles was compiled a moment ago, by `ganzoo check`.
+        return environment.run("-m", "pytest", "-q", "-k", "not compiled", cwd=environment.cwd / "my-gan")
+    if step == "pip install -e './my-gan[test]'":
+        environment.install("-e", "./my-gan")
+        return ""
+    assert step == "pip wheel --no-deps -w dist ./my-gan"
+    return environment.run("-m", *shlex.split(step), "--no-build-isolation", "--no-index", "-q")
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_a_package_is_four_files_and_its_module_is_short(invoke, tmp_path):
+    outcome = invoke("new", "My.Gan-2")
+    assert outcome.code == 0
+    files = ["pyproject.toml", "README.md", "my_gan_2.py", "tests/test_my_gan_2.py"]
+    assert outcome.out.splitlines() == [f"My.Gan-2/{name}" for name in files]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        f"My.Gan-2/{name}" for name in files
+    )
+    module = (tmp_path / "My.Gan-2" / "my_gan_2.py").read_text()
+    assert 50 <= len(module.splitlines()) <= 70
+    for path in (tmp_path / "My.Gan-2").rglob("*"):
+        assert path.is_dir() or not re.search(r"\$|TODO|FIXME", path.read_text())
+
+
+def test_what_is_written_is_clean_by_ruff_with_its_defaults(invoke, tmp_path):
+    ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
+    invoke("new", "my-gan")
+    invoke("new", "other-gan", "--single-file")
+    for path in tmp_path.rglob("*.py"):
+        ast.parse(path.read_text())
+    if ruff is None:
+        pytest.skip("ruff is not installed")
+    for command in (("check",), ("format", "--check")):
+        done = subprocess.run([ruff, *command, "--isolated", str(tmp_path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_single_file_says_how_to_go_on(invoke, tmp_path):
+    outcome = invoke("new", "my-gan", "--single-file")
+    assert (outcome.code, outcome.out) == (0, "my_gan.py\n")
+    assert outcome.err == "ganzoo: next: ganzoo check my_gan.py, then ganzoo bench --models my-gan --plugin my_gan.py\n"
+    assert "--plugin my_gan.py" in (tmp_path / "my_gan.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("../escape", "cannot be the name of a package and a variant"),
+        ("", "cannot be the name of a package and a variant"),
+        ("my gan", "cannot be the name of a package and a variant"),
+        ("my-", "a letter or digit last"),
+        ("x" * 65, "up to 64 letters"),
+        ("ünlaut", "cannot be the name of a package and a variant"),
+        ("3d-gan", "cannot be the name of a Python module ('3d_gan'); begin with a letter"),
+        ("class", "cannot be the name of a Python module ('class')"),
+        ("json", "would hide the module 'json'"),
+        ("torch", "would hide the module 'torch'"),
+        ("dcgan", "'dcgan' is taken"),
+        ("hinge", "'hinge' is taken"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name, fix, invoke, tmp_path):
+    for flags in ((), ("--single-file",)):
+        outcome = invoke("new", name, *flags)
+        assert outcome.code == 2
+        assert fix in outcome.error
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("flags", "taken"), [((), "my-gan"), (("--single-file",), "my_gan.py")])
+def test_what_exists_is_left_alone(flags, taken, invoke, tmp_path):
+    (tmp_path / taken).symlink_to("nowhere")
+    outcome = invoke("new", "my-gan", *flags)
+    assert outcome.code == 2
+    assert outcome.error == f"ganzoo: {taken}: exists already; choose another name or move it away"
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
