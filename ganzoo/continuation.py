@@ -10,9 +10,15 @@ from ganzoo.checkpoint import CHECKPOINT, read_checkpoint
 from ganzoo.data import OnProgress
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.generators import find_run
-from ganzoo.hardware import hardware_fingerprint, resolve_device, resolve_step_mode, resolve_threads
-from ganzoo.linear import linear_backend
-from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan, check_evaluations, find_dataset, prepare_dataset
+from ganzoo.plan import (
+    BenchPlan,
+    PlannedRun,
+    ResolvedPlan,
+    check_evaluations,
+    find_dataset,
+    machine_of,
+    prepare_dataset,
+)
 from ganzoo.plugins import Registry
 from ganzoo.preflight import preflight
 from ganzoo.records import read_spec
@@ -43,8 +49,6 @@ def resolve_continuation(
         raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
     checkpoint = record.path.parent / CHECKPOINT
     read_checkpoint(checkpoint)
-    device, threads = resolve_device(plan.device), resolve_threads(plan.threads)
-    step_mode = resolve_step_mode(plan.step_mode, device)
     offer, argument = find_dataset(registry, before.dataset)
     dataset = prepare_dataset(registry, offer, argument, replace(plan, image_size=before.image_shape[1]), on_progress)
     if dataset.sha256 != before.dataset_sha256:
@@ -57,13 +61,9 @@ def resolve_continuation(
         kimg=float(kimg),
         evaluate_at_kimg=(*points, float(kimg)),
         throughput_seconds=plan.throughput_seconds,
-        device=device,
-        threads=threads,
-        step_mode=step_mode,
-        linear_backend=linear_backend(device, before.precision, step_mode),
-        hardware=hardware_fingerprint(device, threads)["id"],
         deterministic=plan.deterministic,
         continues=record.run_id,
+        **machine_of(replace(plan, precision=before.precision)),
     )
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
     return ResolvedPlan((run,), dataset, plan)

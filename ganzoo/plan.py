@@ -116,7 +116,7 @@ def resolve(
         raise UsageError("--models: name what to run, such as dcgan,mlp")
     selections = select(registry, plan.models)
     overrides = parse_overrides(plan.set, [selection.label for selection in selections])
-    machine = _machine(plan)
+    machine = machine_of(plan)
     dataset_offer, argument = find_dataset(registry, plan.dataset)
     metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
     extractor, weights_sha256 = None, ""
@@ -164,7 +164,8 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
 
     Of `plan` it takes the batch size and what concerns the machine. Raises as `resolve` does.
     """
-    recipe = resolve_recipe(selection, registry, (), None, plan.batch_size)
+    (batch_size,) = _batch_sizes(plan, dataset.count)
+    recipe = resolve_recipe(selection, registry, (), None, batch_size)
     spec = _spec(
         selection.label,
         recipe,
@@ -176,13 +177,13 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
         metrics=(),
         features="",
         weights_sha256="",
-        **_machine(plan),
+        **machine_of(plan),
     )
     return replace(spec, memory_format=workable_format(spec, registry, preflight(spec, registry).memory_format))
 
 
-def _machine(plan: BenchPlan) -> dict[str, Any]:
-    """Where and how the runs of a plan compute, by fixed rules."""
+def machine_of(plan: BenchPlan) -> dict[str, Any]:
+    """Where and how the runs of a plan compute, by fixed rules: fields of a spec."""
     device = resolve_device(plan.device)
     precision = resolve_precision(plan.precision, device)
     threads = resolve_threads(plan.threads)
