@@ -327,7 +327,7 @@ def learns(trial: Trial) -> None:
 def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> float:
     """The least that holds twice in a row; an attempt ends where that is little enough."""
     spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
-    rates = {
+    rates: dict[str, Any] = {
         name: {**settings, "learning_rate": haste * settings["learning_rate"]}
         for name, settings in (
             ("optimizer", spec.optimizer),

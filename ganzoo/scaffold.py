@@ -75,7 +75,7 @@ def check_name(name: str, registry: Registry) -> str:
     if module in TAKEN_MODULES or module in sys.stdlib_module_names:
         raise UsageError(f"'{shown}' would hide the module '{module}'; choose another name, as in my-{shown}")
     for kind in ("variants", "architectures", "losses"):
-        if name in registry.names(kind):  # type: ignore[arg-type]
+        if name in registry.names(kind):
             raise UsageError(f"'{shown}' is taken: a plugin offers one of that name (see `ganzoo show {shown}`)")
     return module
 
