@@ -353,7 +353,7 @@ def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
 
 
 def test_targets_that_cannot_be_are_told_where_they_are_named(stranger):
-    with pytest.raises(UnknownName, match="did you mean 'dcgan'"):
+    with pytest.raises(UsageError, match="did you mean 'dcgan'"):
         parametrize_checks("dcgann")
     with pytest.raises(PluginError, match="no licence found"):
         parametrize_checks(stranger("raises_on_import"))
