@@ -192,8 +192,11 @@ def compiled_gradients(trial: Trial) -> None:
         raise Skipped("torch.compile needs a C++ compiler, and none is installed") from None
     # A limit on recompilations, shared by all that was compiled before, would let the rest run eagerly.
     torch._dynamo.reset()
-    # Compiled code draws other random numbers than eager code, unless it is asked for the same.
-    with torch._inductor.config.patch(fallback_random=True):
+    from torch._inductor.utils import fresh_cache
+
+    # Compiled code draws other random numbers than eager code, unless it is asked for the same. A cache of its own
+    # leaves nothing behind, and trips over nothing that a killed process left in the user's.
+    with torch._inductor.config.patch(fallback_random=True), fresh_cache():
         run, other = trial.assemble(linear_backend="blas"), trial.assemble(linear_backend="blas", step_mode="compile")
         _restore(other, _states(run))
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")

@@ -107,7 +107,7 @@ def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: 
     each with a common partner, and every metric. A name: the variant, the metric, or the part with a partner; a glob,
     `all` and `architecture+loss` select variants as `--models` does.
 
-    Raises `UnknownName` and its kin for a name that nobody offers, `PluginError` for a file that cannot be loaded, and
+    Raises `UsageError` and its kin for a name that nobody offers, `PluginError` for a file that cannot be loaded, and
     `UsageError` where there is nothing to check.
     """
     named, path = [str(plugin) for plugin in plugins], Path(target)

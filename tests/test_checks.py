@@ -336,7 +336,7 @@ def test_each_check_is_a_test_of_pytest(plugin, stranger, tmp_path):
     command = (sys.executable, "-m", "pytest", "-rA", "-k", "metric or learns or json", "-p", "no:cacheprovider")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert "1 failed, 4 passed, 1 skipped" in done.stdout
-    assert "Failed: flawed-direction, direction: 'gap' is" in done.stdout
+    assert "flawed-direction, direction: 'gap' is" in done.stdout
     assert "too small to learn anything" in done.stdout
     assert "Traceback" not in done.stdout
 
@@ -353,9 +353,9 @@ def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
 
 
 def test_targets_that_cannot_be_are_told_where_they_are_named(stranger):
-    with pytest.raises(UnknownName, match="did you mean 'dcgan'"):
+    with pytest.raises(UsageError, match="did you mean 'dcgan'"):
         parametrize_checks("dcgann")
     with pytest.raises(PluginError, match="no licence found"):
         parametrize_checks(stranger("raises_on_import"))
     with pytest.raises(UsageError, match="nothing to check"):
-        parametrize_checks(stranger("observer"))
+        parametrize_checks("digits")
