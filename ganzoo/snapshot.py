@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.assemble import Assembly
-from ganzoo.errors import RecordError
+from ganzoo.contract import check_parts
+from ganzoo.errors import PluginError, RecordError
+from ganzoo.layout import RECORD_PARTS
+from ganzoo.text import printable
 from ganzoo.train import TermLog, TrainResult
 
 
@@ -41,7 +44,7 @@ def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, 
 def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> TermLog:
     """Put a fresh assembly where a `snapshot` was taken, and give the log to go on with.
 
-    Raises `RecordError` where the snapshot is of other networks.
+    Raises `RecordError` where the snapshot is of another run, or of none.
     """
     try:
         with torch.no_grad():
@@ -55,14 +58,23 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
             _restore_optimizer(optimizer, _below(f"optimizer/{player}/", tensors))
         run.batches.go_to(_below("batches/", tensors), state["drawn"])
         run.step = state["step"]
-        log = TermLog(TrainResult(**state["result"]))
+        log = TermLog(_result(state["result"]))
         device = run.batches.device
         log.sums.update({name: tensor.to(device) for name, tensor in _below("terms/", tensors).items()})
         log.counts.update(state["term_counts"])
         _restore_random_states(run, _below("random/", tensors))
-    except (KeyError, TypeError) as error:
-        raise RecordError(f"the checkpoint does not hold this run: {type(error).__name__} {error}") from error
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise RecordError(f"the checkpoint does not hold this run: {printable(error, 200)}") from error
     return log
+
+
+def _result(told: Mapping[str, Any]) -> TrainResult:
+    """How far the training was. Raises `RecordError` where something is not of its type."""
+    try:
+        check_parts({"training": told}, RECORD_PARTS)
+    except PluginError as error:
+        raise RecordError(f"the checkpoint does not hold this run: {error}") from error
+    return TrainResult(**told)
 
 
 def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:

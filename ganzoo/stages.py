@@ -19,12 +19,14 @@ from safetensors.torch import save
 
 from ganzoo.assemble import Assembly, assemble
 from ganzoo.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
+from ganzoo.contract import check_parts
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import RecordError
+from ganzoo.errors import PluginError, RecordError
 from ganzoo.evaluate import RealSample, Scorer, eval_mode, generated_images, load_extractor
 from ganzoo.files import write_atomically
 from ganzoo.hardware import apply_settings
 from ganzoo.images import grid, save_png, to_uint8
+from ganzoo.layout import RECORD_PARTS
 from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, utilization
 from ganzoo.plugins import Registry, discover
 from ganzoo.preflight import Preflight, preflight
@@ -69,7 +71,7 @@ def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, 
     }
     saved = _saved(request, folder, emit)
     if saved is not None and saved.run_id == request.run_id:
-        outcome |= saved.state["outcome"]
+        outcome |= kept_outcome(saved)
     else:
         emit("stage", stage="measuring")
         outcome["throughput"] = {"import_seconds": import_seconds}
@@ -84,14 +86,32 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
     if own.exists():
         try:
             checkpoint = read_checkpoint(own)
-            if checkpoint.run_id == request.run_id:
+            if checkpoint.run_id == request.run_id and kept_outcome(checkpoint):
                 return checkpoint
             reason = f"{printable(own)}: is of another run"
         except RecordError as error:
             reason = str(error)
-        own.replace(own.with_name(f"{CHECKPOINT}.broken"))
+        _put_aside(own)
         emit("note", line=f"{reason}; put aside, and the run starts again")
     return read_checkpoint(Path(request.continues)) if request.continues else None
+
+
+def _put_aside(checkpoint: Path) -> None:
+    """Out of the way of the next attempt, and not lost."""
+    with contextlib.suppress(FileNotFoundError):
+        checkpoint.replace(checkpoint.with_name(f"{CHECKPOINT}.broken"))
+
+
+def kept_outcome(saved: Checkpoint) -> Outcome:
+    """What a checkpoint keeps of the outcome. Raises `RecordError` where it holds something else."""
+    kept = saved.state.get("outcome") if isinstance(saved.state, dict) else None
+    if not isinstance(kept, dict) or set(kept) != set(KEPT):
+        raise RecordError(f"the checkpoint does not hold a run: it lacks {', '.join(KEPT)}")
+    try:
+        check_parts(kept, RECORD_PARTS)
+    except PluginError as error:
+        raise RecordError(f"the checkpoint does not hold a run: {error}") from error
+    return kept
 
 
 def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checked: Preflight, outcome: Outcome) -> None:
@@ -162,8 +182,13 @@ class _Training:
         return Scorer([metric.record for metric in metrics], real, plugins)
 
     def _go_on_from(self, saved: Checkpoint) -> None:
-        self.outcome |= {name: saved.state["outcome"][name] for name in ("scores", "protocols")}
-        self.log = restore(self.run, saved.tensors, saved.state)
+        kept = kept_outcome(saved)
+        self.outcome |= {name: kept[name] for name in ("scores", "protocols")}
+        try:
+            self.log = restore(self.run, saved.tensors, saved.state)
+        except RecordError:
+            _put_aside(Path(self.request.folder) / CHECKPOINT)
+            raise
         result = self.log.result
         result.resumed_at_kimg.append(result.kimg)
         self.outcome["training"] = asdict(result)

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,32 @@ from PIL import Image
 from rich.console import Console
 from test_doctor import checkpoint
 
-from ganzoo.compare import comparison, records_table, shown_protocols
-from ganzoo.data import prepare
+from ganzoo.assemble import assemble
+from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ganzoo.compare import comparison, records_table, score_directions
+from ganzoo.comparison_tables import comparison_tables, diff_tables
+from ganzoo.data import PreparedDataset, prepare
 from ganzoo.describe import describe_offer, find_by_name
 from ganzoo.doctor import CHECKPOINT, examine, quarantine
+from ganzoo.environment_diff import diff_records
 from ganzoo.errors import GanzooError
 from ganzoo.generators import find_run, generator_of
+from ganzoo.leaderboard import updated_page
+from ganzoo.matched import by_hardware
 from ganzoo.overrides import parse_overrides
+from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import KINDS, Registry, discover
 from ganzoo.recipe import resolve_recipe
 from ganzoo.records import GENERATOR, RECORD, find_records, read_content
+from ganzoo.report import write_report
 from ganzoo.select import select
-from ganzoo.tables import comparison_table, plugins_table
+from ganzoo.snapshot import restore, snapshot
+from ganzoo.stages import kept_outcome
+from ganzoo.suites import read_suite, with_options
+from ganzoo.tables import plugins_page, run_page
 from ganzoo.text import did_you_mean, printable, slug
-from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+from ganzoo.train import TermLog, TrainResult, run_step, train
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages, RunSpec
 from ganzoo_plugins import folder as image_folder
 from ganzoo_plugins import torchvision_datasets
 
@@ -248,6 +261,23 @@ FIELDS = [
     *words("architecture rate_decay schedules. latent flips ema_half_life_kimg options. base_channels every phases"),
     *("discriminator_optimizer.", "momentum", "hyper", "image_sizes", "", "."),
 ]
+SUITE_KEYS = [
+    *words("models dataset kimg seeds seed device threads batch_size metrics set plugins optional fakes precision"),
+    *words("resume summary weights data_root throughput_only sweep_batch modles 'a b' step_mode"),
+]
+SUITE_VALUES = [
+    *('["dcgan"]', '"dcgan"', "[]", "[1]", "3", "-1", "1e999", "nan", "true", '"full"', '"auto"', "[[]]", "{}", ""),
+    *('"""x"""', "'\\u001b'", '"\\u001b[2J"', '["../../x.py"]', "0x10", "9" * 400, "[" * 300, "{a = {b = 1}}"),
+    "1979-05-27",
+]
+suite_texts = st.lists(
+    st.one_of(
+        st.sampled_from(["[[bench]]", "[bench]", "[[bench", 'summary = "x"', "bench = 3", "[[bench.x]]", "# \ud800"]),
+        st.tuples(st.sampled_from(SUITE_KEYS), st.sampled_from(SUITE_VALUES)).map(" = ".join),
+        st.text(max_size=12),
+    ),
+    max_size=9,
+).map("\n".join)
 GIVEN = [*words("0 -1 1e999 nan 0.5,0.9 1,2,3 true hinge r1,r2 linear sgd 0x10 1_0 ٣"), "9" * 5000, ""]
 set_texts = st.one_of(
     st.tuples(
@@ -291,14 +321,103 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
         table = comparison(records)
-        inert(shown(comparison_table(table, shown_protocols(records))))
+        inert(shown(*comparison_tables(records, score_directions(registry), target_fid=20.0)))
         records_table(records)
+        for record in records:
+            inert(shown(*run_page(record)))
+            inert(shown(*diff_tables(diff_records(records[0], record), ("A", "B"))))
         for offer in registry.offers["reporters"]:
             inert(offer.record.render(table))
+    with held(results):
+        by_hardware(records)
+    with held(results):
+        updated_page(results, records, score_directions(registry))
     with held(results):
         find_run(text[:20], results)
     with held(results):
         generator_of(find_run(results / "fuzzed"), registry, "cpu")
+
+
+def check_report(text: str, folder: Path, registry: Registry) -> None:
+    """A page is made of it, whose markup is ganzoo's own."""
+    results = beside_a_healthy_one(text, folder)
+    records, complaints = find_records([results])
+    with held(folder):
+        write_report(records, complaints, [text[:50]], folder / "report.html", force=True)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "</body>" in page
+
+
+def check_suite(text: str, folder: Path, registry: Registry) -> None:
+    """A suite is read, takes options, and is a sequence of plans or refused."""
+    (folder / "suite.toml").write_text(text, encoding="utf-8", errors="surrogatepass")
+    with held(folder):
+        suite = with_options(read_suite(str(folder / "suite.toml")), {"seeds": 2})
+        assert suite.parts
+        assert all(part.plan.seeds == 2 for part in suite.parts)
+
+
+@cache
+def small_run() -> tuple[RunSpec, PreparedDataset, Registry]:
+    registry = discover()
+    plan = BenchPlan(("mlp",), batch_size=4, kimg=0.02, device="cpu", throughput_only=True, set=("mlp.latent=2",))
+    resolved = resolve(plan, registry)
+    return resolved.runs[0].spec, resolved.dataset, registry
+
+
+@cache
+def a_snapshot() -> tuple[dict[str, torch.Tensor], str]:
+    """Of a run after a few steps, with the outcome that a checkpoint holds beside it."""
+    spec, dataset, registry = small_run()
+    run, log = assemble(spec, registry, dataset), TermLog(TrainResult())
+    train(run, 0.02, log=log)
+    run_step(run, log)
+    tensors, state = snapshot(run, log)
+    kept = {"scores": [], "protocols": {}, "throughput": {"flags": []}}
+    return tensors, json.dumps({**state, "outcome": kept})
+
+
+@st.composite
+def damaged_states(draw: Callable[..., Any]) -> tuple[dict[str, torch.Tensor], Any]:
+    """Tensors and state of a checkpoint, some of which are others, or are gone."""
+    tensors, text = a_snapshot()
+    tensors, state = dict(tensors), json.loads(text)
+    for _ in range(draw(st.integers(0, 2))):
+        name = draw(st.sampled_from(sorted(tensors)))
+        other = draw(st.sampled_from([None, torch.zeros(0), torch.zeros(3, dtype=torch.uint8), torch.tensor(7)]))
+        if other is None:
+            tensors.pop(name, None)
+        else:
+            tensors[draw(st.sampled_from([name, f"{name}/more", "optimizer/generator/99/step"]))] = other
+    for _ in range(draw(st.integers(0, 3))):
+        *parents, last = draw(st.sampled_from([path for path in paths_of(state) if path] or [("step",)]))
+        holder: Any = state
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            for key in parents:
+                holder = holder[key]
+            if draw(st.booleans()):
+                holder[last] = draw(values)
+            else:
+                del holder[last]
+    return tensors, state
+
+
+def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, registry: Registry) -> None:
+    """A checkpoint that is whole, and whose content is not: written, read, and gone on from or refused."""
+    spec, dataset, plugins = small_run()
+    tensors, state = drawn
+    path = folder / CHECKPOINT
+    with contextlib.suppress(ValueError, RecursionError, UnicodeEncodeError, OverflowError):
+        write_checkpoint(path, Checkpoint("ab" * 32, tensors, state))
+    if not path.exists():
+        return
+    run = assemble(spec, plugins, dataset)
+    with held(folder):
+        saved = read_checkpoint(path)
+        kept_outcome(saved)
+        restore(run, saved.tensors, saved.state)
+    path.unlink()
 
 
 def check_doctor(text: str, folder: Path, registry: Registry) -> None:
@@ -375,7 +494,7 @@ def check_plugin(source: str, folder: Path, registry: Registry) -> None:
         fuzzed, healthy = (status for status in found.statuses if status.state != "disabled")
         assert (fuzzed.name, healthy.state) == ("plugin.py", "ok")
         inert(fuzzed.error or "")
-        inert(shown(plugins_table(found.statuses)))
+        inert(shown(*plugins_page(found)))
         for kind in KINDS:
             for offer in found.offers[kind]:
                 json.dumps(describe_offer(offer, kind))
@@ -473,7 +592,10 @@ def plugin_sources(draw: Callable[..., Any]) -> str:
 
 TARGETS = {
     "compare": Target(damaged_records(), check_comparison, 8_000),
+    "report": Target(damaged_records(), check_report, 1_500),
     "doctor": Target(damaged_records(), check_doctor, 8_000),
+    "checkpoints": Target(damaged_states(), check_checkpoint, 2_000),
+    "suites": Target(suite_texts, check_suite, 20_000),
     "weights": Target(damaged_bytes(safetensors_bytes()), check_weights, 16_000),
     "models": Target(model_texts, check_models, 25_000),
     "set": Target(set_texts, check_set, 25_000),
