@@ -443,6 +443,8 @@ def sample_run(arguments: Namespace) -> int:
         raise UsageError(f"-o {printable(output)}: is not empty; choose another folder or pass --force")
     if not to_folder:
         _check_output(arguments)
+    elif not output.parent.is_dir():
+        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
     registry = _discover(arguments)
     with redirect_stdout(sys.stderr):
         batches = image_batches(

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def render_report(
         score_names=SCORE_NAMES,
         style=Markup(_part("report.css")),
         script=Markup(script),
-        plotly=Markup(base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode()),
+        plotly=Markup(_packed(plotly)),
         script_sources=" ".join(f"'sha256-{_digest(text)}'" for text in (script, plotly) if text),
     )
 
@@ -169,10 +170,16 @@ def _part(name: str) -> str:
     return (files("ganzoo") / "templates" / "report" / name).read_text(encoding="utf-8")
 
 
+@cache
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
+
+
+@cache
+def _packed(script: str) -> str:
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def _digest(script: str) -> str:

@@ -620,7 +620,7 @@ def test_compare_names_broken_records_and_uses_the_rest(strangers_bench, invoke,
         assert complaint in line
     # Nothing of it is touched: it may be a checkout that others share.
     assert sorted(path.parent.name for path in results.rglob("record.json")) == sorted(
-        [*DAMAGES, "binary", *(path.name for path in strangers_bench.results.glob("*/*"))]
+        [*DAMAGES, "binary", *(path.parent.name for path in strangers_bench.results.glob("*/*/record.json"))]
     )
 
 

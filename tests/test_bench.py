@@ -136,6 +136,8 @@ def test_a_run_again_gives_the_same_bits(finished, run_cli):
     assert first.parent.name == again.parent.name
     assert first.read_bytes() == again.read_bytes()
     scores = [json.loads((path.parent / "record.json").read_text())["scores"] for path in (first, again)]
+    for score in (*scores[0], *scores[1]):
+        assert score.pop("train_seconds") > 0
     assert scores[0] == scores[1]
 
 

@@ -172,7 +172,8 @@ def test_healthy_variants_are_benched_among_them(installed, run_cli, tmp_path):
     done = run_cli("bench", "--models", "mlp,unharmed", *options)
     assert done.returncode == 0, done.stderr
     assert [record["status"] for record in json.loads(done.stdout)] == ["ok", "ok"]
-    assert sorted(path.name.split("-")[0] for path in (tmp_path / "runs").glob("*/*")) == ["mlp", "unharmed"]
+    folders = [path.parent.name.split("-")[0] for path in (tmp_path / "runs").glob("*/*/record.json")]
+    assert sorted(folders) == ["mlp", "unharmed"]
 
 
 def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):

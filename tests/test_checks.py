@@ -69,16 +69,27 @@ def test_what_has_no_flaw_passes_every_check():
 
 
 @pytest.mark.parametrize("flaw", REASONS)
+def test_a_flaw_is_found_by_its_check_and_by_no_other_that_is_quick(flaw):
+    others = [name for name in CHECKS if name == flaw or name not in ("compiled-gradients", "learns")]
+    assert_found(flaw, others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flaw", REASONS)
 def test_a_flaw_is_found_by_its_check_and_by_no_other(flaw):
+    assert_found(flaw, list(CHECKS))
+
+
+def assert_found(flaw, checks):
     if flaw == "captured-gradients" and DEVICE == "cpu":
         pytest.skip("CUDA graphs need a CUDA device")
     if flaw == "compiled-gradients" and not COMPILER:
         pytest.skip("torch.compile needs a C++ compiler")
-    found = outcome(f"flawed-{flaw}")
+    found = outcome(f"flawed-{flaw}", checks=checks)
     assert set(found["failed"]) == {flaw}, found["failed"]
     assert REASONS[flaw] in found["failed"][flaw]
     if flaw == "runs":
-        assert found["skipped"] == dict.fromkeys(list(CHECKS)[1:], "'runs' failed")
+        assert found["skipped"] == dict.fromkeys(checks[1:], "'runs' failed")
 
 
 METRIC_REASONS = {
@@ -153,7 +164,13 @@ def test_what_waits_for_nothing_is_let_be(use):
 # --- the zoo ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+QUICK_VARIANTS = ("mlp", "dcgan", "wgan-gp", "conv-sgd", "cdcgan")
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=() if name in QUICK_VARIANTS else pytest.mark.slow) for name in VARIANTS],
+)
 def test_the_zoo_passes(variant):
     found = outcome(variant, (), [name for name in CHECKS if name not in DEAR])
     assert found["failed"] == {}
