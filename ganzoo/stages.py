@@ -161,6 +161,7 @@ class _Training:
             self._train()
         except KeyboardInterrupt:
             # Between two steps. After any other exception a step may be torn, and the last checkpoint is the better.
+            self.outcome["training"] = asdict(self.log.result)
             self._save()
             raise
         self._save()

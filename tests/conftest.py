@@ -24,6 +24,12 @@ UNSET = ("GANZOO_PLUGINS", "COLUMNS", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMP
 """What the developer's own environment must not decide."""
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: many tests wait for a command, or for it to end."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One cache for the whole session, so that a dataset is prepared once and nobody's own cache is touched."""
