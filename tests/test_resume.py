@@ -127,9 +127,9 @@ def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds
                 time.sleep(0.005)
             if bench.process.poll() is None:
                 runs[0].kill()
-                # The other runs go on; the killed one is left for the next command.
+                # The other runs go on; the killed one is left for the next command, unless it had said its last word.
                 bench.process.communicate()
-                assert bench.process.returncode == 1
+                assert bench.process.returncode in (0, 1)
         else:
             bench.process.kill()
         return victim
@@ -494,7 +494,7 @@ def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_two_hundred_runs_leave_nothing_behind_in_the_parent(tmp_path, session_environment):
+def test_a_plan_of_200_runs_leaves_nothing_behind_in_the_parent(tmp_path, session_environment):
     """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
     import ganzoo
     from ganzoo.types import RunFinished
