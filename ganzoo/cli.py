@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         from ganzoo.commands import COMMANDS
 
-        if known.command == "bench":
+        if known.command == "bench" and known.suite is not None:
             known.given = _given(arguments, known)
         code = 0
         with reader_may_leave():

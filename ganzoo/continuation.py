@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from ganzoo.checkpoint import CHECKPOINT, read_checkpoint
+from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.data import OnProgress
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.generators import find_run
@@ -14,7 +14,7 @@ from ganzoo.plan import (
     BenchPlan,
     PlannedRun,
     ResolvedPlan,
-    check_evaluations,
+    evaluation_points,
     find_dataset,
     machine_of,
     prepare_dataset,
@@ -48,18 +48,16 @@ def resolve_continuation(
     if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
         raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
     checkpoint = record.path.parent / CHECKPOINT
-    read_checkpoint(checkpoint)
+    if fault := verify_checkpoint(checkpoint):
+        raise RecordError(f"{printable(checkpoint)}: {fault}")
     offer, argument = find_dataset(registry, before.dataset)
     dataset = prepare_dataset(registry, offer, argument, replace(plan, image_size=before.image_shape[1]), on_progress)
     if dataset.sha256 != before.dataset_sha256:
         raise RecordError(f"dataset '{printable(dataset.name)}' has changed since the run; start a new one")
-    every = plan.eval_every or before.evaluate_at_kimg[0]
-    check_evaluations(every, kimg)
-    points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
     spec = replace(
         before,
         kimg=float(kimg),
-        evaluate_at_kimg=(*points, float(kimg)),
+        evaluate_at_kimg=evaluation_points(plan.eval_every or before.evaluate_at_kimg[0], float(kimg)),
         throughput_seconds=plan.throughput_seconds,
         deterministic=plan.deterministic,
         continues=record.run_id,

@@ -16,13 +16,10 @@ from pathlib import Path
 from ganzoo import consistency
 from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.errors import RecordError
-from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLES, read_content, record_of
+from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
-
-PICTURES = 64
-"""Images in `samples.png`, in a square, with two pixels between them and around them."""
 
 SETTLED_SECONDS = 60
 """A leftover that was written to more recently may be in the works on another machine that shares the folder."""
@@ -137,14 +134,14 @@ def _samples_fault(record: RunRecord, path: Path) -> str | None:
     if not path.is_file():
         return "is not there, and the run trained to its end"
     channels, height, width = record.spec["image_shape"]
-    scale, columns = max(1, 64 // height), math.isqrt(PICTURES)
+    scale, columns = max(1, 64 // height), math.isqrt(SAMPLE_IMAGES)
     wanted = tuple(scale * (columns * (side + 2) + 2) for side in (width, height))
     try:
         with Image.open(path, formats=("PNG",)) as image:
             # Asked before a pixel is decoded: a picture of absurd size takes no memory.
             if image.size != wanted or image.mode != ("L" if channels == 1 else "RGB"):
                 found, due = (f"{width} x {height} pixels" for width, height in (image.size, wanted))
-                return f"is {image.mode} of {found}; {PICTURES} images of {channels} channel(s) make {due}"
+                return f"is {image.mode} of {found}; {SAMPLE_IMAGES} images of {channels} channel(s) make {due}"
             image.load()
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         return f"is no PNG that can be read: {printable(error, 100)}"

@@ -100,6 +100,11 @@ def _sync_folder(folder: Path) -> None:
                 os.close(descriptor)
 
 
+def put_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that the next attempt does not meet it; where it is now."""
+    return path.replace(path.with_name(f"{path.name}.broken"))
+
+
 def remove_partial_files(folder: Path) -> None:
     """Remove what `write_atomically` had begun in `folder` when its process was killed; nobody may be writing there."""
     for path in folder.glob(".*.part"):

@@ -281,11 +281,12 @@ def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
     return (f"skipped {len(dataset.skipped)} unreadable image(s): {shown}",)
 
 
-def check_evaluations(every: float, kimg: float) -> None:
-    """Raise `UsageError` where scoring every so many kimg is a slip of the finger."""
+def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
+    """Where a run of `kimg` is scored, its end last. Raises `UsageError` where `every` is a slip of the finger."""
     if kimg / every > MOST:
         count = f"{kimg / every:,.0f} evaluations"
         raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
+    return (*(round(every * index, 6) for index in range(1, math.ceil(kimg / every))), kimg)
 
 
 def _spec(
@@ -309,9 +310,7 @@ def _spec(
         kimg = full_kimg
     else:
         kimg = float(plan.kimg or dataset_kimg)
-    every = plan.eval_every or kimg / EVALUATIONS
-    check_evaluations(every, kimg)
-    points = [round(every * index, 6) for index in range(1, math.ceil(kimg / every))]
+    points = evaluation_points(plan.eval_every or kimg / EVALUATIONS, kimg)
     own: dict[str, Any] = {
         "variant": label,
         "dataset": dataset.name,
@@ -326,7 +325,7 @@ def _spec(
         "schedules": {
             name: schedule for name, schedule in recipe["schedules"].items() if schedule["kind"] != "constant"
         },
-        "evaluate_at_kimg": () if plan.throughput_only else (*points, kimg),
+        "evaluate_at_kimg": () if plan.throughput_only else points,
         "throughput_seconds": plan.throughput_seconds,
         "deterministic": plan.deterministic,
         "requested_batch_size": None,

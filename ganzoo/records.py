@@ -25,6 +25,7 @@ from ganzoo.upgrades import upgrade
 
 RECORD = "record.json"
 SAMPLES = "samples.png"
+SAMPLE_IMAGES = 64
 GENERATOR = "generator.safetensors"
 QUARANTINE = "quarantine"
 """The folder into which `ganzoo doctor --fix` moves what is broken; no record is looked for there."""

@@ -13,7 +13,7 @@ from typing import Any
 from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.claims import claim
 from ganzoo.errors import RecordError, UsageError
-from ganzoo.files import remove_partial_files
+from ganzoo.files import put_aside, remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
 from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
@@ -184,9 +184,7 @@ class _Bench:
         try:
             record = read_record(path)
         except RecordError as error:
-            aside = path.with_name(f"{RECORD}.broken")
-            path.replace(aside)
-            self.on_note(f"{error}; moved to {printable(aside)}, and the run is done again")
+            self.on_note(f"{error}; moved to {printable(put_aside(path))}, and the run is done again")
             return None
         done = record.ok or (self.plan.shrinks_to_fit and record.status == "oom")
         return record if done and record.run_id == run.run_id else None

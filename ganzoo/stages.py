@@ -23,7 +23,7 @@ from ganzoo.contract import check_parts
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import PluginError, RecordError
 from ganzoo.evaluate import RealSample, Scorer, eval_mode, generated_images, load_extractor
-from ganzoo.files import write_atomically
+from ganzoo.files import put_aside, write_atomically
 from ganzoo.hardware import apply_settings
 from ganzoo.images import grid, save_png, to_uint8
 from ganzoo.layout import RECORD_PARTS
@@ -31,15 +31,13 @@ from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes
 from ganzoo.plugins import Registry, discover
 from ganzoo.preflight import Preflight, preflight
 from ganzoo.randomness import stream
-from ganzoo.records import GENERATOR, SAMPLES
+from ganzoo.records import GENERATOR, SAMPLE_IMAGES, SAMPLES
 from ganzoo.snapshot import restore, snapshot
 from ganzoo.stop import StopRequest
 from ganzoo.text import printable
 from ganzoo.train import TermLog, TrainResult, train
 from ganzoo.types import Metric, RunRequest, RunSpec
 from ganzoo.windows import summary
-
-SAMPLE_IMAGES = 64
 
 KEPT = ("scores", "protocols", "throughput")
 """What a checkpoint keeps of the outcome; the rest is had again when a run goes on."""
@@ -91,15 +89,9 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
             reason = f"{printable(own)}: is of another run"
         except RecordError as error:
             reason = str(error)
-        _put_aside(own)
+        put_aside(own)
         emit("note", line=f"{reason}; put aside, and the run starts again")
     return read_checkpoint(Path(request.continues)) if request.continues else None
-
-
-def _put_aside(checkpoint: Path) -> None:
-    """Out of the way of the next attempt, and not lost."""
-    with contextlib.suppress(FileNotFoundError):
-        checkpoint.replace(checkpoint.with_name(f"{CHECKPOINT}.broken"))
 
 
 def kept_outcome(saved: Checkpoint) -> Outcome:
@@ -188,7 +180,8 @@ class _Training:
         try:
             self.log = restore(self.run, saved.tensors, saved.state)
         except RecordError:
-            _put_aside(Path(self.request.folder) / CHECKPOINT)
+            with contextlib.suppress(FileNotFoundError):
+                put_aside(Path(self.request.folder) / CHECKPOINT)
             raise
         result = self.log.result
         result.resumed_at_kimg.append(result.kimg)
