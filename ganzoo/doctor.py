@@ -16,6 +16,7 @@ from pathlib import Path
 from ganzoo import consistency
 from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.errors import RecordError
+from ganzoo.files import PUT_ASIDE
 from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
@@ -180,8 +181,9 @@ def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Itera
 def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
     for name in files:
         path = place / name
-        if name == f"{RECORD}.broken":
-            yield Finding(path, "a broken record that `ganzoo bench` put aside", path)
+        if name in (RECORD + PUT_ASIDE, CHECKPOINT + PUT_ASIDE):
+            kind = "record" if name.startswith(RECORD) else "checkpoint"
+            yield Finding(path, f"a broken {kind} that `ganzoo bench` put aside", path)
         elif name.endswith(".part") or name.startswith(".writable-"):
             fix = path if _settled(path) else None
             later = "" if fix else "; somebody may be writing it, look again in a minute"

@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 
 from ganzoo.errors import DataUnavailable
 
+PUT_ASIDE = ".broken"
+"""What `put_aside` adds to the name of a file."""
+
 
 def cache_folder(*parts: str) -> Path:
     """The folder for things that can be made again: `GANZOO_CACHE`, else `~/.cache/ganzoo`; created on demand.
@@ -102,7 +105,7 @@ def _sync_folder(folder: Path) -> None:
 
 def put_aside(path: Path) -> Path:
     """Rename a file that cannot be used, so that the next attempt does not meet it; where it is now."""
-    return path.replace(path.with_name(f"{path.name}.broken"))
+    return path.replace(path.with_name(path.name + PUT_ASIDE))
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -375,9 +375,10 @@ def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp
     assert findings(runs) == []
 
 
-def test_a_record_that_bench_put_aside_is_named_and_moved(runs, mlp, findings, invoke):
-    (mlp / "record.json.broken").write_text("{")
-    assert findings(runs) == ["record.json.broken: a broken record that `ganzoo bench` put aside"]
+@pytest.mark.parametrize(("name", "kind"), [("record.json", "record"), ("checkpoint.safetensors", "checkpoint")])
+def test_what_bench_put_aside_is_named_and_moved(runs, mlp, findings, invoke, name, kind):
+    (mlp / f"{name}.broken").write_text("{")
+    assert findings(runs) == [f"{name}.broken: a broken {kind} that `ganzoo bench` put aside"]
     invoke("doctor", runs, "--fix")
     assert findings(runs) == []
 

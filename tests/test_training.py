@@ -48,7 +48,11 @@ def snapshot(run):
     }
 
 
-CLAIMS = [(variant, size) for variant in VARIANTS for size in architecture_of(variant).image_sizes or (16, 28, 32, 64)]
+CLAIMS = [
+    pytest.param(variant, size, marks=pytest.mark.slow if size > 64 and variant not in ("mlp", "dcgan") else ())
+    for variant in VARIANTS
+    for size in architecture_of(variant).image_sizes or (16, 28, 32, 64)
+]
 
 
 @pytest.mark.parametrize(("variant", "size"), CLAIMS)
