@@ -4,202 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ganzoo.errors import RecordError, UsageError
-from ganzoo.plugins import KINDS, Kind, Registry, discover
-from ganzoo.streams import print_note, reader_may_leave
-from ganzoo.terminal import paper, stdout
+from ganzoo.arguments import check_output, discover_asked, listed
+from ganzoo.bench_command import run_bench
+from ganzoo.comparing_commands import compare_records, diff_runs, make_leaderboard, make_report
+from ganzoo.errors import UsageError
+from ganzoo.plugins import KINDS, Kind, discover
+from ganzoo.streams import print_note
+from ganzoo.terminal import print_all, stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from torch import Tensor
 
-    from ganzoo.harness import Bench
-    from ganzoo.plan import BenchPlan, PlannedRun
-    from ganzoo.suites import SuiteBench
-    from ganzoo.types import Reporter, RunRecord
-
-
-def run_bench(arguments: Namespace) -> int:
-    """`ganzoo bench`."""
-    from ganzoo.compare import score_directions
-    from ganzoo.comparison_tables import comparison_tables
-    from ganzoo.harness import ignore, prepare_bench
-    from ganzoo.progress import ProgressDisplay, say_preparing
-
-    plan, results = _plan(arguments), Path(arguments.results)
-    on_progress = ignore if arguments.quiet else say_preparing
-    prepared: Bench | SuiteBench
-    with redirect_stdout(sys.stderr):
-        if arguments.suite is None:
-            prepared = prepare_bench(plan, print_note, on_progress, results=results, logs=arguments.log)
-        else:
-            prepared = _prepare_suite(arguments, plan, on_progress)
-    if arguments.dry_run:
-        return _dry_run(prepared.runs, arguments.json)
-    display: Any = nullcontext(ignore) if arguments.quiet else ProgressDisplay()
-    interrupted = False
-    try:
-        with display as on_event, _stopped_by("SIGTERM", "SIGHUP"):
-            records = prepared.run(
-                results,
-                timeout=arguments.timeout,
-                force=arguments.force,
-                retry=_listed(arguments.retry),
-                keep_going=arguments.keep_going,
-                checkpoint_seconds=arguments.checkpoint_seconds,
-                keep_checkpoints=not arguments.discard_checkpoints,
-                on_event=on_event,
-                on_note=print_note,
-            )
-    except KeyboardInterrupt as interrupt:
-        records, interrupted = getattr(interrupt, "records", []), True
-    # The exit code is that of the runs, whether or not anyone reads the table to its end.
-    with reader_may_leave():
-        if arguments.json:
-            print(json.dumps([record.to_json() for record in records], indent=1))
-        elif records:
-            _print_all(comparison_tables(records, score_directions(prepared.registry)))
-    if not arguments.json:
-        _say_where(records)
-    if plan.sweep_batch is not None:
-        _say_largest(records)
-    if interrupted:
-        raise KeyboardInterrupt
-    # Finding the batch that fits no more is what a sweep is for.
-    sweeping = plan.sweep_batch is not None
-    return 0 if all(record.ok or (sweeping and _took_too_much(record)) for record in records) else 1
-
-
-@contextmanager
-def _stopped_by(*names: str) -> Iterator[None]:
-    """Meet these signals as Ctrl-C is met, unless they are ignored, as under nohup."""
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in signals}
-    met = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-    for number in met:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in met.items():
-            signal.signal(number, handler)
-
-
-def _took_too_much(record: RunRecord) -> bool:
-    """Whether a run ended for want of memory; on the CPU the system kills what takes too much."""
-    return record.status == "oom" or (record.error or {}).get("type") == "SIGKILL"
-
-
-def _say_largest(records: Sequence[RunRecord]) -> None:
-    """For each variant of a sweep, the largest batch that ran, and what became of the next."""
-    for variant in dict.fromkeys(record.spec["variant"] for record in records):
-        own = [record for record in records if record.spec["variant"] == variant]
-        sizes = [record.spec["batch_size"] for record in own if record.ok]
-        failed = next((record for record in own if not record.ok), None)
-        beyond = f"; {failed.spec['batch_size']} ended as {failed.status}" if failed else ""
-        print_note(f"{variant}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
-
-
-def _prepare_suite(arguments: Namespace, plan: BenchPlan, on_progress: Callable[..., None]) -> SuiteBench:
-    """The suite, with what was really given on the command line in place of its own."""
-    from dataclasses import fields
-
-    from ganzoo.suites import prepare_suite, read_suite, with_options
-
-    given = {"plugins" if name == "plugin" else name for name in arguments.given}
-    options = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name in given}
-    suite = with_options(read_suite(arguments.suite), options)
-    return prepare_suite(suite, print_note, on_progress, arguments.log)
-
-
-def _plan(arguments: Namespace) -> BenchPlan:
-    from ganzoo.plan import BenchPlan
-
-    if not arguments.models and arguments.suite is None and arguments.resume is None:
-        raise UsageError("bench: give --models, as in --models dcgan,mlp, or --suite (see `ganzoo list suites`)")
-    if arguments.suite is not None and arguments.resume is not None:
-        raise UsageError("--suite and --resume: give one of them")
-    kimg: float | str | None = arguments.kimg
-    if kimg is not None and kimg != "full":
-        try:
-            kimg = float(kimg)
-        except ValueError:
-            raise UsageError(f"--kimg {printable(kimg)}: give thousands of images, or 'full'") from None
-    batch_size = arguments.batch_size
-    if batch_size is not None and batch_size != "auto":
-        try:
-            batch_size = int(batch_size)
-        except ValueError:
-            raise UsageError(f"--batch-size {printable(batch_size)}: give a number of images, or auto") from None
-    return BenchPlan(
-        models=tuple(arguments.models),
-        kimg=kimg,
-        batch_size=batch_size,
-        metrics=_listed(arguments.metrics),
-        set=tuple(arguments.set),
-        plugins=tuple(arguments.plugin),
-        **{
-            name: getattr(arguments, name)
-            for name in (
-                "dataset",
-                "image_size",
-                "seeds",
-                "seed",
-                "device",
-                "precision",
-                "threads",
-                "features",
-                "weights",
-                "weights_sha256",
-                "fakes",
-                "eval_every",
-                "loss",
-                "strict",
-                "data_root",
-                "skip_bad_images",
-                "throughput_only",
-                "throughput_seconds",
-                "step_mode",
-                "sweep_batch",
-                "deterministic",
-                "resume",
-            )
-        },
-    )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def _dry_run(runs: Sequence[PlannedRun], as_json: bool) -> int:
-    from ganzoo.estimate import dry_run
-    from ganzoo.tables import dry_run_page
-
-    entries, rate = dry_run(runs)
-    if as_json:
-        print(json.dumps(entries, indent=1))
-    else:
-        _print_all(dry_run_page(entries, rate))
-    return 0
-
-
-def _say_where(records: Sequence[RunRecord]) -> None:
-    from ganzoo.records import SAMPLES
-
-    for record in records:
-        if record.path and (picture := record.path.parent / SAMPLES).exists():
-            print_note(f"samples of {record.spec['variant']}, seed {record.spec['seed']}: {os.path.relpath(picture)}")
+    from ganzoo.types import RunRecord
 
 
 def list_offers(arguments: Namespace) -> int:
@@ -209,7 +34,7 @@ def list_offers(arguments: Namespace) -> int:
 
     if arguments.kind == "suites":
         return _list_suites(arguments.json)
-    registry = _discover(arguments)
+    registry = discover_asked(arguments)
     kinds: tuple[Kind, ...] = (arguments.kind,) if arguments.kind else KINDS
     offers = {kind: [offer for offer in registry.offers[kind] if not offer.inline] for kind in kinds}
     if arguments.json:
@@ -218,7 +43,7 @@ def list_offers(arguments: Namespace) -> int:
         ]
         print(json.dumps(described, indent=1))
     else:
-        _print_all(offers_table(kind, offers[kind], titled=not arguments.kind) for kind in kinds)
+        print_all(offers_table(kind, offers[kind], titled=not arguments.kind) for kind in kinds)
     return 0
 
 
@@ -233,7 +58,7 @@ def _list_suites(as_json: bool) -> int:
     if as_json:
         print(json.dumps(suites, indent=1))
     else:
-        _print_all([simple_table(("name", "summary", "file"), [tuple(suite.values()) for suite in suites])])
+        print_all([simple_table(("name", "summary", "file"), [tuple(suite.values()) for suite in suites])])
     return 0
 
 
@@ -243,7 +68,7 @@ def show_name(arguments: Namespace) -> int:
     from ganzoo.generators import find_run, runs_called
     from ganzoo.tables import description_lines
 
-    registry = _discover(arguments)
+    registry = discover_asked(arguments)
     descriptions = []
     try:
         found = find_by_name(registry, arguments.name)
@@ -260,7 +85,7 @@ def show_name(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(descriptions, indent=1))
     else:
-        _print_all((line for description in descriptions for line in description_lines(description)), soft_wrap=True)
+        print_all((line for description in descriptions for line in description_lines(description)), soft_wrap=True)
     return 0
 
 
@@ -270,166 +95,7 @@ def _show_run(record: RunRecord, as_json: bool) -> int:
     if as_json:
         print(json.dumps(record.to_json(), indent=1))
     else:
-        _print_all(run_page(record), soft_wrap=True)
-    return 0
-
-
-def compare_records(arguments: Namespace) -> int:
-    """`ganzoo compare DIR…`."""
-    from ganzoo.compare import score_directions
-    from ganzoo.filters import keep, parse_condition
-    from ganzoo.regressions import changes, parse_tolerance
-
-    _check_output(arguments)
-    if bool(arguments.against) != bool(arguments.fail_on):
-        raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
-    if arguments.target_fid is not None and not arguments.target_fid > 0:
-        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
-    registry = _discover(arguments)
-    better = score_directions(registry)
-    reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
-    conditions = [parse_condition(text) for text in arguments.where]
-    tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
-    records = keep(_load_records(arguments.folders), conditions)
-    earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
-    text = _comparison_text(records, arguments, better, reporter)
-    found, notes = changes(earlier, records, tolerances) if tolerances else ([], [])
-    _write_output(text, arguments)
-    _note_some("not compared", notes)
-    for change in found:
-        print_note(f"{'regression: ' if change.too_much else ''}{change}")
-    return 3 if any(change.too_much for change in found) else 0
-
-
-def _comparison_text(
-    records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
-) -> str:
-    """What `compare` gives: tables for people, or a reporter's text."""
-    from ganzoo.baseline import with_baseline
-    from ganzoo.compare import comparison
-    from ganzoo.comparison_tables import comparison_tables, hardware_table
-    from ganzoo.filters import sort_rows
-    from ganzoo.matched import by_hardware
-
-    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
-    if arguments.by == "hardware":
-        summary, _, notes = by_hardware(records, baseline, better, target)
-        _note_some("not matched", notes)
-    elif reporter is None:
-        tables = comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting)
-        return _as_text(tables, stdout() if arguments.output is None else paper())
-    else:
-        summary = comparison(records, better, target)
-        summary = summary if baseline is None else with_baseline(summary, records, baseline)
-    summary = sort_rows(summary, sorting) if sorting else summary
-    if reporter is None:
-        return _as_text([hardware_table(summary)], stdout() if arguments.output is None else paper())
-    with redirect_stdout(sys.stderr):
-        return str(reporter.render(summary)).rstrip("\n")
-
-
-def diff_runs(arguments: Namespace) -> int:
-    """`ganzoo diff A B`."""
-    from ganzoo.comparison_tables import diff_tables
-    from ganzoo.environment_diff import diff_records
-    from ganzoo.generators import find_run
-
-    first, second = find_run(arguments.first), find_run(arguments.second)
-    diff = diff_records(first, second)
-    if arguments.json:
-        print(json.dumps(diff.to_json(), indent=1))
-    else:
-        _print_all(diff_tables(diff, ("A", "B")))
-    return 0
-
-
-def make_leaderboard(arguments: Namespace) -> int:
-    """`ganzoo leaderboard DIR`."""
-    from ganzoo.compare import score_directions
-    from ganzoo.leaderboard import PAGE, updated_page, write_page
-
-    registry = _discover(arguments)
-    folder = Path(arguments.folder)
-    page = updated_page(folder, _load_records([arguments.folder]), score_directions(registry))
-    path = folder / PAGE
-    stale = not path.exists() or path.read_text(encoding="utf-8") != page
-    if arguments.check and stale:
-        print_note(f"{printable(path)}: is not what its records give; run `ganzoo leaderboard {printable(folder)}`")
-        return 1
-    if stale:
-        write_page(folder, page)
-    print_note(f"{'wrote' if stale else 'up to date:'} {printable(path)}")
-    return 0
-
-
-def _load_records(folders: Sequence[str]) -> list[RunRecord]:
-    """The records below the folders, with a note for each that is left out; at least one."""
-    from ganzoo.records import find_records
-
-    records, complaints = find_records([Path(folder) for folder in folders])
-    for complaint in complaints:
-        print_note(f"left out: {complaint}")
-    if not records:
-        where = ", ".join(printable(folder) for folder in folders)
-        raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
-    return records
-
-
-def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
-    for note in notes[:most]:
-        print_note(f"{what}: {note}")
-    if len(notes) > most:
-        print_note(f"{what}: {len(notes) - most} more")
-
-
-def _check_output(arguments: Namespace) -> None:
-    """Refuse to overwrite `-o FILE`, before any work."""
-    if arguments.output is None:
-        return
-    output = Path(arguments.output)
-    if output.exists() and not arguments.force:
-        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
-
-
-def _write_output(text: str, arguments: Namespace) -> None:
-    """Text to `-o FILE`, whole or not at all, or to stdout."""
-    from ganzoo.files import write_atomically
-
-    if arguments.output is None:
-        print(text)
-        return
-    output = Path(arguments.output)
-    try:
-        write_atomically(output, lambda stream: stream.write(f"{text}\n".encode()))
-    except OSError as error:
-        raise RecordError(f"-o {printable(output)}: {error.strerror}; choose another place") from error
-    print_note(f"wrote {printable(output)}")
-
-
-def _as_text(parts: Iterable[object], console: Console) -> str:
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    return captured.get().rstrip("\n")
-
-
-def make_report(arguments: Namespace) -> int:
-    """`ganzoo report DIR… -o report.html`."""
-    from ganzoo.records import find_records
-    from ganzoo.report import write_report
-
-    _discover(arguments)
-    records, complaints = find_records([Path(folder) for folder in arguments.folders])
-    for complaint in complaints:
-        print_note(f"left out: {complaint}")
-    output = Path(arguments.output)
-    size = write_report(
-        records, complaints, arguments.folders, output, neighbours=arguments.neighbours, force=arguments.force
-    )
-    what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
-    print_note(f"wrote {printable(output)}, {size / 1e6:.1f} MB: {what}")
+        print_all(run_page(record), soft_wrap=True)
     return 0
 
 
@@ -442,10 +108,10 @@ def sample_run(arguments: Namespace) -> int:
     if to_folder and output.is_dir() and any(output.iterdir()) and not arguments.force:
         raise UsageError(f"-o {printable(output)}: is not empty; choose another folder or pass --force")
     if not to_folder:
-        _check_output(arguments)
+        check_output(arguments)
     elif not output.parent.is_dir():
         raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
-    registry = _discover(arguments)
+    registry = discover_asked(arguments)
     with redirect_stdout(sys.stderr):
         batches = image_batches(
             arguments.run,
@@ -491,13 +157,13 @@ def score_images(arguments: Namespace) -> int:
     from ganzoo.scoring import score_folder
     from ganzoo.tables import scores_table
 
-    registry = _discover(arguments)
+    registry = discover_asked(arguments)
     with redirect_stdout(sys.stderr):
         scores, protocols, notes = score_folder(
             registry,
             Path(arguments.folder),
             dataset=arguments.dataset,
-            metrics=_listed(arguments.metrics),
+            metrics=listed(arguments.metrics),
             **{
                 name: getattr(arguments, name)
                 for name in (
@@ -545,7 +211,7 @@ def write_new(arguments: Namespace) -> int:
     """`ganzoo new NAME`."""
     from ganzoo.scaffold import new_plugin
 
-    registry = _discover(arguments)
+    registry = discover_asked(arguments)
     files = new_plugin(arguments.name, Path(), registry, single_file=arguments.single_file)
     for file in files:
         print(printable(file))
@@ -565,7 +231,7 @@ def list_plugins(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(status) for status in registry.statuses], indent=1))
     else:
-        _print_all(plugins_page(registry))
+        print_all(plugins_page(registry))
     return 0
 
 
@@ -605,7 +271,7 @@ def show_environment(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts, indent=1))
     else:
-        _print_all(facts_tables(facts))
+        print_all(facts_tables(facts))
     return 0
 
 
@@ -620,18 +286,6 @@ def _clear_cache(as_json: bool) -> int:
     else:
         print(f"freed {show_memory(sum(freed.values()))} in {printable(cache_folder())}")
     return 0
-
-
-def _discover(arguments: Namespace) -> Registry:
-    from ganzoo.harness import discover_noting
-
-    return discover_noting(arguments.plugin, arguments.strict, print_note)
-
-
-def _print_all(parts: Iterable[object], soft_wrap: bool = False) -> None:
-    console = stdout()
-    for part in parts:
-        console.print(part, soft_wrap=soft_wrap)
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {

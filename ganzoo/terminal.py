@@ -6,7 +6,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -36,6 +36,13 @@ def stdout() -> Console:
 def paper() -> Console:
     """A console for text that goes to a file: without colours, as wide as a pipe's."""
     return Console(file=io.StringIO(), width=_piped_width(), highlight=False, force_terminal=False, no_color=True)
+
+
+def print_all(parts: Iterable[object], soft_wrap: bool = False) -> None:
+    """Tables and lines to stdout, one after the other."""
+    console = stdout()
+    for part in parts:
+        console.print(part, soft_wrap=soft_wrap)
 
 
 def _piped_width() -> int:

@@ -87,7 +87,19 @@ FLOORS = {
         "report_figures",
         "report_pictures",
     },
-    6: {"terminal", "tables", "comparison_tables", "leaderboard", "report", "progress", "commands", "cli"},
+    6: {
+        "terminal",
+        "tables",
+        "comparison_tables",
+        "leaderboard",
+        "report",
+        "progress",
+        "arguments",
+        "bench_command",
+        "comparing_commands",
+        "commands",
+        "cli",
+    },
 }
 """Imports go downward, or sideways without a circle."""
 

@@ -1,0 +1,170 @@
+"""The commands that read records and set them against each other: compare, diff, leaderboard, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.arguments import check_output, discover_asked
+from ganzoo.errors import RecordError, UsageError
+from ganzoo.streams import print_note
+from ganzoo.terminal import paper, print_all, stdout
+from ganzoo.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ganzoo.types import Reporter, RunRecord
+
+
+def compare_records(arguments: Namespace) -> int:
+    """`ganzoo compare DIR…`."""
+    from ganzoo.compare import score_directions
+    from ganzoo.filters import keep, parse_condition
+    from ganzoo.regressions import changes, parse_tolerance
+
+    check_output(arguments)
+    if bool(arguments.against) != bool(arguments.fail_on):
+        raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
+    if arguments.target_fid is not None and not arguments.target_fid > 0:
+        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    registry = discover_asked(arguments)
+    better = score_directions(registry)
+    reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
+    conditions = [parse_condition(text) for text in arguments.where]
+    tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
+    records = keep(_load_records(arguments.folders), conditions)
+    earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
+    text = _comparison_text(records, arguments, better, reporter)
+    found, notes = changes(earlier, records, tolerances) if tolerances else ([], [])
+    _write_output(text, arguments)
+    _note_some("not compared", notes)
+    for change in found:
+        print_note(f"{'regression: ' if change.too_much else ''}{change}")
+    return 3 if any(change.too_much for change in found) else 0
+
+
+def _comparison_text(
+    records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
+) -> str:
+    """What `compare` gives: tables for people, or a reporter's text."""
+    from ganzoo.baseline import with_baseline
+    from ganzoo.compare import comparison
+    from ganzoo.comparison_tables import comparison_tables, hardware_table
+    from ganzoo.filters import sort_rows
+    from ganzoo.matched import by_hardware
+
+    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    if arguments.by == "hardware":
+        summary, _, notes = by_hardware(records, baseline, better, target)
+        _note_some("not matched", notes)
+    elif reporter is None:
+        tables = comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting)
+        return _as_text(tables, stdout() if arguments.output is None else paper())
+    else:
+        summary = comparison(records, better, target)
+        summary = summary if baseline is None else with_baseline(summary, records, baseline)
+    summary = sort_rows(summary, sorting) if sorting else summary
+    if reporter is None:
+        return _as_text([hardware_table(summary)], stdout() if arguments.output is None else paper())
+    with redirect_stdout(sys.stderr):
+        return str(reporter.render(summary)).rstrip("\n")
+
+
+def diff_runs(arguments: Namespace) -> int:
+    """`ganzoo diff A B`."""
+    from ganzoo.comparison_tables import diff_tables
+    from ganzoo.environment_diff import diff_records
+    from ganzoo.generators import find_run
+
+    first, second = find_run(arguments.first), find_run(arguments.second)
+    diff = diff_records(first, second)
+    if arguments.json:
+        print(json.dumps(diff.to_json(), indent=1))
+    else:
+        print_all(diff_tables(diff, ("A", "B")))
+    return 0
+
+
+def make_leaderboard(arguments: Namespace) -> int:
+    """`ganzoo leaderboard DIR`."""
+    from ganzoo.compare import score_directions
+    from ganzoo.leaderboard import PAGE, updated_page, write_page
+
+    registry = discover_asked(arguments)
+    folder = Path(arguments.folder)
+    page = updated_page(folder, _load_records([arguments.folder]), score_directions(registry))
+    path = folder / PAGE
+    stale = not path.exists() or path.read_text(encoding="utf-8") != page
+    if arguments.check and stale:
+        print_note(f"{printable(path)}: is not what its records give; run `ganzoo leaderboard {printable(folder)}`")
+        return 1
+    if stale:
+        write_page(folder, page)
+    print_note(f"{'wrote' if stale else 'up to date:'} {printable(path)}")
+    return 0
+
+
+def make_report(arguments: Namespace) -> int:
+    """`ganzoo report DIR… -o report.html`."""
+    from ganzoo.records import find_records
+    from ganzoo.report import write_report
+
+    discover_asked(arguments)
+    records, complaints = find_records([Path(folder) for folder in arguments.folders])
+    for complaint in complaints:
+        print_note(f"left out: {complaint}")
+    output = Path(arguments.output)
+    size = write_report(
+        records, complaints, arguments.folders, output, neighbours=arguments.neighbours, force=arguments.force
+    )
+    what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
+    print_note(f"wrote {printable(output)}, {size / 1e6:.1f} MB: {what}")
+    return 0
+
+
+def _load_records(folders: Sequence[str]) -> list[RunRecord]:
+    """The records below the folders, with a note for each that is left out; at least one."""
+    from ganzoo.records import find_records
+
+    records, complaints = find_records([Path(folder) for folder in folders])
+    for complaint in complaints:
+        print_note(f"left out: {complaint}")
+    if not records:
+        where = ", ".join(printable(folder) for folder in folders)
+        raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
+    return records
+
+
+def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
+    for note in notes[:most]:
+        print_note(f"{what}: {note}")
+    if len(notes) > most:
+        print_note(f"{what}: {len(notes) - most} more")
+
+
+def _write_output(text: str, arguments: Namespace) -> None:
+    """Text to `-o FILE`, whole or not at all, or to stdout."""
+    from ganzoo.files import write_atomically
+
+    if arguments.output is None:
+        print(text)
+        return
+    output = Path(arguments.output)
+    try:
+        write_atomically(output, lambda stream: stream.write(f"{text}\n".encode()))
+    except OSError as error:
+        raise RecordError(f"-o {printable(output)}: {error.strerror}; choose another place") from error
+    print_note(f"wrote {printable(output)}")
+
+
+def _as_text(parts: Iterable[object], console: Console) -> str:
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get().rstrip("\n")
