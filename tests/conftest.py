@@ -20,6 +20,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 STRANGERS = Path(__file__).parent / "plugins_from_strangers"
 """Plugins as other people write them: good, careless and broken ones."""
 
+ONE_MACHINE = Path(__file__).parent / "records" / "one-machine"
+"""Records of 18 real runs: 15 variants on digits and three on MNIST, a seed each. What lies in `results` may change."""
+
 UNSET = ("GANZOO_PLUGINS", "COLUMNS", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
 """What the developer's own environment must not decide."""
 

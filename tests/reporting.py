@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent.parent / "results"
-MODEL = min(RESULTS.glob("*/dcgan-digits-s0-*"))
+from conftest import ONE_MACHINE
+
+MODEL = min(ONE_MACHINE.glob("*/dcgan-digits-s0-*"))
 FID = "fid-digits-cnn-5000-ema-b7ae57c3"
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ONE_MACHINE
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
 from ganzoo.plugins import discover
 from ganzoo.types import StageChanged
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 HEALTHY = """
 import ganzoo
@@ -226,7 +225,7 @@ def ganzoo_event(event):
 @pytest.mark.parametrize("how", ["sys.exit(0)", "raise Odd('odd')"])
 def test_a_plugin_that_ends_the_program_when_it_is_used_has_not_succeeded(how, tmp_path, invoke):
     (tmp_path / "late.py").write_text(LATE.format(how=how))
-    outcome = invoke("compare", RESULTS, "--format", "late", "--plugin", "late.py")
+    outcome = invoke("compare", ONE_MACHINE, "--format", "late", "--plugin", "late.py")
     assert outcome.code == 1
     name = "SystemExit: 0" if "exit" in how else "Odd: odd"
     assert outcome.error == f"ganzoo: failed unexpectedly with {name}; --debug shows where"

@@ -13,14 +13,14 @@ import statistics
 from pathlib import Path
 
 import pytest
+from conftest import ONE_MACHINE
 
 from ganzoo.compare import comparison, records_table, same_settings
 from ganzoo.records import find_records
 from ganzoo.statistics import welch_p
 from ganzoo.targets import first_at_or_below
 
-ROOT = Path(__file__).parent.parent
-BASE = json.loads(next((ROOT / "results").glob("*/dcgan-digits-*/record.json")).read_text())
+BASE = json.loads(next(ONE_MACHINE.glob("*/dcgan-digits-*/record.json")).read_text())
 """A record of a real run; the tests change what they are about."""
 
 PROTOCOL = "fid-x"
@@ -181,7 +181,7 @@ def test_best_and_final_are_both_kept(write, rows):
 @pytest.mark.parametrize("columns", [100, 120])
 def test_the_default_table_is_readable_at_that_width(columns, invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
-    out = invoke("compare", ROOT / "results", "--where", "dataset=digits").out
+    out = invoke("compare", ONE_MACHINE, "--where", "dataset=digits").out
     lines = out.splitlines()
     assert max(map(len, lines)) <= columns
     row = next(line for line in lines if line.strip().startswith("dcgan "))

@@ -16,6 +16,7 @@ from typing import get_args
 import pandas
 import pytest
 import torch
+from conftest import ONE_MACHINE
 from test_floors import FLOOR
 
 import ganzoo
@@ -315,7 +316,7 @@ def test_every_key_that_a_run_writes_stands():
 
 
 def test_every_column_of_a_comparison_stands():
-    records, _ = find_records([ROOT / "results"])
+    records, _ = find_records([ONE_MACHINE])
     digits = [record for record in records if record.spec["dataset"] == "digits"]
     better = {"fid": "lower", "is": "higher"}
     table = with_baseline(comparison(digits, better, target_fid=20.0), digits, "dcgan")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ONE_MACHINE
 from PIL import Image
 from safetensors.numpy import save, save_file
 
@@ -29,7 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def runs(tmp_path) -> Path:
     """Three committed runs as they are, the default folder of the command."""
     for name in ("mlp-digits", "dcgan-digits", "wgan-digits"):
-        (source,) = RESULTS.glob(f"*/{name}-s0-*")
+        (source,) = ONE_MACHINE.glob(f"*/{name}-s0-*")
         shutil.copytree(source, tmp_path / "runs" / source.parent.name / source.name)
     return tmp_path / "runs"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ONE_MACHINE
 from safetensors.torch import load_file, save, save_file
 
 from ganzoo.data import prepare
@@ -28,13 +29,12 @@ from ganzoo.types import SCHEMA, Dataset, DatasetRequest, LabelledImages
 
 resource = pytest.importorskip("resource", reason="limits on the size of files are a matter of POSIX")
 
-RESULTS = Path(__file__).parent.parent / "results"
 NEWEST = Path(__file__).parent / "records" / f"schema-{SCHEMA}.json"
 MOMENTS = 60
 
 
 def write_a_record(folder: Path, old: bool) -> None:
-    (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+    (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     write_record(read_record(source), folder / "run")
 
 

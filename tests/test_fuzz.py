@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import STRANGERS
+from conftest import ONE_MACHINE, STRANGERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -59,8 +59,6 @@ from ganzoo.train import TermLog, TrainResult, run_step, train
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages, RunSpec
 from ganzoo_plugins import folder as image_folder
 from ganzoo_plugins import torchvision_datasets
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 SECONDS = 20
 """Of computing for one input; most take some milliseconds."""
@@ -189,7 +187,7 @@ def damaged_bytes(draw: Callable[..., Any], originals: list[bytes]) -> bytes:
 
 
 def committed(name: str) -> dict[str, Any]:
-    (path,) = RESULTS.glob(f"*/{name}-s0-*/{RECORD}")
+    (path,) = ONE_MACHINE.glob(f"*/{name}-s0-*/{RECORD}")
     content = read_content(path)
     # Short curves and few samples: what is tried is the form, and a small record is tried more often.
     content["training"]["curves"] = {name: curve[:3] for name, curve in content["training"]["curves"].items()}
@@ -309,7 +307,7 @@ def beside_a_healthy_one(text: str, folder: Path) -> Path:
     """A folder of results in which one record has this text."""
     results = folder / "results"
     if not (results / "healthy").exists():
-        (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+        (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
         shutil.copytree(source, results / "healthy")
     (results / "fuzzed").mkdir(exist_ok=True)
     (results / "fuzzed" / RECORD).write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -439,7 +437,7 @@ def check_doctor(text: str, folder: Path, registry: Registry) -> None:
 def check_weights(data: bytes, folder: Path, registry: Registry) -> None:
     """A generator's weights and a checkpoint in the folder of a healthy run."""
     results = folder / "results"
-    (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+    (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     run = results / source.parent.name / source.name
     if not run.exists():
         shutil.copytree(source, run)

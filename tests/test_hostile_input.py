@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ONE_MACHINE
 from PIL import Image
 
 import ganzoo
@@ -27,8 +28,6 @@ from ganzoo.records import read_spec, run_folder
 from ganzoo.types import DatasetRequest
 from ganzoo_plugins import folder as image_folder
 from ganzoo_plugins import torchvision_datasets
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 EVIL = [
     "../../../escape",
@@ -143,7 +142,7 @@ def test_no_name_leads_a_run_out_of_its_folder(name, spec, tmp_path):
 
 @pytest.mark.parametrize("name", EVIL)
 def test_a_record_of_a_stranger_changes_neither_page_nor_terminal(name, tmp_path, invoke):
-    (source,) = RESULTS.glob("*/mlp-digits-s0-*")
+    (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     record = json.loads((source / "record.json").read_text())
     for index, other in enumerate((name, f"{name}2")):
         text = json.dumps(record).replace('"mlp"', json.dumps(other)).replace('"digits"', json.dumps(f"folder:{other}"))

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ONE_MACHINE
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,9 +18,20 @@ def test_the_committed_page_is_what_its_records_give(invoke):
     assert outcome.code == 0, outcome.err
 
 
+def test_links_of_the_committed_page_lead_to_pictures():
+    page = (ROOT / "results" / "README.md").read_text()
+    links = [part.partition(")")[0] for part in page.split("](")[1:] if ".png" in part.partition(")")[0]]
+    assert len(links) >= 15
+    assert all((ROOT / "results" / link).is_file() for link in links)
+
+
 @pytest.fixture
-def results(tmp_path) -> Path:
-    return Path(shutil.copytree(ROOT / "results", tmp_path / "results"))
+def results(tmp_path, invoke) -> Path:
+    """A folder of records with the committed page's text, and its own tables."""
+    folder = Path(shutil.copytree(ONE_MACHINE, tmp_path / "results"))
+    shutil.copy(ROOT / "results" / "README.md", folder)
+    assert invoke("leaderboard").code == 0, "results is the default"
+    return folder
 
 
 def test_a_page_is_stale_as_soon_as_a_record_changes_and_one_command_mends_it(results, invoke):
@@ -35,7 +47,7 @@ def test_a_page_is_stale_as_soon_as_a_record_changes_and_one_command_mends_it(re
     assert outcome.code == 1
     assert "results/README.md: is not what its records give; run `ganzoo leaderboard results`" in outcome.error
     assert (results / "README.md").read_text() == before
-    assert invoke("leaderboard").code == 0, "results is the default"
+    assert invoke("leaderboard", "results").code == 0
     page = (results / "README.md").read_text()
     assert page.partition("<!-- leaderboard")[0] == before.partition("<!-- leaderboard")[0]
     rows = [line for line in page.splitlines() if line.startswith("| [dcgan](")]
@@ -43,7 +55,7 @@ def test_a_page_is_stale_as_soon_as_a_record_changes_and_one_command_mends_it(re
     assert invoke("leaderboard", "--check").code == 0
 
 
-def test_links_lead_to_pictures_that_are_there(results):
+def test_every_run_is_linked_to_its_picture(results):
     page = (results / "README.md").read_text()
     links = [part.partition(")")[0] for part in page.split("](")[1:] if ".png" in part.partition(")")[0]]
     assert len(links) == len(list(results.glob("*/*/samples.png")))

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from conftest import ONE_MACHINE
 from PIL import Image
-from reporting import FID, MODEL, RESULTS, put_record
+from reporting import FID, MODEL, put_record
 
 from ganzoo import report_pictures
 from ganzoo.data import prepare
@@ -74,7 +75,7 @@ def page_of(*folders: Path, **options) -> Page:
 
 @pytest.fixture(scope="module")
 def committed(session_environment) -> Page:
-    return page_of(RESULTS, neighbours=True)
+    return page_of(ONE_MACHINE, neighbours=True)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def test_nothing_is_fetched_and_only_two_known_scripts_may_run(committed):
 
 
 def test_the_table_has_a_row_for_each_record_and_its_final_fid(committed):
-    records, _ = find_records([RESULTS])
+    records, _ = find_records([ONE_MACHINE])
     rows = committed.all("tr")[1:19]
     assert len(rows) == len(records) == 18
     for record in records:
@@ -131,7 +132,7 @@ def test_the_table_has_a_row_for_each_record_and_its_final_fid(committed):
 
 def test_every_protocol_and_every_machine_stands(committed):
     text = "".join(text for _, text in committed.all("dl"))
-    records, _ = find_records([RESULTS])
+    records, _ = find_records([ONE_MACHINE])
     final = {score["protocol"] for record in records for score in record.scores if score["ema"]}
     assert final <= set(re.findall(r"[\w-]+-ema-[0-9a-f]{8}", text))
     assert "digits-cnn features, 1797 real (all) against 5000 fakes, EMA generator" in text
@@ -146,7 +147,7 @@ def test_every_protocol_and_every_machine_stands(committed):
 
 
 def test_curves_are_those_of_the_records(committed):
-    records = {record.run_id: record for record in find_records([RESULTS])[0]}
+    records = {record.run_id: record for record in find_records([ONE_MACHINE])[0]}
     panel = next(panel for panel in committed.figures()["score-kimg"]["panels"] if FID in panel["note"])
     series = {each["name"]: each for each in panel["series"]}
     digits = [record for record in records.values() if record.spec["dataset"] == "digits"]

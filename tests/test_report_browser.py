@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting import FID, MODEL, RESULTS, put_record
+from conftest import ONE_MACHINE
+from reporting import FID, MODEL, put_record
 
 from ganzoo.records import find_records
 from ganzoo.report import write_report
@@ -86,7 +87,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory: pytest.TempPathFactory, session_environment: Path) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(*find_records([RESULTS]), ["results"], path)
+    write_report(*find_records([ONE_MACHINE]), ["results"], path)
     return path
 
 
@@ -136,7 +137,7 @@ def test_the_table_sorts_by_mouse_and_by_keyboard(visit, committed):
     head = visited.page.get_by_role("columnheader", name="FID digits, digits-cnn")
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
-    records = [record for record in find_records([RESULTS])[0] if record.spec["dataset"] == "digits"]
+    records = [record for record in find_records([ONE_MACHINE])[0] if record.spec["dataset"] == "digits"]
     ordered = sorted(records, key=lambda record: record.training["final"]["fid/ema"]["value"])
     names = [record.spec["variant"] for record in ordered]
     assert [row.split()[0] for row in visited.rows()][:15] == names, "numbers, and not as text"
@@ -173,7 +174,7 @@ def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
 
 def test_what_is_drawn_is_what_the_records_hold(visit, committed):
     visited = visit(path=committed)
-    records = find_records([RESULTS])[0]
+    records = find_records([ONE_MACHINE])[0]
     drawn = {trace["name"]: trace for trace in visited.traces("score-kimg")}
     for record in records:
         if record.spec["dataset"] == "digits":
@@ -301,7 +302,7 @@ def test_a_change_of_scheme_is_followed(visit, committed):
     assert visited.page.evaluate(colour) != before
 
 
-@pytest.mark.parametrize("folder", [RESULTS, "crowd"])
+@pytest.mark.parametrize("folder", [ONE_MACHINE, "crowd"])
 def test_a_phone_shows_it_without_scrolling_sideways(visit, request, folder):
     folder = request.getfixturevalue(folder) if isinstance(folder, str) else folder
     visited = visit(folder, **PHONE)
