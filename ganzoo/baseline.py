@@ -26,8 +26,8 @@ def with_baseline(summary: pandas.DataFrame, records: Sequence[RunRecord], basel
     `SCORE_difference` is the row's mean minus the baseline's, `_difference_low` and `_high` its bootstrap 95 %
     interval over seeds, and `_difference_p` the p-value of Welch's test; all missing where either has fewer than two
     seeds but for the difference itself. `ratio`, `ratio_low` and `ratio_high` compare training speed, on the same
-    hardware only. Raises `UnknownName` for a variant that is not there and `UsageError` where it has several rows in
-    one race and hardware.
+    hardware only. A row for which several rows of the baseline come into question has none of these. Raises
+    `UnknownName` for a variant that is not there and `UsageError` where that is so of every other row.
     """
     rows = same_settings(records)
     names = list(dict.fromkeys(summary["variant"]))
@@ -35,8 +35,10 @@ def with_baseline(summary: pandas.DataFrame, records: Sequence[RunRecord], basel
         raise UnknownName(f"--baseline {printable(baseline)}: no row is of that variant{did_you_mean(baseline, names)}")
     columns = {column: key for key, column in score_columns(records).items()}
     found: dict[str, list[float]] = {}
+    places = [_baselines_of(summary, index, baseline) for index in range(len(rows))]
+    _check_any_is_told(summary, rows, places, baseline)
     for index, runs in enumerate(rows):
-        other = _baseline_of(summary, rows, index, baseline)
+        other = rows[places[index][0]] if len(places[index]) == 1 else None
         own = compared_speed(runs, other) if other and other is not runs and _one_machine(runs, other) else {}
         for column, (metric, protocol) in columns.items():
             values, others = (seed_scores(side, metric, protocol) for side in (runs, other or ()))
@@ -55,13 +57,16 @@ def pair_lines(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[
     """For each race of exactly two rows, a line for each score they share: the difference, and whether it is real."""
     rows = same_settings(records)
     lines = []
-    for indexes in summary.groupby([*RACE], sort=False).indices.values():
+    races = summary.groupby([*RACE], sort=False).indices
+    budgets = summary["kimg"].nunique() > 1
+    for (_, _, kimg), indexes in races.items():
         if len(indexes) != 2:
             continue
         first, second = (rows[index] for index in indexes)
         one, other = (str(runs[0].spec["variant"]) for runs in (first, second))
         apart = next(iter(disagreements([first[0], second[0]])), "")
         label = f"{one} − {other}" if one != other else f"{one} ({apart})"
+        label += f" at {kimg:g} kimg" if budgets else ""
         for (metric, protocol), column in score_columns(records).items():
             pair = [seed_scores(runs, metric, protocol) for runs in (first, second)]
             if all(pair):
@@ -91,7 +96,7 @@ def _compared(first: Sequence[float], second: Sequence[float]) -> dict[str, floa
 
 
 def compared_speed(runs: Runs, other: Runs, per_peak: bool = False) -> dict[str, float]:
-    """`ratio` of the mean training rates with `ratio_low` and `ratio_high`, the bootstrap 95 % interval over windows.
+    """`ratio` of the mean training rates, and `ratio_low` and `ratio_high`, its bootstrap 95 % interval.
 
     With `per_peak` each run's rate is divided by the peak that was measured in it. Empty where a side has no rate.
     """
@@ -115,18 +120,28 @@ def _measured(throughput: Mapping[str, Any], per_peak: bool) -> bool:
     return bool(rate and rate["median"]) and (not per_peak or bool(throughput.get("peak_flops")))
 
 
-def _baseline_of(summary: pandas.DataFrame, rows: Sequence[Runs], index: int, baseline: str) -> Runs | None:
-    """The baseline's row in the race of the row at `index`: on its hardware, else the only one there is."""
+def _baselines_of(summary: pandas.DataFrame, index: int, baseline: str) -> list[int]:
+    """The places of the baseline's rows in the race of the row at `index`: those on its hardware, else all."""
     race = (summary[[*RACE]] == summary.loc[index, [*RACE]]).all(axis=1)
     there = list(summary.index[race & (summary["variant"] == baseline)])
-    near = [row for row in there if summary.loc[row, "hardware"] == summary.loc[index, "hardware"]] or there
-    if len(near) > 1:
-        apart = "; ".join(disagreements([rows[row][0] for row in near])[:3])
-        raise UsageError(
-            f"--baseline {printable(baseline)}: has {len(near)} rows on {summary.loc[index, 'dataset']} ({apart}); "
-            "choose one with --where"
-        )
-    return rows[near[0]] if near else None
+    if index in there:
+        return [index]
+    return [row for row in there if summary.loc[row, "hardware"] == summary.loc[index, "hardware"]] or there
+
+
+def _check_any_is_told(
+    summary: pandas.DataFrame, rows: Sequence[Runs], places: Sequence[Sequence[int]], baseline: str
+) -> None:
+    """Raise `UsageError` where no other row has one row of the baseline to be set against, and some have several."""
+    others = [index for index in range(len(rows)) if summary.loc[index, "variant"] != baseline]
+    unclear = next((index for index in others if len(places[index]) > 1), None)
+    if unclear is None or any(len(places[index]) == 1 for index in others):
+        return
+    apart = "; ".join(disagreements([rows[row][0] for row in places[unclear]])[:3])
+    raise UsageError(
+        f"--baseline {printable(baseline)}: has {len(places[unclear])} rows on {summary.loc[unclear, 'dataset']} "
+        f"({apart}); choose one with --where"
+    )
 
 
 def _one_machine(runs: Runs, other: Runs) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.arguments import listed
 from ganzoo.errors import UsageError
 from ganzoo.streams import print_note, reader_may_leave
-from ganzoo.terminal import print_all
+from ganzoo.terminal import print_all, stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_bench(arguments: Namespace) -> int:
         if arguments.json:
             print(json.dumps([record.to_json() for record in records], indent=1))
         elif records:
-            print_all(comparison_tables(records, score_directions(prepared.registry)))
+            print_all(comparison_tables(records, score_directions(prepared.registry), width=stdout().width))
     if not arguments.json:
         _say_where(records)
     if plan.sweep_batch is not None:

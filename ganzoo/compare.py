@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from ganzoo.differences import differences
 from ganzoo.plugins import Registry
-from ganzoo.records import whole_spec
+from ganzoo.records import spec_over_seeds
 from ganzoo.statistics import Direction, ranks
 from ganzoo.targets import targets_over_seeds
 from ganzoo.types import RunRecord
@@ -178,7 +179,7 @@ def comparison(
     summary["failed"] = [", ".join(sorted({record.status for record in runs if not record.ok})) for runs in rows]
     summary["error"] = [next((_message(record) for record in runs if not record.ok), None) for runs in rows]
     flags = table["flags"].where(finished, "").groupby(row)
-    summary["flags"] = flags.agg(lambda found: "; ".join(dict.fromkeys(filter(None, found))))
+    summary["flags"] = flags.agg(lambda found: "; ".join(_worst_flags(filter(None, found))))
 
     measures = [name for score in scores for name in (score, f"{score}_best")] + list(MEANS)
     values = table[measures].apply(pandas.to_numeric).astype(float).where(finished)
@@ -238,6 +239,19 @@ def _differences(rows: Sequence[Sequence[RunRecord]]) -> list[str]:
     return texts
 
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _worst_flags(texts: Iterable[str]) -> list[str]:
+    """Of flags that say the same with other numbers, over the seeds of a row, those with the largest."""
+    worst: dict[str, tuple[list[float], str]] = {}
+    for flag in (flag for text in texts for flag in text.split("; ")):
+        kind, numbers = NUMBER.sub("#", flag), [float(number) for number in NUMBER.findall(flag)]
+        if kind not in worst or numbers > worst[kind][0]:
+            worst[kind] = (numbers, flag)
+    return [flag for _, flag in worst.values()]
+
+
 def _per_row(values: pandas.Series, row: pandas.Series) -> list[list[float]]:
     """The values that are there, by rows."""
     held: list[list[float]] = [[] for _ in range(row.iloc[-1] + 1)]
@@ -263,11 +277,11 @@ def _fid_columns(records: Sequence[RunRecord]) -> dict[str, str]:
     return {protocol: column for (metric, protocol), column in score_columns(records).items() if metric == "fid"}
 
 
-def settings_key(record: RunRecord) -> bytes:
-    """All that a run is but its seed: the spec, and the code that ran it."""
+def settings_key(record: RunRecord, ignored: Container[str] = ()) -> bytes:
+    """All that a run is but its seed: the spec without the `ignored` fields, and the code that ran it."""
     environment = record.environment or {}
     plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}
-    spec = {name: value for name, value in whole_spec(record.spec).items() if name != "seed"}
+    spec = {name: value for name, value in spec_over_seeds(record.spec).items() if name not in ignored}
     return orjson.dumps(
         [spec, plugins, environment.get("torch"), environment.get("ganzoo")],
         option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,

@@ -41,7 +41,7 @@ def compare_records(arguments: Namespace) -> int:
     records = keep(_load_records(arguments.folders), conditions)
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
     text = _comparison_text(records, arguments, better, reporter)
-    found, notes = changes(earlier, records, tolerances) if tolerances else ([], [])
+    found, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
     _write_output(text, arguments)
     _note_some("not compared", notes)
     for change in found:
@@ -64,8 +64,11 @@ def _comparison_text(
         summary, _, notes = by_hardware(records, baseline, better, target)
         _note_some("not matched", notes)
     elif reporter is None:
-        tables = comparison_tables(records, better, target_fid=target, baseline=baseline, sort=sorting)
-        return _as_text(tables, stdout() if arguments.output is None else paper())
+        console = stdout() if arguments.output is None else paper()
+        tables = comparison_tables(
+            records, better, target_fid=target, baseline=baseline, sort=sorting, width=console.width
+        )
+        return _as_text(tables, console)
     else:
         summary = comparison(records, better, target)
         summary = summary if baseline is None else with_baseline(summary, records, baseline)
@@ -112,16 +115,23 @@ def make_leaderboard(arguments: Namespace) -> int:
 
 def make_report(arguments: Namespace) -> int:
     """`ganzoo report DIR… -o report.html`."""
+    from ganzoo.compare import score_directions
     from ganzoo.records import find_records
     from ganzoo.report import write_report
 
-    discover_asked(arguments)
+    better = score_directions(discover_asked(arguments))
     records, complaints = find_records([Path(folder) for folder in arguments.folders])
     for complaint in complaints:
         print_note(f"left out: {complaint}")
     output = Path(arguments.output)
     size = write_report(
-        records, complaints, arguments.folders, output, neighbours=arguments.neighbours, force=arguments.force
+        records,
+        complaints,
+        arguments.folders,
+        output,
+        neighbours=arguments.neighbours,
+        better=better,
+        force=arguments.force,
     )
     what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
     print_note(f"wrote {printable(output)}, {size / 1e6:.1f} MB: {what}")

@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Console
+from rich.measure import measure_renderables
 from rich.table import Table
 
 from ganzoo.baseline import pair_lines, with_baseline
@@ -52,8 +54,11 @@ def comparison_tables(
     target_fid: float | None = None,
     baseline: str | None = None,
     sort: str | None = None,
+    width: int | None = None,
 ) -> list[Table]:
-    """A table for each dataset and image size; `better` says in which direction each score is.
+    """A table for each dataset and image size, or two where one does not fit into `width` characters.
+
+    `better` says in which direction each score is.
 
     Raises `UnknownName` for a baseline or a column to sort by that no table has.
     """
@@ -70,8 +75,9 @@ def comparison_tables(
     if sort is not None:
         summaries = sort_each(summaries, sort)
     return [
-        comparison_table(summary, shown_protocols(part), lines)
+        table
         for summary, part, lines in zip(summaries, parts, notes, strict=True)
+        for table in comparison_table(summary, shown_protocols(part), lines, width)
     ]
 
 
@@ -97,49 +103,107 @@ def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[st
         for (variant, _), runs in apart.items()
         if len(runs) > 1
     ]
-    return lines + list(dict.fromkeys(kept))[:MOST_APART]
+    return lines + list(dict.fromkeys(kept))[:MOST_APART] + _mixed_rows(records)
+
+
+ONE_STATE: Mapping[str, Callable[[RunRecord], Any]] = {
+    "commits": lambda record: (record.environment or {}).get("git"),
+    "drivers": lambda record: (record.hardware or {}).get("driver"),
+    "capabilities of the CPU": lambda record: (record.hardware or {}).get("cpu_capability"),
+}
+"""What the runs of a row should share, and no spec tells: facts that are named where they differ."""
+
+
+def _mixed_rows(records: Sequence[RunRecord]) -> list[str]:
+    """Rows whose seeds were run in several states of the code or the machine; the mean is one over these, too."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for runs in same_settings(records):
+        for what, fact in ONE_STATE.items():
+            found = list(dict.fromkeys(value for record in runs if isinstance(value := fact(record), str)))
+            if len(found) > 1:
+                lines[f"seeds of several {what} ({', '.join(found[:4])})"].append(runs[0].spec["variant"])
+    return [f"{', '.join(dict.fromkeys(variants))}: {line}" for line, variants in lines.items()][:MOST_APART]
 
 
 def comparison_table(
-    summary: pandas.DataFrame, protocols: Mapping[str, Mapping[str, Any]], notes: Sequence[str] = ()
-) -> Table:
-    """A comparison as a table, with its protocols, any failures and `notes` underneath."""
-    table = _titled_table(summary)
-    varying = _varying(summary)
-    columns: list[Column] = [
-        *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
-        *_score_columns(summary),
-        *_target_columns(summary),
+    summary: pandas.DataFrame,
+    protocols: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    width: int | None = None,
+) -> list[Table]:
+    """A comparison as a table, with its protocols, any failures and `notes` underneath.
+
+    Where it would have to break words to fit into `width` characters there are two: the scores and what they cost, and
+    the speed.
+    """
+    settings = [(SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in _varying(summary)]
+    scores = [*_score_columns(summary), *_target_columns(summary)]
+    asked = _any(summary, "ratio") or bool(_target_columns(summary))
+    updates = ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"]))
+    speed: list[Column] = [
         ("images/s", rate_with_error),
         *([(f"of {summary.attrs['baseline']}", partial(_ratio, name="ratio"))] if _any(summary, "ratio") else ()),
-        ("samples/s", lambda row: show_rate(row["sample_images_per_second"])),
+        # What was asked for takes the place of these and of the updates.
+        *([] if asked else [("samples/s", lambda row: show_rate(row["sample_images_per_second"]))]),
         ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
         *_extra_columns(summary),
-        ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"])),
+    ]
+    cost: list[Column] = [
+        *([] if asked else [updates]),
         ("train time", lambda row: show_duration(row["train_seconds"])),
     ]
-    if _any(summary, "ratio") or _target_columns(summary):
-        # What was asked for takes their place.
-        columns = [column for column in columns if column[0] not in ("samples/s", "updates D/G")]
+    tables = [_filled(summary, settings, [*scores, *speed, *cost])]
+    if width is not None and scores and _least_width(tables[0]) > width:
+        tables = [_filled(summary, settings, columns) for columns in ([*scores, *cost], speed)]
+    lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
+    failed = [row for row in summary.to_dict("records") if isinstance(row["error"], str)]
+    lines += [*dict.fromkeys(f"{row['variant']}: {row['error']}" for row in failed), *flag_lines(summary)]
+    tables[-1].caption = "\n".join(safe(line) for line in [*lines, *notes])
+    return tables
+
+
+def _least_width(table: Table) -> int:
+    """How many characters a table takes if no word breaks; a column that does not wrap takes all of its widest cell."""
+    console = Console(width=10_000)
+    told = [measure_renderables(console, console.options, [one.header, *one.cells]) for one in table.columns]
+    widths = [size.maximum if one.no_wrap else size.minimum for one, size in zip(table.columns, told, strict=True)]
+    return sum(widths) + PADDING * (len(widths) + 1)
+
+
+PADDING = 2
+"""Characters between two columns, and at either end."""
+
+
+def _filled(summary: pandas.DataFrame, settings: Sequence[Column], columns: Sequence[Column]) -> Table:
+    """A table of the variants with these columns; a row whose runs have all failed says how."""
+    table = _titled_table(summary)
     table.add_column("variant", style="bold", no_wrap=True)
-    for index, (head, _) in enumerate(columns):
-        is_setting = index < len(varying)
+    for head, _ in settings:
+        table.add_column(safe(head), overflow="fold")
+    for head, _ in columns:
         whole = head in ("images/s", "memory", *UNITS.values())
-        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold", no_wrap=whole)
+        table.add_column(safe(head), justify="right", overflow="fold", no_wrap=whole)
     table.add_column("seeds", justify="right")
     for row in summary.to_dict("records"):
-        cells = [safe(row["variant"]), *(show(row) for _, show in columns[: len(varying)])]
+        cells = [safe(row["variant"]), *(show(row) for _, show in settings)]
         if row["n"]:
-            cells += [show(row) for _, show in columns[len(varying) :]]
+            cells += [show(row) for _, show in columns]
         else:
-            cells += [f"[red]{safe(row['failed'])}[/red]", *[""] * (len(columns) - len(varying) - 1)]
+            cells += [f"[red]{safe(row['failed'])}[/red]", *[""] * (len(columns) - 1)]
         cells.append(f"{row['n']}" + (f" [red]({safe(row['failed'])})[/red]" if row["failed"] and row["n"] else ""))
         table.add_row(*cells)
-    lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
-    lines += [f"{row['variant']}: {row['error']}" for _, row in summary.iterrows() if isinstance(row["error"], str)]
-    lines += [f"* {row['variant']}: {row['flags']}" for _, row in summary.iterrows() if row["flags"]]
-    table.caption = "\n".join(safe(line) for line in [*lines, *notes])
     return table
+
+
+def flag_lines(summary: pandas.DataFrame) -> list[str]:
+    """What the stars mean: each reason to doubt a rate, with the rows it is of."""
+    several = summary["hardware"].nunique() > 1
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for row in summary.to_dict("records"):
+        if row["flags"]:
+            name = f"{row['variant']} ({row['hardware']})" if several else row["variant"]
+            reasons[row["flags"]].append(name)
+    return [f"* {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
 
 
 def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Table:
@@ -163,9 +227,11 @@ def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Tabl
         table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold")
     table.add_column("seeds", justify="right")
     for row in summary.to_dict("records"):
-        table.add_row(safe(row["variant"]), *(show(row) for _, show in columns), str(row["n"]))
+        seeds = f"{row['n']}" + (f" [red]({safe(row['failed'])})[/red]" if row["failed"] else "")
+        table.add_row(safe(row["variant"]), *(show(row) for _, show in columns), seeds)
     explained = (
-        f"ratio: of images/s to those of {summary.attrs['baseline']}, bootstrap 95 % interval over the windows",
+        *flag_lines(summary),
+        f"ratio: of images/s to those of {summary.attrs['baseline']}, bootstrap 95 % interval over runs and windows",
         "per peak: the same, each rate as a share of the peak that was measured in its own run",
     )
     table.caption = "\n".join(safe(line) for line in [*explained, *notes])

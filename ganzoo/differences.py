@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from ganzoo.records import whole_spec
+from ganzoo.records import spec_over_seeds, whole_spec
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 
@@ -31,7 +31,7 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     A field that others have and this one lacks reads `none`. A plugin is compared where several used it, a version
     where it is known: a run whose process died leaves none.
     """
-    wholes = [whole_spec(record.spec) for record in records]
+    wholes = [spec_over_seeds(record.spec) for record in records]
     hidden = set(COLUMNS)
     if all(spec["discriminator_optimizer"] == spec["optimizer"] for spec in wholes):
         # One optimizer for both players is said once.
@@ -63,12 +63,16 @@ def disagreements(records: Sequence[RunRecord], ignored: Container[str] = ("seed
 def differing_settings(records: Sequence[RunRecord], ignored: Container[str] = ()) -> dict[str, list[str]]:
     """The fields of the specs that differ, by dotted names, each record's as text; `none` where it has none."""
     sides = [
-        dict(flat("", {name: value for name, value in whole_spec(record.spec).items() if name not in ignored}))
+        dict(flat("", {name: value for name, value in _spec(record, ignored).items() if name not in ignored}))
         for record in records
     ]
     names = dict.fromkeys(name for side in sides for name in side)
     texts = {name: [setting_text(name, side[name]) if name in side else "none" for side in sides] for name in names}
     return {name: values for name, values in texts.items() if len(set(values)) > 1}
+
+
+def _spec(record: RunRecord, ignored: Container[str]) -> dict[str, Any]:
+    return spec_over_seeds(record.spec) if "seed" in ignored else whole_spec(record.spec)
 
 
 def differing_versions(records: Sequence[RunRecord], ignored: Container[str] = ()) -> dict[str, list[str]]:

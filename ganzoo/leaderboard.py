@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.compare import RACE, by_dataset, comparison, same_settings, shown_protocols
+from ganzoo.compare import RACE, by_dataset, comparison, same_settings, score_of_column, shown_protocols
 from ganzoo.comparison_tables import (
     EXTRAS,
+    flag_lines,
     notes_of,
     rank_of,
     rate_with_error,
@@ -76,9 +77,13 @@ def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, D
         for _, race in sorted(races.items()):
             yield from _section(folder, race, better)
     yield from ("## Machines", "", "| hardware | what it is | software |", "| --- | --- | --- |")
-    machines = {record.spec["hardware"]: record for record in records if record.hardware}
-    for name, record in sorted(machines.items()):
-        yield f"| {_cell(name)} | {_cell(_machine(record))} | torch {_cell(record.environment.get('torch'))} |"
+    machines: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.hardware:
+            machines.setdefault(record.spec["hardware"], []).append(record)
+    for name, own in sorted(machines.items()):
+        versions = ", ".join(sorted({str(record.environment.get("torch")) for record in own}))
+        yield f"| {_cell(name)} | {_cell(_machine(own[-1]))} | torch {_cell(versions)} |"
     yield ""
 
 
@@ -87,21 +92,26 @@ def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Di
     rows = same_settings(records)
     summary["row"] = range(len(summary))
     notes = notes_of(summary, records)
-    summary = sort_rows(summary, "fid" if "fid" in summary.attrs["scores"] else "-train_images_per_second")
+    scored = any(score_of_column(name) == "fid" for name in summary.attrs["scores"])
+    summary = sort_rows(summary, "fid" if scored else "-train_images_per_second")
     dataset, size, kimg = (show_plain(summary[name].iloc[0]) for name in RACE)
     yield from (f"## {_cell(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_cell(dataset)}: speed", "")
     columns = _columns(summary)
     yield f"| variant | {' | '.join(_cell(head) for head in columns)} |"
     yield f"| --- |{' ---: |' * len(columns)}"
     for row in summary.to_dict("records"):
-        cells = [_cell(show(row)) for show in columns.values()] if row["n"] else [""] * len(columns)
+        cells = [_cell(show(row)) if row["n"] or head in SETTINGS else "" for head, show in columns.items()]
         status = f" ({_cell(row['failed'])})" if row["failed"] else ""
         yield f"| {_linked(folder, rows[row['row']])}{status} | {' | '.join(cells)} |"
     yield ""
     protocols = shown_protocols(records)
-    yield from (f"- `{identity}`: {_cell(protocol_words(content))}" for identity, content in protocols.items())
-    yield from (f"- {_cell(note)}" for note in notes)
+    yield from (f"- {_code(identity)}: {_cell(protocol_words(content))}" for identity, content in protocols.items())
+    yield from (f"- {_cell(note)}" for note in [*flag_lines(summary), *notes])
     yield ""
+
+
+SETTINGS = ("batch size", "precision", "differs", "hardware")
+"""Columns that a row has whose runs have all failed, too."""
 
 
 def _columns(summary: pandas.DataFrame) -> dict[str, Any]:
@@ -153,6 +163,12 @@ def _machine(record: RunRecord) -> str:
         f"CUDA {facts['cuda']}" if facts.get("cuda") else None,
     ]
     return ", ".join(str(part) for part in parts if part)
+
+
+def _code(text: object) -> str:
+    """An id as code: of a stranger's nothing is left that could end the code, or the tables."""
+    harmless = re.sub(r"[^\w.-]", "", printable(text))
+    return f"`{harmless}`"
 
 
 def _cell(text: object) -> str:

@@ -14,7 +14,7 @@ from ganzoo.baseline import Runs, compared_speed
 from ganzoo.compare import comparison, same_settings
 from ganzoo.differences import disagreements, versions_of
 from ganzoo.errors import RecordError, UnknownName
-from ganzoo.records import whole_spec
+from ganzoo.records import spec_over_seeds
 from ganzoo.statistics import Direction
 from ganzoo.text import did_you_mean, printable
 from ganzoo.types import RunRecord
@@ -40,7 +40,7 @@ def by_hardware(
     """`(comparison, records, notes)` of the cells that ran both on the machine `baseline` and on another one.
 
     A comparison with the baseline's row first in each cell, and more columns: `ratio` of the training rate to the
-    baseline's with its bootstrap 95 % interval over the windows (`ratio_low`, `ratio_high`); `normalized_ratio`,
+    baseline's with its bootstrap 95 % interval over runs and windows (`ratio_low`, `ratio_high`); `normalized_ratio`,
     `_low` and `_high`, the same with each run's rate divided by its own `peak_flops`; and the version of `torch`. The
     notes say of each cell that is left out why. The baseline is the machine of the first record where none is named.
     Raises `UnknownName` for a machine that no record is of and `RecordError` where no cell matches.
@@ -80,16 +80,20 @@ def by_hardware(
 
 
 def _ratio_columns(pairs: Sequence[tuple[Runs, Runs]]) -> dict[str, list[float]]:
-    plain = [compared_speed(runs, own) if runs is not own else {"ratio": 1.0} for runs, own in pairs]
-    normal = [compared_speed(runs, own, per_peak=True) if runs is not own else {"ratio": 1.0} for runs, own in pairs]
+    plain = [_ratio(runs, own) for runs, own in pairs]
+    normal = [_ratio(runs, own, per_peak=True) for runs, own in pairs]
     columns = {name: [found.get(name, math.nan) for found in plain] for name in RATIOS}
     return columns | {f"normalized_{name}": [found.get(name, math.nan) for found in normal] for name in RATIOS}
 
 
+def _ratio(runs: Runs, own: Runs, per_peak: bool = False) -> dict[str, float]:
+    """The baseline's own is 1 without an interval, where there is a rate at all."""
+    found = compared_speed(runs, own, per_peak)
+    return {"ratio": 1.0} if found and runs is own else found
+
+
 def _cell(record: RunRecord) -> bytes:
-    spec = {
-        name: value for name, value in whole_spec(record.spec).items() if name not in OF_THE_MACHINE and name != "seed"
-    }
+    spec = {name: value for name, value in spec_over_seeds(record.spec).items() if name not in OF_THE_MACHINE}
     versions = {name: value for name, value in versions_of(record).items() if name not in OF_THE_MACHINE}
     return orjson.dumps([spec, versions], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
 

@@ -34,6 +34,9 @@ LARGEST_RECORD = 64 << 20
 DEEPEST = 32
 """A record is smaller than that many bytes and flatter than that many levels; what is not is refused unread."""
 
+LARGEST_FIGURE = 1e30
+"""Sums and squares of numbers below it are numbers, too."""
+
 STATUSES = ("ok", "diverged", "oom", "crashed", "timeout", "interrupted")
 
 
@@ -119,6 +122,9 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
         check_parts(given, RECORD_PARTS)
     except PluginError as error:
         raise RecordError(f"{where}: {error}") from error
+    for figure in _figures(record):
+        if isinstance(figure, (int, float)) and abs(figure) > LARGEST_FIGURE:
+            raise RecordError(f"{where}: holds the figure {figure:.3g}, beyond anything that is measured")
     return record
 
 
@@ -152,6 +158,29 @@ def read_spec(spec: Mapping[str, Any]) -> RunSpec:
 def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `RunSpec` as a record has them, by name; one that came later has its default."""
     return {name: spec.get(name, default) for name, default in SPEC_DEFAULTS.items()}
+
+
+def _figures(record: RunRecord) -> Iterator[Any]:
+    """What a record holds where others take means of numbers."""
+    for score in record.scores:
+        yield from (score["value"], score["kimg"], score.get("train_seconds"))
+    for value in record.throughput.values():
+        yield from (value["median"], value["low"], value["high"], *value["samples"]) if _is_summary(value) else (value,)
+    yield record.training.get("train_seconds")
+    for point in (record.training.get("best") or {}).values():
+        yield point["value"]
+
+
+def _is_summary(value: Any) -> bool:
+    return isinstance(value, dict) and "median" in value
+
+
+def spec_over_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the specs of a row's runs share: all but the seed, and of a run that was trained on only that it was."""
+    whole = whole_spec(spec)
+    del whole["seed"]
+    # The id of the run before stands for its seed too.
+    return whole | {"continues": "another run" if whole["continues"] else ""}
 
 
 def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:

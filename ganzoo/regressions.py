@@ -14,7 +14,7 @@ from ganzoo.baseline import Runs, verdict
 from ganzoo.compare import FIGURES, records_table, same_settings, score_columns
 from ganzoo.differences import differing_settings, disagreements
 from ganzoo.errors import RecordError, UnknownName, UsageError
-from ganzoo.records import whole_spec
+from ganzoo.records import spec_over_seeds
 from ganzoo.statistics import Direction
 from ganzoo.text import did_you_mean, printable
 from ganzoo.types import RunRecord
@@ -36,7 +36,7 @@ class Change:
     """A figure of a row before and now, means over seeds; `now` is NaN where it is gone.
 
     `share` is how much worse it is, as a share of what it was: negative where it is better. `evidence` says whether
-    the seeds tell the difference from chance.
+    the seeds tell the difference from chance, or why the figure is gone.
     """
 
     row: str
@@ -54,7 +54,7 @@ class Change:
 
     def __str__(self) -> str:
         if math.isnan(self.now):
-            return f"{self.row}: {self.figure} was {self.before:.4g}, and there is none now"
+            return f"{self.row}: {self.figure} was {self.before:.4g}, and there is none now{self.evidence}"
         moved = f"{abs(self.share):.1%} {'worse' if self.share > 0 else 'better'}" if self.share else "the same"
         return (
             f"{self.row}: {self.figure} {self.before:.4g} -> {self.now:.4g}, {moved} "
@@ -81,32 +81,49 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
 
 
 def changes(
-    before: Sequence[RunRecord], now: Sequence[RunRecord], tolerances: Sequence[Tolerance]
+    before: Sequence[RunRecord], now: Sequence[RunRecord], tolerances: Sequence[Tolerance], allow_missing: bool = False
 ) -> tuple[list[Change], list[str]]:
-    """`(changes, notes)`: each figure of each row that both sides have, and what could not be compared, by name.
+    """`(changes, notes)`: each figure of each row of `before`, and what could not be compared, by name.
 
-    Rows are matched by the whole spec but the seed; the versions of the code may differ. Raises `RecordError` where
-    nothing at all could be compared.
+    Rows are matched by the whole spec but the seed; the versions of the code may differ. A row that is not there any
+    more has lost its figures. Raises `UsageError` where a spec has several rows on one side. With `allow_missing` both
+    are but noted. Raises `RecordError` where nothing at all could be compared.
     """
     sides = [_rows(before), _rows(now)]
     found: list[Change] = []
+    gone: list[Change] = []
     notes: list[str] = []
     for key, rows in sides[0].items():
-        if key not in sides[1]:
+        several = next((own for own in (rows, sides[1].get(key, [])) if len(own) > 1), None)
+        if several:
+            apart = ", ".join(disagreements([runs[0] for runs in several]))
+            note = f"{_named(several[0])}: has several rows on one side ({apart}); keep one"
+            if not allow_missing:
+                raise UsageError(f"--against: {note}")
+            notes.append(note)
+        elif key in sides[1]:
+            found += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes)
+        elif allow_missing:
             notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
+        else:
+            gone += _gone(rows[0], tolerances, f": the row is not in these records{_nearest(rows[0], sides[1])}")
     for key, rows in sides[1].items():
         if key not in sides[0]:
             notes.append(f"{_named(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
-            continue
-        several = [own for own in (sides[0][key], rows) if len(own) > 1]
-        if several:
-            apart = ", ".join(disagreements([runs[0] for runs in several[0]]))
-            notes.append(f"{_named(rows[0])}: several rows on one side ({apart}); keep one")
-            continue
-        found += _changes_of_row(sides[0][key][0], rows[0], tolerances, notes)
     if not found:
-        raise RecordError(f"--against: nothing could be compared: {'; '.join(notes[:5]) or 'no record'}")
-    return found, notes
+        reasons = [*map(str, gone), *notes]
+        raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
+    return found + gone, notes
+
+
+def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Change]:
+    """What a row that has no counterpart has lost."""
+    return [
+        Change(_named(before), figure, statistics.fmean(values), math.nan, math.nan, tolerance.share, reason)
+        for tolerance in tolerances
+        for (figure, _), values in _figures(before).items()
+        if figure == tolerance.figure
+    ]
 
 
 def _changes_of_row(before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str]) -> list[Change]:
@@ -118,17 +135,15 @@ def _changes_of_row(before: Runs, now: Runs, tolerances: Sequence[Tolerance], no
             notes.append(f"{_named(before)}: --against has no {tolerance.figure}")
         for key in keys:
             others = [other[1] for other in new if other[0] == key[0]]
-            if key not in new and others:
-                notes.append(f"{_named(before)}: {key[0]} has the protocol {key[1]} there and {others[0]} here")
-            else:
-                found.append(_change(_named(now), tolerance, old[key], new.get(key, [])))
+            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else ""
+            found.append(_change(_named(now), tolerance, old[key], new.get(key, []), reason))
     return found
 
 
-def _change(row: str, tolerance: Tolerance, old: Sequence[float], new: Sequence[float]) -> Change:
+def _change(row: str, tolerance: Tolerance, old: Sequence[float], new: Sequence[float], reason: str) -> Change:
     before = statistics.fmean(old)
     if not new:
-        return Change(row, tolerance.figure, before, math.nan, math.nan, tolerance.share, "")
+        return Change(row, tolerance.figure, before, math.nan, math.nan, tolerance.share, reason)
     now = statistics.fmean(new)
     worse = now - before if tolerance.better == "lower" else before - now
     share = worse / abs(before) if before else math.copysign(math.inf, worse) if worse else 0.0
@@ -139,8 +154,7 @@ def _rows(records: Sequence[RunRecord]) -> dict[bytes, list[Runs]]:
     """The rows of a comparison by their spec; where there are several of one spec, the code differs."""
     rows: dict[bytes, list[Runs]] = {}
     for runs in same_settings(records):
-        spec = {name: value for name, value in whole_spec(runs[0].spec).items() if name != "seed"}
-        key = orjson.dumps(spec, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        key = orjson.dumps(spec_over_seeds(runs[0].spec), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
         rows.setdefault(key, []).append(runs)
     return rows
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,21 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from ganzoo import __version__
-from ganzoo.compare import score_columns, shown_protocols
+from ganzoo.compare import by_dataset, comparison, score_columns, score_of_column, shown_protocols
+from ganzoo.comparison_tables import notes_of
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.files import write_atomically
 from ganzoo.images import grid
 from ganzoo.protocols import protocol_words
 from ganzoo.report_figures import SCORE_NAMES, Row, report_figures, report_rows
 from ganzoo.report_pictures import Picture, as_picture, cached_dataset, neighbour_grid, real_images, sample_images
+from ganzoo.statistics import Direction
 from ganzoo.terminal import missing, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 
 SHOWN_GRIDS = 48
-"""The sample grids that a page carries: of its first rows."""
+"""The sample grids that a page carries: of each dataset as many, one of each variant before a second."""
 
 LEADING = ("dataset", "hardware", "differs")
 """The settings that stand beside the variant; the others come after the figures that one looks for."""
@@ -95,9 +98,10 @@ def write_report(
     output: Path,
     *,
     neighbours: bool = False,
+    better: Mapping[str, Direction] | None = None,
     force: bool = False,
 ) -> int:
-    """Write the page to `output`, and return its size in bytes.
+    """Write the page to `output`, and return its size in bytes. `better` says in which direction each score is.
 
     `complaints` name the records that could not be read, `sources` the folders that were. Raises `UsageError` where
     `output` is there already (unless `force`) or cannot be written.
@@ -108,7 +112,8 @@ def write_report(
         raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
     if not output.parent.is_dir():
         raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
-    page = render_report(records, complaints, sources, neighbours=neighbours).encode("utf-8", "replace")
+    text = render_report(records, complaints, sources, neighbours=neighbours, better=better)
+    page = text.encode("utf-8", "replace")
     try:
         write_atomically(output, lambda stream: stream.write(page))
     except OSError as error:
@@ -119,10 +124,15 @@ def write_report(
 
 
 def render_report(
-    records: Sequence[RunRecord], complaints: Sequence[str], sources: Sequence[str], *, neighbours: bool = False
+    records: Sequence[RunRecord],
+    complaints: Sequence[str],
+    sources: Sequence[str],
+    *,
+    neighbours: bool = False,
+    better: Mapping[str, Direction] | None = None,
 ) -> str:
     """The page as text."""
-    rows = report_rows(records)
+    rows = report_rows(records, better)
     script, plotly = _part("report.js"), _plotly() if rows else ""
     environment = Environment(
         loader=PackageLoader("ganzoo", "templates/report"),
@@ -142,7 +152,8 @@ def render_report(
         columns=_columns(rows, records),
         rows=rows,
         cells={row.id: cells for row, cells in zip(rows, _cells(rows, records), strict=True)},
-        flags=[(row.label, row.summary["flags"]) for row in rows if row.summary["flags"]],
+        flags=_flags(rows),
+        notes=_notes(records, better),
         facets=_facets(rows),
         figures=figures,
         figure_data=_embedded([asdict(figure) for figure in figures]),
@@ -239,6 +250,25 @@ def _shared_settings(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), show_plain(rows[0].summary[name])) for name in shared] if rows else []
 
 
+def _flags(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Each reason to doubt a rate, with the rows it is of."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.summary["flags"]:
+            reasons[row.summary["flags"]].append(f"{row.label} on {row.spec['dataset']}")
+    return reasons
+
+
+def _notes(records: Sequence[RunRecord], better: Mapping[str, Direction] | None) -> list[str]:
+    """What is to be said of the rows of each dataset: whether differences are real, and why some were not merged."""
+    parts = by_dataset(records)
+    told = {
+        f"{part[0].spec['dataset']}, {part[0].spec['image_shape'][1]} px": notes_of(comparison(part, better), part)
+        for part in parts
+    }
+    return [f"{name}: {note}" if len(parts) > 1 else note for name, notes in told.items() for note in notes]
+
+
 def _facets(rows: Sequence[Row]) -> dict[str, list[str]]:
     """What rows can be chosen by, with the choices."""
     choices = {name: sorted({row.summary[name] for row in rows}) for name in ("dataset", "hardware")}
@@ -272,6 +302,7 @@ def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
     return [
         Column("variant", numeric=False),
         *(Column(name, numeric=False) for name in varying if name in LEADING),
+        *([Column("rank", "by the first score")] if _ranked(rows, records) else []),
         *scores,
         Column("images/s", "training"),
         Column("samples/s", "generator"),
@@ -286,10 +317,14 @@ def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
 
 def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[Cell]]:
     scores, varying, extras = list(score_columns(records).values()), _varying(rows), _extras(rows)
+    ranked = _ranked(rows, records)
     for row in rows:
         summary = row.summary
         cells = [Cell(summary["variant"], summary["variant"])]
         cells += [_setting(summary[name]) for name in varying if name in LEADING]
+        if ranked:
+            rank = next(filter(None, (_rank(row, name) for name in ranked)), None)
+            cells.append(Cell("–" if rank is None else str(rank), rank))
         cells += [_score_cell(summary, name) for name in scores]
         cells.append(_rate_cell(summary))
         cells.append(_number(summary["sample_images_per_second"], show_rate))
@@ -303,6 +338,17 @@ def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[C
         cells.append(Cell(text, summary["n"], failed=bool(row.failed)))
         cells += [_setting(summary[name]) for name in varying if name not in LEADING]
         yield cells
+
+
+def _ranked(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
+    """The columns of the first score that has ranks, one for each of its protocols."""
+    names = [name for name in score_columns(records).values() if any(_rank(row, name) for row in rows)]
+    return [name for name in names if score_of_column(name) == score_of_column(names[0])]
+
+
+def _rank(row: Row, name: str) -> int | None:
+    rank = row.summary.get(f"{name}_rank")
+    return int(rank) if isinstance(rank, Integral) else None
 
 
 def _key(value: Any) -> float | str | None:
@@ -338,9 +384,9 @@ def _rate_cell(summary: Mapping[str, Any]) -> Cell:
 
 
 def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
-    """The sample grids of the first rows that finished, by dataset, each with real images of that dataset."""
+    """The sample grids of rows that finished, by dataset, each with real images of that dataset."""
     datasets: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in _trained(rows)[:SHOWN_GRIDS]:
+    for row in _shown(_trained(rows)):
         datasets[row.spec["dataset"], row.spec["dataset_sha256"]].append(row)
     galleries = []
     for (name, sha256), own in datasets.items():
@@ -360,6 +406,20 @@ def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
         reason = "" if dataset else f"The images of {name} are not in this machine's cache, so none stand here."
         galleries.append(Gallery(name, real, reason, tiles))
     return galleries
+
+
+def _shown(rows: Sequence[Row]) -> list[Row]:
+    """At most `SHOWN_GRIDS` rows, in their order: from each dataset in turn, one of each variant before a second."""
+    variants: dict[tuple[str, str], int] = defaultdict(int)
+    places: dict[tuple[str, int], int] = defaultdict(int)
+    turns = []
+    for index, row in enumerate(rows):
+        dataset, variant = row.spec["dataset_sha256"], row.spec["variant"]
+        again = variants[dataset, variant]
+        variants[dataset, variant] += 1
+        turns.append((again, places[dataset, again], index))
+        places[dataset, again] += 1
+    return [rows[index] for index in sorted(index for _, _, index in sorted(turns)[:SHOWN_GRIDS])]
 
 
 def _trained(rows: Sequence[Row]) -> list[Row]:

@@ -10,11 +10,13 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ganzoo.compare import comparison, same_settings, score_columns, shown_protocols
+from ganzoo.compare import comparison, same_settings, score_columns, settings_key, shown_protocols
+from ganzoo.differences import differences
 from ganzoo.protocols import protocol_words
+from ganzoo.statistics import Direction
 from ganzoo.types import RunRecord
 
 LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "device", "threads")
@@ -100,17 +102,18 @@ class Figure:
     panels: list[Panel]
 
 
-def report_rows(records: Sequence[RunRecord]) -> list[Row]:
-    """The lines of `comparison` with their runs: by dataset, the best FID first, failures last."""
+def report_rows(records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None) -> list[Row]:
+    """The lines of `comparison` with their runs: by dataset and budget, the best FID first, failures last."""
     if not records:
         return []
-    table = comparison(records)
+    table = comparison(records, better)
     columns = score_columns(records)
     best = [column for (metric, _), column in columns.items() if metric == "fid"]
 
     def rank(entry: Mapping[str, Any]) -> tuple[Any, ...]:
         fids = [entry[column] for column in best if not math.isnan(entry[column])]
-        return entry["dataset"], entry["image_size"], not entry["n"], min(fids, default=math.inf), entry["variant"]
+        place = (entry["dataset"], entry["image_size"], entry["kimg"])
+        return *place, not entry["n"], min(fids, default=math.inf), entry["variant"]
 
     entries = [dict(line) for _, line in table.iterrows()]
     pairs = sorted(zip(entries, same_settings(records), strict=True), key=lambda pair: rank(pair[0]))
@@ -269,13 +272,13 @@ def _styled(rows: Iterable[Row]) -> Iterator[tuple[Row, int, int]]:
 def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figure:
     """Final FID against the training rate; for each hardware the rows that no other beats in both."""
     panels = []
+    budgets: dict[tuple[str, str, float], dict[str, list[Row]]] = {}
     for (metric, protocol), column in columns.items():
-        if metric != "fid":
-            continue
-        machines: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
+        for row in rows if metric == "fid" else ():
             if not any(_missing(row.summary[name]) for name in (column, "train_images_per_second")):
+                machines = budgets.setdefault((protocol, column, row.summary["kimg"]), defaultdict(list))
                 machines[row.summary["hardware"]].append(row)
+    for (protocol, column, kimg), machines in budgets.items():
         series = []
         for hue, (hardware, own) in enumerate(machines.items()):
             points = [(row.summary["train_images_per_second"], row.summary[column], row) for row in own]
@@ -315,15 +318,15 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     step=True,
                 )
             )
-        if series:
-            axis = Axis("training step, real images per second (logarithmic)", log=True)
-            panels.append(_score_panel(metric, protocols[protocol], protocol, axis, series))
+        axis = Axis("training step, real images per second (logarithmic)", log=True)
+        panel = _score_panel("fid", protocols[protocol], protocol, axis, series)
+        panels.append(replace(panel, label=f"{panel.label}, {kimg:g} kimg"))
     return Figure(
         "pareto",
         "FID against throughput",
         "Lower and further right is better. The dashed line is the Pareto front of each hardware: the rows that no "
         "other on it beats in both. These carry their names. Bars are one standard deviation over seeds.",
-        "Protocol",
+        "Protocol and budget",
         "No finished run has both an FID and a rate.",
         panels,
     )
@@ -345,7 +348,13 @@ def _missing(value: Any) -> bool:
 # --- speed and losses -------------------------------------------------------------------------------------------------
 
 STEP = ("variant", "hardware", "device", "precision", "threads", "step_mode", "memory_format")
-"""What the rate of a step depends on, beside the batch size and the images."""
+"""What a line of the figure of rates is called by, where several lines of a variant differ in it."""
+
+NOT_OF_THE_STEP = (
+    *("batch_size", "requested_batch_size", "kimg", "evaluate_at_kimg", "continues"),
+    *("metrics", "features", "weights_sha256", "fakes", "throughput_seconds"),
+)
+"""Fields of a spec that do not change what a step does to an image, or are the axis."""
 
 
 def rate_over_batch(rows: Sequence[Row]) -> Figure:
@@ -355,28 +364,30 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
         datasets[row.spec["dataset"], tuple(row.spec["image_shape"])].append(row)
     panels = []
     for (dataset, shape), own in datasets.items():
-        measured: dict[tuple[Any, ...], dict[int, list[tuple[Row, Mapping[str, Any]]]]] = {}
+        measured: dict[bytes, dict[int, list[tuple[Row, Mapping[str, Any]]]]] = {}
+        examples: dict[bytes, RunRecord] = {}
         for row in own:
             for run in row.finished:
                 if rates := run.throughput.get("train_images_per_second"):
-                    key = tuple(run.spec[name] for name in STEP)
+                    key = settings_key(run, NOT_OF_THE_STEP)
+                    examples.setdefault(key, run)
                     measured.setdefault(key, defaultdict(list))[run.spec["batch_size"]].append((row, rates))
-        variants = list(dict.fromkeys(key[0] for key in measured))
+        variants = list(dict.fromkeys(run.spec["variant"] for run in examples.values()))
         series = []
         for key, batches in measured.items():
             found = sorted(batches.items())
-            again = [other for other in measured if other[0] == key[0]]
-            told = [value for place, value in enumerate(key) if place and len({other[place] for other in again}) > 1]
+            example = examples[key]
+            again = [other for other, run in examples.items() if run.spec["variant"] == example.spec["variant"]]
             series.append(
                 Series(
-                    ", ".join(map(str, (key[0], *told))),
+                    _step_label(example, [examples[other] for other in again]),
                     x=[size for size, _ in found],
                     y=[statistics.mean(rates["median"] for _, rates in each) for _, each in found],
                     low=[min(rates["low"] for _, rates in each) for _, each in found],
                     high=[max(rates["high"] for _, rates in each) for _, each in found],
                     rows=[each[0][0].id for _, each in found],
-                    hue=variants.index(key[0]),
-                    marker=variants.index(key[0]) + again.index(key),
+                    hue=variants.index(example.spec["variant"]),
+                    marker=variants.index(example.spec["variant"]) + again.index(key),
                     dash=again.index(key),
                 )
             )
@@ -398,6 +409,15 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
         "No finished run has measured its speed.",
         panels,
     )
+
+
+def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
+    """The variant, and what sets its steps apart from those of the other lines: the machine, else the recipe."""
+    told = [str(run.spec[name]) for name in STEP[1:] if len({str(other.spec[name]) for other in others}) > 1]
+    alike = [other for other in others if all(other.spec[name] == run.spec[name] for name in STEP)]
+    if len(alike) > 1:
+        told.append(differences(alike)[alike.index(run)])
+    return ", ".join([run.spec["variant"], *filter(None, told)])
 
 
 def loss_curves(rows: Sequence[Row]) -> Figure:

@@ -11,9 +11,22 @@ MARKUP = "\\|<>*`[]"
 """What Markdown, or the HTML in it, would take for more than a character."""
 
 
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes a text for that begins so."""
+
+
 def csv(table: Any) -> str:
-    """One header line and one line per row, numbers in full; what is missing is empty."""
-    return inert(plain(table)).to_csv(index=False, lineterminator="\n").rstrip("\n")
+    """One header line and one line per row, numbers in full; what is missing is empty.
+
+    A text that a spreadsheet would compute has an apostrophe before it.
+    """
+    texts = inert(plain(table)).map(lambda value: f"'{value}" if str_formula(value) else value)
+    return texts.to_csv(index=False, lineterminator="\n").rstrip("\n")
+
+
+def str_formula(value: Any) -> bool:
+    """Whether a value is a text that begins like a formula."""
+    return isinstance(value, str) and value.startswith(FORMULA)
 
 
 def json(table: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ONE_MACHINE
@@ -70,17 +71,71 @@ def test_a_folder_without_a_page_gets_one(results, invoke):
     assert "## Machines" in page
 
 
-def test_text_from_strangers_is_inert_in_the_page(results, invoke):
-    path = next(results.glob("*/dcgan-digits-*/record.json"))
-    record = json.loads(path.read_text())
-    record["hardware"]["cpu"] = "<script>alert(1)</script> | [x](javascript:y)\n# head"
-    path.write_text(json.dumps(record))
+HOSTILE = "<img src=x>\x1b[31m` | [x](javascript:y)\n\n<!-- end of the leaderboard -->\n# head"
+INERT = r"\<img src=x\>\[31m\` \| \[x\](javascript:y) \<!-- end of the leaderboard --\> \# head"
+
+
+def alone(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, Any]]:
+    """The record of one run, all others taken away."""
+    path = next(results.glob(f"*/{name}-*/record.json"))
     for other in results.glob("*/*/record.json"):
         if other != path:
             shutil.rmtree(other.parent)
+    return path, json.loads(path.read_text())
+
+
+def test_text_from_strangers_is_inert_in_the_page(results, invoke):
+    path, record = alone(results)
+    record["hardware"]["cpu"] = record["spec"]["variant"] = record["spec"]["dataset"] = HOSTILE
+    protocol = record["scores"][0]["protocol"]
+    record["protocols"][protocol]["extractor"] = HOSTILE
+    record["throughput"]["flags"] = [HOSTILE]
+    text = json.dumps(record).replace(json.dumps(protocol), json.dumps(f"fid-{HOSTILE}"))
+    path.write_text(text)
+    before = (results / "README.md").read_text()
     assert invoke("leaderboard").code == 0
     page = (results / "README.md").read_text()
-    assert r"\<script\>alert(1)\</script\> \| \[x\](javascript:y) \# head" in page
+    assert page.count(INERT) >= 5
+    assert "- `fid-imgsrcx31mxjavascripty" in page
+    assert "<img" not in page.replace(r"\<img", "")
+    assert "\x1b" not in page
+    assert page.count("\n# ") == before.count("\n# ")
+    assert page.count("\n<!-- end of the leaderboard -->") == 1
+    assert invoke("leaderboard", "--check").code == 0, "what is written is what is read"
+
+
+def test_a_row_of_failures_says_on_which_machine_and_with_what(results, invoke):
+    _, record = alone(results)
+    for machine, size in (("a-x1-t1", 64), ("a-x1-t2", 128)):
+        failed = json.loads(json.dumps(record))
+        failed["spec"] |= {"hardware": machine, "batch_size": size}
+        failed |= {"status": "diverged", "scores": [], "run_id": f"{size:064x}"}
+        (results / machine).mkdir()
+        (results / machine / "record.json").write_text(json.dumps(failed))
+    assert invoke("leaderboard").code == 0
+    rows = [line for line in (results / "README.md").read_text().splitlines() if "(diverged)" in line]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert sorted((row[-1], row[1]) for row in cells) == [("a-x1-t1", "64"), ("a-x1-t2", "128")]
+
+
+def test_the_best_leads_whatever_the_number_of_protocols_and_a_star_is_explained(results, invoke):
+    path, record = alone(results)
+    for index, (fid, rate) in enumerate(((50.0, 9000.0), (5.0, 10.0))):
+        other = json.loads(json.dumps(record))
+        other["spec"]["variant"] = f"v{index}"
+        other["run_id"] = f"{index:064x}"
+        other["throughput"]["train_images_per_second"]["median"] = rate
+        other["throughput"]["flags"] = [f"other processes used {20 + index}% of the CPU"]
+        for score in other["scores"]:
+            score["value"] = fid
+        text = json.dumps(other).replace("digits-cnn-5000-ema-b7ae57c3", f"digits-cnn-500{index}-ema-b7ae57c3")
+        (results / f"v{index}").mkdir()
+        (results / f"v{index}" / "record.json").write_text(text)
+    shutil.rmtree(path.parent)
+    assert invoke("leaderboard").code == 0
+    lines = (results / "README.md").read_text().splitlines()
+    assert [line[:5] for line in lines if line.startswith("| v")] == ["| v1 ", "| v0 "]
+    assert r"- \* v0: other processes used 20% of the CPU" in lines
 
 
 def test_a_page_that_cannot_be_made_is_one_line(results, invoke, tmp_path, monkeypatch):

@@ -243,6 +243,55 @@ def test_throughput_is_drawn_over_the_batches_that_were_measured(tmp_path):
     assert "dcgan, batch 256 ended as oom" in panel["note"]
 
 
+def test_steps_of_another_recipe_are_another_line(tmp_path):
+    put_record(tmp_path, "plain", batch_size=64, rate=(30.0, 29.0, 31.0))
+    put_record(tmp_path, "again", batch_size=128, kimg=20.0, rate=(50.0, 49.0, 51.0))
+    put_record(tmp_path, "penalized", batch_size=64, rate=(10.0, 9.0, 11.0), label_smoothing=0.1)
+    (panel,) = page_of(tmp_path).figures()["rate-batch"]["panels"]
+    series = {each["name"]: (each["x"], each["y"]) for each in panel["series"]}
+    assert len(series) == 2
+    assert series.pop("dcgan, label_smoothing=0.1") == ([64], [10.0])
+    assert list(series.values()) == [([64, 128], [30.0, 50.0])], "the budget does not change a step"
+
+
+def test_the_front_holds_rows_of_one_budget(tmp_path):
+    for kimg, last in ((40.0, 30.0), (200.0, 10.0)):
+        put_record(tmp_path, f"k{kimg}", kimg=kimg, fid=[90.0, 80.0, 70.0, last], rate=(100.0, 99.0, 101.0))
+    panels = [panel for panel in page_of(tmp_path).figures()["pareto"]["panels"] if f"({FID})" in panel["note"]]
+    assert [panel["label"].rsplit(", ", 1)[1] for panel in panels] == ["40 kimg", "200 kimg"]
+    assert [panel["series"][0]["y"] for panel in panels] == [[30.0], [10.0]]
+
+
+def test_the_page_says_which_differences_are_real(tmp_path):
+    for seed in range(3):
+        put_record(tmp_path, f"good-{seed}", variant="good", seed=seed, fid=[9.0, 8.0, 7.0, 5.0 + 0.1 * seed])
+        put_record(tmp_path, f"bad-{seed}", variant="bad", seed=seed, fid=[99.0, 98.0, 97.0, 50.0 + 0.1 * seed])
+    page = page_of(tmp_path, better={"fid": "lower", "is": "higher"})
+    heads = [" ".join(text.split()) for _, text in page.all("th", scope="col")]
+    assert heads[1] == "rank by the first score"
+    ranks = {text.split()[0]: text.split()[1] for _, text in page.all("tr")[1:3]}
+    assert ranks == {"good": "1", "bad": "2"}
+    ((_, notes),) = page.all("ul", class_="notes")
+    assert "rank: rows that cannot be told apart share it" in notes
+    assert "good" in notes
+    assert "Welch p = " in notes
+
+
+def test_every_dataset_has_its_share_of_the_grids(tmp_path):
+    for dataset in ("first", "second", "third"):
+        for variant in range(15):
+            for machine in ("a", "b"):
+                name = f"{dataset}-{variant}-{machine}"
+                spec = {"dataset": dataset, "dataset_sha256": f"{dataset:x>64}", "hardware": machine}
+                put_record(tmp_path, name, variant=f"v{variant:02}", pictures=False, **spec)
+    page = page_of(tmp_path)
+    labels = [text for attributes, text in page.all("figure") if "tile" in attributes.get("class", "")]
+    assert len(labels) == 48
+    headings = [text for _, text in page.all("h3") if text in ("first", "second", "third")]
+    assert headings == ["first", "second", "third"]
+    assert len({text.split(",")[0].split()[0] for text in labels}) == 15
+
+
 def test_a_row_has_the_runs_that_it_counts(tmp_path):
     """An attempt that failed comes first in the folder and last in what counts: rows and runs must not shift."""
     put_record(tmp_path, "0-failed", variant="first", status="crashed", message="m")

@@ -73,11 +73,14 @@ def test_the_bootstrap_is_that_of_all_resamples():
     assert difference_interval(first, second) == found, "seeded"
 
 
-def test_a_ratio_of_rates_is_resampled_within_each_run():
+def test_a_ratio_of_rates_is_resampled_over_runs_and_within_each():
     # Three windows: the median is 1 or 9 in 7 of 27 resamples each.
     assert rate_ratio_interval([[1.0, 2.0, 9.0]], [[2.0, 2.0]]) == (0.5, 4.5)
-    # The mean over two runs, of which one does not vary.
-    assert rate_ratio_interval([[1.0, 2.0, 9.0], [5.0, 5.0, 5.0]], [[2.0, 2.0]]) == (1.5, 3.5)
+    # Two runs, of which one does not vary: the first is drawn twice in a quarter of all draws. Its median is 1 twice in
+    # 1.7 % of them, 1 and 2 in 6.2 %; with 9 and the other run, in 13 %, the mean is 7, and above only in 5 %.
+    assert rate_ratio_interval([[1.0, 2.0, 9.0], [5.0, 5.0, 5.0]], [[2.0, 2.0]]) == (0.75, 3.5)
+    # Runs that do not vary in themselves, and differ: 400 and 400, 400 and 600, or 600 and 600.
+    assert rate_ratio_interval([[400.0] * 5, [600.0] * 5], [[100.0] * 5]) == (4.0, 6.0)
     assert rate_ratio_interval([[1.0, 2.0, 9.0]], [[2.0, 2.0]], [0.1], [0.2]) == pytest.approx((0.25, 2.25))
     assert rate_ratio_interval([[1.0]], [[2.0, 2.0]]) is None
 
