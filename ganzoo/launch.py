@@ -47,6 +47,9 @@ RUN_ENVIRONMENT = SHORT_SPINS | KEEP_MEMORY
 REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it cuBLAS does not repeat itself bit for bit (NVIDIA, cuBLAS documentation, on reproducibility)."""
 
+COMMAND = (sys.executable, "-P", "-m", "ganzoo.execute")
+"""The program that does a run."""
+
 Message = Mapping[str, Any]
 OnMessage = Callable[[Message], None]
 
@@ -106,10 +109,9 @@ class ProcessLauncher:
         stopped = ""
         while True:
             try:
-                line = run.next_line(deadline)
-                if line is None:
+                message = run.next_message(deadline)
+                if message is None:
                     return stopped, None
-                message = json.loads(line)
                 if message["kind"] == "outcome":
                     return stopped, {name: value for name, value in message.items() if name != "kind"}
                 on_message(message)
@@ -135,11 +137,11 @@ class RunProcess:
     def __init__(self, request: RunRequest) -> None:
         self.request = request
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
     def __enter__(self) -> RunProcess:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ganzoo.execute"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -172,10 +174,10 @@ class RunProcess:
                 stream.close()  # type: ignore[union-attr]
         remove_partial_files(Path(self.request.folder))
 
-    def next_line(self, deadline: float | None) -> str | None:
-        """The next line of its stdout, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
+    def next_message(self, deadline: float | None) -> Message | None:
+        """What it says next, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
         try:
-            return self._lines.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            return self._messages.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             raise TimeoutError from None
 
@@ -198,8 +200,10 @@ class RunProcess:
         assert self.process.stdout is not None
         with contextlib.suppress(ValueError):
             for line in self.process.stdout:
-                self._lines.put(line)
-        self._lines.put(None)
+                # A process that is killed may leave half a line.
+                with contextlib.suppress(json.JSONDecodeError):
+                    self._messages.put(json.loads(line))
+        self._messages.put(None)
 
 
 def how_it_ended(code: int) -> str:

@@ -1,0 +1,74 @@
+"""A run's process as its parent meets it: fake processes that die, hang, fork and talk too much."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ganzoo import launch
+from ganzoo.launch import Message, ProcessLauncher
+from ganzoo.types import RunRequest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
+
+FAKE_RUN = """
+import json, os, signal, sys, time
+
+request = json.loads(sys.stdin.readline())
+
+def say(kind, **content):
+    print(json.dumps({"kind": kind, **content}), flush=True)
+
+def end(status="ok", error=None):
+    say("outcome", status=status, error=error)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+Launch = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """It is met as at a terminal, whoever started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    """`launched(code, on_message, timeout)`: the outcome of a run whose process does `code`."""
+    request = RunRequest("id", {"deterministic": False}, {}, str(tmp_path), (), None, None, checkpoint_seconds=60)
+
+    def launched(
+        code: str, on_message: Callable[[Message], None] = lambda message: None, timeout: float | None = None
+    ) -> dict[str, Any]:
+        monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-I", "-S", "-c", FAKE_RUN + code))
+        return ProcessLauncher(timeout).launch(request, on_message)
+
+    return launched
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_says_and_how_it_ends_come_through(launched):
+    heard: list[Message] = []
+    assert launched("say('stage', stage='loading'); end()", heard.append) == {"status": "ok", "error": None}
+    assert heard == [{"kind": "stage", "stage": "loading"}]
+
+
+@pytest.mark.parametrize("half", ['{"kind": "outcome", "status": "o', '{"kind": "progress", "kimg": 1', "{"])
+def test_a_run_that_is_killed_in_the_middle_of_a_message_has_crashed(half, launched):
+    heard: list[Message] = []
+    outcome = launched(f"say('stage', stage='loading'); print({half!r}, end='', flush=True); die()", heard.append)
+    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    assert heard == [{"kind": "stage", "stage": "loading"}]
