@@ -29,7 +29,7 @@ GRACE_SECONDS = 30.0
 """How long a run that is asked to stop may take to finish its step and save itself."""
 
 END_SECONDS = 5.0
-"""How long a process may take to end after its last word."""
+"""How long a process may take to end after its last word, and its last words to come through after its end."""
 
 SHORT_SPINS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 """OpenMP's threads spin while they wait. Where anything else wants the cores, a spinning thread keeps out the one it
@@ -156,21 +156,23 @@ class RunProcess:
             threading.Thread(target=self.tail.extend, args=(self.process.stderr,), daemon=True),
             threading.Thread(target=self._read, daemon=True),
         ]
-        for reader in self._readers:
-            reader.start()
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
+        for thread in (*self._readers, self._waiter):
+            thread.start()
         # stdin stays open: its end tells the run that its parent is gone.
         self.write(json.dumps(asdict(self.request)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0 if kind else END_SECONDS)
-        self.kill()
-        self.process.wait()
-        for reader in self._readers:
-            reader.join(timeout=5)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with contextlib.suppress(BrokenPipeError):
+        self._waiter.join(0 if kind else END_SECONDS)
+        if self.process.returncode is None:
+            self.kill()
+        self._waiter.join()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        for reader, stream in zip(self._readers, (self.process.stderr, self.process.stdout), strict=True):
+            # Where somebody else still holds the other end, its reader holds this one.
+            if not reader.is_alive():
                 stream.close()  # type: ignore[union-attr]
         remove_partial_files(Path(self.request.folder))
 
@@ -198,11 +200,19 @@ class RunProcess:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        with contextlib.suppress(ValueError):
-            for line in self.process.stdout:
-                # A process that is killed may leave half a line.
-                with contextlib.suppress(json.JSONDecodeError):
-                    self._messages.put(json.loads(line))
+        for line in self.process.stdout:
+            # A process that is killed may leave half a line.
+            with contextlib.suppress(json.JSONDecodeError):
+                self._messages.put(json.loads(line))
+        self._messages.put(None)
+
+    def _wait(self) -> None:
+        """See to its end: children that it has forked hold its stdout too, so that may stay open."""
+        self.process.wait()
+        self.kill()
+        deadline = time.monotonic() + END_SECONDS
+        for reader in self._readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
         self._messages.put(None)
 
 

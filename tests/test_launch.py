@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from ganzoo import launch
@@ -72,3 +74,40 @@ def test_a_run_that_is_killed_in_the_middle_of_a_message_has_crashed(half, launc
     outcome = launched(f"say('stage', stage='loading'); print({half!r}, end='', flush=True); die()", heard.append)
     assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
     assert heard == [{"kind": "stage", "stage": "loading"}]
+
+
+LEAVES_A_CHILD = """
+child = os.fork()
+if not child:
+    APART
+    time.sleep(600)
+with open(os.path.join(request["folder"], "child"), "w") as file:
+    file.write(str(child))
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Callable[[], psutil.Process]]:
+    """`child()`: what a run that does `LEAVES_A_CHILD` has left behind."""
+
+    def child() -> psutil.Process:
+        return psutil.Process(int((tmp_path / "child").read_text()))
+
+    yield child
+    with contextlib.suppress(psutil.Error):
+        child().kill()
+
+
+def test_a_run_that_dies_is_not_waited_for_because_of_a_child_that_it_has_forked(launched, child):
+    outcome = launched(LEAVES_A_CHILD.replace("APART", "pass") + "die()")
+    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child().wait(timeout=10)
+
+
+def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch):
+    monkeypatch.setattr(launch, "END_SECONDS", 0.1)
+    when_apart = "\nwhile os.getsid(child) == os.getsid(0): time.sleep(0.01)\ndie()"
+    outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
+    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    assert child().is_running()
