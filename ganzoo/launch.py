@@ -85,7 +85,9 @@ class ProcessLauncher:
         """Start the process, feed it the request, and follow its messages until it ends; see `Launcher`."""
         killed_before = killed_for_memory()
         with RunProcess(request) as run:
-            stopped, outcome = self._follow(run, on_message)
+            wishes, outcome = self._follow(run, on_message)
+        # A run that had taken too long stays a timeout, also where the user could not wait for it to save itself.
+        stopped = wishes[0] if wishes else ""
         if outcome is None:
             ended = how_it_ended(run.process.returncode)
             full = ended == "SIGKILL" and not stopped and killed_for_memory() > killed_before
@@ -99,30 +101,32 @@ class ProcessLauncher:
         if outcome["error"]:
             tail = [*run.tail, *outcome["error"]["tail"].splitlines(keepends=True)]
             outcome["error"] = {**outcome["error"], "tail": "".join(tail)}
-        if stopped == "interrupted":
+        if "interrupted" in wishes:
             raise RunInterrupted(outcome)
         return outcome
 
-    def _follow(self, run: RunProcess, on_message: OnMessage) -> tuple[str, dict[str, Any] | None]:
-        """`(why it was asked to stop, its outcome)`: `timeout`, `interrupted` or nothing; None where it gave none."""
+    def _follow(self, run: RunProcess, on_message: OnMessage) -> tuple[list[str], dict[str, Any] | None]:
+        """`(what it was asked to stop for, its outcome)`: `timeout`, `interrupted`, both; None where it gave none."""
         deadline = time.monotonic() + self.timeout if self.timeout else None
-        stopped = ""
+        wishes: list[str] = []
         while True:
             try:
                 message = run.next_message(deadline)
                 if message is None:
-                    return stopped, None
+                    return wishes, None
                 if message["kind"] == "outcome":
-                    return stopped, {name: value for name, value in message.items() if name != "kind"}
+                    return wishes, {name: value for name, value in message.items() if name != "kind"}
                 on_message(message)
             except (KeyboardInterrupt, TimeoutError) as reason:
-                if stopped:
-                    # Asked for the second time, or it takes too long to save itself.
+                interrupted = isinstance(reason, KeyboardInterrupt)
+                if "interrupted" in wishes or (wishes and not interrupted):
+                    # The user asks for the second time, or it takes too long to save itself.
                     run.kill()
-                    return stopped, None
-                stopped = "interrupted" if isinstance(reason, KeyboardInterrupt) else "timeout"
-                deadline = time.monotonic() + GRACE_SECONDS
-                run.write(STOP)
+                    return wishes, None
+                wishes.append("interrupted" if interrupted else "timeout")
+                if len(wishes) == 1:
+                    deadline = time.monotonic() + GRACE_SECONDS
+                    run.write(STOP)
 
     def _reason(self, stopped: str) -> dict[str, str]:
         if stopped == "timeout":

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from ganzoo import launch
-from ganzoo.launch import Message, ProcessLauncher
+from ganzoo.launch import Message, ProcessLauncher, RunInterrupted
 from ganzoo.types import RunRequest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
@@ -27,8 +27,8 @@ request = json.loads(sys.stdin.readline())
 def say(kind, **content):
     print(json.dumps({"kind": kind, **content}), flush=True)
 
-def end(status="ok", error=None):
-    say("outcome", status=status, error=error)
+def end(status="ok", error=None, **more):
+    say("outcome", status=status, error=error, **more)
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -111,3 +111,57 @@ def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch
     outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
     assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
     assert child().is_running()
+
+
+# --- stopped ----------------------------------------------------------------------------------------------------------
+
+SAVES_ITSELF = """
+say("stage", stage="training")
+assert sys.stdin.readline() == "stop\\n"
+say("stage", stage="saving")
+DISK
+end("interrupted", {"type": "KeyboardInterrupt", "message": "", "tail": ""}, saved=True)
+"""
+
+
+def ctrl_c_at(*stages: str) -> Callable[[Message], None]:
+    def on_message(message: Message) -> None:
+        if message["stage"] in stages:
+            signal.raise_signal(signal.SIGINT)
+
+    return on_message
+
+
+def test_a_run_that_is_stopped_saves_itself(launched):
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("training"))
+    outcome = stopped.value.outcome
+    assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("interrupted", "KeyboardInterrupt", True)
+
+
+def test_a_second_ctrl_c_does_not_wait(launched):
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), ctrl_c_at("training", "saving"))
+    outcome = stopped.value.outcome
+    assert (outcome["status"], "saved" in outcome) == ("interrupted", False)
+
+
+def test_a_run_out_of_time_saves_itself_though_ctrl_c_ends_the_plan(launched):
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("saving"), timeout=0.1)
+    outcome = stopped.value.outcome
+    assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("timeout", "Timeout", True)
+
+
+def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched):
+    disk = "say('stage', stage='slow disk'); time.sleep(600)"
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", disk), ctrl_c_at("saving", "slow disk"), timeout=0.1)
+    outcome = stopped.value.outcome
+    assert (outcome["status"], "saved" in outcome) == ("timeout", False)
+
+
+def test_a_run_out_of_time_that_does_not_save_itself_is_killed(launched, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
+    outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), timeout=0.1)
+    assert (outcome["status"], "saved" in outcome) == ("timeout", False)
