@@ -84,19 +84,20 @@ class ProcessLauncher:
     def launch(self, request: RunRequest, on_message: OnMessage) -> dict[str, Any]:
         """Start the process, feed it the request, and follow its messages until it ends; see `Launcher`."""
         killed_before = killed_for_memory()
-        with RunProcess(request) as run:
-            wishes, outcome = self._follow(run, on_message)
+        run = RunProcess(request)
+        wishes: list[str] = []
+        try:
+            with run:
+                run.write(json.dumps(asdict(request)))
+                self._follow(run, on_message, wishes)
+        except KeyboardInterrupt:
+            # It came while the process was ending.
+            wishes.append("interrupted")
         # A run that had taken too long stays a timeout, also where the user could not wait for it to save itself.
         stopped = wishes[0] if wishes else ""
-        if outcome is None:
-            ended = how_it_ended(run.process.returncode)
-            full = ended == "SIGKILL" and not stopped and killed_for_memory() > killed_before
-            message = f"the run's process ended by {ended}" + (": the system's memory was full" if full else "")
-            outcome = {"status": "oom" if full else "crashed", "error": {"type": ended, "message": message, "tail": ""}}
-            ended_early = True
-        else:
-            ended_early = outcome["status"] == "interrupted"
-        if stopped and ended_early:
+        full = not stopped and killed_for_memory() > killed_before
+        outcome = run.outcome or _without_a_word(how_it_ended(run.process.returncode), full)
+        if stopped and (run.outcome is None or outcome["status"] == "interrupted"):
             outcome |= {"status": stopped, "error": {**outcome["error"], **self._reason(stopped)}}
         if outcome["error"]:
             tail = [*run.tail, *outcome["error"]["tail"].splitlines(keepends=True)]
@@ -105,24 +106,21 @@ class ProcessLauncher:
             raise RunInterrupted(outcome)
         return outcome
 
-    def _follow(self, run: RunProcess, on_message: OnMessage) -> tuple[list[str], dict[str, Any] | None]:
-        """`(what it was asked to stop for, its outcome)`: `timeout`, `interrupted`, both; None where it gave none."""
+    def _follow(self, run: RunProcess, on_message: OnMessage, wishes: list[str]) -> None:
+        """Pass on what it says until it ends; `wishes` is filled with what it was asked to stop for."""
         deadline = time.monotonic() + self.timeout if self.timeout else None
-        wishes: list[str] = []
         while True:
             try:
                 message = run.next_message(deadline)
                 if message is None:
-                    return wishes, None
-                if message["kind"] == "outcome":
-                    return wishes, {name: value for name, value in message.items() if name != "kind"}
+                    return
                 on_message(message)
             except (KeyboardInterrupt, TimeoutError) as reason:
                 interrupted = isinstance(reason, KeyboardInterrupt)
                 if "interrupted" in wishes or (wishes and not interrupted):
                     # The user asks for the second time, or it takes too long to save itself.
                     run.kill()
-                    return wishes, None
+                    return
                 wishes.append("interrupted" if interrupted else "timeout")
                 if len(wishes) == 1:
                     deadline = time.monotonic() + GRACE_SECONDS
@@ -136,16 +134,19 @@ class ProcessLauncher:
 
 
 class RunProcess:
-    """A run's process. On leaving the context it has ended, with whatever it had started."""
+    """A run's process. On leaving the context it has ended, with whatever it had started.
+
+    `outcome` is there as soon as it has come, whatever signal the main thread meets meanwhile.
+    """
 
     def __init__(self, request: RunRequest) -> None:
-        self.request = request
+        self.folder = Path(request.folder)
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.outcome: dict[str, Any] | None = None
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-
-    def __enter__(self) -> RunProcess:
         self.process = subprocess.Popen(
             COMMAND,
+            # It stays open: its end tells the run that its parent is gone.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -153,7 +154,7 @@ class RunProcess:
             encoding="utf-8",
             errors="replace",
             start_new_session=os.name == "posix",
-            env=RUN_ENVIRONMENT | (REPEATABLE if self.request.spec["deterministic"] else {}) | os.environ,
+            env=RUN_ENVIRONMENT | (REPEATABLE if request.spec["deterministic"] else {}) | os.environ,
         )
         # Read in threads, so that a signal or a time limit never meets half a line.
         self._readers = [
@@ -163,12 +164,17 @@ class RunProcess:
         self._waiter = threading.Thread(target=self._wait, daemon=True)
         for thread in (*self._readers, self._waiter):
             thread.start()
-        # stdin stays open: its end tells the run that its parent is gone.
-        self.write(json.dumps(asdict(self.request)))
+
+    def __enter__(self) -> RunProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._waiter.join(0 if kind else END_SECONDS)
+        try:
+            self._waiter.join(0 if kind else END_SECONDS)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         if self.process.returncode is None:
             self.kill()
         self._waiter.join()
@@ -178,7 +184,7 @@ class RunProcess:
             # Where somebody else still holds the other end, its reader holds this one.
             if not reader.is_alive():
                 stream.close()  # type: ignore[union-attr]
-        remove_partial_files(Path(self.request.folder))
+        remove_partial_files(self.folder)
 
     def next_message(self, deadline: float | None) -> Message | None:
         """What it says next, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
@@ -205,9 +211,15 @@ class RunProcess:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            # A process that is killed may leave half a line.
-            with contextlib.suppress(json.JSONDecodeError):
-                self._messages.put(json.loads(line))
+            try:
+                message = json.loads(line)
+            except json.JSONDecodeError:
+                # A process that is killed may leave half a line.
+                continue
+            if message["kind"] == "outcome":
+                self.outcome = {name: value for name, value in message.items() if name != "kind"}
+                break
+            self._messages.put(message)
         self._messages.put(None)
 
     def _wait(self) -> None:
@@ -220,8 +232,17 @@ class RunProcess:
         self._messages.put(None)
 
 
-def how_it_ended(code: int) -> str:
-    """The name of the signal that ended a process, or its exit code."""
+def _without_a_word(ended: str, memory_was_full: bool) -> dict[str, Any]:
+    """The outcome of a run whose process said none."""
+    full = ended == "SIGKILL" and memory_was_full
+    message = f"the run's process ended by {ended}" + (": the system's memory was full" if full else "")
+    return {"status": "oom" if full else "crashed", "error": {"type": ended, "message": message, "tail": ""}}
+
+
+def how_it_ended(code: int | None) -> str:
+    """The name of the signal that ended a process, or its exit code; `SIGKILL` for one that is still being killed."""
+    if code is None:
+        return "SIGKILL"
     if code >= 0:
         return f"exit code {code}"
     try:

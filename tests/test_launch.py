@@ -165,3 +165,34 @@ def test_a_run_out_of_time_that_does_not_save_itself_is_killed(launched, monkeyp
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
     outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), timeout=0.1)
     assert (outcome["status"], "saved" in outcome) == ("timeout", False)
+
+
+PRESSES_CTRL_C = """
+say("stage", stage=str(os.getpid()))
+end()
+time.sleep(0.1)
+os.kill(os.getppid(), signal.SIGINT)
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_while_a_run_ends_kills_it_and_keeps_its_outcome(launched):
+    heard: list[Message] = []
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(PRESSES_CTRL_C, heard.append)
+    assert stopped.value.outcome == {"status": "ok", "error": None}
+    assert not psutil.pid_exists(int(heard[0]["stage"]))
+
+
+def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatch):
+    take = launch.RunProcess.next_message
+
+    def interrupted(*arguments: Any) -> None:
+        """Whatever is taken from the run is lost to the signal."""
+        take(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.RunProcess, "next_message", interrupted)
+    with pytest.raises(RunInterrupted) as stopped:
+        launched("end()")
+    assert stopped.value.outcome == {"status": "ok", "error": None}
