@@ -26,6 +26,9 @@ STOP = "stop"
 TAIL_LINES = 60
 """How much of a traceback a record keeps: enough for its head."""
 
+LONGEST_LINE, LONGEST_TAIL = 2000, 65_536
+"""Of what stderr and the traceback say, a record keeps so many characters at most."""
+
 PR_SET_PDEATHSIG = 1
 
 Emit = Callable[..., None]
@@ -111,9 +114,15 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _failure(status: str, error: BaseException) -> dict[str, Any]:
-    tail = "".join(traceback.format_exception(error)).splitlines()[-TAIL_LINES:]
-    message = printable(error) or type(error).__name__
-    return {"status": status, "error": {"type": type(error).__name__, "message": message, "tail": "\n".join(tail)}}
+    name = printable(type(error).__name__)
+    tail = tail_of("".join(traceback.format_exception(error)), TAIL_LINES)
+    return {"status": status, "error": {"type": name, "message": printable(error) or name, "tail": tail}}
+
+
+def tail_of(text: str, lines: int) -> str:
+    """The last lines of a text, as a record keeps them: each is cut, and so is the whole."""
+    kept = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in text.splitlines()[-lines:]]
+    return "\n".join(kept)[-LONGEST_TAIL:]
 
 
 if __name__ == "__main__":

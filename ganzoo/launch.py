@@ -11,14 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from ganzoo.errors import UsageError
-from ganzoo.execute import STOP
+from ganzoo.execute import LONGEST_TAIL, STOP, tail_of
 from ganzoo.files import remove_partial_files
 from ganzoo.types import RunRequest
 
@@ -100,8 +99,8 @@ class ProcessLauncher:
         if stopped and (run.outcome is None or outcome["status"] == "interrupted"):
             outcome |= {"status": stopped, "error": {**outcome["error"], **self._reason(stopped)}}
         if outcome["error"]:
-            tail = [*run.tail, *outcome["error"]["tail"].splitlines(keepends=True)]
-            outcome["error"] = {**outcome["error"], "tail": "".join(tail)}
+            tail = "\n".join(part for part in (run.tail, outcome["error"]["tail"]) if part)
+            outcome["error"] = {**outcome["error"], "tail": tail[-LONGEST_TAIL:]}
         if "interrupted" in wishes:
             raise RunInterrupted(outcome)
         return outcome
@@ -141,7 +140,7 @@ class RunProcess:
 
     def __init__(self, request: RunRequest) -> None:
         self.folder = Path(request.folder)
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._stderr = b""
         self.outcome: dict[str, Any] | None = None
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
@@ -150,15 +149,12 @@ class RunProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
             start_new_session=os.name == "posix",
             env=RUN_ENVIRONMENT | (REPEATABLE if request.spec["deterministic"] else {}) | os.environ,
         )
         # Read in threads, so that a signal or a time limit never meets half a line.
         self._readers = [
-            threading.Thread(target=self.tail.extend, args=(self.process.stderr,), daemon=True),
+            threading.Thread(target=self._listen, daemon=True),
             threading.Thread(target=self._read, daemon=True),
         ]
         self._waiter = threading.Thread(target=self._wait, daemon=True)
@@ -186,6 +182,11 @@ class RunProcess:
                 stream.close()  # type: ignore[union-attr]
         remove_partial_files(self.folder)
 
+    @property
+    def tail(self) -> str:
+        """The last lines of its stderr."""
+        return tail_of(self._stderr.decode(errors="replace"), TAIL_LINES)
+
     def next_message(self, deadline: float | None) -> Message | None:
         """What it says next, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
         try:
@@ -197,7 +198,7 @@ class RunProcess:
         """Write a line to its stdin; in vain where it has ended."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line + "\n")
+            self.process.stdin.write(f"{line}\n".encode())
             self.process.stdin.flush()
 
     def kill(self) -> None:
@@ -208,12 +209,18 @@ class RunProcess:
         else:
             self.process.kill()
 
+    def _listen(self) -> None:
+        """A plugin may print without end, and without the end of a line."""
+        assert self.process.stderr is not None
+        while some := os.read(self.process.stderr.fileno(), LONGEST_TAIL):
+            self._stderr = (self._stderr + some)[-LONGEST_TAIL:]
+
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             try:
                 message = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 # A process that is killed may leave half a line.
                 continue
             if message["kind"] == "outcome":

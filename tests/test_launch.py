@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ganzoo import launch
+from ganzoo import execute, launch
 from ganzoo.launch import Message, ProcessLauncher, RunInterrupted
 from ganzoo.types import RunRequest
 
@@ -196,3 +196,31 @@ def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatc
     with pytest.raises(RunInterrupted) as stopped:
         launched("end()")
     assert stopped.value.outcome == {"status": "ok", "error": None}
+
+
+# --- garrulous --------------------------------------------------------------------------------------------------------
+
+
+def assert_short(tail: str) -> None:
+    assert 0 < len(tail) <= execute.LONGEST_TAIL
+    assert max(map(len, tail.splitlines())) <= execute.LONGEST_LINE + 1
+
+
+@pytest.mark.parametrize("line", ["'x' * 10**7", "('x' * 3000 + '\\n') * 1000", "'é' * 10**6"])
+def test_of_what_a_run_prints_without_end_a_record_keeps_little(line, launched):
+    error = {"type": "E", "message": "m", "tail": "Traceback\n  of the run"}
+    outcome = launched(f"sys.stderr.write({line} + 'the end'); sys.stderr.flush(); end('crashed', {error!r})")
+    assert_short(outcome["error"]["tail"])
+    assert outcome["error"]["tail"].endswith("Traceback\n  of the run")
+
+
+def test_the_last_lines_before_a_death_are_kept(launched):
+    outcome = launched("for line in range(1000): print(line, file=sys.stderr)\nsys.stderr.flush(); die()")
+    assert outcome["error"]["tail"].splitlines() == [str(line) for line in range(1000 - launch.TAIL_LINES, 1000)]
+
+
+@pytest.mark.parametrize("message", ["x" * 10**7, "several words\n" * 10**6], ids=["line", "lines"])
+def test_of_an_endless_message_a_record_keeps_little(message):
+    error = execute._failure("crashed", ValueError(message))["error"]
+    assert_short(error["tail"])
+    assert 0 < len(error["message"]) <= 500
