@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,13 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     return launched
 
 
+def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
@@ -98,11 +107,17 @@ def child(tmp_path: Path) -> Iterator[Callable[[], psutil.Process]]:
         child().kill()
 
 
+def has_ended(child: Callable[[], psutil.Process]) -> bool:
+    try:
+        return child().status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_run_that_dies_is_not_waited_for_because_of_a_child_that_it_has_forked(launched, child):
     outcome = launched(LEAVES_A_CHILD.replace("APART", "pass") + "die()")
     assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
-    with contextlib.suppress(psutil.NoSuchProcess):
-        child().wait(timeout=10)
+    wait_for(lambda: has_ended(child))
 
 
 def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch):
@@ -110,7 +125,26 @@ def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch
     when_apart = "\nwhile os.getsid(child) == os.getsid(0): time.sleep(0.01)\ndie()"
     outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
     assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
-    assert child().is_running()
+    assert not has_ended(child)
+
+
+@pytest.fixture
+def waiting_run() -> Iterator[subprocess.Popen]:
+    """A real run's process that has no request yet, and leads a process group."""
+    process = subprocess.Popen(launch.COMMAND, stdin=subprocess.PIPE, process_group=0)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_run_has_started_ends_with_it_though_nobody_is_left_to_see_to_it(waiting_run):
+    started = subprocess.Popen(["sleep", "600"], process_group=waiting_run.pid)
+    try:
+        wait_for(lambda: psutil.Process(waiting_run.pid).children())
+        waiting_run.kill()
+        assert started.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        started.kill()
 
 
 # --- stopped ----------------------------------------------------------------------------------------------------------
