@@ -233,10 +233,17 @@ class RunProcess:
         """See to its end: children that it has forked hold its stdout too, so that may stay open."""
         self.process.wait()
         self.kill()
+        self._bury()
         deadline = time.monotonic() + END_SECONDS
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
         self._messages.put(None)
+
+    def _bury(self) -> None:
+        """What a run leaves behind falls to the first process of a container, and that may be this one."""
+        with contextlib.suppress(ChildProcessError):
+            while os.name == "posix":
+                os.waitpid(-self.process.pid, 0)
 
 
 def _without_a_word(ended: str, memory_was_full: bool) -> dict[str, Any]:

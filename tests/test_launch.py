@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -126,6 +127,22 @@ def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch
     outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
     assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
     assert not has_ended(child)
+
+
+@pytest.fixture
+def first_in_a_container() -> Iterator[None]:
+    """Orphans become children of this process, as of one that has the id 1."""
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+    yield
+    ctypes.CDLL(None).prctl(set_child_subreaper, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_CHILD_SUBREAPER is Linux's")
+def test_the_first_process_of_a_container_is_left_no_zombie(launched, child, first_in_a_container):
+    launched(LEAVES_A_CHILD.replace("APART", "pass") + "end()")
+    with pytest.raises(psutil.NoSuchProcess):
+        child()
 
 
 @pytest.fixture
