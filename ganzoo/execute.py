@@ -1,6 +1,7 @@
 """One run's process: the request comes in on stdin, messages and the outcome go out on stdout.
 
-Whatever the run or a plugin prints goes to stderr. The process ends when its parent does, however that ends.
+Whatever the run or a plugin prints goes to stderr. The process ends when its parent does, however that ends, and
+what it has started ends with it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +28,13 @@ STOP = "stop"
 TAIL_LINES = 60
 """How much of a traceback a record keeps: enough for its head."""
 
+LONGEST_LINE, LONGEST_TAIL = 2000, 65_536
+"""Of what stderr and the traceback say, a record keeps so many characters at most."""
+
 PR_SET_PDEATHSIG = 1
+
+WATCH_SECONDS = 0.5
+"""How long what a run has started may outlive it."""
 
 Emit = Callable[..., None]
 
@@ -34,6 +42,7 @@ Emit = Callable[..., None]
 def main() -> None:
     """Read a `RunRequest`, do it, and write one JSON object per line: events, then the outcome."""
     _end_with_parent()
+    _take_along_what_it_starts()
     stop = StopRequest()
     stop.listen()
     channel = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
@@ -60,6 +69,22 @@ def _end_with_parent() -> None:
 
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _take_along_what_it_starts() -> None:
+    """Start a process that waits for the end of this one, however it ends, and then kills its process group."""
+    run = os.getpid()
+    # A run that leads no group of its own would take its parent's along.
+    if os.name != "posix" or os.getpgrp() != run or os.fork():
+        return
+    try:
+        # The run's pipes are not to be held open.
+        os.closerange(0, 3)
+        while os.getppid() == run:
+            time.sleep(WATCH_SECONDS)
+        os.killpg(run, signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 def _listen(stop: StopRequest) -> None:
@@ -111,9 +136,15 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _failure(status: str, error: BaseException) -> dict[str, Any]:
-    tail = "".join(traceback.format_exception(error)).splitlines()[-TAIL_LINES:]
-    message = printable(error) or type(error).__name__
-    return {"status": status, "error": {"type": type(error).__name__, "message": message, "tail": "\n".join(tail)}}
+    name = printable(type(error).__name__)
+    tail = tail_of("".join(traceback.format_exception(error)), TAIL_LINES)
+    return {"status": status, "error": {"type": name, "message": printable(error) or name, "tail": tail}}
+
+
+def tail_of(text: str, lines: int) -> str:
+    """The last lines of a text, as a record keeps them: each is cut, and so is the whole."""
+    kept = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in text.splitlines()[-lines:]]
+    return "\n".join(kept)[-LONGEST_TAIL:]
 
 
 if __name__ == "__main__":

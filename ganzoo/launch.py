@@ -11,14 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from ganzoo.errors import UsageError
-from ganzoo.execute import STOP
+from ganzoo.execute import LONGEST_TAIL, STOP, tail_of
 from ganzoo.files import remove_partial_files
 from ganzoo.types import RunRequest
 
@@ -29,7 +28,7 @@ GRACE_SECONDS = 30.0
 """How long a run that is asked to stop may take to finish its step and save itself."""
 
 END_SECONDS = 5.0
-"""How long a process may take to end after its last word."""
+"""How long a process may take to end after its last word, and its last words to come through after its end."""
 
 SHORT_SPINS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 """OpenMP's threads spin while they wait. Where anything else wants the cores, a spinning thread keeps out the one it
@@ -46,6 +45,9 @@ RUN_ENVIRONMENT = SHORT_SPINS | KEEP_MEMORY
 
 REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it cuBLAS does not repeat itself bit for bit (NVIDIA, cuBLAS documentation, on reproducibility)."""
+
+COMMAND = (sys.executable, "-P", "-m", "ganzoo.execute")
+"""The program that does a run."""
 
 Message = Mapping[str, Any]
 OnMessage = Callable[[Message], None]
@@ -81,46 +83,47 @@ class ProcessLauncher:
     def launch(self, request: RunRequest, on_message: OnMessage) -> dict[str, Any]:
         """Start the process, feed it the request, and follow its messages until it ends; see `Launcher`."""
         killed_before = killed_for_memory()
-        with RunProcess(request) as run:
-            stopped, outcome = self._follow(run, on_message)
-        if outcome is None:
-            ended = how_it_ended(run.process.returncode)
-            full = ended == "SIGKILL" and not stopped and killed_for_memory() > killed_before
-            message = f"the run's process ended by {ended}" + (": the system's memory was full" if full else "")
-            outcome = {"status": "oom" if full else "crashed", "error": {"type": ended, "message": message, "tail": ""}}
-            ended_early = True
-        else:
-            ended_early = outcome["status"] == "interrupted"
-        if stopped and ended_early:
+        run = RunProcess(request)
+        wishes: list[str] = []
+        try:
+            with run:
+                run.write(json.dumps(asdict(request)))
+                self._follow(run, on_message, wishes)
+        except KeyboardInterrupt:
+            # It came while the process was ending.
+            wishes.append("interrupted")
+        # A run that had taken too long stays a timeout, also where the user could not wait for it to save itself.
+        stopped = wishes[0] if wishes else ""
+        full = not stopped and killed_for_memory() > killed_before
+        outcome = run.outcome or _without_a_word(how_it_ended(run.process.returncode), full)
+        if stopped and (run.outcome is None or outcome["status"] == "interrupted"):
             outcome |= {"status": stopped, "error": {**outcome["error"], **self._reason(stopped)}}
         if outcome["error"]:
-            tail = [*run.tail, *outcome["error"]["tail"].splitlines(keepends=True)]
-            outcome["error"] = {**outcome["error"], "tail": "".join(tail)}
-        if stopped == "interrupted":
+            tail = "\n".join(part for part in (run.tail, outcome["error"]["tail"]) if part)
+            outcome["error"] = {**outcome["error"], "tail": tail[-LONGEST_TAIL:]}
+        if "interrupted" in wishes:
             raise RunInterrupted(outcome)
         return outcome
 
-    def _follow(self, run: RunProcess, on_message: OnMessage) -> tuple[str, dict[str, Any] | None]:
-        """`(why it was asked to stop, its outcome)`: `timeout`, `interrupted` or nothing; None where it gave none."""
+    def _follow(self, run: RunProcess, on_message: OnMessage, wishes: list[str]) -> None:
+        """Pass on what it says until it ends; `wishes` is filled with what it was asked to stop for."""
         deadline = time.monotonic() + self.timeout if self.timeout else None
-        stopped = ""
         while True:
             try:
-                line = run.next_line(deadline)
-                if line is None:
-                    return stopped, None
-                message = json.loads(line)
-                if message["kind"] == "outcome":
-                    return stopped, {name: value for name, value in message.items() if name != "kind"}
+                message = run.next_message(deadline)
+                if message is None:
+                    return
                 on_message(message)
             except (KeyboardInterrupt, TimeoutError) as reason:
-                if stopped:
-                    # Asked for the second time, or it takes too long to save itself.
+                interrupted = isinstance(reason, KeyboardInterrupt)
+                if "interrupted" in wishes or (wishes and not interrupted):
+                    # The user asks for the second time, or it takes too long to save itself.
                     run.kill()
-                    return stopped, None
-                stopped = "interrupted" if isinstance(reason, KeyboardInterrupt) else "timeout"
-                deadline = time.monotonic() + GRACE_SECONDS
-                run.write(STOP)
+                    return
+                wishes.append("interrupted" if interrupted else "timeout")
+                if len(wishes) == 1:
+                    deadline = time.monotonic() + GRACE_SECONDS
+                    run.write(STOP)
 
     def _reason(self, stopped: str) -> dict[str, str]:
         if stopped == "timeout":
@@ -130,52 +133,64 @@ class ProcessLauncher:
 
 
 class RunProcess:
-    """A run's process. On leaving the context it has ended, with whatever it had started."""
+    """A run's process. On leaving the context it has ended, with whatever it had started.
+
+    `outcome` is there as soon as it has come, whatever signal the main thread meets meanwhile.
+    """
 
     def __init__(self, request: RunRequest) -> None:
-        self.request = request
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def __enter__(self) -> RunProcess:
+        self.folder = Path(request.folder)
+        self._stderr = b""
+        self.outcome: dict[str, Any] | None = None
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ganzoo.execute"],
+            COMMAND,
+            # It stays open: its end tells the run that its parent is gone.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
             start_new_session=os.name == "posix",
-            env=RUN_ENVIRONMENT | (REPEATABLE if self.request.spec["deterministic"] else {}) | os.environ,
+            env=RUN_ENVIRONMENT | (REPEATABLE if request.spec["deterministic"] else {}) | os.environ,
         )
         # Read in threads, so that a signal or a time limit never meets half a line.
         self._readers = [
-            threading.Thread(target=self.tail.extend, args=(self.process.stderr,), daemon=True),
+            threading.Thread(target=self._listen, daemon=True),
             threading.Thread(target=self._read, daemon=True),
         ]
-        for reader in self._readers:
-            reader.start()
-        # stdin stays open: its end tells the run that its parent is gone.
-        self.write(json.dumps(asdict(self.request)))
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
+        for thread in (*self._readers, self._waiter):
+            thread.start()
+
+    def __enter__(self) -> RunProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0 if kind else END_SECONDS)
-        self.kill()
-        self.process.wait()
-        for reader in self._readers:
-            reader.join(timeout=5)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()  # type: ignore[union-attr]
-        remove_partial_files(Path(self.request.folder))
-
-    def next_line(self, deadline: float | None) -> str | None:
-        """The next line of its stdout, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
         try:
-            return self._lines.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            self._waiter.join(0 if kind else END_SECONDS)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self.process.returncode is None:
+            self.kill()
+        self._waiter.join()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        for reader, stream in zip(self._readers, (self.process.stderr, self.process.stdout), strict=True):
+            # Where somebody else still holds the other end, its reader holds this one.
+            if not reader.is_alive():
+                stream.close()  # type: ignore[union-attr]
+        remove_partial_files(self.folder)
+
+    @property
+    def tail(self) -> str:
+        """The last lines of its stderr."""
+        return tail_of(self._stderr.decode(errors="replace"), TAIL_LINES)
+
+    def next_message(self, deadline: float | None) -> Message | None:
+        """What it says next, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
+        try:
+            return self._messages.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             raise TimeoutError from None
 
@@ -183,7 +198,7 @@ class RunProcess:
         """Write a line to its stdin; in vain where it has ended."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line + "\n")
+            self.process.stdin.write(f"{line}\n".encode())
             self.process.stdin.flush()
 
     def kill(self) -> None:
@@ -194,16 +209,54 @@ class RunProcess:
         else:
             self.process.kill()
 
+    def _listen(self) -> None:
+        """A plugin may print without end, and without the end of a line."""
+        assert self.process.stderr is not None
+        while some := os.read(self.process.stderr.fileno(), LONGEST_TAIL):
+            self._stderr = (self._stderr + some)[-LONGEST_TAIL:]
+
     def _read(self) -> None:
         assert self.process.stdout is not None
-        with contextlib.suppress(ValueError):
-            for line in self.process.stdout:
-                self._lines.put(line)
-        self._lines.put(None)
+        for line in self.process.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                # A process that is killed may leave half a line.
+                continue
+            if message["kind"] == "outcome":
+                self.outcome = {name: value for name, value in message.items() if name != "kind"}
+                break
+            self._messages.put(message)
+        self._messages.put(None)
+
+    def _wait(self) -> None:
+        """See to its end: children that it has forked hold its stdout too, so that may stay open."""
+        self.process.wait()
+        self.kill()
+        self._bury()
+        deadline = time.monotonic() + END_SECONDS
+        for reader in self._readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
+        self._messages.put(None)
+
+    def _bury(self) -> None:
+        """What a run leaves behind falls to the first process of a container, and that may be this one."""
+        with contextlib.suppress(ChildProcessError):
+            while os.name == "posix":
+                os.waitpid(-self.process.pid, 0)
 
 
-def how_it_ended(code: int) -> str:
-    """The name of the signal that ended a process, or its exit code."""
+def _without_a_word(ended: str, memory_was_full: bool) -> dict[str, Any]:
+    """The outcome of a run whose process said none."""
+    full = ended == "SIGKILL" and memory_was_full
+    message = f"the run's process ended by {ended}" + (": the system's memory was full" if full else "")
+    return {"status": "oom" if full else "crashed", "error": {"type": ended, "message": message, "tail": ""}}
+
+
+def how_it_ended(code: int | None) -> str:
+    """The name of the signal that ended a process, or its exit code; `SIGKILL` for one that is still being killed."""
+    if code is None:
+        return "SIGKILL"
     if code >= 0:
         return f"exit code {code}"
     try:

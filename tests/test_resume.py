@@ -56,7 +56,7 @@ class Background:
     def runs(self) -> list[psutil.Process]:
         """Its runs' processes: one, or none between two runs."""
         try:
-            return psutil.Process(self.process.pid).children(recursive=True)
+            return psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
 

@@ -1,0 +1,277 @@
+"""A run's process as its parent meets it: fake processes that die, hang, fork and talk too much."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ganzoo import execute, launch
+from ganzoo.launch import Message, ProcessLauncher, RunInterrupted
+from ganzoo.types import RunRequest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
+
+FAKE_RUN = """
+import json, os, signal, sys, time
+
+request = json.loads(sys.stdin.readline())
+
+def say(kind, **content):
+    print(json.dumps({"kind": kind, **content}), flush=True)
+
+def end(status="ok", error=None, **more):
+    say("outcome", status=status, error=error, **more)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+Launch = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """It is met as at a terminal, whoever started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    """`launched(code, on_message, timeout)`: the outcome of a run whose process does `code`."""
+    request = RunRequest("id", {"deterministic": False}, {}, str(tmp_path), (), None, None, checkpoint_seconds=60)
+
+    def launched(
+        code: str, on_message: Callable[[Message], None] = lambda message: None, timeout: float | None = None
+    ) -> dict[str, Any]:
+        monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-I", "-S", "-c", FAKE_RUN + code))
+        return ProcessLauncher(timeout).launch(request, on_message)
+
+    return launched
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_says_and_how_it_ends_come_through(launched):
+    heard: list[Message] = []
+    assert launched("say('stage', stage='loading'); end()", heard.append) == {"status": "ok", "error": None}
+    assert heard == [{"kind": "stage", "stage": "loading"}]
+
+
+@pytest.mark.parametrize("half", ['{"kind": "outcome", "status": "o', '{"kind": "progress", "kimg": 1', "{"])
+def test_a_run_that_is_killed_in_the_middle_of_a_message_has_crashed(half, launched):
+    heard: list[Message] = []
+    outcome = launched(f"say('stage', stage='loading'); print({half!r}, end='', flush=True); die()", heard.append)
+    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    assert heard == [{"kind": "stage", "stage": "loading"}]
+
+
+LEAVES_A_CHILD = """
+child = os.fork()
+if not child:
+    APART
+    time.sleep(600)
+with open(os.path.join(request["folder"], "child"), "w") as file:
+    file.write(str(child))
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Callable[[], psutil.Process]]:
+    """`child()`: what a run that does `LEAVES_A_CHILD` has left behind."""
+
+    def child() -> psutil.Process:
+        return psutil.Process(int((tmp_path / "child").read_text()))
+
+    yield child
+    with contextlib.suppress(psutil.Error):
+        child().kill()
+
+
+def has_ended(child: Callable[[], psutil.Process]) -> bool:
+    try:
+        return child().status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_run_that_dies_is_not_waited_for_because_of_a_child_that_it_has_forked(launched, child):
+    outcome = launched(LEAVES_A_CHILD.replace("APART", "pass") + "die()")
+    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    wait_for(lambda: has_ended(child))
+
+
+def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch):
+    monkeypatch.setattr(launch, "END_SECONDS", 0.1)
+    when_apart = "\nwhile os.getsid(child) == os.getsid(0): time.sleep(0.01)\ndie()"
+    outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
+    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    assert not has_ended(child)
+
+
+@pytest.fixture
+def first_in_a_container() -> Iterator[None]:
+    """Orphans become children of this process, as of one that has the id 1."""
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+    yield
+    ctypes.CDLL(None).prctl(set_child_subreaper, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_CHILD_SUBREAPER is Linux's")
+def test_the_first_process_of_a_container_is_left_no_zombie(launched, child, first_in_a_container):
+    launched(LEAVES_A_CHILD.replace("APART", "pass") + "end()")
+    with pytest.raises(psutil.NoSuchProcess):
+        child()
+
+
+@pytest.fixture
+def waiting_run() -> Iterator[subprocess.Popen]:
+    """A real run's process that has no request yet, and leads a process group."""
+    process = subprocess.Popen(launch.COMMAND, stdin=subprocess.PIPE, process_group=0)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_run_has_started_ends_with_it_though_nobody_is_left_to_see_to_it(waiting_run):
+    started = subprocess.Popen(["sleep", "600"], process_group=waiting_run.pid)
+    try:
+        wait_for(lambda: psutil.Process(waiting_run.pid).children())
+        waiting_run.kill()
+        assert started.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        started.kill()
+
+
+# --- stopped ----------------------------------------------------------------------------------------------------------
+
+SAVES_ITSELF = """
+say("stage", stage="training")
+assert sys.stdin.readline() == "stop\\n"
+say("stage", stage="saving")
+DISK
+end("interrupted", {"type": "KeyboardInterrupt", "message": "", "tail": ""}, saved=True)
+"""
+
+
+def ctrl_c_at(*stages: str) -> Callable[[Message], None]:
+    def on_message(message: Message) -> None:
+        if message["stage"] in stages:
+            signal.raise_signal(signal.SIGINT)
+
+    return on_message
+
+
+def test_a_run_that_is_stopped_saves_itself(launched):
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("training"))
+    outcome = stopped.value.outcome
+    assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("interrupted", "KeyboardInterrupt", True)
+
+
+def test_a_second_ctrl_c_does_not_wait(launched):
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), ctrl_c_at("training", "saving"))
+    outcome = stopped.value.outcome
+    assert (outcome["status"], "saved" in outcome) == ("interrupted", False)
+
+
+def test_a_run_out_of_time_saves_itself_though_ctrl_c_ends_the_plan(launched):
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("saving"), timeout=0.1)
+    outcome = stopped.value.outcome
+    assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("timeout", "Timeout", True)
+
+
+def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched):
+    disk = "say('stage', stage='slow disk'); time.sleep(600)"
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(SAVES_ITSELF.replace("DISK", disk), ctrl_c_at("saving", "slow disk"), timeout=0.1)
+    outcome = stopped.value.outcome
+    assert (outcome["status"], "saved" in outcome) == ("timeout", False)
+
+
+def test_a_run_out_of_time_that_does_not_save_itself_is_killed(launched, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
+    outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), timeout=0.1)
+    assert (outcome["status"], "saved" in outcome) == ("timeout", False)
+
+
+PRESSES_CTRL_C = """
+say("stage", stage=str(os.getpid()))
+end()
+time.sleep(0.1)
+os.kill(os.getppid(), signal.SIGINT)
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_while_a_run_ends_kills_it_and_keeps_its_outcome(launched):
+    heard: list[Message] = []
+    with pytest.raises(RunInterrupted) as stopped:
+        launched(PRESSES_CTRL_C, heard.append)
+    assert stopped.value.outcome == {"status": "ok", "error": None}
+    assert not psutil.pid_exists(int(heard[0]["stage"]))
+
+
+def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatch):
+    take = launch.RunProcess.next_message
+
+    def interrupted(*arguments: Any) -> None:
+        """Whatever is taken from the run is lost to the signal."""
+        take(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.RunProcess, "next_message", interrupted)
+    with pytest.raises(RunInterrupted) as stopped:
+        launched("end()")
+    assert stopped.value.outcome == {"status": "ok", "error": None}
+
+
+# --- garrulous --------------------------------------------------------------------------------------------------------
+
+
+def assert_short(tail: str) -> None:
+    assert 0 < len(tail) <= execute.LONGEST_TAIL
+    assert max(map(len, tail.splitlines())) <= execute.LONGEST_LINE + 1
+
+
+@pytest.mark.parametrize("line", ["'x' * 10**7", "('x' * 3000 + '\\n') * 1000", "'é' * 10**6"])
+def test_of_what_a_run_prints_without_end_a_record_keeps_little(line, launched):
+    error = {"type": "E", "message": "m", "tail": "Traceback\n  of the run"}
+    outcome = launched(f"sys.stderr.write({line} + 'the end'); sys.stderr.flush(); end('crashed', {error!r})")
+    assert_short(outcome["error"]["tail"])
+    assert outcome["error"]["tail"].endswith("Traceback\n  of the run")
+
+
+def test_the_last_lines_before_a_death_are_kept(launched):
+    outcome = launched("for line in range(1000): print(line, file=sys.stderr)\nsys.stderr.flush(); die()")
+    assert outcome["error"]["tail"].splitlines() == [str(line) for line in range(1000 - launch.TAIL_LINES, 1000)]
+
+
+@pytest.mark.parametrize("message", ["x" * 10**7, "several words\n" * 10**6], ids=["line", "lines"])
+def test_of_an_endless_message_a_record_keeps_little(message):
+    error = execute._failure("crashed", ValueError(message))["error"]
+    assert_short(error["tail"])
+    assert 0 < len(error["message"]) <= 500
