@@ -167,27 +167,33 @@ class _Bench:
             known = None if fresh else self._known(run)
             if fresh:
                 (run.folder / CHECKPOINT).unlink(missing_ok=True)
-            if known is None:
-                self._attempt(run)
-            else:
+            if known is not None and self._counts(known, run):
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
+            else:
+                if known is not None:
+                    # It was killed, perhaps, between its record and this.
+                    _remove_stale(known, run.folder)
+                self._attempt(run)
         if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
             return self._do(smaller, wait=True, fresh=fresh)
         return True
 
     def _known(self, run: _Run) -> RunRecord | None:
-        """The record of a run that need not be done: it is done, or is known not to fit where that is asked."""
+        """The record that an earlier attempt left; one that is broken is put aside."""
         path = run.folder / RECORD
         if not path.exists():
             return None
         try:
-            record = read_record(path)
+            return read_record(path)
         except RecordError as error:
             self.on_note(f"{error}; moved to {printable(put_aside(path))}, and the run is done again")
             return None
+
+    def _counts(self, record: RunRecord, run: _Run) -> bool:
+        """Whether the run need not be done: it is done, or is known not to fit where that is asked."""
         done = record.ok or (self.plan.shrinks_to_fit and record.status == "oom")
-        return record if done and record.run_id == run.run_id else None
+        return done and record.run_id == run.run_id
 
     def _attempt(self, run: _Run) -> None:
         """Launch until it ends in a way that is not to be tried again, and record how it ended."""
@@ -210,7 +216,8 @@ class _Bench:
             except KeyboardInterrupt as interrupt:
                 outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)
                 # With --force there may be a finished record of this run already; it is worth more.
-                self.records[run.index] = self._known(run) or self._record(run, outcome)
+                known = self._known(run)
+                self.records[run.index] = known if known and known.ok else self._record(run, outcome)
                 raise
             self.records[run.index] = record = self._record(run, outcome)
             self._finish(run, skipped=False)
@@ -219,16 +226,7 @@ class _Bench:
             self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {record.status}")
 
     def _record(self, run: _Run, outcome: dict[str, Any]) -> RunRecord:
-        """Write the record, and clear away what it makes stale."""
-        status, stale = outcome["status"], []
-        if status != "ok":
-            # The pictures and weights of an earlier attempt are not this run's.
-            stale += [SAMPLES, GENERATOR]
-        if status == "diverged" or (status == "ok" and not self.options.keep_checkpoints):
-            # A run that diverged must not be tried from just before it until it happens to go well.
-            stale.append(CHECKPOINT)
-        for name in stale:
-            (run.folder / name).unlink(missing_ok=True)
+        """Write the record; only then is there anything to be removed."""
         outcome["environment"] = {**outcome.get("environment", {}), **run.loaded}
         base: dict[str, Any] = {
             "schema": SCHEMA,
@@ -236,7 +234,11 @@ class _Bench:
             "spec": run.spec.to_json(),
             "command": reproducing_command(self.plan.asked, run.spec),
         }
-        return write_record(RunRecord(**base | outcome), run.folder)
+        record = write_record(RunRecord(**base | outcome), run.folder)
+        _remove_stale(record, run.folder)
+        if record.ok and not self.options.keep_checkpoints:
+            (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        return record
 
     def _finish(self, run: _Run, *, skipped: bool) -> None:
         record, total = self.records[run.index], len(self.plan.runs)
@@ -251,6 +253,16 @@ class _Bench:
         self.on_note(f"{printable(spec.variant)}: batch size {spec.batch_size} does not fit into memory; trying {size}")
         smaller = replace(spec, batch_size=size, requested_batch_size=requested)
         return self._run(run.index, smaller, run.continues)
+
+
+def _remove_stale(record: RunRecord, folder: Path) -> None:
+    """Remove what is not to be used beside this record: what a run that failed had from an earlier attempt."""
+    stale = [] if record.ok else [SAMPLES, GENERATOR]
+    if record.status == "diverged":
+        # A run that diverged must not be tried from just before it until it happens to go well.
+        stale.append(CHECKPOINT)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
 
 
 SMALLEST_BATCH = 2
