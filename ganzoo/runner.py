@@ -19,6 +19,7 @@ from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
 from ganzoo.reproduce import reproducing_command
+from ganzoo.stop import held_back
 from ganzoo.text import printable
 from ganzoo.types import (
     SCHEMA,
@@ -215,11 +216,14 @@ class _Bench:
                 outcome = self.launcher.launch(request, _Translator(run.run_id, run.spec, self.tell, self.on_note))
             except KeyboardInterrupt as interrupt:
                 outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)
-                # With --force there may be a finished record of this run already; it is worth more.
-                known = self._known(run)
-                self.records[run.index] = known if known and known.ok else self._record(run, outcome)
+                with held_back():
+                    # With --force there may be a finished record of this run already; it is worth more.
+                    known = self._known(run)
+                    self.records[run.index] = known if known and known.ok else self._record(run, outcome)
                 raise
-            self.records[run.index] = record = self._record(run, outcome)
+            # A run that has ended is recorded, whoever is in a hurry by now.
+            with held_back():
+                self.records[run.index] = record = self._record(run, outcome)
             self._finish(run, skipped=False)
             if record.status not in self.options.retry or not retries_left:
                 return

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,7 @@ from ganzoo.plugins import discover
 from ganzoo.preflight import Preflight
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, read_record, read_spec
 from ganzoo.runner import RunOptions, run_plan
+from ganzoo.stop import held_back
 from ganzoo.types import RunRecord, RunRequest
 
 (MLP,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
@@ -106,3 +110,90 @@ def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_check
     bench(launcher)
     assert set(launcher.found[0]) == {RECORD}
     assert statuses(tmp_path) == ["ok"]
+
+
+# --- stopped at the end of a run --------------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+
+
+@pytest.fixture
+def met_like_ctrl_c():
+    """SIGTERM as `ganzoo bench` meets it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(
+    number, moment, bench, tmp_path, monkeypatch, met_like_ctrl_c
+):
+    written = runner.write_record
+
+    def write(record, folder):
+        if moment == "before":
+            os.kill(os.getpid(), number)
+        record = written(record, folder)
+        if moment == "after":
+            os.kill(os.getpid(), number)
+        return record
+
+    monkeypatch.setattr(runner, "write_record", write)
+    launcher = Launcher("ok", "ok")
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        bench(launcher, seeds=2)
+    assert [record.status for record in interrupt.value.records] == ["ok"]
+    (path,) = tmp_path.rglob(RECORD)
+    assert read_record(path).ok
+    assert set(files_in(path.parent)) == {RECORD, CHECKPOINT, SAMPLES, GENERATOR}
+    assert len(launcher.found) == 1
+
+
+@posix
+def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_presses_ctrl_c(
+    bench, tmp_path, monkeypatch
+):
+    class Interrupted(KeyboardInterrupt):
+        outcome = outcome_of("ok")
+
+    def stop(request):
+        raise Interrupted
+
+    def write(record, folder):
+        os.kill(os.getpid(), signal.SIGINT)
+        return written(record, folder)
+
+    written = runner.write_record
+    monkeypatch.setattr(runner, "write_record", write)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        bench(Launcher(stop))
+    assert [record.status for record in interrupt.value.records] == ["ok"]
+    assert statuses(tmp_path) == ["ok"]
+
+
+@posix
+def test_what_is_ignored_stays_ignored_and_every_handler_comes_back():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with held_back():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_nothing_is_held_back():
+    entered = []
+
+    def enter():
+        with held_back():
+            entered.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGINT)]
