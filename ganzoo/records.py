@@ -27,6 +27,9 @@ RECORD = "record.json"
 SAMPLES = "samples.png"
 SAMPLE_IMAGES = 64
 GENERATOR = "generator.safetensors"
+BEFORE = ".before"
+"""What `--force` adds to the name of a finished run's folder for what stays of it until the run is done again."""
+
 QUARANTINE = "quarantine"
 """The folder into which `ganzoo doctor --fix` moves what is broken; no record is looked for there."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +19,7 @@ from ganzoo.files import put_aside, remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
 from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
-from ganzoo.records import GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
+from ganzoo.records import BEFORE, GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
 from ganzoo.reproduce import reproducing_command
 from ganzoo.stop import held_back
 from ganzoo.text import printable
@@ -46,9 +48,10 @@ MAY_BE_RETRIED = ("oom", "crashed", "timeout")
 class RunOptions:
     """How runs are carried out; nothing here decides what they give.
 
-    `retry` names the statuses after which a run is tried again at once, `keep_going=False` ends the plan at the first
-    run that fails. A checkpoint is written every `checkpoint_seconds`, and thrown away when its run is done unless
-    `keep_checkpoints`.
+    With `force` finished runs are done again from the start; until a run is done again its files stay in a folder
+    beside, whose name ends in `.before`. `retry` names the statuses after which a run is tried again at once,
+    `keep_going=False` ends the plan at the first run that fails. A checkpoint is written every `checkpoint_seconds`,
+    and thrown away when its run is done unless `keep_checkpoints`.
     """
 
     plugins: tuple[str, ...] = ()
@@ -120,18 +123,33 @@ class _Bench:
 
     def carry_out(self) -> None:
         """Do what nobody else is doing; then see to what others were doing, which by then is done as a rule."""
+        runs = [self._run(index, planned.spec, planned.checkpoint) for index, planned in enumerate(self.plan.runs, 1)]
+        if self.options.force:
+            with held_back():
+                self._start_over(runs)
         left: list[_Run] = []
-        for index, planned in enumerate(self.plan.runs, 1):
+        for run in runs:
             if self._given_up():
                 return
-            if self._wanted(planned.spec):
-                run = self._run(index, planned.spec, planned.checkpoint)
-                if not self._do(run, fresh=self.options.force):
-                    left.append(run)
+            if self._wanted(run.spec) and not self._do(run):
+                left.append(run)
         for run in left:
             if self._given_up():
                 return
             self._do(run, wait=True)
+
+    def _start_over(self, runs: list[_Run]) -> None:
+        """Lay aside what is there, of all runs at once: without --force the plan then goes on with what is left."""
+        laid_aside = 0
+        for run in (each for planned in runs for each in self._and_smaller(planned)):
+            with claim(self.results, run.run_id) as claimed:
+                if claimed and (known := self._known(run)) is not None and self._counts(known, run):
+                    _lay_aside(run.folder)
+                    laid_aside += 1
+                elif claimed:
+                    (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        if laid_aside:
+            self.on_note(f"--force: {laid_aside} finished run(s) stay in folders *{BEFORE} until they are done again")
 
     def records_in_order(self) -> list[RunRecord]:
         return [self.records[index] for index in sorted(self.records)]
@@ -155,8 +173,8 @@ class _Bench:
         loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **_versions()}
         return _Run(index, spec, run_id, run_folder(self.results, spec, run_id), continues, loaded)
 
-    def _do(self, run: _Run, *, wait: bool = False, fresh: bool = False) -> bool:
-        """Do one run, or find it done; False where another process is at it. With `fresh` nothing of it counts yet."""
+    def _do(self, run: _Run, *, wait: bool = False) -> bool:
+        """Do one run, or find it done; False where another process is at it."""
 
         def on_wait() -> None:
             self.on_note(f"{printable(run.folder.name)} is being done by another process; waiting for it")
@@ -165,10 +183,9 @@ class _Bench:
             if not claimed:
                 return False
             remove_partial_files(run.folder)
-            known = None if fresh else self._known(run)
-            if fresh:
-                (run.folder / CHECKPOINT).unlink(missing_ok=True)
+            known = self._known(run)
             if known is not None and self._counts(known, run):
+                _remove_before(run.folder)
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
             else:
@@ -177,7 +194,7 @@ class _Bench:
                     _remove_stale(known, run.folder)
                 self._attempt(run)
         if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
-            return self._do(smaller, wait=True, fresh=fresh)
+            return self._do(smaller, wait=True)
         return True
 
     def _known(self, run: _Run) -> RunRecord | None:
@@ -217,9 +234,7 @@ class _Bench:
             except KeyboardInterrupt as interrupt:
                 outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)
                 with held_back():
-                    # With --force there may be a finished record of this run already; it is worth more.
-                    known = self._known(run)
-                    self.records[run.index] = known if known and known.ok else self._record(run, outcome)
+                    self.records[run.index] = self._record(run, outcome)
                 raise
             # A run that has ended is recorded, whoever is in a hurry by now.
             with held_back():
@@ -240,6 +255,8 @@ class _Bench:
         }
         record = write_record(RunRecord(**base | outcome), run.folder)
         _remove_stale(record, run.folder)
+        if self._counts(record, run):
+            _remove_before(run.folder)
         if record.ok and not self.options.keep_checkpoints:
             (run.folder / CHECKPOINT).unlink(missing_ok=True)
         return record
@@ -250,12 +267,25 @@ class _Bench:
 
     def _halved(self, run: _Run) -> _Run | None:
         """Where the batch did not fit, the same run with half of it."""
-        spec = run.spec
-        if self.records[run.index].status != "oom" or spec.batch_size < 2 * SMALLEST_BATCH:
+        smaller = self._with_half_the_batch(run)
+        if smaller is None or self.records[run.index].status != "oom":
             return None
-        size, requested = spec.batch_size // 2, spec.requested_batch_size or spec.batch_size
-        self.on_note(f"{printable(spec.variant)}: batch size {spec.batch_size} does not fit into memory; trying {size}")
-        smaller = replace(spec, batch_size=size, requested_batch_size=requested)
+        size, half = run.spec.batch_size, smaller.spec.batch_size
+        self.on_note(f"{printable(run.spec.variant)}: batch size {size} does not fit into memory; trying {half}")
+        return smaller
+
+    def _and_smaller(self, run: _Run | None) -> Iterator[_Run]:
+        """A run, and where its batch may be halved those that may stand in for it."""
+        while run is not None:
+            yield run
+            run = self._with_half_the_batch(run) if self.plan.shrinks_to_fit else None
+
+    def _with_half_the_batch(self, run: _Run) -> _Run | None:
+        spec = run.spec
+        if spec.batch_size < 2 * SMALLEST_BATCH:
+            return None
+        requested = spec.requested_batch_size or spec.batch_size
+        smaller = replace(spec, batch_size=spec.batch_size // 2, requested_batch_size=requested)
         return self._run(run.index, smaller, run.continues)
 
 
@@ -267,6 +297,36 @@ def _remove_stale(record: RunRecord, folder: Path) -> None:
         stale.append(CHECKPOINT)
     for name in stale:
         (folder / name).unlink(missing_ok=True)
+
+
+RUN_FILES = (RECORD, SAMPLES, GENERATOR, CHECKPOINT)
+"""What ganzoo itself puts into the folder of a run."""
+
+
+def _lay_aside(folder: Path) -> None:
+    """Move a finished run's files to the folder beside it, all at once; what others have put there stays."""
+    _remove_before(folder)
+    before = folder.with_name(folder.name + BEFORE)
+    try:
+        folder.rename(before)
+        folder.mkdir()
+        for path in list(before.iterdir()):
+            if path.name not in RUN_FILES:
+                path.rename(folder / path.name)
+    except OSError as error:
+        raise RecordError(
+            f"--force: cannot move {printable(folder)} to {printable(before)}: {error.strerror}"
+        ) from error
+
+
+def _remove_before(folder: Path) -> None:
+    """Remove what was laid aside of a run that is done again."""
+    before = folder.with_name(folder.name + BEFORE)
+    if before.is_dir():
+        for name in RUN_FILES:
+            (before / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            before.rmdir()
 
 
 SMALLEST_BATCH = 2
@@ -328,6 +388,7 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]
     }
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("ganzoo", "torch")}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -17,10 +19,11 @@ from ganzoo import runner
 from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError
+from ganzoo.harness import Bench
 from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
 from ganzoo.preflight import Preflight
-from ganzoo.records import GENERATOR, RECORD, SAMPLES, read_record, read_spec
+from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
 from ganzoo.runner import RunOptions, run_plan
 from ganzoo.stop import held_back
 from ganzoo.types import RunRecord, RunRequest
@@ -118,19 +121,20 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them
 
 
 @pytest.fixture
-def met_like_ctrl_c():
-    """SIGTERM as `ganzoo bench` meets it."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def signals():
+    """SIGINT and SIGTERM as `ganzoo bench` meets them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(
-    number, moment, bench, tmp_path, monkeypatch, met_like_ctrl_c
-):
+def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(number, moment, bench, tmp_path, monkeypatch, signals):
     written = runner.write_record
 
     def write(record, folder):
@@ -154,7 +158,7 @@ def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(
 
 @posix
 def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_presses_ctrl_c(
-    bench, tmp_path, monkeypatch
+    bench, tmp_path, monkeypatch, signals
 ):
     class Interrupted(KeyboardInterrupt):
         outcome = outcome_of("ok")
@@ -175,7 +179,7 @@ def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_p
 
 
 @posix
-def test_what_is_ignored_stays_ignored_and_every_handler_comes_back():
+def test_what_is_ignored_stays_ignored_and_every_handler_comes_back(signals):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with held_back():
@@ -197,3 +201,91 @@ def test_in_another_thread_nothing_is_held_back():
     thread.start()
     thread.join()
     assert entered == [signal.getsignal(signal.SIGINT)]
+
+
+# --- done again with --force ------------------------------------------------------------------------------------------
+
+
+def stop(request):
+    raise KeyboardInterrupt
+
+
+def folders(results: Path) -> list[Path]:
+    """The folders of runs and what was laid aside, in the order of seeds."""
+    return sorted((path for path in results.glob("*/*") if path.is_dir()), key=lambda path: (path.suffix, path.name))
+
+
+@pytest.mark.parametrize("ending", ["crashed", "oom", "timeout", "diverged", stop])
+def test_a_finished_run_is_not_lost_when_it_is_done_again_and_fails(ending, bench, tmp_path):
+    bench(Launcher("ok"))
+    (folder,) = folders(tmp_path)
+    finished = files_in(folder)
+    (folder / "notes.txt").write_text("mine")
+    launcher = Launcher(ending)
+    with contextlib.suppress(KeyboardInterrupt):
+        bench(launcher, force=True)
+    assert set(launcher.found[0]) == {"notes.txt"}
+    assert bench.notes[-1] == "--force: 1 finished run(s) stay in folders *.before until they are done again"
+    assert folders(tmp_path) == [folder, folder.with_name(f"{folder.name}.before")]
+    assert files_in(folder.with_name(f"{folder.name}.before")) == finished
+    assert not read_record(folder).ok
+    # Both are told of: the run that is finished, and the attempt to do it again.
+    records, complaints = find_records([tmp_path])
+    assert sorted(record.ok for record in records) == [False, True]
+    assert complaints == []
+
+
+def test_force_that_was_stopped_goes_on_without_force(bench, tmp_path):
+    bench(Launcher("ok", "ok", "ok"), seeds=3)
+    with pytest.raises(KeyboardInterrupt):
+        bench(Launcher("ok", stop), seeds=3, force=True)
+    launcher = Launcher("ok", "ok")
+    records = bench(launcher, seeds=3)
+    # The first is done, the second goes on from the checkpoint of its new attempt, the third begins anew.
+    assert launcher.found[0][CHECKPOINT] == f"{stop}, attempt 2"
+    assert launcher.found[1] == {}
+    assert [record.ok for record in records] == [True] * 3
+    assert len(folders(tmp_path)) == 3
+    assert statuses(tmp_path) == ["ok"] * 3
+
+
+def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_path):
+    bench(Launcher("ok", "crashed"), seeds=2)
+    launcher = Launcher("ok", "ok")
+    bench(launcher, seeds=2, force=True)
+    assert CHECKPOINT not in launcher.found[0] | launcher.found[1]
+    assert len(folders(tmp_path)) == 2
+    assert statuses(tmp_path) == ["ok", "ok"]
+
+
+def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
+    auto = {"batch_size": "auto"}
+    (first,) = bench(Launcher("oom", "ok"), asked=auto)
+    assert first.spec["batch_size"] == SPEC.batch_size // 2
+    launcher = Launcher("oom", "ok")
+    bench(launcher, asked=auto, force=True)
+    assert launcher.found == [{}, {}]
+    assert sorted(statuses(tmp_path)) == ["ok", "oom"]
+    launcher = Launcher("ok")
+    (larger,) = bench(launcher, asked=auto, force=True)
+    assert larger.spec["batch_size"] == SPEC.batch_size
+
+
+def test_what_was_laid_aside_by_a_bench_that_was_killed_goes_when_its_run_is_there(bench, tmp_path):
+    bench(Launcher("ok"))
+    (folder,) = folders(tmp_path)
+    before = folder.with_name(f"{folder.name}.before")
+    shutil.copytree(folder, before)
+    bench(Launcher())
+    assert folders(tmp_path) == [folder]
+
+
+def test_the_command_says_how_to_go_on(invoke, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "run", stop)
+    mlp = ("bench", "--models", "mlp", "--device", "cpu", "--quiet", "--throughput-only")
+    assert invoke(*mlp).err.splitlines()[-1] == "ganzoo: interrupted; run the same command again to go on"
+    said = invoke(*mlp, "--force")
+    assert said.err.splitlines()[-1] == "ganzoo: interrupted; run the same command again without --force to go on"
