@@ -96,6 +96,14 @@ def run_plan(
     return bench.records_in_order()
 
 
+def start_over(
+    plan: ResolvedPlan, registry: Registry, results: Path, on_note: Callable[[str], None] = lambda line: None
+) -> None:
+    """Lay aside what `results` holds of a plan, as `RunOptions.force` does before the first run."""
+    _check_writable(results)
+    _Bench(plan, registry, results, RunOptions(), ProcessLauncher(), lambda event: None, on_note).start_over()
+
+
 @dataclass(frozen=True)
 class _Run:
     """One run of a plan, counted from 1, and where its results go; `loaded` is what its record says of its code."""
@@ -123,12 +131,10 @@ class _Bench:
 
     def carry_out(self) -> None:
         """Do what nobody else is doing; then see to what others were doing, which by then is done as a rule."""
-        runs = [self._run(index, planned.spec, planned.checkpoint) for index, planned in enumerate(self.plan.runs, 1)]
         if self.options.force:
-            with held_back():
-                self._start_over(runs)
+            self.start_over()
         left: list[_Run] = []
-        for run in runs:
+        for run in self._runs():
             if self._given_up():
                 return
             if self._wanted(run.spec) and not self._do(run):
@@ -138,18 +144,19 @@ class _Bench:
                 return
             self._do(run, wait=True)
 
-    def _start_over(self, runs: list[_Run]) -> None:
+    def start_over(self) -> None:
         """Lay aside what is there, of all runs at once: without --force the plan then goes on with what is left."""
-        laid_aside = 0
-        for run in (each for planned in runs for each in self._and_smaller(planned)):
-            with claim(self.results, run.run_id) as claimed:
-                if claimed and (known := self._known(run)) is not None and self._counts(known, run):
-                    _lay_aside(run.folder)
-                    laid_aside += 1
-                elif claimed:
-                    (run.folder / CHECKPOINT).unlink(missing_ok=True)
-        if laid_aside:
-            self.on_note(f"--force: {laid_aside} finished run(s) stay in folders *{BEFORE} until they are done again")
+        finished = 0
+        with held_back():
+            for run in (each for planned in self._runs() for each in self._and_smaller(planned)):
+                with claim(self.results, run.run_id) as claimed:
+                    if claimed and (known := self._known(run)) is not None and self._counts(known, run):
+                        _lay_aside(run.folder)
+                        finished += 1
+                    elif claimed:
+                        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        if finished:
+            self.on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
 
     def records_in_order(self) -> list[RunRecord]:
         return [self.records[index] for index in sorted(self.records)]
@@ -166,6 +173,10 @@ class _Bench:
             for record in self.records.values()
             if (record.spec["variant"], record.spec["seed"]) == (spec.variant, spec.seed)
         )
+
+    def _runs(self) -> Iterator[_Run]:
+        for index, planned in enumerate(self.plan.runs, 1):
+            yield self._run(index, planned.spec, planned.checkpoint)
 
     def _run(self, index: int, spec: RunSpec, continues: str | None) -> _Run:
         plugins = used_plugins(spec, self.registry)

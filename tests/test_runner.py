@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,14 @@ from ganzoo import runner
 from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError
-from ganzoo.harness import Bench
+from ganzoo.harness import Bench, ignore
 from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
 from ganzoo.preflight import Preflight
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
 from ganzoo.runner import RunOptions, run_plan
 from ganzoo.stop import held_back
+from ganzoo.suites import SuiteBench
 from ganzoo.types import RunRecord, RunRequest
 
 (MLP,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
@@ -66,15 +67,20 @@ def registry():
     return discover()
 
 
+def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
+    """Runs of the MLP-GAN with these seeds."""
+    dataset = PreparedDataset("digits", "", (1, 8, 8), 9, 10, "0" * 64, "", "train", ())
+    checked = Preflight({}, "contiguous", None)
+    runs = tuple(PlannedRun(replace(SPEC, seed=seed), checked) for seed in seeds)
+    return ResolvedPlan(runs, dataset, BenchPlan(("mlp",), **asked))
+
+
 @pytest.fixture
 def bench(registry, tmp_path):
-    """`bench(launcher, seeds=2, asked={...}, **options)` does runs of the MLP-GAN; its notes are in `bench.notes`."""
+    """`bench(launcher, seeds=2, asked={...}, **options)` does runs of a plan; its notes are in `bench.notes`."""
 
     def bench(launcher, *, seeds: int = 1, asked=None, **options) -> list[RunRecord]:
-        dataset = PreparedDataset("digits", "", (1, 8, 8), 9, 10, "0" * 64, "", "train", ())
-        checked = Preflight({}, "contiguous", None)
-        runs = tuple(PlannedRun(replace(SPEC, seed=seed), checked) for seed in range(seeds))
-        plan = ResolvedPlan(runs, dataset, BenchPlan(("mlp",), seeds=seeds, **(asked or {})))
+        plan = plan_of(range(seeds), **(asked or {}))
         return run_plan(plan, registry, tmp_path, RunOptions(**options), launcher=launcher, on_note=bench.notes.append)
 
     bench.notes = []
@@ -247,6 +253,24 @@ def test_force_that_was_stopped_goes_on_without_force(bench, tmp_path):
     assert [record.ok for record in records] == [True] * 3
     assert len(folders(tmp_path)) == 3
     assert statuses(tmp_path) == ["ok"] * 3
+
+
+def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_path, monkeypatch):
+    plans = [plan_of([0]), plan_of([1])]
+    suite = SuiteBench(tuple(Bench(plan.asked, registry, plan) for plan in plans))
+
+    def run(*endings, **options):
+        launcher = Launcher(*endings)
+        monkeypatch.setattr("ganzoo.launch.ProcessLauncher", lambda timeout: launcher)
+        with contextlib.suppress(KeyboardInterrupt):
+            suite.run(tmp_path, on_event=ignore, on_note=ignore, **options)
+        return len(launcher.found)
+
+    assert run("ok", "ok") == 2
+    assert run(stop, force=True) == 1
+    # The second part had not begun, and is done again all the same.
+    assert run("ok", "ok", force=False) == 2
+    assert statuses(tmp_path) == ["ok", "ok"]
 
 
 def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_path):
