@@ -14,7 +14,7 @@ from typing import Any
 
 from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.claims import claim
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable, UsageError
 from ganzoo.files import put_aside, remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
 from ganzoo.plan import ResolvedPlan
@@ -77,7 +77,8 @@ def run_plan(
     """Do every run of the plan that `results` does not hold yet, and return a record for each, in order.
 
     What another process is doing already is left to it, and its record waited for at the end. Raises `RecordError`
-    before anything is trained where `results` cannot be written to. On `KeyboardInterrupt` the run in progress saves
+    before anything is trained where `results` cannot be written to, and `RecordUnreadable` where the record of a run is
+    there and cannot be read. On `KeyboardInterrupt` the run in progress saves
     itself and is recorded as interrupted, and the exception goes on with the records so far attached as `records`.
     """
     _check_options(options)
@@ -209,12 +210,17 @@ class _Bench:
         return True
 
     def _known(self, run: _Run) -> RunRecord | None:
-        """The record that an earlier attempt left; one that is broken is put aside."""
+        """The record that an earlier attempt left; one that is broken is put aside.
+
+        Raises `RecordUnreadable` where it may well be good.
+        """
         path = run.folder / RECORD
-        if not path.exists():
-            return None
         try:
             return read_record(path)
+        except RecordMissing:
+            return None
+        except RecordUnreadable as error:
+            raise RecordUnreadable(f"{error}; make it readable and run the same command again") from error
         except RecordError as error:
             self.on_note(f"{error}; moved to {printable(put_aside(path))}, and the run is done again")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -13,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ONE_MACHINE
 
-from ganzoo import runner
-from ganzoo.checkpoint import CHECKPOINT
+from ganzoo import checkpoint, runner, stages
+from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import RecordError
+from ganzoo.errors import RecordError, RecordUnreadable
 from ganzoo.harness import Bench, ignore
 from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
@@ -313,3 +315,69 @@ def test_the_command_says_how_to_go_on(invoke, monkeypatch):
     assert invoke(*mlp).err.splitlines()[-1] == "ganzoo: interrupted; run the same command again to go on"
     said = invoke(*mlp, "--force")
     assert said.err.splitlines()[-1] == "ganzoo: interrupted; run the same command again without --force to go on"
+
+
+# --- broken, or only out of reach -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced(number, bench, tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(number, os.strerror(number))
+
+    bench(Launcher("ok"))
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(
+            RecordUnreadable, match=r"record\.json: cannot be read: .*; make it readable and run"
+        ) as error:
+            bench(Launcher())
+    assert error.value.exit_code == 2
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert bench(Launcher())[0].ok
+
+
+def test_a_folder_of_results_that_may_not_be_entered_is_a_record_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(path, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(RecordUnreadable, match="Permission denied"):
+        read_record(tmp_path / RECORD)
+
+
+def test_what_is_put_aside_does_not_replace_what_was_put_aside_before(bench, tmp_path):
+    bench(Launcher("ok"))
+    (folder,) = folders(tmp_path)
+    for text in ("first", "second", "third"):
+        (folder / RECORD).write_text(text)
+        bench(Launcher("ok"))
+        assert "and the run is done again" in bench.notes[-1]
+    aside = {name: text for name, text in files_in(folder).items() if "broken" in name}
+    assert aside == {f"{RECORD}.broken": "first", f"{RECORD}.broken.2": "second", f"{RECORD}.broken.3": "third"}
+
+
+def request_for(folder: Path, run_id: str = "a" * 64, continues: Path | None = None) -> RunRequest:
+    spec = replace(SPEC, continues="c" * 64 if continues else "").to_json()
+    return RunRequest(run_id, spec, {}, str(folder), (), None, None, 60, str(continues) if continues else None)
+
+
+KEPT = {"outcome": {"scores": [], "protocols": {}, "throughput": {}}}
+
+
+def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    write_checkpoint(tmp_path / CHECKPOINT, Checkpoint("a" * 64, {"weight": torch.ones(1)}, KEPT))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "read_header", fail)
+        with pytest.raises(RecordUnreadable, match="cannot be read"):
+            stages._saved(request_for(tmp_path), tmp_path, ignore)
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore).run_id == "a" * 64
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    # That of another run is put aside, and one that is absent is no fault.
+    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore) is None
+    assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore) is None
