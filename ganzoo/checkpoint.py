@@ -74,6 +74,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise reading_error(path, error) from error
 
 
+def run_id_of_checkpoint(path: Path) -> str:
+    """The id of the run that wrote it. Raises what `read_checkpoint` does; no tensor is loaded."""
+    try:
+        if fault := _fault_of(path):
+            raise RecordError(f"{printable(path)}: {fault}")
+        return str(read_header(path)["__metadata__"]["run_id"])
+    except OSError as error:
+        raise reading_error(path, error) from error
+
+
 def verify_checkpoint(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None. No tensor is loaded."""
     try:

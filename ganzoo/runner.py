@@ -181,8 +181,8 @@ class _Bench:
 
     def _run(self, index: int, spec: RunSpec, continues: str | None) -> _Run:
         plugins = used_plugins(spec, self.registry)
-        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, _versions())
-        loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **_versions()}
+        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, versions())
+        loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **versions()}
         return _Run(index, spec, run_id, run_folder(self.results, spec, run_id), continues, loaded)
 
     def _do(self, run: _Run, *, wait: bool = False) -> bool:
@@ -406,7 +406,8 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of ganzoo and torch."""
     return {name: metadata.version(name) for name in ("ganzoo", "torch")}
 
 

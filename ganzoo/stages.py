@@ -98,7 +98,12 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
     if fault:
         put_aside(own)
         emit("note", line=f"{fault}; put aside, and the run starts again")
-    return read_checkpoint(Path(request.continues)) if request.continues else None
+    if not request.continues:
+        return None
+    continued = read_checkpoint(Path(request.continues))
+    if continued.run_id != request.spec["continues"]:
+        raise RecordError(f"{printable(request.continues)}: is of another run than the one to be trained on")
+    return continued
 
 
 def kept_outcome(saved: Checkpoint) -> Outcome:

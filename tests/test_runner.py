@@ -26,7 +26,7 @@ from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
 from ganzoo.preflight import Preflight
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
-from ganzoo.runner import RunOptions, run_plan
+from ganzoo.runner import RunOptions, run_plan, used_plugins, versions
 from ganzoo.stop import held_back
 from ganzoo.suites import SuiteBench
 from ganzoo.types import RunRecord, RunRequest
@@ -379,3 +379,90 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_pat
     assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore) is None
     assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
     assert stages._saved(request_for(tmp_path), tmp_path, ignore) is None
+
+
+# --- trained on -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path) -> Callable[..., Path]:
+    """`finished(run_id=..., checkpoint=..., torch=...)`: the folder of a run that can be trained on, changed so."""
+
+    def make(checkpoint: str | None = "its own", weights: str | None = None, source: str | None = None, **environment):
+        content = read_record(MLP).to_json()
+        statuses = used_plugins(SPEC, discover())
+        content["environment"] |= {"plugins": statuses, **versions(), **environment}
+        content["spec"]["weights_sha256"] = weights or content["spec"]["weights_sha256"]
+        statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]
+        folder = tmp_path / "runs" / MLP.parent.name / MLP.name
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text(json.dumps(content))
+        if checkpoint:
+            own = content["run_id"] if checkpoint == "its own" else checkpoint
+            write_checkpoint(folder / CHECKPOINT, Checkpoint(own, {"weight": torch.ones(1)}, KEPT))
+        return folder
+
+    return make
+
+
+RESUME = ("bench", "--kimg", 2 * SPEC.kimg, "--device", "cpu", "--dry-run", "--json", "--quiet", "--resume")
+
+
+def test_a_run_is_trained_on_without_a_word_where_nothing_has_changed(finished, invoke):
+    said = invoke(*RESUME, finished())
+    assert (said.code, said.err) == (0, "")
+    (entry,) = json.loads(said.out)
+    assert entry["spec"]["continues"] == read_record(MLP).run_id
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"checkpoint": "b" * 64}, "checkpoint.safetensors: is of another run, bbbbbbbbb"),
+        ({"checkpoint": None}, "checkpoint.safetensors: the run kept no checkpoint; do it again without --discard-"),
+        ({"weights": "f" * 64}, "the weights of 'digits-cnn' are not those of the run: give --weights FILE"),
+    ],
+)
+def test_what_does_not_belong_to_a_run_is_not_trained_on(changed, refusal, finished, invoke):
+    said = invoke(*RESUME, finished(**changed))
+    assert said.code == 2
+    assert refusal in said.error
+
+
+@pytest.mark.parametrize(
+    ("changed", "note"),
+    [({"source": "0" * 64}, "plugin 'losses' has changed"), ({"torch": "1.0"}, "torch went from 1.0 to ")],
+)
+def test_code_that_has_changed_since_a_run_is_named_when_it_is_trained_on(changed, note, finished, invoke):
+    said = invoke(*RESUME, finished(**changed))
+    assert said.code == 0
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"ganzoo: --resume: since the run {note}")
+    assert line.endswith("; its weights go on under what is there now")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "refusal"),
+    [
+        ("--eval-every", "nan", "--eval-every nan: give a number above 0"),
+        ("--eval-every", "-1", "--eval-every -1.0: give a number above 0"),
+        ("--metrics", "kid", "--resume and --metrics: the run's own is kept; leave --metrics out"),
+        ("--seed", "3", "--resume and --seed: the run's own is kept; leave --seed out"),
+        ("--features", "inception", "--resume and --features: the run's own is kept"),
+        ("--throughput-only", None, "--resume and --throughput-only: the run's own is kept"),
+    ],
+)
+def test_options_that_a_run_which_is_trained_on_cannot_have_are_refused(option, value, refusal, finished, invoke):
+    said = invoke(*RESUME, finished(), option, *([value] if value else []))
+    assert said.code == 2
+    assert refusal in said.error
+
+
+def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):
+    path = tmp_path / "other" / CHECKPOINT
+    path.parent.mkdir()
+    write_checkpoint(path, Checkpoint("b" * 64, {"weight": torch.ones(1)}, KEPT))
+    with pytest.raises(RecordError, match="is of another run than the one to be trained on"):
+        stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore)
+    write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
+    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore).run_id == "c" * 64
