@@ -76,7 +76,9 @@ def resolve_continuation(
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
     changed = list(_what_changed(record, spec, registry))
     notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
-    return ResolvedPlan((run,), dataset, plan, notes if changed else ())
+    # By its folder it is found again, wherever the results are.
+    asked = replace(plan, resume=str(record.path.parent))
+    return ResolvedPlan((run,), dataset, asked, notes if changed else ())
 
 
 def _check_options(plan: BenchPlan) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import threading
@@ -19,6 +20,7 @@ from conftest import ONE_MACHINE
 
 from ganzoo import checkpoint, runner, stages
 from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
+from ganzoo.continuation import resolve_continuation
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable
 from ganzoo.harness import Bench, ignore
@@ -26,6 +28,7 @@ from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
 from ganzoo.preflight import Preflight
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
+from ganzoo.reproduce import reproducing_command
 from ganzoo.runner import RunOptions, run_plan, used_plugins, versions
 from ganzoo.stop import held_back
 from ganzoo.suites import SuiteBench
@@ -466,3 +469,26 @@ def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):
         stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore)
     write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
     assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore).run_id == "c" * 64
+
+
+# --- the command that does a run again --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kimg", "said"), [(1234567.0, "1234567"), (1000.128, "1000.128"), (0.1 + 0.2, "0.30000000000000004"), (2.0, "2")]
+)
+def test_the_command_has_every_digit_of_a_number(kimg, said):
+    words = shlex.split(reproducing_command(BenchPlan(("mlp",), kimg=kimg, eval_every=kimg), SPEC))
+    assert words[words.index("--kimg") + 1] == words[words.index("--eval-every") + 1] == said
+    assert float(said) == kimg
+
+
+def test_the_command_that_trains_a_run_on_finds_it_in_other_results(finished, registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    finished().rename(tmp_path / "out" / "mlp-digits")
+    plan = BenchPlan(resume="mlp-dig", kimg=2 * SPEC.kimg, device="cpu")
+    resolved = resolve_continuation(plan, registry, Path("out"))
+    words = shlex.split(reproducing_command(resolved.asked, resolved.runs[0].spec))
+    again = resolve_continuation(replace(plan, resume=words[words.index("--resume") + 1]), registry, Path("runs"))
+    assert again.runs[0].spec == resolved.runs[0].spec
