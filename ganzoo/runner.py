@@ -107,7 +107,10 @@ def start_over(
 
 @dataclass(frozen=True)
 class _Run:
-    """One run of a plan, counted from 1, and where its results go; `loaded` is what its record says of its code."""
+    """One run of a plan, counted from 1, and where its results go.
+
+    `loaded` is what its record says of its code, `stamp` which record was there when the bench began.
+    """
 
     index: int
     spec: RunSpec
@@ -115,6 +118,7 @@ class _Run:
     folder: Path
     continues: str | None
     loaded: dict[str, Any]
+    stamp: tuple[int, int] | None
 
 
 @dataclass
@@ -132,10 +136,11 @@ class _Bench:
 
     def carry_out(self) -> None:
         """Do what nobody else is doing; then see to what others were doing, which by then is done as a rule."""
+        runs = list(self._runs())
         if self.options.force:
             self.start_over()
         left: list[_Run] = []
-        for run in self._runs():
+        for run in runs:
             if self._given_up():
                 return
             if self._wanted(run.spec) and not self._do(run):
@@ -183,7 +188,8 @@ class _Bench:
         plugins = used_plugins(spec, self.registry)
         run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, versions())
         loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **versions()}
-        return _Run(index, spec, run_id, run_folder(self.results, spec, run_id), continues, loaded)
+        folder = run_folder(self.results, spec, run_id)
+        return _Run(index, spec, run_id, folder, continues, loaded, _stamp(folder / RECORD))
 
     def _do(self, run: _Run, *, wait: bool = False) -> bool:
         """Do one run, or find it done; False where another process is at it."""
@@ -196,8 +202,9 @@ class _Bench:
                 return False
             remove_partial_files(run.folder)
             known = self._known(run)
-            if known is not None and self._counts(known, run):
-                _remove_before(run.folder)
+            if known is not None and (self._counts(known, run) or _done_by_another(known, run)):
+                if self._counts(known, run):
+                    _remove_before(run.folder)
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
             else:
@@ -304,6 +311,20 @@ class _Bench:
         requested = spec.requested_batch_size or spec.batch_size
         smaller = replace(spec, batch_size=spec.batch_size // 2, requested_batch_size=requested)
         return self._run(run.index, smaller, run.continues)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one record at this place from the next, or None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _done_by_another(record: RunRecord, run: _Run) -> bool:
+    """Whether another process has come to this record since the bench began; one that was stopped left its run."""
+    return record.status != "interrupted" and _stamp(run.folder / RECORD) != run.stamp
 
 
 def _remove_stale(record: RunRecord, folder: Path) -> None:

@@ -492,3 +492,65 @@ def test_the_command_that_trains_a_run_on_finds_it_in_other_results(finished, re
     words = shlex.split(reproducing_command(resolved.asked, resolved.runs[0].spec))
     again = resolve_continuation(replace(plan, resume=words[words.index("--resume") + 1]), registry, Path("runs"))
     assert again.runs[0].spec == resolved.runs[0].spec
+
+
+# --- two at a time ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["crashed", "diverged", "oom", "timeout", "ok"])
+@pytest.mark.parametrize("retry", [(), ("crashed",)])
+def test_a_run_that_another_bench_has_done_meanwhile_is_not_done_again(ending, retry, bench, registry, tmp_path):
+    """The other does the second run while this one does the first."""
+    other = Launcher(ending, *[ending] * 2 * (ending in retry))
+
+    def meanwhile(request):
+        run_plan(plan_of([1]), registry, tmp_path, RunOptions(retry=retry), launcher=other)
+        return outcome_of("ok")
+
+    launcher = Launcher(meanwhile)
+    records = bench(launcher, seeds=2, retry=retry)
+    assert [record.status for record in records] == ["ok", ending]
+    assert len(launcher.found) == 1
+    # A bench that begins later tries what failed once more.
+    later = Launcher("ok")
+    assert [record.ok for record in bench(later, seeds=2)] == [True, True]
+    assert len(later.found) == (ending != "ok")
+
+
+def test_a_run_that_another_bench_was_stopped_in_is_taken_over(bench, registry, tmp_path):
+    def meanwhile(request):
+        with contextlib.suppress(KeyboardInterrupt):
+            run_plan(plan_of([1]), registry, tmp_path, launcher=Launcher(stop))
+        return outcome_of("ok")
+
+    launcher = Launcher(meanwhile, "ok")
+    assert [record.ok for record in bench(launcher, seeds=2)] == [True, True]
+    assert len(launcher.found) == 2
+
+
+def test_a_run_that_was_waited_for_and_failed_is_not_done_again(bench, registry, tmp_path):
+    """The other holds the claim as this one comes to the run, and ends while it is waited for."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(request):
+        begun.set()
+        assert go_on.wait(20)
+        return outcome_of("crashed")
+
+    def run():
+        run_plan(plan_of([0]), registry, tmp_path, launcher=Launcher(slow))
+
+    other = threading.Thread(target=run)
+    other.start()
+    assert begun.wait(20)
+    launcher, notes = Launcher(), []
+
+    def note(line):
+        notes.append(line)
+        go_on.set()
+
+    (record,) = run_plan(plan_of([0]), registry, tmp_path, launcher=launcher, on_note=note)
+    other.join()
+    assert record.status == "crashed"
+    assert "is being done by another process; waiting for it" in notes[0]
+    assert launcher.found == []
