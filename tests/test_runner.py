@@ -554,3 +554,16 @@ def test_a_run_that_was_waited_for_and_failed_is_not_done_again(bench, registry,
     assert record.status == "crashed"
     assert "is being done by another process; waiting for it" in notes[0]
     assert launcher.found == []
+
+
+@posix
+def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
+    """It must not come to a lock that a dead process would hold."""
+    import fcntl
+
+    def flock(*args):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RecordError, match=r"claims: cannot be locked \(.*not implemented\); choose another --results"):
+        bench(Launcher())
