@@ -567,3 +567,16 @@ def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(RecordError, match=r"claims: cannot be locked \(.*not implemented\); choose another --results"):
         bench(Launcher())
+
+
+# --- a batch that was halved ------------------------------------------------------------------------------------------
+
+
+def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invoke, tmp_path):
+    bench(Launcher("oom", "ok"), asked={"batch_size": "auto"})
+    (folder,) = (path for path in folders(tmp_path) if read_record(path).ok)
+    half = f"{SPEC.batch_size // 2} in place of {SPEC.batch_size}, which did not fit into memory"
+    assert f"batch size: {half}" in invoke("show", folder).out
+    assert f"mlp: batch size {half}" in " ".join(invoke("compare", tmp_path).out.split())
+    (other,) = (path for path in folders(tmp_path) if path != folder)
+    assert f"batch size: {SPEC.batch_size}\n" in invoke("show", other).out
