@@ -70,7 +70,8 @@ def run_bench(arguments: Namespace) -> int:
     if plan.sweep_batch is not None:
         _say_largest(records)
     if interrupted:
-        raise KeyboardInterrupt
+        # With it, what was done again by now would be done once more.
+        raise KeyboardInterrupt(*["without --force"] * arguments.force)
     # Finding the batch that fits no more is what a sweep is for.
     sweeping = plan.sweep_batch is not None
     return 0 if all(record.ok or (sweeping and _took_too_much(record)) for record in records) else 1

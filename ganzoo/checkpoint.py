@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import RecordError
-from ganzoo.files import write_atomically
+from ganzoo.files import reading_error, write_atomically
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
 
@@ -60,17 +60,42 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify. Raises `RecordError` where it is not there, not whole, or of another version."""
+    """Read and verify. Raises `RecordError` where it is not whole or of another version, `RecordMissing` where it is
+    not there, and `RecordUnreadable` where the file system does not give it.
+    """
     from safetensors.torch import load_file
 
-    if fault := verify_checkpoint(path):
-        raise RecordError(f"{printable(path)}: {fault}")
-    metadata = read_header(path)["__metadata__"]
-    return Checkpoint(metadata["run_id"], load_file(path), json.loads(metadata["state"]))
+    try:
+        if fault := _fault_of(path):
+            raise RecordError(f"{printable(path)}: {fault}")
+        metadata = read_header(path)["__metadata__"]
+        return Checkpoint(metadata["run_id"], load_file(path), json.loads(metadata["state"]))
+    except OSError as error:
+        raise reading_error(path, error) from error
+
+
+def run_id_of_checkpoint(path: Path) -> str:
+    """The id of the run that wrote it. Raises what `read_checkpoint` does; no tensor is loaded."""
+    try:
+        if fault := _fault_of(path):
+            raise RecordError(f"{printable(path)}: {fault}")
+        return str(read_header(path)["__metadata__"]["run_id"])
+    except OSError as error:
+        raise reading_error(path, error) from error
 
 
 def verify_checkpoint(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None. No tensor is loaded."""
+    try:
+        return _fault_of(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _fault_of(path: Path) -> str | None:
+    """As `verify_checkpoint`. Raises `OSError` where the file cannot be read."""
+    # Asked first: in what is absent, or kept back, nothing is wrong.
+    path.stat()
     try:
         told = read_header(path).get("__metadata__") or {}
         absent = [name for name in ("schema", "run_id", "sha256", "state") if name not in told]
@@ -82,8 +107,6 @@ def verify_checkpoint(path: Path) -> str | None:
             return "its state is not JSON"
         digits = told["sha256"].encode()
         whole = len(digits) == len(UNSIGNED) and _sha256_without(path, digits) == told["sha256"]
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
     except ValueError as error:
         return str(error)
     return None if whole else "is damaged: its sha256 is not that of its bytes"

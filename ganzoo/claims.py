@@ -24,7 +24,8 @@ def claim(results: Path, run_id: str, *, on_wait: Callable[[], None] | None = No
     folder = results / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{run_id[:16]}.lock")
+        # A lock that is only a file which exists would be held by the dead too.
+        lock = FileLock(folder / f"{run_id[:16]}.lock", fallback_to_soft=False)
         taken = _take(lock, wait=False)
         if not taken and on_wait is not None:
             on_wait()

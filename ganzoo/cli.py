@@ -69,8 +69,8 @@ def _run(arguments: Sequence[str]) -> int:
         with reader_may_leave():
             code = COMMANDS[known.command](known)
         return code
-    except KeyboardInterrupt:
-        print_note("interrupted; run the same command again to go on")
+    except KeyboardInterrupt as interrupt:
+        print_note(" ".join(("interrupted; run the same command again", *map(str, interrupt.args), "to go on")))
         return 130
     except BaseException as error:  # A plugin may raise anything; where it ends the program, the command has failed.
         if getattr(known, "debug", False):

@@ -20,7 +20,7 @@ from ganzoo.environment_diff import RecordDiff, change_of
 from ganzoo.errors import UnknownName
 from ganzoo.filters import sort_each
 from ganzoo.protocols import protocol_words
-from ganzoo.tables import simple_table
+from ganzoo.tables import batch_size_used, simple_table
 from ganzoo.terminal import UNITS, missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.text import did_you_mean, printable
 from ganzoo.types import RunRecord
@@ -95,6 +95,8 @@ def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[st
         lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
     if "baseline" not in summary.attrs:
         lines += pair_lines(summary, records)
+    shrunk = [run.spec for run in records if run.ok and run.spec.get("requested_batch_size") is not None]
+    lines += dict.fromkeys(f"{spec['variant']}: batch size {batch_size_used(spec)}" for spec in shrunk)
     apart: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for runs in same_settings(records):
         apart[runs[0].spec["variant"], runs[0].spec["hardware"]].append(runs[0])

@@ -15,7 +15,7 @@ from ganzoo.contract import check_parts
 from ganzoo.errors import PluginError
 from ganzoo.evaluate import protocol_id
 from ganzoo.layout import Summary
-from ganzoo.records import identity_of, read_spec, run_folder
+from ganzoo.records import BEFORE, identity_of, read_spec, run_folder
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 from ganzoo.windows import summary
@@ -69,7 +69,7 @@ def place_faults(record: RunRecord) -> Iterator[str]:
     assert record.path is not None
     place = record.path.resolve().parent
     wanted = run_folder(Path(), read_spec(record.spec), record.run_id)
-    if place.name != wanted.name:
+    if place.name.removesuffix(BEFORE) != wanted.name:
         yield f"its folder is called {printable(place.name)}, and the run {wanted.name}"
     if place.parent.name != wanted.parent.name:
         yield f"it lies in {printable(place.parent.name)}, and was made on {wanted.parent.name}"

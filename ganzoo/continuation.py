@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
+from ganzoo.checkpoint import CHECKPOINT, run_id_of_checkpoint
 from ganzoo.data import OnProgress
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import RecordError, RecordMissing, UsageError, WeightsUnavailable
+from ganzoo.evaluate import find_weights
 from ganzoo.generators import find_run
 from ganzoo.plan import (
     BenchPlan,
     PlannedRun,
     ResolvedPlan,
+    check_numbers,
     evaluation_points,
     find_dataset,
     machine_of,
@@ -22,9 +25,14 @@ from ganzoo.plan import (
 from ganzoo.plugins import Registry
 from ganzoo.preflight import preflight
 from ganzoo.records import read_spec
+from ganzoo.runner import used_plugins, versions
 from ganzoo.text import printable
+from ganzoo.types import RunRecord, RunSpec
 
-FIXED = ("models", "dataset", "image_size", "seeds", "precision", "batch_size", "fakes", "loss", "set", "sweep_batch")
+FIXED = (
+    *("models", "dataset", "image_size", "seeds", "seed", "precision", "batch_size", "sweep_batch", "loss", "set"),
+    *("metrics", "features", "fakes", "throughput_only"),
+)
 """What a run that is trained on has from its record."""
 
 
@@ -37,9 +45,11 @@ def resolve_continuation(
     """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
 
     Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
-    Raises `UsageError` and its kin where it cannot be done.
+    A note says what of the code is another than that of the run. Raises `UsageError` and its kin where it cannot be
+    done: where the dataset or the extractor's weights have changed, for instance.
     """
     assert plan.resume is not None
+    check_numbers(plan)
     _check_options(plan)
     record = find_run(plan.resume, results)
     assert record.path is not None
@@ -48,12 +58,12 @@ def resolve_continuation(
     if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
         raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
     checkpoint = record.path.parent / CHECKPOINT
-    if fault := verify_checkpoint(checkpoint):
-        raise RecordError(f"{printable(checkpoint)}: {fault}")
+    _check_checkpoint(checkpoint, record)
     offer, argument = find_dataset(registry, before.dataset)
     dataset = prepare_dataset(registry, offer, argument, replace(plan, image_size=before.image_shape[1]), on_progress)
     if dataset.sha256 != before.dataset_sha256:
         raise RecordError(f"dataset '{printable(dataset.name)}' has changed since the run; start a new one")
+    _check_weights(before, registry, plan)
     spec = replace(
         before,
         kimg=float(kimg),
@@ -64,7 +74,11 @@ def resolve_continuation(
         **machine_of(replace(plan, precision=before.precision)),
     )
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
-    return ResolvedPlan((run,), dataset, plan)
+    changed = list(_what_changed(record, spec, registry))
+    notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
+    # By its folder it is found again, wherever the results are.
+    asked = replace(plan, resume=str(record.path.parent))
+    return ResolvedPlan((run,), dataset, asked, notes if changed else ())
 
 
 def _check_options(plan: BenchPlan) -> None:
@@ -73,3 +87,39 @@ def _check_options(plan: BenchPlan) -> None:
         if getattr(plan, name) != getattr(plain, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(f"--resume and {option}: the run's own is kept; leave {option} out")
+
+
+def _check_checkpoint(path: Path, record: RunRecord) -> None:
+    """Raise `RecordError` where there is none that can be gone on from, and where it is another run's."""
+    try:
+        run_id = run_id_of_checkpoint(path)
+    except RecordMissing as error:
+        again = "do it again without --discard-checkpoints, and train that one on"
+        raise RecordMissing(f"{printable(path)}: the run kept no checkpoint; {again}") from error
+    if run_id != record.run_id:
+        raise RecordError(f"{printable(path)}: is of another run, {printable(run_id, 10)}; put the run's own there")
+
+
+def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None:
+    """Scores of other weights are others; the spec says that they are the run's."""
+    if not before.features:
+        return
+    extractor = registry.get("features", before.features).record
+    _, sha256 = find_weights(extractor, Path(plan.weights) if plan.weights else None, plan.weights_sha256)
+    if sha256 != before.weights_sha256:
+        raise WeightsUnavailable(
+            f"the weights of '{printable(extractor.name)}' are not those of the run: give --weights FILE and "
+            f"--weights-sha256 {printable(before.weights_sha256)}, or start a new run"
+        )
+
+
+def _what_changed(record: RunRecord, spec: RunSpec, registry: Registry) -> Iterator[str]:
+    """Plugins and versions that are others than those the run was made with."""
+    then, now = record.environment, used_plugins(spec, registry)
+    for name in sorted({*then.get("plugins", {}), *now}):
+        before, after = (plugins.get(name, {}).get("source_sha256") for plugins in (then.get("plugins", {}), now))
+        if before != after:
+            yield f"plugin '{printable(name)}' has changed"
+    for name, version in versions().items():
+        if then.get(name) != version:
+            yield f"{name} went from {printable(then.get(name))} to {version}"

@@ -8,6 +8,8 @@ GanzooError                 exit code 2: nothing was trained
 ├── DataUnavailable         the images are not there, or cannot be read
 ├── WeightsUnavailable      the feature extractor's weights are not there, or are not the right ones
 ├── RecordError             a record cannot be read or written
+│   ├── RecordMissing       it is not there
+│   └── RecordUnreadable    the file system does not give it
 └── RunError                exit code 1: a run started and failed
     └── Diverged            a loss left the finite numbers
 """
@@ -47,6 +49,14 @@ class WeightsUnavailable(GanzooError):
 
 class RecordError(GanzooError):
     """A record, or the folder that holds it, cannot be read or written."""
+
+
+class RecordMissing(RecordError):
+    """There is no record, or no checkpoint, where one is looked for."""
+
+
+class RecordUnreadable(RecordError):
+    """The file system does not give a record or a checkpoint. Its content may be good, and must not be replaced."""
 
 
 class RunError(GanzooError):

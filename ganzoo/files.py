@@ -13,11 +13,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from ganzoo.errors import DataUnavailable
+from ganzoo.errors import DataUnavailable, RecordError, RecordMissing, RecordUnreadable
+from ganzoo.text import printable
 
 PUT_ASIDE = ".broken"
 """What `put_aside` adds to the name of a file."""
@@ -40,17 +42,31 @@ def cache_folder(*parts: str) -> Path:
     return folder
 
 
+class NotRegular(OSError):
+    """There is something else than a plain file of a size that is wanted."""
+
+
 def read_regular(path: Path, limit: int) -> bytes:
     """The bytes of a plain file of at most `limit` bytes: a pipe would be waited for, and a device has no end.
 
-    Raises `OSError` for anything else.
+    Raises `NotRegular` for anything else, and `OSError` where it cannot be read.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
+        raise NotRegular(errno.EINVAL, "not a plain file", str(path))
     if status.st_size > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
+        raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
     return path.read_bytes()
+
+
+def reading_error(path: Path, error: OSError) -> RecordError:
+    """What to raise for a record or checkpoint that `error` was met in reading.
+
+    `RecordMissing` where it is absent, `RecordError` where something else is in its place, else `RecordUnreadable`.
+    """
+    kind = RecordMissing if isinstance(error, FileNotFoundError) else RecordUnreadable
+    kind = RecordError if isinstance(error, NotRegular) else kind
+    return kind(f"{printable(path)}: cannot be read: {error.strerror}")
 
 
 def sha256_of_file(path: Path) -> str:
@@ -104,8 +120,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def put_aside(path: Path) -> Path:
-    """Rename a file that cannot be used, so that the next attempt does not meet it; where it is now."""
-    return path.replace(path.with_name(path.name + PUT_ASIDE))
+    """Rename a file that cannot be used, so that the next attempt does not meet it; where it is now.
+
+    Nothing is overwritten: the second is called `.broken.2`.
+    """
+    return path.rename(free_place(path.with_name(path.name + PUT_ASIDE)))
+
+
+def free_place(path: Path) -> Path:
+    """The path itself where nothing is there, else with the first number that is free after it."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(2))
+    return next(place for place in chain([path], numbered) if not os.path.lexists(place))
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -37,6 +37,12 @@ class Bench:
         """What the plan asks for, done or not."""
         return self.resolved.runs
 
+    def start_over(self, results: Path, on_note: Note) -> None:
+        """Lay aside what `results` holds of it; see `ganzoo.runner.start_over`."""
+        from ganzoo.runner import start_over
+
+        start_over(self.resolved, self.registry, results, on_note)
+
     def run(
         self,
         results: Path,

@@ -111,7 +111,7 @@ def resolve(
     """
     if plan.sweep_batch is not None:
         plan = replace(plan, throughput_only=True)
-    _check_numbers(plan)
+    check_numbers(plan)
     if not plan.models:
         raise UsageError("--models: name what to run, such as dcgan,mlp")
     selections = select(registry, plan.models)
@@ -252,7 +252,9 @@ def prepare_dataset(
     return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)
 
 
-def _check_numbers(plan: BenchPlan) -> None:
+def check_numbers(plan: BenchPlan) -> None:
+    """Raise `UsageError` for a number of a plan, or a list, that cannot be."""
+
     def positive(value: float | None, option: str) -> None:
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{option} {value}: give a number above 0")

@@ -119,7 +119,8 @@ class ProgressDisplay:
             spec = record.spec
             name = f"{spec['variant']} on {spec['dataset']}, seed {spec['seed']}"
             self.label = f"[{event.index}/{event.total}] {name}"
-            self._say("done before, skipped (--force does it again)")
+            failed = f"{record.status} already, and not tried again"
+            self._say("done before, skipped (--force does it again)" if record.ok else failed)
             return
         seconds = show_duration(time.monotonic() - self.started)
         message = (record.error or {}).get("message", "")

@@ -17,7 +17,7 @@ import orjson
 
 from ganzoo.contract import check_parts, check_record
 from ganzoo.errors import PluginError, RecordError
-from ganzoo.files import read_regular, write_atomically
+from ganzoo.files import read_regular, reading_error, write_atomically
 from ganzoo.layout import RECORD_PARTS, SPEC_PARTS
 from ganzoo.text import printable, slug
 from ganzoo.types import SCHEMA, RunRecord, RunSpec
@@ -27,6 +27,9 @@ RECORD = "record.json"
 SAMPLES = "samples.png"
 SAMPLE_IMAGES = 64
 GENERATOR = "generator.safetensors"
+BEFORE = ".before"
+"""What `--force` adds to the name of a finished run's folder for what stays of it until the run is done again."""
+
 QUARANTINE = "quarantine"
 """The folder into which `ganzoo doctor --fix` moves what is broken; no record is looked for there."""
 
@@ -74,18 +77,22 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one `record.json`, or the folder that holds it. Raises `RecordError` saying what is wrong with it."""
-    path = path / RECORD if path.is_dir() else path
+    """Read one `record.json`, or the folder that holds it.
+
+    Raises `RecordError` saying what is wrong with it: `RecordMissing` where it is not there, `RecordUnreadable` where
+    it is and the file system does not give it.
+    """
+    path = path / RECORD if os.path.isdir(path) else path
     return record_of(read_content(path), path)
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The JSON of a record as it stands in the file, of whatever version. Raises `RecordError` where it is none."""
+    """The JSON of a record as it stands in the file, of whatever version. Raises what `read_record` does."""
     where = printable(path)
     try:
         content = orjson.loads(read_regular(path, LARGEST_RECORD))
     except OSError as error:
-        raise RecordError(f"{where}: cannot be read: {error.strerror}") from error
+        raise reading_error(path, error) from error
     except orjson.JSONDecodeError as error:
         raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):

@@ -38,7 +38,8 @@ def _option(name: str, value: Any, spec: RunSpec) -> list[str]:
     if isinstance(value, tuple):
         used = (item for item in value if name != "set" or _concerns(item, spec))
         return [word for item in used for word in (option, item)]
-    return [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    # Every digit of a number counts: another one makes another run.
+    return [option, repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)]
 
 
 def _concerns(override: str, spec: RunSpec) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import Any
 
 from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.claims import claim
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable, UsageError
 from ganzoo.files import put_aside, remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
 from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
-from ganzoo.records import GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
+from ganzoo.records import BEFORE, GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
 from ganzoo.reproduce import reproducing_command
+from ganzoo.stop import held_back
 from ganzoo.text import printable
 from ganzoo.types import (
     SCHEMA,
@@ -45,9 +48,10 @@ MAY_BE_RETRIED = ("oom", "crashed", "timeout")
 class RunOptions:
     """How runs are carried out; nothing here decides what they give.
 
-    `retry` names the statuses after which a run is tried again at once, `keep_going=False` ends the plan at the first
-    run that fails. A checkpoint is written every `checkpoint_seconds`, and thrown away when its run is done unless
-    `keep_checkpoints`.
+    With `force` finished runs are done again from the start; until a run is done again its files stay in a folder
+    beside, whose name ends in `.before`. `retry` names the statuses after which a run is tried again at once,
+    `keep_going=False` ends the plan at the first run that fails. A checkpoint is written every `checkpoint_seconds`,
+    and thrown away when its run is done unless `keep_checkpoints`.
     """
 
     plugins: tuple[str, ...] = ()
@@ -73,7 +77,8 @@ def run_plan(
     """Do every run of the plan that `results` does not hold yet, and return a record for each, in order.
 
     What another process is doing already is left to it, and its record waited for at the end. Raises `RecordError`
-    before anything is trained where `results` cannot be written to. On `KeyboardInterrupt` the run in progress saves
+    before anything is trained where `results` cannot be written to, and `RecordUnreadable` where the record of a run is
+    there and cannot be read. On `KeyboardInterrupt` the run in progress saves
     itself and is recorded as interrupted, and the exception goes on with the records so far attached as `records`.
     """
     _check_options(options)
@@ -92,9 +97,20 @@ def run_plan(
     return bench.records_in_order()
 
 
+def start_over(
+    plan: ResolvedPlan, registry: Registry, results: Path, on_note: Callable[[str], None] = lambda line: None
+) -> None:
+    """Lay aside what `results` holds of a plan, as `RunOptions.force` does before the first run."""
+    _check_writable(results)
+    _Bench(plan, registry, results, RunOptions(), ProcessLauncher(), lambda event: None, on_note).start_over()
+
+
 @dataclass(frozen=True)
 class _Run:
-    """One run of a plan, counted from 1, and where its results go; `loaded` is what its record says of its code."""
+    """One run of a plan, counted from 1, and where its results go.
+
+    `loaded` is what its record says of its code, `stamp` which record was there when the bench began.
+    """
 
     index: int
     spec: RunSpec
@@ -102,6 +118,7 @@ class _Run:
     folder: Path
     continues: str | None
     loaded: dict[str, Any]
+    stamp: tuple[int, int] | None
 
 
 @dataclass
@@ -119,18 +136,33 @@ class _Bench:
 
     def carry_out(self) -> None:
         """Do what nobody else is doing; then see to what others were doing, which by then is done as a rule."""
+        runs = list(self._runs())
+        if self.options.force:
+            self.start_over()
         left: list[_Run] = []
-        for index, planned in enumerate(self.plan.runs, 1):
+        for run in runs:
             if self._given_up():
                 return
-            if self._wanted(planned.spec):
-                run = self._run(index, planned.spec, planned.checkpoint)
-                if not self._do(run, fresh=self.options.force):
-                    left.append(run)
+            if self._wanted(run.spec) and not self._do(run):
+                left.append(run)
         for run in left:
             if self._given_up():
                 return
             self._do(run, wait=True)
+
+    def start_over(self) -> None:
+        """Lay aside what is there, of all runs at once: without --force the plan then goes on with what is left."""
+        finished = 0
+        with held_back():
+            for run in (each for planned in self._runs() for each in self._and_smaller(planned)):
+                with claim(self.results, run.run_id) as claimed:
+                    if claimed and (known := self._known(run)) is not None and self._counts(known, run):
+                        _lay_aside(run.folder)
+                        finished += 1
+                    elif claimed:
+                        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        if finished:
+            self.on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
 
     def records_in_order(self) -> list[RunRecord]:
         return [self.records[index] for index in sorted(self.records)]
@@ -148,14 +180,19 @@ class _Bench:
             if (record.spec["variant"], record.spec["seed"]) == (spec.variant, spec.seed)
         )
 
+    def _runs(self) -> Iterator[_Run]:
+        for index, planned in enumerate(self.plan.runs, 1):
+            yield self._run(index, planned.spec, planned.checkpoint)
+
     def _run(self, index: int, spec: RunSpec, continues: str | None) -> _Run:
         plugins = used_plugins(spec, self.registry)
-        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, _versions())
-        loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **_versions()}
-        return _Run(index, spec, run_id, run_folder(self.results, spec, run_id), continues, loaded)
+        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, versions())
+        loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **versions()}
+        folder = run_folder(self.results, spec, run_id)
+        return _Run(index, spec, run_id, folder, continues, loaded, _stamp(folder / RECORD))
 
-    def _do(self, run: _Run, *, wait: bool = False, fresh: bool = False) -> bool:
-        """Do one run, or find it done; False where another process is at it. With `fresh` nothing of it counts yet."""
+    def _do(self, run: _Run, *, wait: bool = False) -> bool:
+        """Do one run, or find it done; False where another process is at it."""
 
         def on_wait() -> None:
             self.on_note(f"{printable(run.folder.name)} is being done by another process; waiting for it")
@@ -164,30 +201,41 @@ class _Bench:
             if not claimed:
                 return False
             remove_partial_files(run.folder)
-            known = None if fresh else self._known(run)
-            if fresh:
-                (run.folder / CHECKPOINT).unlink(missing_ok=True)
-            if known is None:
-                self._attempt(run)
-            else:
+            known = self._known(run)
+            if known is not None and (self._counts(known, run) or _done_by_another(known, run)):
+                if self._counts(known, run):
+                    _remove_before(run.folder)
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
+            else:
+                if known is not None:
+                    # It was killed, perhaps, between its record and this.
+                    _remove_stale(known, run.folder)
+                self._attempt(run)
         if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
-            return self._do(smaller, wait=True, fresh=fresh)
+            return self._do(smaller, wait=True)
         return True
 
     def _known(self, run: _Run) -> RunRecord | None:
-        """The record of a run that need not be done: it is done, or is known not to fit where that is asked."""
+        """The record that an earlier attempt left; one that is broken is put aside.
+
+        Raises `RecordUnreadable` where it may well be good.
+        """
         path = run.folder / RECORD
-        if not path.exists():
-            return None
         try:
-            record = read_record(path)
+            return read_record(path)
+        except RecordMissing:
+            return None
+        except RecordUnreadable as error:
+            raise RecordUnreadable(f"{error}; make it readable and run the same command again") from error
         except RecordError as error:
             self.on_note(f"{error}; moved to {printable(put_aside(path))}, and the run is done again")
             return None
+
+    def _counts(self, record: RunRecord, run: _Run) -> bool:
+        """Whether the run need not be done: it is done, or is known not to fit where that is asked."""
         done = record.ok or (self.plan.shrinks_to_fit and record.status == "oom")
-        return record if done and record.run_id == run.run_id else None
+        return done and record.run_id == run.run_id
 
     def _attempt(self, run: _Run) -> None:
         """Launch until it ends in a way that is not to be tried again, and record how it ended."""
@@ -209,26 +257,19 @@ class _Bench:
                 outcome = self.launcher.launch(request, _Translator(run.run_id, run.spec, self.tell, self.on_note))
             except KeyboardInterrupt as interrupt:
                 outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)
-                # With --force there may be a finished record of this run already; it is worth more.
-                self.records[run.index] = self._known(run) or self._record(run, outcome)
+                with held_back():
+                    self.records[run.index] = self._record(run, outcome)
                 raise
-            self.records[run.index] = record = self._record(run, outcome)
+            # A run that has ended is recorded, whoever is in a hurry by now.
+            with held_back():
+                self.records[run.index] = record = self._record(run, outcome)
             self._finish(run, skipped=False)
             if record.status not in self.options.retry or not retries_left:
                 return
             self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {record.status}")
 
     def _record(self, run: _Run, outcome: dict[str, Any]) -> RunRecord:
-        """Write the record, and clear away what it makes stale."""
-        status, stale = outcome["status"], []
-        if status != "ok":
-            # The pictures and weights of an earlier attempt are not this run's.
-            stale += [SAMPLES, GENERATOR]
-        if status == "diverged" or (status == "ok" and not self.options.keep_checkpoints):
-            # A run that diverged must not be tried from just before it until it happens to go well.
-            stale.append(CHECKPOINT)
-        for name in stale:
-            (run.folder / name).unlink(missing_ok=True)
+        """Write the record; only then is there anything to be removed."""
         outcome["environment"] = {**outcome.get("environment", {}), **run.loaded}
         base: dict[str, Any] = {
             "schema": SCHEMA,
@@ -236,7 +277,13 @@ class _Bench:
             "spec": run.spec.to_json(),
             "command": reproducing_command(self.plan.asked, run.spec),
         }
-        return write_record(RunRecord(**base | outcome), run.folder)
+        record = write_record(RunRecord(**base | outcome), run.folder)
+        _remove_stale(record, run.folder)
+        if self._counts(record, run):
+            _remove_before(run.folder)
+        if record.ok and not self.options.keep_checkpoints:
+            (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        return record
 
     def _finish(self, run: _Run, *, skipped: bool) -> None:
         record, total = self.records[run.index], len(self.plan.runs)
@@ -244,13 +291,80 @@ class _Bench:
 
     def _halved(self, run: _Run) -> _Run | None:
         """Where the batch did not fit, the same run with half of it."""
-        spec = run.spec
-        if self.records[run.index].status != "oom" or spec.batch_size < 2 * SMALLEST_BATCH:
+        smaller = self._with_half_the_batch(run)
+        if smaller is None or self.records[run.index].status != "oom":
             return None
-        size, requested = spec.batch_size // 2, spec.requested_batch_size or spec.batch_size
-        self.on_note(f"{printable(spec.variant)}: batch size {spec.batch_size} does not fit into memory; trying {size}")
-        smaller = replace(spec, batch_size=size, requested_batch_size=requested)
+        size, half = run.spec.batch_size, smaller.spec.batch_size
+        self.on_note(f"{printable(run.spec.variant)}: batch size {size} does not fit into memory; trying {half}")
+        return smaller
+
+    def _and_smaller(self, run: _Run | None) -> Iterator[_Run]:
+        """A run, and where its batch may be halved those that may stand in for it."""
+        while run is not None:
+            yield run
+            run = self._with_half_the_batch(run) if self.plan.shrinks_to_fit else None
+
+    def _with_half_the_batch(self, run: _Run) -> _Run | None:
+        spec = run.spec
+        if spec.batch_size < 2 * SMALLEST_BATCH:
+            return None
+        requested = spec.requested_batch_size or spec.batch_size
+        smaller = replace(spec, batch_size=spec.batch_size // 2, requested_batch_size=requested)
         return self._run(run.index, smaller, run.continues)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one record at this place from the next, or None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _done_by_another(record: RunRecord, run: _Run) -> bool:
+    """Whether another process has come to this record since the bench began; one that was stopped left its run."""
+    return record.status != "interrupted" and _stamp(run.folder / RECORD) != run.stamp
+
+
+def _remove_stale(record: RunRecord, folder: Path) -> None:
+    """Remove what is not to be used beside this record: what a run that failed had from an earlier attempt."""
+    stale = [] if record.ok else [SAMPLES, GENERATOR]
+    if record.status == "diverged":
+        # A run that diverged must not be tried from just before it until it happens to go well.
+        stale.append(CHECKPOINT)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+
+
+RUN_FILES = (RECORD, SAMPLES, GENERATOR, CHECKPOINT)
+"""What ganzoo itself puts into the folder of a run."""
+
+
+def _lay_aside(folder: Path) -> None:
+    """Move a finished run's files to the folder beside it, all at once; what others have put there stays."""
+    _remove_before(folder)
+    before = folder.with_name(folder.name + BEFORE)
+    try:
+        folder.rename(before)
+        folder.mkdir()
+        for path in list(before.iterdir()):
+            if path.name not in RUN_FILES:
+                path.rename(folder / path.name)
+    except OSError as error:
+        raise RecordError(
+            f"--force: cannot move {printable(folder)} to {printable(before)}: {error.strerror}"
+        ) from error
+
+
+def _remove_before(folder: Path) -> None:
+    """Remove what was laid aside of a run that is done again."""
+    before = folder.with_name(folder.name + BEFORE)
+    if before.is_dir():
+        for name in RUN_FILES:
+            (before / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            before.rmdir()
 
 
 SMALLEST_BATCH = 2
@@ -312,7 +426,9 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]
     }
 
 
-def _versions() -> dict[str, str]:
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of ganzoo and torch."""
     return {name: metadata.version(name) for name in ("ganzoo", "torch")}
 
 

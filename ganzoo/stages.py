@@ -21,7 +21,7 @@ from ganzoo.assemble import Assembly, assemble
 from ganzoo.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.contract import check_parts
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import PluginError, RecordError
+from ganzoo.errors import PluginError, RecordError, RecordMissing, RecordUnreadable
 from ganzoo.evaluate import RealSample, Scorer, eval_mode, generated_images, load_extractor
 from ganzoo.files import put_aside, write_atomically
 from ganzoo.hardware import apply_settings
@@ -79,19 +79,31 @@ def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, 
 
 
 def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
-    """The checkpoint to go on from: the run's own, or that of the run which it continues."""
+    """The checkpoint to go on from: the run's own, or that of the run which it continues.
+
+    Raises `RecordUnreadable` where there is one and it cannot be read, which may pass.
+    """
     own = folder / CHECKPOINT
-    if own.exists():
-        try:
-            checkpoint = read_checkpoint(own)
-            if checkpoint.run_id == request.run_id and kept_outcome(checkpoint):
-                return checkpoint
-            reason = f"{printable(own)}: is of another run"
-        except RecordError as error:
-            reason = str(error)
+    try:
+        checkpoint = read_checkpoint(own)
+        if checkpoint.run_id == request.run_id and kept_outcome(checkpoint):
+            return checkpoint
+        fault = f"{printable(own)}: is of another run"
+    except RecordMissing:
+        fault = ""
+    except RecordUnreadable:
+        raise
+    except RecordError as error:
+        fault = str(error)
+    if fault:
         put_aside(own)
-        emit("note", line=f"{reason}; put aside, and the run starts again")
-    return read_checkpoint(Path(request.continues)) if request.continues else None
+        emit("note", line=f"{fault}; put aside, and the run starts again")
+    if not request.continues:
+        return None
+    continued = read_checkpoint(Path(request.continues))
+    if continued.run_id != request.spec["continues"]:
+        raise RecordError(f"{printable(request.continues)}: is of another run than the one to be trained on")
+    return continued
 
 
 def kept_outcome(saved: Checkpoint) -> Outcome:

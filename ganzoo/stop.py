@@ -1,9 +1,10 @@
-"""A wish that a run end early: met at once, or between two steps where a step must not be torn."""
+"""A wish that a run, or the command, end early: met at once, or later where something must not be torn."""
 
 from __future__ import annotations
 
 import _thread
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -44,3 +45,31 @@ class StopRequest:
             yield
         finally:
             self.deferred = True
+
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that a user or a system stops a command with, as far as this one has them."""
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Meet the signals that stop a command when the block is left, and not within it; then the first of them.
+
+    In another thread than the main one nothing is to be held back: Python meets no signal there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    # One that is ignored, as under nohup, stays so; one that was set outside of Python is left alone.
+    held = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in held:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])

@@ -62,6 +62,10 @@ class SuiteBench:
 
         Events count the runs of the whole suite.
         """
+        if options.pop("force", False):
+            # Of all parts at once: without it the suite then goes on with what is left.
+            for bench in self.benches:
+                bench.start_over(results, options["on_note"])
         records: list[RunRecord] = []
         before, total = 0, len(self.runs)
         for bench in self.benches:

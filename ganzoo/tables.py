@@ -119,7 +119,7 @@ def run_page(record: RunRecord) -> Iterator[Table | str]:
         "run id": record.run_id,
         "folder": record.path.parent if record.path else None,
         "kimg": f"{training['kimg']:g} of {spec['kimg']:g}" if "kimg" in training else f"0 of {spec['kimg']:g}",
-        "batch size": spec["batch_size"],
+        "batch size": batch_size_used(spec),
         "training time": show_duration(training.get("train_seconds")),
         "images/s": show_rate(rate),
         "memory": show_memory(throughput.get("peak_memory_bytes")),
@@ -139,6 +139,12 @@ def run_page(record: RunRecord) -> Iterator[Table | str]:
         ends = (known[-1], min(known), max(known)) if known else (None,) * 3
         table.add_row(safe(name, 60), sparkline(values), *(show_score(value) for value in ends))
     yield table
+
+
+def batch_size_used(spec: Mapping[str, Any]) -> str:
+    """The batch size of a run, and with `--batch-size auto` the one that did not fit."""
+    used, requested = spec["batch_size"], spec.get("requested_batch_size")
+    return f"{used}" if requested is None else f"{used} in place of {requested}, which did not fit into memory"
 
 
 def _curves(record: RunRecord) -> Iterator[tuple[str, list[float | None]]]:

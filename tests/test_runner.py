@@ -1,0 +1,582 @@
+"""What becomes of runs and of their files, however they end: the runner, with a launcher that only says how."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ONE_MACHINE
+
+from ganzoo import checkpoint, runner, stages
+from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
+from ganzoo.continuation import resolve_continuation
+from ganzoo.data import PreparedDataset
+from ganzoo.errors import RecordError, RecordUnreadable
+from ganzoo.harness import Bench, ignore
+from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
+from ganzoo.plugins import discover
+from ganzoo.preflight import Preflight
+from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
+from ganzoo.reproduce import reproducing_command
+from ganzoo.runner import RunOptions, run_plan, used_plugins, versions
+from ganzoo.stop import held_back
+from ganzoo.suites import SuiteBench
+from ganzoo.types import RunRecord, RunRequest
+
+(MLP,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
+SPEC = read_spec(read_record(MLP).spec)
+
+
+class Launcher:
+    """Ends its runs in turn as `endings` says: with a status, or by calling it with the request.
+
+    A run leaves a checkpoint that names the attempt, and pictures and weights if it is ok. `found` is what lay in the
+    folder as each began: names and contents.
+    """
+
+    def __init__(self, *endings: str | Callable[[RunRequest], dict]) -> None:
+        self.endings = endings
+        self.found: list[dict[str, str]] = []
+
+    def launch(self, request, on_message):
+        folder = Path(request.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.found.append(files_in(folder))
+        ending = self.endings[len(self.found) - 1]
+        for name in (CHECKPOINT, *((SAMPLES, GENERATOR) if ending == "ok" else ())):
+            (folder / name).write_text(f"{ending}, attempt {len(self.found)}")
+        return ending(request) if callable(ending) else outcome_of(ending)
+
+
+def outcome_of(status: str) -> dict:
+    return {"status": status, "error": None if status == "ok" else {"type": status, "message": status, "tail": ""}}
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return discover()
+
+
+def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
+    """Runs of the MLP-GAN with these seeds."""
+    dataset = PreparedDataset("digits", "", (1, 8, 8), 9, 10, "0" * 64, "", "train", ())
+    checked = Preflight({}, "contiguous", None)
+    runs = tuple(PlannedRun(replace(SPEC, seed=seed), checked) for seed in seeds)
+    return ResolvedPlan(runs, dataset, BenchPlan(("mlp",), **asked))
+
+
+@pytest.fixture
+def bench(registry, tmp_path):
+    """`bench(launcher, seeds=2, asked={...}, **options)` does runs of a plan; its notes are in `bench.notes`."""
+
+    def bench(launcher, *, seeds: int = 1, asked=None, **options) -> list[RunRecord]:
+        plan = plan_of(range(seeds), **(asked or {}))
+        return run_plan(plan, registry, tmp_path, RunOptions(**options), launcher=launcher, on_note=bench.notes.append)
+
+    bench.notes = []
+    return bench
+
+
+def statuses(results: Path) -> list[str]:
+    return [json.loads(path.read_text())["status"] for path in sorted(results.rglob(RECORD))]
+
+
+# --- nothing is removed before the record is written ------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_thrown_away_when_the_record_is_there_and_not_before(bench, tmp_path, monkeypatch):
+    def fail(record, folder):
+        raise RecordError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "write_record", fail)
+        with pytest.raises(RecordError, match="full"):
+            bench(Launcher("ok"), keep_checkpoints=False)
+    (folder,) = {path.parent for path in tmp_path.rglob(CHECKPOINT)}
+    assert set(files_in(folder)) == {CHECKPOINT, SAMPLES, GENERATOR}
+    launcher = Launcher("ok")
+    bench(launcher, keep_checkpoints=False)
+    assert CHECKPOINT in launcher.found[0]
+    assert set(files_in(folder)) == {RECORD, SAMPLES, GENERATOR}
+
+
+def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_checkpoint(bench, tmp_path):
+    bench(Launcher("diverged"))
+    (path,) = tmp_path.rglob(RECORD)
+    assert set(files_in(path.parent)) == {RECORD}
+    (path.parent / CHECKPOINT).write_text("left by a kill right after the record")
+    launcher = Launcher("ok")
+    bench(launcher)
+    assert set(launcher.found[0]) == {RECORD}
+    assert statuses(tmp_path) == ["ok"]
+
+
+# --- stopped at the end of a run --------------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+
+
+@pytest.fixture
+def signals():
+    """SIGINT and SIGTERM as `ganzoo bench` meets them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(number, moment, bench, tmp_path, monkeypatch, signals):
+    written = runner.write_record
+
+    def write(record, folder):
+        if moment == "before":
+            os.kill(os.getpid(), number)
+        record = written(record, folder)
+        if moment == "after":
+            os.kill(os.getpid(), number)
+        return record
+
+    monkeypatch.setattr(runner, "write_record", write)
+    launcher = Launcher("ok", "ok")
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        bench(launcher, seeds=2)
+    assert [record.status for record in interrupt.value.records] == ["ok"]
+    (path,) = tmp_path.rglob(RECORD)
+    assert read_record(path).ok
+    assert set(files_in(path.parent)) == {RECORD, CHECKPOINT, SAMPLES, GENERATOR}
+    assert len(launcher.found) == 1
+
+
+@posix
+def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_presses_ctrl_c(
+    bench, tmp_path, monkeypatch, signals
+):
+    class Interrupted(KeyboardInterrupt):
+        outcome = outcome_of("ok")
+
+    def stop(request):
+        raise Interrupted
+
+    def write(record, folder):
+        os.kill(os.getpid(), signal.SIGINT)
+        return written(record, folder)
+
+    written = runner.write_record
+    monkeypatch.setattr(runner, "write_record", write)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        bench(Launcher(stop))
+    assert [record.status for record in interrupt.value.records] == ["ok"]
+    assert statuses(tmp_path) == ["ok"]
+
+
+@posix
+def test_what_is_ignored_stays_ignored_and_every_handler_comes_back(signals):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with held_back():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_nothing_is_held_back():
+    entered = []
+
+    def enter():
+        with held_back():
+            entered.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGINT)]
+
+
+# --- done again with --force ------------------------------------------------------------------------------------------
+
+
+def stop(request):
+    raise KeyboardInterrupt
+
+
+def folders(results: Path) -> list[Path]:
+    """The folders of runs and what was laid aside, in the order of seeds."""
+    return sorted((path for path in results.glob("*/*") if path.is_dir()), key=lambda path: (path.suffix, path.name))
+
+
+@pytest.mark.parametrize("ending", ["crashed", "oom", "timeout", "diverged", stop])
+def test_a_finished_run_is_not_lost_when_it_is_done_again_and_fails(ending, bench, tmp_path):
+    bench(Launcher("ok"))
+    (folder,) = folders(tmp_path)
+    finished = files_in(folder)
+    (folder / "notes.txt").write_text("mine")
+    launcher = Launcher(ending)
+    with contextlib.suppress(KeyboardInterrupt):
+        bench(launcher, force=True)
+    assert set(launcher.found[0]) == {"notes.txt"}
+    assert bench.notes[-1] == "--force: 1 finished run(s) stay in folders *.before until they are done again"
+    assert folders(tmp_path) == [folder, folder.with_name(f"{folder.name}.before")]
+    assert files_in(folder.with_name(f"{folder.name}.before")) == finished
+    assert not read_record(folder).ok
+    # Both are told of: the run that is finished, and the attempt to do it again.
+    records, complaints = find_records([tmp_path])
+    assert sorted(record.ok for record in records) == [False, True]
+    assert complaints == []
+
+
+def test_force_that_was_stopped_goes_on_without_force(bench, tmp_path):
+    bench(Launcher("ok", "ok", "ok"), seeds=3)
+    with pytest.raises(KeyboardInterrupt):
+        bench(Launcher("ok", stop), seeds=3, force=True)
+    launcher = Launcher("ok", "ok")
+    records = bench(launcher, seeds=3)
+    # The first is done, the second goes on from the checkpoint of its new attempt, the third begins anew.
+    assert launcher.found[0][CHECKPOINT] == f"{stop}, attempt 2"
+    assert launcher.found[1] == {}
+    assert [record.ok for record in records] == [True] * 3
+    assert len(folders(tmp_path)) == 3
+    assert statuses(tmp_path) == ["ok"] * 3
+
+
+def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_path, monkeypatch):
+    plans = [plan_of([0]), plan_of([1])]
+    suite = SuiteBench(tuple(Bench(plan.asked, registry, plan) for plan in plans))
+
+    def run(*endings, **options):
+        launcher = Launcher(*endings)
+        monkeypatch.setattr("ganzoo.launch.ProcessLauncher", lambda timeout: launcher)
+        with contextlib.suppress(KeyboardInterrupt):
+            suite.run(tmp_path, on_event=ignore, on_note=ignore, **options)
+        return len(launcher.found)
+
+    assert run("ok", "ok") == 2
+    assert run(stop, force=True) == 1
+    # The second part had not begun, and is done again all the same.
+    assert run("ok", "ok", force=False) == 2
+    assert statuses(tmp_path) == ["ok", "ok"]
+
+
+def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_path):
+    bench(Launcher("ok", "crashed"), seeds=2)
+    launcher = Launcher("ok", "ok")
+    bench(launcher, seeds=2, force=True)
+    assert CHECKPOINT not in launcher.found[0] | launcher.found[1]
+    assert len(folders(tmp_path)) == 2
+    assert statuses(tmp_path) == ["ok", "ok"]
+
+
+def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
+    auto = {"batch_size": "auto"}
+    (first,) = bench(Launcher("oom", "ok"), asked=auto)
+    assert first.spec["batch_size"] == SPEC.batch_size // 2
+    launcher = Launcher("oom", "ok")
+    bench(launcher, asked=auto, force=True)
+    assert launcher.found == [{}, {}]
+    assert sorted(statuses(tmp_path)) == ["ok", "oom"]
+    launcher = Launcher("ok")
+    (larger,) = bench(launcher, asked=auto, force=True)
+    assert larger.spec["batch_size"] == SPEC.batch_size
+
+
+def test_what_was_laid_aside_by_a_bench_that_was_killed_goes_when_its_run_is_there(bench, tmp_path):
+    bench(Launcher("ok"))
+    (folder,) = folders(tmp_path)
+    before = folder.with_name(f"{folder.name}.before")
+    shutil.copytree(folder, before)
+    bench(Launcher())
+    assert folders(tmp_path) == [folder]
+
+
+def test_the_command_says_how_to_go_on(invoke, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "run", stop)
+    mlp = ("bench", "--models", "mlp", "--device", "cpu", "--quiet", "--throughput-only")
+    assert invoke(*mlp).err.splitlines()[-1] == "ganzoo: interrupted; run the same command again to go on"
+    said = invoke(*mlp, "--force")
+    assert said.err.splitlines()[-1] == "ganzoo: interrupted; run the same command again without --force to go on"
+
+
+# --- broken, or only out of reach -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced(number, bench, tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(number, os.strerror(number))
+
+    bench(Launcher("ok"))
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(RecordUnreadable, match=r"record\.json: cannot be read: .*; make it readable and run"):
+            bench(Launcher())
+    assert RecordUnreadable.exit_code == 2
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert bench(Launcher())[0].ok
+
+
+def test_a_folder_of_results_that_may_not_be_entered_is_a_record_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(path, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(RecordUnreadable, match="Permission denied"):
+        read_record(tmp_path / RECORD)
+
+
+def test_what_is_put_aside_does_not_replace_what_was_put_aside_before(bench, tmp_path):
+    bench(Launcher("ok"))
+    (folder,) = folders(tmp_path)
+    for text in ("first", "second", "third"):
+        (folder / RECORD).write_text(text)
+        bench(Launcher("ok"))
+        assert "and the run is done again" in bench.notes[-1]
+    aside = {name: text for name, text in files_in(folder).items() if "broken" in name}
+    assert aside == {f"{RECORD}.broken": "first", f"{RECORD}.broken.2": "second", f"{RECORD}.broken.3": "third"}
+
+
+def request_for(folder: Path, run_id: str = "a" * 64, continues: Path | None = None) -> RunRequest:
+    spec = replace(SPEC, continues="c" * 64 if continues else "").to_json()
+    return RunRequest(run_id, spec, {}, str(folder), (), None, None, 60, str(continues) if continues else None)
+
+
+KEPT = {"outcome": {"scores": [], "protocols": {}, "throughput": {}}}
+
+
+def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    write_checkpoint(tmp_path / CHECKPOINT, Checkpoint("a" * 64, {"weight": torch.ones(1)}, KEPT))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "read_header", fail)
+        with pytest.raises(RecordUnreadable, match="cannot be read"):
+            stages._saved(request_for(tmp_path), tmp_path, ignore)
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore).run_id == "a" * 64
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    # That of another run is put aside, and one that is absent is no fault.
+    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore) is None
+    assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore) is None
+
+
+# --- trained on -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path) -> Callable[..., Path]:
+    """`finished(run_id=..., checkpoint=..., torch=...)`: the folder of a run that can be trained on, changed so."""
+
+    def make(checkpoint: str | None = "its own", weights: str | None = None, source: str | None = None, **environment):
+        content = read_record(MLP).to_json()
+        statuses = used_plugins(SPEC, discover())
+        content["environment"] |= {"plugins": statuses, **versions(), **environment}
+        content["spec"]["weights_sha256"] = weights or content["spec"]["weights_sha256"]
+        statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]
+        folder = tmp_path / "runs" / MLP.parent.name / MLP.name
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text(json.dumps(content))
+        if checkpoint:
+            own = content["run_id"] if checkpoint == "its own" else checkpoint
+            write_checkpoint(folder / CHECKPOINT, Checkpoint(own, {"weight": torch.ones(1)}, KEPT))
+        return folder
+
+    return make
+
+
+RESUME = ("bench", "--kimg", 2 * SPEC.kimg, "--device", "cpu", "--dry-run", "--json", "--quiet", "--resume")
+
+
+def test_a_run_is_trained_on_without_a_word_where_nothing_has_changed(finished, invoke):
+    said = invoke(*RESUME, finished())
+    assert (said.code, said.err) == (0, "")
+    (entry,) = json.loads(said.out)
+    assert entry["spec"]["continues"] == read_record(MLP).run_id
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"checkpoint": "b" * 64}, "checkpoint.safetensors: is of another run, bbbbbbbbb"),
+        ({"checkpoint": None}, "checkpoint.safetensors: the run kept no checkpoint; do it again without --discard-"),
+        ({"weights": "f" * 64}, "the weights of 'digits-cnn' are not those of the run: give --weights FILE"),
+    ],
+)
+def test_what_does_not_belong_to_a_run_is_not_trained_on(changed, refusal, finished, invoke):
+    said = invoke(*RESUME, finished(**changed))
+    assert said.code == 2
+    assert refusal in said.error
+
+
+@pytest.mark.parametrize(
+    ("changed", "note"),
+    [({"source": "0" * 64}, "plugin 'losses' has changed"), ({"torch": "1.0"}, "torch went from 1.0 to ")],
+)
+def test_code_that_has_changed_since_a_run_is_named_when_it_is_trained_on(changed, note, finished, invoke):
+    said = invoke(*RESUME, finished(**changed))
+    assert said.code == 0
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"ganzoo: --resume: since the run {note}")
+    assert line.endswith("; its weights go on under what is there now")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "refusal"),
+    [
+        ("--eval-every", "nan", "--eval-every nan: give a number above 0"),
+        ("--eval-every", "-1", "--eval-every -1.0: give a number above 0"),
+        ("--metrics", "kid", "--resume and --metrics: the run's own is kept; leave --metrics out"),
+        ("--seed", "3", "--resume and --seed: the run's own is kept; leave --seed out"),
+        ("--features", "inception", "--resume and --features: the run's own is kept"),
+        ("--throughput-only", None, "--resume and --throughput-only: the run's own is kept"),
+    ],
+)
+def test_options_that_a_run_which_is_trained_on_cannot_have_are_refused(option, value, refusal, finished, invoke):
+    said = invoke(*RESUME, finished(), option, *([value] if value else []))
+    assert said.code == 2
+    assert refusal in said.error
+
+
+def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):
+    path = tmp_path / "other" / CHECKPOINT
+    path.parent.mkdir()
+    write_checkpoint(path, Checkpoint("b" * 64, {"weight": torch.ones(1)}, KEPT))
+    with pytest.raises(RecordError, match="is of another run than the one to be trained on"):
+        stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore)
+    write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
+    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore).run_id == "c" * 64
+
+
+# --- the command that does a run again --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kimg", "said"), [(1234567.0, "1234567"), (1000.128, "1000.128"), (0.1 + 0.2, "0.30000000000000004"), (2.0, "2")]
+)
+def test_the_command_has_every_digit_of_a_number(kimg, said):
+    words = shlex.split(reproducing_command(BenchPlan(("mlp",), kimg=kimg, eval_every=kimg), SPEC))
+    assert words[words.index("--kimg") + 1] == words[words.index("--eval-every") + 1] == said
+    assert float(said) == kimg
+
+
+def test_the_command_that_trains_a_run_on_finds_it_in_other_results(finished, registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    finished().rename(tmp_path / "out" / "mlp-digits")
+    plan = BenchPlan(resume="mlp-dig", kimg=2 * SPEC.kimg, device="cpu")
+    resolved = resolve_continuation(plan, registry, Path("out"))
+    words = shlex.split(reproducing_command(resolved.asked, resolved.runs[0].spec))
+    again = resolve_continuation(replace(plan, resume=words[words.index("--resume") + 1]), registry, Path("runs"))
+    assert again.runs[0].spec == resolved.runs[0].spec
+
+
+# --- two at a time ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["crashed", "diverged", "oom", "timeout", "ok"])
+@pytest.mark.parametrize("retry", [(), ("crashed",)])
+def test_a_run_that_another_bench_has_done_meanwhile_is_not_done_again(ending, retry, bench, registry, tmp_path):
+    """The other does the second run while this one does the first."""
+    other = Launcher(ending, *[ending] * 2 * (ending in retry))
+
+    def meanwhile(request):
+        run_plan(plan_of([1]), registry, tmp_path, RunOptions(retry=retry), launcher=other)
+        return outcome_of("ok")
+
+    launcher = Launcher(meanwhile)
+    records = bench(launcher, seeds=2, retry=retry)
+    assert [record.status for record in records] == ["ok", ending]
+    assert len(launcher.found) == 1
+    # A bench that begins later tries what failed once more.
+    later = Launcher("ok")
+    assert [record.ok for record in bench(later, seeds=2)] == [True, True]
+    assert len(later.found) == (ending != "ok")
+
+
+def test_a_run_that_another_bench_was_stopped_in_is_taken_over(bench, registry, tmp_path):
+    def meanwhile(request):
+        with contextlib.suppress(KeyboardInterrupt):
+            run_plan(plan_of([1]), registry, tmp_path, launcher=Launcher(stop))
+        return outcome_of("ok")
+
+    launcher = Launcher(meanwhile, "ok")
+    assert [record.ok for record in bench(launcher, seeds=2)] == [True, True]
+    assert len(launcher.found) == 2
+
+
+def test_a_run_that_was_waited_for_and_failed_is_not_done_again(bench, registry, tmp_path):
+    """The other holds the claim as this one comes to the run, and ends while it is waited for."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(request):
+        begun.set()
+        assert go_on.wait(20)
+        return outcome_of("crashed")
+
+    def run():
+        run_plan(plan_of([0]), registry, tmp_path, launcher=Launcher(slow))
+
+    other = threading.Thread(target=run)
+    other.start()
+    assert begun.wait(20)
+    launcher, notes = Launcher(), []
+
+    def note(line):
+        notes.append(line)
+        go_on.set()
+
+    (record,) = run_plan(plan_of([0]), registry, tmp_path, launcher=launcher, on_note=note)
+    other.join()
+    assert record.status == "crashed"
+    assert "is being done by another process; waiting for it" in notes[0]
+    assert launcher.found == []
+
+
+@posix
+def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
+    """It must not come to a lock that a dead process would hold."""
+    import fcntl
+
+    def flock(*args):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RecordError, match=r"claims: cannot be locked \(.*not implemented\); choose another --results"):
+        bench(Launcher())
+
+
+# --- a batch that was halved ------------------------------------------------------------------------------------------
+
+
+def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invoke, tmp_path):
+    bench(Launcher("oom", "ok"), asked={"batch_size": "auto"})
+    (folder,) = (path for path in folders(tmp_path) if read_record(path).ok)
+    half = f"{SPEC.batch_size // 2} in place of {SPEC.batch_size}, which did not fit into memory"
+    assert f"batch size: {half}" in invoke("show", folder).out
+    assert f"mlp: batch size {half}" in " ".join(invoke("compare", tmp_path).out.split())
+    (other,) = (path for path in folders(tmp_path) if path != folder)
+    assert f"batch size: {SPEC.batch_size}\n" in invoke("show", other).out
