@@ -21,6 +21,7 @@ from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.claims import FOLDER, claim
 from ganzoo.errors import RecordError
 from ganzoo.files import PUT_ASIDE
+from ganzoo.images import read_grid
 from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
@@ -169,24 +170,14 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
 
 def _samples_fault(record: RunRecord, path: Path) -> str | None:
     """What is wrong with the picture of a run that trained to its end; its size follows from the spec."""
-    from PIL import Image
-
     if not record.ok or not record.spec["kimg"]:
         return None
     if not path.is_file():
         return "is not there, and the run trained to its end"
-    channels, height, width = record.spec["image_shape"]
-    scale, columns = max(1, 64 // height), math.isqrt(SAMPLE_IMAGES)
-    wanted = tuple(scale * (columns * (side + 2) + 2) for side in (width, height))
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            # Asked before a pixel is decoded: a picture of absurd size takes no memory.
-            if image.size != wanted or image.mode != ("L" if channels == 1 else "RGB"):
-                found, due = (f"{width} x {height} pixels" for width, height in (image.size, wanted))
-                return f"is {image.mode} of {found}; {SAMPLE_IMAGES} images of {channels} channel(s) make {due}"
-            image.load()
-    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
-        return f"is no PNG that can be read: {printable(error, 100)}"
+        read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
+    except ValueError as error:
+        return str(error)
     return None
 
 
