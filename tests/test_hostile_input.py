@@ -44,6 +44,7 @@ EVIL = [
 
 GROUPS = [
     "ganzoo",
+    "ganzoo.logs",
     "pytest11",
     "torch.backends",
     "torch_dynamo_backends",
@@ -111,6 +112,39 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
     found = traces(stowaway)
     assert any(name.startswith("stowaway_ganzoo.imported-by") for name in found)
     assert any(name.startswith("stowaway_torch_backends.imported-by") for name in found)
+
+
+LOGGED_BENCH = (
+    *("bench", "--models", "mlp", "--dataset", "digits", "--throughput-only", "--device", "cpu", "--dry-run", "--log"),
+    "stowaway_ganzoo_logs",
+)
+
+
+@pytest.mark.parametrize("allowed", ["", "digits,dcgan"])
+def test_a_log_of_third_parties_needs_to_be_allowed(allowed, stowaway, run_cli):
+    refused = run_cli(*LOGGED_BENCH, env={"PYTHONPATH": str(stowaway), "GANZOO_PLUGINS": allowed})
+    assert refused.returncode == 2
+    assert refused.stderr == "ganzoo: --log stowaway_ganzoo_logs: it is of stowaway and not in GANZOO_PLUGINS\n"
+    assert not [name for name in traces(stowaway) if "logs" in name]
+
+
+def test_a_log_that_is_allowed_loads(stowaway, run_cli):
+    run_cli(*LOGGED_BENCH, env={"PYTHONPATH": str(stowaway), "GANZOO_PLUGINS": "stowaway_ganzoo_logs"})
+    assert any(name.startswith("stowaway_ganzoo_logs.imported-by") for name in traces(stowaway))
+
+
+def test_a_log_that_two_packages_have_is_neithers(stowaway, run_cli, tmp_path):
+    information = tmp_path / "impostor-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: impostor\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[ganzoo.logs]\nstowaway_ganzoo_logs = impostor\n")
+    path = os.pathsep.join([str(stowaway), str(tmp_path)])
+    done = run_cli(*LOGGED_BENCH, env={"PYTHONPATH": path, "GANZOO_PLUGINS": None})
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "ganzoo: --log stowaway_ganzoo_logs: impostor and stowaway each have a log of that name; uninstall one"
+    )
+    assert not [name for name in traces(stowaway) if "logs" in name]
 
 
 def test_a_plugin_that_is_not_allowed_is_not_even_looked_at(fake_distribution, run_cli):
