@@ -20,7 +20,7 @@ from ganzoo import consistency
 from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.claims import FOLDER, claim
 from ganzoo.errors import RecordError
-from ganzoo.files import PUT_ASIDE
+from ganzoo.files import PUT_ASIDE, sha256_of_file
 from ganzoo.images import read_grid
 from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
 from ganzoo.tensorfiles import read_header
@@ -73,8 +73,9 @@ def examine(folder: Path) -> Examination:
         found = list(_run_findings(run, records))
         findings += found
     findings += _duplicates(records, broken={finding.fix for finding in findings})
+    identities = {record.path.parent: record.run_id for record in records if record.path}
     for path in checkpoints:
-        if fault := verify_checkpoint(path):
+        if fault := _checkpoint_fault(path, identities.get(path.parent)):
             findings.append(Finding(path, fault, path))
     for place, files in places:
         findings += _leftovers(place, files)
@@ -178,7 +179,7 @@ def _samples_fault(record: RunRecord, path: Path) -> str | None:
         read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
     except ValueError as error:
         return str(error)
-    return None
+    return _hash_fault(record, path)
 
 
 def _generator_fault(record: RunRecord, path: Path) -> str | None:
@@ -192,7 +193,31 @@ def _generator_fault(record: RunRecord, path: Path) -> str | None:
     numbers = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     learned = record.parameters.get("generator", 0)
     # Buffers come on top of what is learned.
-    return f"holds {numbers:,} numbers, and the generator learns {learned:,}" if numbers < learned else None
+    if numbers < learned:
+        return f"holds {numbers:,} numbers, and the generator learns {learned:,}"
+    return _hash_fault(record, path)
+
+
+def _hash_fault(record: RunRecord, path: Path) -> str | None:
+    """Whether a file is the one that the run wrote; an older record does not say."""
+    try:
+        changed = path.name in record.files and sha256_of_file(path) != record.files[path.name]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "is damaged or was changed: its sha256 is not that in the record" if changed else None
+
+
+def _checkpoint_fault(path: Path, run_id: str | None) -> str | None:
+    """What is wrong with a checkpoint; `run_id` is that of the record beside it, where there is one."""
+    if fault := verify_checkpoint(path):
+        return fault
+    try:
+        found = read_header(path)["__metadata__"]["run_id"]
+    except (OSError, ValueError):
+        return None  # Its run has ended meanwhile, and thrown it away.
+    if run_id in (None, found):
+        return None
+    return f"is of run {printable(found, 10)}, and the record beside it of {printable(run_id, 10)}"
 
 
 def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Iterator[Finding]:

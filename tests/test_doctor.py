@@ -318,6 +318,54 @@ def test_weights_that_are_there_are_whole_and_enough(name, runs, mlp, findings, 
     assert not (tmp_path / "pickle-was-run").exists()
 
 
+@pytest.fixture(scope="module")
+def benched(strangers_bench) -> Path:
+    """A run whose record knows the sha256 of its files; the doctor must not meet the session's own."""
+    return next(strangers_bench.results.glob("*/hinge-dcgan-*"))
+
+
+def test_a_record_holds_the_sha256_of_the_files_beside_it(benched):
+    told = json.loads((benched / "record.json").read_text())["files"]
+    found = {name: hashlib.sha256((benched / name).read_bytes()).hexdigest() for name in told}
+    assert told == found
+    assert set(told) == {"samples.png", "generator.safetensors"}
+
+
+def flip_a_weight(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+
+
+def turn_a_pixel(path: Path) -> None:
+    picture = Image.open(path)
+    picture.putpixel((9, 9), 255 - picture.getpixel((9, 9)))
+    picture.save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("generator.safetensors", flip_a_weight), ("samples.png", turn_a_pixel)],
+    ids=["weight", "pixel"],
+)
+def test_a_file_that_still_opens_and_is_not_what_the_run_wrote_is_named(
+    name, damage, benched, tmp_path, findings, invoke
+):
+    run = tmp_path / "runs" / benched.parent.name / benched.name
+    shutil.copytree(benched, run)
+    damage(run / name)
+    found = [line for line in findings() if "mfu" not in line]
+    assert found == [f"{name}: is damaged or was changed: its sha256 is not that in the record"]
+    invoke("doctor", "--fix")
+    assert not (run / name).exists()
+    assert (run / "record.json").exists() == (name == "generator.safetensors"), "a run without a picture is done again"
+
+
+def test_an_older_record_knows_no_sha256(runs, mlp, findings):
+    assert "files" not in json.loads((mlp / "record.json").read_text())
+    turn_a_pixel(mlp / "samples.png")
+    assert findings(runs) == []
+
+
 def checkpoint(state: str = '{"step": 7}', **metadata: str) -> bytes:
     """A checkpoint as it stands in its file."""
     zeros = "0" * 64
@@ -333,6 +381,7 @@ CHECKPOINTS = {
     "schema": (lambda data: checkpoint(schema="2"), "is a checkpoint of version 2, and this ganzoo knows version 1"),
     "no-state": (lambda data: checkpoint(state=""), "its metadata lacks state"),
     "bad-state": (lambda data: checkpoint(state="{"), "its state is not JSON"),
+    "other": (lambda data: data, "is of run aaaaaaaaa…, and the record beside it of"),
     "plain": (lambda data: save(weights(5)), "its metadata lacks schema, run_id, sha256, state"),
     "pickle": (lambda data: pickle.dumps(Payload()), "is a pickle, which can run code"),
     "archive": (lambda data: b"PK\3\4" + data, "is a pickle, which can run code"),
@@ -340,7 +389,8 @@ CHECKPOINTS = {
 
 
 def test_a_whole_checkpoint_is_healthy_with_and_without_a_record(runs, mlp, findings, invoke):
-    (mlp / "checkpoint.safetensors").write_bytes(checkpoint())
+    run_id = json.loads((mlp / "record.json").read_text())["run_id"]
+    (mlp / "checkpoint.safetensors").write_bytes(checkpoint(run_id=run_id))
     (runs / "hardware" / "in-progress").mkdir(parents=True)
     (runs / "hardware" / "in-progress" / "checkpoint.safetensors").write_bytes(checkpoint())
     assert findings(runs) == []
