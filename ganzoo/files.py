@@ -23,7 +23,7 @@ PUT_ASIDE = ".broken"
 """What `put_aside` adds to the name of a file."""
 
 FETCHED = ".fetched"
-"""What `download` adds to the name of a file in the cache: a note that it came from there, with its sha256."""
+"""What `download` adds to the name of weights in the cache, for a note of the sha256 with which they came."""
 
 
 def cache_folder(*parts: str) -> Path:
@@ -121,9 +121,9 @@ def remove_partial_files(folder: Path) -> None:
 def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
     """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched where it is there already.
 
-    In the cache a note is left beside it, so that it can be told from what somebody put there by hand. Shows a
-    progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what came does not
-    have the expected sha256; in both cases `path` is left absent.
+    Beside weights in the cache it leaves a note, so that they can be told from those that somebody put there by hand.
+    Shows a progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what came
+    does not have the expected sha256; in both cases `path` is left absent.
     """
     if path.exists():
         return path
@@ -149,7 +149,7 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
         write_atomically(path, fetch)
     except (TimeoutError, urllib.error.URLError) as error:
         raise ConnectionError(f"cannot reach {url}") from error
-    if cache_folder() in path.parents:
+    if path.parent == cache_folder() / "weights":
         with contextlib.suppress(OSError):
             path.with_name(path.name + FETCHED).write_text(sha256)
     return path

@@ -336,7 +336,7 @@ def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
     with pytest.raises(ganzoo.DataUnavailable, match=r"photo\.png cannot be read as an image"):
         grown[0]
     # As torchvision gives CelebA's.
-    opened = torchvision_datasets.Squares([(Image.open(script), None)], 8, "celeba")
+    opened = torchvision_datasets.Squares([(Image.open(io.BytesIO(postscript())), None)], 8, "celeba")
     with pytest.raises(ganzoo.DataUnavailable, match="image 0 of celeba cannot be read: it is EPS"):
         opened[0]
     assert invoke("score", pictures, "--dataset", "digits", "--device", "cpu").code == 2
