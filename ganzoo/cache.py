@@ -1,6 +1,7 @@
 """The cache folder from outside: how large its parts are, and how to empty it of what ganzoo put there.
 
-Links are neither counted nor followed nor removed: nobody at ganzoo made them.
+Links are neither counted nor followed nor removed: nobody at ganzoo made them. Nor is a file removed that ganzoo cannot
+know for its own by its name, or by the note that a download leaves beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ganzoo.files import FETCHED, sha256_of_file
+
 PARTS = ("datasets", "weights", "references")
 """The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""
 
@@ -20,7 +23,11 @@ DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
 DATASET_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}|\.[a-z0-9-]+-\d+-[0-9a-f]{16}\.\w+")
 """A prepared dataset, and one in the making."""
 
-REFERENCE_SUFFIXES = (".safetensors", ".part")
+REFERENCE_FILE = re.compile(r"[a-z0-9-]+-[0-9a-f]{16}-(features|statistics)\.safetensors")
+"""Features or statistics of real images."""
+
+BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
+"""What `ganzoo.files.write_atomically` calls a file until it is whole."""
 
 IN_THE_MAKING_SECONDS = 60
 """What was begun this recently may be wanted by the process that began it."""
@@ -40,8 +47,8 @@ def clear_cache(cache: Path) -> dict[str, int]:
     prepared = list(_dataset_folders(cache))
     files = {
         "datasets": [path for folder in prepared for path in _plain_files(folder) if path.name in DATASET_FILES],
-        "weights": _plain_files(cache / "weights"),
-        "references": [path for path in _plain_files(cache / "references") if path.suffix in REFERENCE_SUFFIXES],
+        "weights": _fetched(cache / "weights"),
+        "references": [path for path in _plain_files(cache / "references") if _is_reference(path)],
     }
     for part, paths in files.items():
         for path in paths:
@@ -56,9 +63,30 @@ def clear_cache(cache: Path) -> dict[str, int]:
 
 def _dataset_folders(cache: Path) -> Iterator[Path]:
     for path in _entries(cache / "datasets"):
-        begun = path.name.startswith(".") and time.time() - path.lstat().st_mtime < IN_THE_MAKING_SECONDS
-        if DATASET_FOLDER.fullmatch(path.name) and not begun and path.is_dir() and not path.is_symlink():
+        in_the_making = path.name.startswith(".") and not _left_behind(path)
+        if DATASET_FOLDER.fullmatch(path.name) and not in_the_making and path.is_dir() and not path.is_symlink():
             yield path
+
+
+def _fetched(folder: Path) -> list[Path]:
+    """What was downloaded and is as it came, each with the note that says so; and downloads that did not end."""
+    files = _plain_files(folder)
+    found = [path for path in files if BEGUN.fullmatch(path.name) and _left_behind(path)]
+    for path in files:
+        note = path.with_name(path.name + FETCHED)
+        if note in files and note.read_bytes() == sha256_of_file(path).encode():
+            found += [path, note]
+    return found
+
+
+def _is_reference(path: Path) -> bool:
+    begun = BEGUN.fullmatch(path.name)
+    whole = begun[1] if begun and _left_behind(path) else path.name
+    return REFERENCE_FILE.fullmatch(whole) is not None
+
+
+def _left_behind(path: Path) -> bool:
+    return time.time() - path.lstat().st_mtime >= IN_THE_MAKING_SECONDS
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -240,7 +240,7 @@ def examine_results(arguments: Namespace) -> int:
     from ganzoo.doctor import examine, quarantine
 
     examination = examine(Path(arguments.folder))
-    moved = quarantine(examination) if arguments.fix else []
+    moved = quarantine(examination, print_note) if arguments.fix else []
     if arguments.json:
         findings = [{"path": str(one.path), "what": one.what} for one in examination.findings]
         counts = {"records": examination.records, "checkpoints": examination.checkpoints}

@@ -5,22 +5,37 @@ Nothing is ever deleted: what is broken can be moved to a folder `quarantine` be
 
 from __future__ import annotations
 
+import glob
 import math
 import os
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
 from ganzoo import consistency
 from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
+from ganzoo.claims import FOLDER, claim
 from ganzoo.errors import RecordError
-from ganzoo.files import PUT_ASIDE
+from ganzoo.files import PUT_ASIDE, sha256_of_file
+from ganzoo.images import read_grid
 from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
+
+KINDS = {RECORD: "record", CHECKPOINT: "checkpoint", SAMPLES: "picture", GENERATOR: "generator"}
+"""The files of a run, and what each is."""
+
+NAMES = "|".join(map(re.escape, KINDS))
+OF_A_RUN = re.compile(rf"({NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
+"""A file of a run, and one that was put aside."""
+
+BEGUN = re.compile(rf"\.({NAMES})\.\w+\.part|\.writable-\d+-\d+")
+"""A file of a run that is being written, and the trial whether a folder can be written to."""
 
 SETTLED_SECONDS = 60
 """A leftover that was written to more recently may be in the works on another machine that shares the folder."""
@@ -58,35 +73,62 @@ def examine(folder: Path) -> Examination:
         found = list(_run_findings(run, records))
         findings += found
     findings += _duplicates(records, broken={finding.fix for finding in findings})
+    identities = {record.path.parent: record.run_id for record in records if record.path}
     for path in checkpoints:
-        if fault := verify_checkpoint(path):
+        if fault := _checkpoint_fault(path, identities.get(path.parent)):
             findings.append(Finding(path, fault, path))
     for place, files in places:
         findings += _leftovers(place, files)
     return Examination(folder, len(runs), len(checkpoints), findings)
 
 
-def quarantine(examination: Examination) -> list[tuple[Path, Path]]:
+def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda line: None) -> list[tuple[Path, Path]]:
     """Move what the findings say to `quarantine/` in the folder, as it lay there; `(from, to)` of each.
 
-    Nothing is overwritten: where a name is taken, a number follows it. Raises `RecordError` where nothing can be moved.
+    Of a run move its own files only, and its folder where there is nothing else in it. A run that some `ganzoo bench`
+    has claimed stays, with a note. Nothing is overwritten: where a name is taken, a number follows it. Raises
+    `RecordError` where something cannot be moved.
     """
     folder, moved = examination.folder, []
-    wanted = sorted({finding.fix for finding in examination.findings if finding.fix is not None})
-    for path in wanted:
-        if not os.path.lexists(path):
-            continue  # It lay in a run that has been moved.
-        # A folder cannot move into itself: of a run that was named by its own folder the files are moved.
-        parts = [part for part in path.iterdir() if part.name != QUARANTINE] if path == folder else [path]
-        for part in sorted(parts):
-            target = _free(folder / QUARANTINE / part.relative_to(folder))
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part.rename(target)
-            except OSError as error:
-                raise RecordError(f"cannot move {printable(part)} to {printable(target)}: {error.strerror}") from error
-            moved.append((part, target))
+    for path in sorted({finding.fix for finding in examination.findings if finding.fix is not None}):
+        run = path if os.path.lexists(path / RECORD) else path.parent
+        with _claimed(run) as claimed:
+            if not claimed:
+                on_note(f"{printable(path)} stays where it is: `ganzoo bench` is at work on the run")
+                continue
+            for part in _parts(path, folder):
+                target = _free(folder / QUARANTINE / part.relative_to(folder))
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    part.rename(target)
+                except OSError as error:
+                    what = f"{printable(part)} to {printable(target)}"
+                    raise RecordError(f"cannot move {what}: {error.strerror}") from error
+                moved.append((part, target))
     return moved
+
+
+def _parts(path: Path, folder: Path) -> list[Path]:
+    """What moves for `path`: of a run's folder the files of the run, or all of it where there is nothing else in it."""
+    if not os.path.lexists(path / RECORD):
+        return [path] if os.path.lexists(path) else []  # It may have lain in a run that has been moved.
+    entries = sorted(path.iterdir())
+    own = [entry for entry in entries if OF_A_RUN.fullmatch(entry.name)]
+    # A folder cannot move into itself.
+    return [path] if own == entries and path != folder else own
+
+
+@contextmanager
+def _claimed(run: Path) -> Iterator[bool]:
+    """Whether no `ganzoo bench` is at the run in a folder; the claims to it are held for as long as the context lasts.
+
+    A claim is named after the run's id, with the first ten digits of which the folder's name ends.
+    """
+    run = run.resolve()
+    results, begin = run.parent.parent, run.name.rpartition("-")[2]
+    with ExitStack() as stack:
+        known = list((results / FOLDER).glob(f"{glob.escape(begin)}*.lock"))
+        yield all(stack.enter_context(claim(results, lock.stem)) for lock in known)
 
 
 def _free(path: Path) -> Path:
@@ -120,6 +162,7 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
         return
     records.append(record)
     yield from (Finding(path, what, folder) for what in consistency.faults(content, record))
+    yield from (Finding(path, what, None) for what in consistency.doubts(record))
     if fault := _samples_fault(record, folder / SAMPLES):
         yield Finding(folder / SAMPLES, fault, folder)
     if os.path.lexists(folder / GENERATOR) and (fault := _generator_fault(record, folder / GENERATOR)):
@@ -128,25 +171,15 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
 
 def _samples_fault(record: RunRecord, path: Path) -> str | None:
     """What is wrong with the picture of a run that trained to its end; its size follows from the spec."""
-    from PIL import Image
-
     if not record.ok or not record.spec["kimg"]:
         return None
     if not path.is_file():
         return "is not there, and the run trained to its end"
-    channels, height, width = record.spec["image_shape"]
-    scale, columns = max(1, 64 // height), math.isqrt(SAMPLE_IMAGES)
-    wanted = tuple(scale * (columns * (side + 2) + 2) for side in (width, height))
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            # Asked before a pixel is decoded: a picture of absurd size takes no memory.
-            if image.size != wanted or image.mode != ("L" if channels == 1 else "RGB"):
-                found, due = (f"{width} x {height} pixels" for width, height in (image.size, wanted))
-                return f"is {image.mode} of {found}; {SAMPLE_IMAGES} images of {channels} channel(s) make {due}"
-            image.load()
-    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
-        return f"is no PNG that can be read: {printable(error, 100)}"
-    return None
+        read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
+    except ValueError as error:
+        return str(error)
+    return _hash_fault(record, path)
 
 
 def _generator_fault(record: RunRecord, path: Path) -> str | None:
@@ -160,7 +193,31 @@ def _generator_fault(record: RunRecord, path: Path) -> str | None:
     numbers = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     learned = record.parameters.get("generator", 0)
     # Buffers come on top of what is learned.
-    return f"holds {numbers:,} numbers, and the generator learns {learned:,}" if numbers < learned else None
+    if numbers < learned:
+        return f"holds {numbers:,} numbers, and the generator learns {learned:,}"
+    return _hash_fault(record, path)
+
+
+def _hash_fault(record: RunRecord, path: Path) -> str | None:
+    """Whether a file is the one that the run wrote; an older record does not say."""
+    try:
+        changed = path.name in record.files and sha256_of_file(path) != record.files[path.name]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "is damaged or was changed: its sha256 is not that in the record" if changed else None
+
+
+def _checkpoint_fault(path: Path, run_id: str | None) -> str | None:
+    """What is wrong with a checkpoint; `run_id` is that of the record beside it, where there is one."""
+    if fault := verify_checkpoint(path):
+        return fault
+    try:
+        found = read_header(path)["__metadata__"]["run_id"]
+    except (OSError, ValueError):
+        return None  # Its run has ended meanwhile, and thrown it away.
+    if run_id in (None, found):
+        return None
+    return f"is of run {printable(found, 10)}, and the record beside it of {printable(run_id, 10)}"
 
 
 def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Iterator[Finding]:
@@ -181,10 +238,9 @@ def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Itera
 def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
     for name in files:
         path = place / name
-        if name in (RECORD + PUT_ASIDE, CHECKPOINT + PUT_ASIDE):
-            kind = "record" if name.startswith(RECORD) else "checkpoint"
-            yield Finding(path, f"a broken {kind} that `ganzoo bench` put aside", path)
-        elif name.endswith(".part") or name.startswith(".writable-"):
+        if (known := OF_A_RUN.fullmatch(name)) and known[2]:
+            yield Finding(path, f"a broken {KINDS[known[1]]} that `ganzoo bench` put aside", path)
+        elif BEGUN.fullmatch(name):
             fix = path if _settled(path) else None
             later = "" if fix else "; somebody may be writing it, look again in a minute"
             yield Finding(path, f"left over from a write that did not end{later}", fix)

@@ -24,6 +24,9 @@ from ganzoo.text import printable
 PUT_ASIDE = ".broken"
 """What `put_aside` adds to the name of a file."""
 
+FETCHED = ".fetched"
+"""What `download` adds to the name of weights in the cache, for a note of the sha256 with which they came."""
+
 
 def cache_folder(*parts: str) -> Path:
     """The folder for things that can be made again: `GANZOO_CACHE`, else `~/.cache/ganzoo`; created on demand.
@@ -143,8 +146,9 @@ def remove_partial_files(folder: Path) -> None:
 def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
     """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched where it is there already.
 
-    Shows a progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what
-    came does not have the expected sha256; in both cases `path` is left absent.
+    Beside weights in the cache it leaves a note, so that they can be told from those that somebody put there by hand.
+    Shows a progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what came
+    does not have the expected sha256; in both cases `path` is left absent.
     """
     if path.exists():
         return path
@@ -170,6 +174,9 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
         write_atomically(path, fetch)
     except (TimeoutError, urllib.error.URLError) as error:
         raise ConnectionError(f"cannot reach {url}") from error
+    if path.parent == cache_folder() / "weights":
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + FETCHED).write_text(sha256)
     return path
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ganzoo.files import write_atomically
+from ganzoo.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,6 +58,41 @@ def save_png(picture: Tensor, path: Path, scale: int = 1) -> None:
     pixels = picture.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     image = _as_image(pixels)
     write_atomically(path, lambda stream: image.save(stream, format="PNG"))
+
+
+def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int = 2) -> Tensor:
+    """The `count` images of shape (C, H, W) in a PNG that `save_png` wrote of their `grid`: uint8 (count, C, H, W).
+
+    Raises `ValueError` saying what is wrong with the file. Its size is asked before a pixel is decoded: a picture of
+    absurd size takes no memory. No other format is decoded: Pillow has Ghostscript run PostScript.
+    """
+    from PIL import Image
+
+    channels, height, width = image_shape
+    if not path.is_file():
+        raise ValueError("is not there")
+    if min(height, width) < 1:
+        raise ValueError(f"holds no images: they would have {width} x {height} pixels")
+    # Small images were enlarged by repeating pixels; taking every one of these once undoes that.
+    scale, columns = max(1, 64 // height), math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    mode = "L" if channels == 1 else "RGB"
+    size = (scale * (columns * (width + padding) + padding), scale * (rows * (height + padding) + padding))
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=("PNG",)) as picture:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            found = (picture.mode, picture.size)
+            pixels = np.array(picture) if found == (mode, size) else None
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
+        raise ValueError(f"is no PNG that can be read: {printable(error, 100)}") from error
+    if pixels is None:
+        shown, due = (f"{width} x {height} pixels" for width, height in (found[1], size))
+        raise ValueError(f"is {found[0]} of {shown}; {count} images of {channels} channel(s) make {due}")
+    cells = torch.from_numpy(pixels)[::scale, ::scale].reshape(size[1] // scale, size[0] // scale, -1)
+    cells = cells[padding:, padding:].unflatten(0, (rows, -1)).unflatten(2, (columns, -1))
+    # (rows, H + padding, columns, W + padding, C)
+    images = cells[:, :height, :, :width].permute(0, 2, 4, 1, 3)
+    return images.flatten(0, 1)[:count].contiguous()
 
 
 def save_numbered_pngs(batches: Iterable[Tensor], folder: Path, digits: int) -> int:

@@ -132,6 +132,7 @@ RECORD_PARTS: Mapping[str, Any] = {
     "dataset": DatasetFacts,
     "hardware": HardwareFacts,
     "environment": Environment,
+    "files": Mapping[str, str],
 }
 """The fields of a record that have parts."""
 

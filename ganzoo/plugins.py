@@ -73,6 +73,8 @@ ALLOW_LIST = "GANZOO_PLUGINS"
 LOGS = "ganzoo.logs"
 """The entry-point group of observers that load only where `--log` names them."""
 
+OWN_DISTRIBUTION = "ganzoo"
+
 
 @dataclass(frozen=True)
 class PluginStatus:
@@ -190,13 +192,13 @@ def describe(error: BaseException) -> str:
 def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequence[str] = ()) -> Registry:
     """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
 
-    `logs` names observers of the entry-point group `ganzoo.logs`. Raises `UsageError` for a path, module or log that
-    is not there, and `PluginError` for a broken log and, with `strict`, for any broken plugin. What a plugin prints
-    meanwhile goes to stderr.
+    `logs` names observers of the entry-point group `ganzoo.logs`, which the list concerns too, ganzoo's own excepted.
+    Raises `UsageError` for a path, module or log that is not there or not allowed, and `PluginError` for a broken log
+    and, with `strict`, for any broken plugin. What a plugin prints meanwhile goes to stderr.
     """
-    loader = _Loader()
+    loader = _Loader(os.environ.get(ALLOW_LIST))
     with contextlib.redirect_stdout(sys.stderr):
-        loader.load_entry_points(os.environ.get(ALLOW_LIST))
+        loader.load_entry_points()
         for plugin in plugins:
             loader.load_named(plugin)
         for log in dict.fromkeys(logs):
@@ -212,27 +214,25 @@ def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequenc
 class _Loader:
     """Fills a registry, one plugin at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, allow_list: str | None) -> None:
+        self.allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
         self.registry = Registry()
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
 
-    def load_entry_points(self, allow_list: str | None) -> None:
-        allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",") if name.strip()}
-        seen = set()
-        for entry_point in importlib.metadata.entry_points(group=hookspecs.PROJECT):
-            distribution = entry_point.dist.name if entry_point.dist else "?"
-            # An editable install beside a stale egg-info lists one distribution twice; that is no conflict.
-            if (identity := (entry_point.name, entry_point.value, distribution)) in seen:
-                continue
-            seen.add(identity)
+    def allows(self, name: str) -> bool:
+        return self.allowed is None or name in self.allowed
+
+    def load_entry_points(self) -> None:
+        for entry_point in _entry_points(hookspecs.PROJECT):
+            distribution = _distribution(entry_point)
             taken = {status.name for status in self.registry.statuses}
             status = PluginStatus(
                 name=entry_point.name if entry_point.name not in taken else f"{entry_point.name}@{distribution}",
                 source=f"{entry_point.value} ({distribution})",
                 version=entry_point.dist.version if entry_point.dist else None,
             )
-            if allowed is not None and entry_point.name not in allowed:
+            if not self.allows(entry_point.name):
                 self.registry.statuses.append(replace(status, state="disabled", error=f"not in {ALLOW_LIST}"))
             else:
                 self.load(status, entry_point.load)
@@ -252,13 +252,21 @@ class _Loader:
         self.load(PluginStatus(name=self.free_name(plugin), source=plugin), lambda: importlib.import_module(plugin))
 
     def load_log(self, log: str) -> None:
-        known = {entry_point.name: entry_point for entry_point in importlib.metadata.entry_points(group=LOGS)}
-        if log not in known:
-            raise UsageError(f"--log: no log is called '{printable(log)}'{did_you_mean(log, known)}")
-        distribution = known[log].dist
-        source = f"{known[log].value} ({distribution.name if distribution else '?'})"
-        version = distribution.version if distribution else None
-        self.load(PluginStatus(name=self.free_name(log), source=source, version=version), known[log].load)
+        known = _entry_points(LOGS)
+        found = [entry_point for entry_point in known if entry_point.name == log]
+        if not found:
+            names = [entry_point.name for entry_point in known]
+            raise UsageError(f"--log: no log is called '{printable(log)}'{did_you_mean(log, names)}")
+        distribution, *others = sorted({_distribution(entry_point) for entry_point in found})
+        if others:
+            owners = printable(" and ".join([distribution, *others]))
+            raise UsageError(f"--log {printable(log)}: {owners} each have a log of that name; uninstall one")
+        entry_point = found[0]
+        if distribution != OWN_DISTRIBUTION and not self.allows(log):
+            raise UsageError(f"--log {printable(log)}: it is of {printable(distribution)} and not in {ALLOW_LIST}")
+        source = f"{entry_point.value} ({distribution})"
+        version = entry_point.dist.version if entry_point.dist else None
+        self.load(PluginStatus(name=self.free_name(log), source=source, version=version), entry_point.load)
         # It was asked for, so going on without it would be no service.
         if (status := self.registry.statuses[-1]).state == "broken":
             raise PluginError(f"--log {log}: {status.error}")
@@ -343,6 +351,16 @@ class _Loader:
                 raise PluginError(f"{hook} yielded two records called '{record.name}'")
             names.add(record.name)
         return [(kind, Offer(plugin, record)) for record in records]
+
+
+def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    """Each entry point once: an editable install beside a stale egg-info lists one distribution twice."""
+    found = importlib.metadata.entry_points(group=group)
+    return list({(point.name, point.value, _distribution(point)): point for point in found}.values())
+
+
+def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else "?"
 
 
 def _inline_offers(plugin: str, offers: Sequence[tuple[Kind, Offer]]) -> list[tuple[Kind, Offer]]:

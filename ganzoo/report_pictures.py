@@ -14,13 +14,10 @@ from torch import Tensor
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError
 from ganzoo.files import cache_folder
-from ganzoo.images import grid
-from ganzoo.records import SAMPLES
+from ganzoo.images import grid, read_grid
+from ganzoo.records import SAMPLE_IMAGES, SAMPLES
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
-
-PADDING = 2
-"""Between the images of a grid, as `ganzoo.images.grid` leaves it."""
 
 REAL_IMAGES = 64
 QUERIES = 8
@@ -54,32 +51,12 @@ def sample_images(record: RunRecord) -> Tensor:
 
     Raises `RecordError` where the picture is not there, or is no such grid.
     """
-    from PIL import Image, UnidentifiedImageError
-
     assert record.path is not None
     path = record.path.parent / SAMPLES
-    channels, height, width = record.spec["image_shape"]
     try:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
-    except FileNotFoundError:
-        raise RecordError(f"{printable(path)}: not there") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RecordError(f"{printable(path)}: cannot be read ({printable(error)})") from error
-    # Small images were enlarged by repeating pixels; taking every one of these once undoes that.
-    scale = max(1, 64 // height)
-    pixels = pixels[::scale, ::scale].reshape(-(-pixels.shape[0] // scale), -(-pixels.shape[1] // scale), -1)
-    rows, columns = (pixels.shape[0] - PADDING) // (height + PADDING), (pixels.shape[1] - PADDING) // (width + PADDING)
-    if rows < 1 or (rows * (height + PADDING), columns * (width + PADDING)) != tuple(
-        side - PADDING for side in pixels.shape[:2]
-    ):
-        raise RecordError(f"{printable(path)}: is no grid of {height} x {width} images")
-    cut = [
-        pixels[top : top + height, left : left + width]
-        for top in range(PADDING, pixels.shape[0], height + PADDING)
-        for left in range(PADDING, pixels.shape[1], width + PADDING)
-    ]
-    return torch.from_numpy(np.stack(cut).transpose(0, 3, 1, 2).copy())
+        return read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
+    except ValueError as error:
+        raise RecordError(f"{printable(path)}: {error}") from error
 
 
 def cached_dataset(sha256: str) -> PreparedDataset | None:

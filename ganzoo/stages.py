@@ -23,7 +23,7 @@ from ganzoo.contract import check_parts
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import PluginError, RecordError, RecordMissing, RecordUnreadable
 from ganzoo.evaluate import RealSample, Scorer, eval_mode, generated_images, load_extractor
-from ganzoo.files import put_aside, write_atomically
+from ganzoo.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.hardware import apply_settings
 from ganzoo.images import grid, save_png, to_uint8
 from ganzoo.layout import RECORD_PARTS
@@ -172,7 +172,7 @@ class _Training:
         self.outcome["training"] = asdict(self.log.result)
         metrics = self.scorer.metrics if self.scorer else ()
         self.outcome["training"] |= _best_and_final(self.outcome["scores"], metrics)
-        _keep_generator(self.spec, self.run, Path(self.request.folder))
+        self.outcome["files"] = _keep_generator(self.spec, self.run, Path(self.request.folder))
 
     def _scorer(self) -> Scorer:
         self.emit("stage", stage="reference")
@@ -307,8 +307,11 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric])
     return {"best": best, "final": final}
 
 
-def _keep_generator(spec: RunSpec, run: Assembly, folder: Path) -> None:
-    """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional."""
+def _keep_generator(spec: RunSpec, run: Assembly, folder: Path) -> dict[str, str]:
+    """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
+
+    Gives the sha256 of each file by its name.
+    """
     generator: Any = run.average.average
     latent = run.draw_latent(SAMPLE_IMAGES, stream(spec.seed, "samples")).to(spec.device)
     labels = torch.arange(SAMPLE_IMAGES, device=spec.device) % spec.classes if generator.conditional else None
@@ -319,3 +322,4 @@ def _keep_generator(spec: RunSpec, run: Assembly, folder: Path) -> None:
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in generator.network.state_dict().items()
     }
     write_atomically(folder / GENERATOR, lambda stream: stream.write(save(state)))
+    return {name: sha256_of_file(folder / name) for name in (SAMPLES, GENERATOR)}

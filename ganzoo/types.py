@@ -476,6 +476,7 @@ class RunRecord:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     path: Path | None = None
 

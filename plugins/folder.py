@@ -17,6 +17,9 @@ from torch import Tensor
 
 import ganzoo
 
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called. Pillow knows more: PostScript, which it has Ghostscript run."""
+
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 """Pillow's modes that become RGB or grey without loss of range; deeper ones would be cut off at 255."""
@@ -45,7 +48,7 @@ class ImageFiles(Sequence[Tensor]):
 
         path = self.paths[index]
         try:
-            with warnings.catch_warnings(), Image.open(path) as image:
+            with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
                 # What Pillow doubts and can read all the same is no news; a file that grew into a bomb is.
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -71,7 +74,7 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
         try:
             if not image_path.is_file():
                 raise ValueError("no plain file")
-            with Image.open(image_path) as image:
+            with Image.open(image_path, formats=FORMATS) as image:
                 if image.mode not in EIGHT_BIT:
                     raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
                 if skip_bad_images:
@@ -137,7 +140,8 @@ def unreadable(path: Path, error: Exception) -> ganzoo.DataUnavailable:
     """What is raised for a bad image: one line with its name and the ways out."""
     from PIL import UnidentifiedImageError
 
-    reason = "no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
+    unknown = f"none of {', '.join(FORMATS)}"
+    reason = unknown if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
     return ganzoo.DataUnavailable(
         f"{path} cannot be read as an image: {reason or type(error).__name__}; remove it or pass --skip-bad-images"
     )

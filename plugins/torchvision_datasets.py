@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.folder import square
+from ganzoo_plugins.folder import FORMATS, square
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,9 @@ class Squares(Sequence[Tensor]):
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # one image at a time, no slices
         try:
             image = self.pairs[index][0]
+            # CelebA's pictures are opened by torchvision, whatever they are, and decoded here.
+            if image.format not in (None, *FORMATS):
+                raise OSError(f"it is {image.format}, none of {', '.join(FORMATS)}")
             return square(image, self.size, "L" if image.mode == "L" else "RGB")
         except OSError as error:
             raise ganzoo.DataUnavailable(f"image {index} of {self.name} cannot be read: {error}") from error
@@ -350,7 +353,8 @@ class Lmdb(Sequence[tuple[Any, None]]):
         from PIL import Image
 
         with self.environment.begin() as transaction:
-            return Image.open(io.BytesIO(transaction.get(self.keys[index]) or b"")).convert("RGB"), None
+            encoded = io.BytesIO(transaction.get(self.keys[index]) or b"")
+        return Image.open(encoded, formats=FORMATS).convert("RGB"), None
 
 
 def lsun_folder(request: ganzoo.DatasetRequest) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from ganzoo.data import prepare
+from ganzoo.files import download
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 
 
@@ -24,12 +26,21 @@ def cache(tmp_path, monkeypatch) -> Path:
     prepare(dataset, DatasetRequest(tmp_path, "", 8), None)
     for name, size in {
         "weights/inception.pth": 1000,
+        "weights/.inception.pth.a1b2c3d4.part": 36,
         "references/zeros-inception-0123456789abcdef-statistics.safetensors": 200,
-        "references/.zeros.safetensors.x1.part": 30,
+        "references/.zeros-inception-0123456789abcdef-features.safetensors.e5f6g7_8.part": 30,
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(bytes(size))
+        if name.endswith(".part"):
+            make_old(folder / name)
+    (folder / "weights" / "inception.pth.fetched").write_text(hashlib.sha256(bytes(1000)).hexdigest())
     return folder
+
+
+def make_old(path: Path) -> None:
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
 
 
 def sizes(invoke) -> dict[str, int]:
@@ -41,7 +52,7 @@ def sizes(invoke) -> dict[str, int]:
 
 def test_its_parts_have_their_sizes_and_come_free(cache, invoke):
     before = sizes(invoke)
-    assert before["weights"] == 1000
+    assert before["weights"] == 1100
     assert before["references"] == 230
     assert before["datasets"] > 640
     assert "references_bytes" in invoke("env").out
@@ -72,7 +83,16 @@ def test_nothing_of_anyone_elses_is_touched(cache, invoke, tmp_path):
         cache / "notes.txt": "mine",
         cache / "datasets" / "photos" / "images.npy": "mine",
         dataset / "notes.txt": "mine",
+        dataset / "images.png": "mine",
+        cache / "weights" / "my_phd_resnet.pt": "mine",
+        cache / "weights" / "noted.pt.fetched": "of what is not there",
+        cache / "weights" / "changed.pt": "mine",
+        cache / "weights" / "changed.pt.fetched": hashlib.sha256(b"as it came").hexdigest(),
+        cache / "weights" / "thesis.part": "mine",
         cache / "references" / "table.csv": "mine",
+        cache / "references" / "my-features.safetensors": "mine",
+        cache / "references" / "thesis.part": "mine",
+        cache / "references" / ".thesis.tex.a1b2c3d4.part": "mine",
         cache / "plugins-of-others" / "data": "mine",
     }
     for path, text in kept.items():
@@ -91,6 +111,10 @@ def test_nothing_of_anyone_elses_is_touched(cache, invoke, tmp_path):
     assert {path: path.read_text() for path in kept} == kept
     assert all(link.is_symlink() for link in links)
     assert (outside / "file").read_text() == (outside / "images.npy").read_text() == "mine"
+    for path in kept:
+        make_old(path)
+    assert invoke("env", "--clear-cache").out == f"freed 0 MiB in {cache}\n"
+    assert {path: path.read_text() for path in kept} == kept
     assert not (cache / "weights" / "inception.pth").exists()
     assert not (dataset / "images.npy").exists()
 
@@ -110,10 +134,24 @@ def test_a_dataset_in_the_making_is_left_to_its_maker(cache, invoke):
     (making / "images.npy").write_bytes(bytes(10))
     invoke("env", "--clear-cache")
     assert (making / "images.npy").exists()
-    hour_ago = time.time() - 3600
-    os.utime(making, (hour_ago, hour_ago))
+    make_old(making)
     invoke("env", "--clear-cache")
     assert not making.exists()
+
+
+def test_weights_put_there_by_hand_stay_and_those_that_were_downloaded_go(cache, invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("ganzoo.files.reachable", lambda url: True)
+    content = b"weights" * 1000
+    (tmp_path / "published.pth").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    by_hand = cache / "weights" / "by-hand.pth"
+    by_hand.write_bytes(content)
+    for path in (by_hand, cache / "weights" / "fetched.pth", tmp_path / "elsewhere.pth"):
+        assert download((tmp_path / "published.pth").as_uri(), path, sha256).read_bytes() == content
+    assert [path.name for path in tmp_path.glob("elsewhere*")] == ["elsewhere.pth"], "outside of the cache no note"
+    invoke("env", "--clear-cache")
+    assert [path.name for path in (cache / "weights").iterdir()] == ["by-hand.pth"]
+    assert by_hand.read_bytes() == content
 
 
 def test_a_cache_folder_that_is_a_home_loses_nothing_but_the_cache(cache, invoke, monkeypatch, tmp_path):

@@ -566,7 +566,7 @@ def test_a_file_that_is_no_image_is_refused_by_name_or_skipped_and_counted(tmp_p
     with pytest.raises(ganzoo.DataUnavailable) as caught:
         folder.load(request(argument=tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path / 'bad.png'} cannot be read as an image: no format that Pillow knows; "
+        f"{tmp_path / 'bad.png'} cannot be read as an image: none of BMP, JPEG, PNG, PPM, TIFF, WEBP; "
         "remove it or pass --skip-bad-images"
     )
     loaded = folder.load(request(argument=tmp_path, skip_bad_images=True))

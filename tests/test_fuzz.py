@@ -548,7 +548,7 @@ def safetensors_bytes() -> list[bytes]:
 
 
 IMAGES = [encoded("PNG", mode) for mode in ("L", "P", "RGBA")]
-IMAGES += [encoded(kind, "RGB") for kind in ("JPEG", "BMP", "TIFF", "WEBP", "PPM")]
+IMAGES += [encoded(kind, "RGB") for kind in ("JPEG", "BMP", "TIFF", "WEBP", "PPM", "EPS")]
 
 IDX = [
     bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (2, 28, 28)) + bytes(2 * 784),

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ONE_MACHINE
-from PIL import Image
+from PIL import EpsImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 
 import ganzoo
 from ganzoo.plan import BenchPlan, resolve
@@ -44,6 +44,7 @@ EVIL = [
 
 GROUPS = [
     "ganzoo",
+    "ganzoo.logs",
     "pytest11",
     "torch.backends",
     "torch_dynamo_backends",
@@ -111,6 +112,39 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
     found = traces(stowaway)
     assert any(name.startswith("stowaway_ganzoo.imported-by") for name in found)
     assert any(name.startswith("stowaway_torch_backends.imported-by") for name in found)
+
+
+LOGGED_BENCH = (
+    *("bench", "--models", "mlp", "--dataset", "digits", "--throughput-only", "--device", "cpu", "--dry-run", "--log"),
+    "stowaway_ganzoo_logs",
+)
+
+
+@pytest.mark.parametrize("allowed", ["", "digits,dcgan"])
+def test_a_log_of_third_parties_needs_to_be_allowed(allowed, stowaway, run_cli):
+    refused = run_cli(*LOGGED_BENCH, env={"PYTHONPATH": str(stowaway), "GANZOO_PLUGINS": allowed})
+    assert refused.returncode == 2
+    assert refused.stderr == "ganzoo: --log stowaway_ganzoo_logs: it is of stowaway and not in GANZOO_PLUGINS\n"
+    assert not [name for name in traces(stowaway) if "logs" in name]
+
+
+def test_a_log_that_is_allowed_loads(stowaway, run_cli):
+    run_cli(*LOGGED_BENCH, env={"PYTHONPATH": str(stowaway), "GANZOO_PLUGINS": "stowaway_ganzoo_logs"})
+    assert any(name.startswith("stowaway_ganzoo_logs.imported-by") for name in traces(stowaway))
+
+
+def test_a_log_that_two_packages_have_is_neithers(stowaway, run_cli, tmp_path):
+    information = tmp_path / "impostor-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: impostor\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[ganzoo.logs]\nstowaway_ganzoo_logs = impostor\n")
+    path = os.pathsep.join([str(stowaway), str(tmp_path)])
+    done = run_cli(*LOGGED_BENCH, env={"PYTHONPATH": path, "GANZOO_PLUGINS": None})
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "ganzoo: --log stowaway_ganzoo_logs: impostor and stowaway each have a log of that name; uninstall one"
+    )
+    assert not [name for name in traces(stowaway) if "logs" in name]
 
 
 def test_a_plugin_that_is_not_allowed_is_not_even_looked_at(fake_distribution, run_cli):
@@ -214,7 +248,15 @@ def text_bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"zTXt", b"x\0\0" + squeezed) + rows + chunk(b"IEND", b"")
 
 
+def postscript() -> bytes:
+    """A picture in PostScript, a language that can do anything; Pillow decodes it by having Ghostscript run it."""
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize((18, 18)).convert("RGB").save(stream, format="EPS")
+    return stream.getvalue()
+
+
 IMAGE_BOMBS = {
+    "script.png": postscript,
     "huge.png": lambda: png(100_000, 100_000),
     "wide.png": lambda: png(2**31 - 1, 1),
     "large.png": lambda: png(12_000, 12_000),
@@ -262,6 +304,61 @@ def test_images_of_absurd_size_are_refused_before_memory_is_taken(tmp_path):
             assert line.startswith(f"{next(path.iterdir())} cannot be read as an image"), line
         # The largest picture that is allowed has 89 million pixels.
         assert int(memory.split()[1]) < 200, f"{path.name}: {memory}"
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch) -> Path:
+    """The file that appears as soon as anybody runs `gs`."""
+    trace = tmp_path / "ghostscript-was-run"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\n: > '{trace}'\n")
+    (tmp_path / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    monkeypatch.setattr(EpsImagePlugin, "gs_windows_binary", None)
+    return trace
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the trap is a shell script")
+def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    script = pictures / "photo.png"
+    script.write_bytes(postscript())
+    (record,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
+    run = tmp_path / "runs" / record.parent.name / record.name
+    shutil.copytree(record, run)
+    (run / "samples.png").write_bytes(postscript())
+    for skip in (False, True):
+        with pytest.raises(ganzoo.DataUnavailable, match=r"photo\.png cannot be read as an image: none of BMP, JPEG"):
+            image_folder.read_folder(pictures, 8, skip_bad_images=skip)
+    grown = image_folder.ImageFiles([script], 8, "RGB")
+    with pytest.raises(ganzoo.DataUnavailable, match=r"photo\.png cannot be read as an image"):
+        grown[0]
+    # As torchvision gives CelebA's.
+    opened = torchvision_datasets.Squares([(Image.open(io.BytesIO(postscript())), None)], 8, "celeba")
+    with pytest.raises(ganzoo.DataUnavailable, match="image 0 of celeba cannot be read: it is EPS"):
+        opened[0]
+    assert invoke("score", pictures, "--dataset", "digits", "--device", "cpu").code == 2
+    assert "samples.png: is no PNG that can be read" in invoke("doctor").out
+    assert invoke("report", "runs").code == 0
+    assert not ghostscript.exists()
+    # The trap works.
+    with pytest.raises(UnidentifiedImageError), Image.open(script) as image:
+        image.load()
+    assert ghostscript.exists()
+
+
+@pytest.mark.parametrize("make", [lambda: png(12_000, 12_000), lambda: png(100_000, 100_000), text_bomb])
+def test_a_report_decodes_no_picture_of_absurd_size(make, tmp_path, invoke, monkeypatch):
+    (record,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
+    run = tmp_path / "runs" / record.parent.name / record.name
+    shutil.copytree(record, run)
+    (run / "samples.png").write_bytes(make())
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    outcome = invoke("report", "runs", "-o", "page.html")
+    assert (outcome.code, outcome.err.count("\n")) == (0, 1), outcome.err
+    assert "samples.png" in (tmp_path / "page.html").read_text()
 
 
 def test_an_idx_header_that_claims_more_than_there_is_is_refused(tmp_path):
