@@ -23,7 +23,8 @@ SETTINGS = ("variant", "dataset", "image_size", "kimg", "batch_size", "precision
 """Records that agree in these, and whose specs otherwise differ in the seed only, are one row of a comparison."""
 
 RACE = ("dataset", "image_size", "kimg")
-"""Rows that agree in these had the same images and the same budget: their scores are ranked among each other."""
+"""Rows that agree in these had the same images and the same budget. Ranks are among those of one hardware, too, for a
+variant that ran on several would count as several."""
 
 FIGURES: dict[str, Direction] = {
     "train_images_per_second": "higher",
@@ -160,9 +161,9 @@ def comparison(
     `optimizer.learning_rate=0.0004`. `train_images_per_second_error` is half the width of a run's own 95 % interval,
     and `flags` what makes its speed doubtful.
 
-    With `better`, from score to direction, `SCORE_rank` is the rank among the rows of the same images and budget (see
-    `ganzoo.statistics.ranks`), missing where there is one seed. With `target_fid` the columns of `ganzoo.targets` are
-    there too. The rows are in the order of `same_settings`.
+    With `better`, from score to direction, `SCORE_rank` is the rank among the rows of the same images, budget and
+    hardware (see `ganzoo.statistics.ranks`), missing where there is one seed. With `target_fid` the columns of
+    `ganzoo.targets` are there too. The rows are in the order of `same_settings`.
     """
     import pandas
 
@@ -262,11 +263,11 @@ def _per_row(values: pandas.Series, row: pandas.Series) -> list[list[float]]:
 
 
 def _ranks(summary: pandas.DataFrame, samples: Sequence[Sequence[float]], better: Direction) -> pandas.Series:
-    """The rank of each row among those it races with; missing where it has none."""
+    """The rank of each row among those it races with on its hardware; missing where it has none."""
     import pandas
 
     found = pandas.Series(pandas.NA, index=summary.index, dtype="Int64")
-    for indexes in summary.groupby([*RACE]).indices.values():
+    for indexes in summary.groupby([*RACE, "hardware"]).indices.values():
         for index, rank in zip(indexes, ranks([samples[index] for index in indexes], better), strict=True):
             found[index] = pandas.NA if rank is None else rank
     return found

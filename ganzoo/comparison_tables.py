@@ -81,6 +81,8 @@ def comparison_tables(
     ]
 
 
+RANK = "rank, on each hardware: 1 + the rows that are better beyond chance (Welch's test; 5 % false discoveries)"
+
 MOST_APART = 5
 """Lines of a table that say what keeps rows of one variant apart."""
 
@@ -90,7 +92,7 @@ def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[st
     lines = []
     scores = [name for name in summary.attrs["scores"] if _any(summary, name)]
     if any(_any(summary, f"{name}_rank") for name in scores):
-        lines.append("rank: rows that cannot be told apart share it (Welch's test, Holm's correction, p ≥ 0.05)")
+        lines.append(RANK)
     elif scores and len(summary) > 1 and (summary[[f"{name}_n" for name in scores]] <= 1).all(axis=None):
         lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
     if "baseline" not in summary.attrs:

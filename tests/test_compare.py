@@ -102,7 +102,7 @@ def test_means_deviations_and_counts_are_over_training_seeds(race, rows):
 def test_the_table_shows_the_rank_and_says_what_it_rests_on(race, invoke):
     out = invoke("compare", "runs").out
     assert "rank" in out
-    assert "Welch's test, Holm's correction" in out
+    assert "1 + the rows that are better beyond chance (Welch's test" in out
     assert "10.20 ± 0.20" in out
 
 

@@ -272,7 +272,7 @@ def test_the_page_says_which_differences_are_real(tmp_path):
     ranks = {text.split()[0]: text.split()[1] for _, text in page.all("tr")[1:3]}
     assert ranks == {"good": "1", "bad": "2"}
     ((_, notes),) = page.all("ul", class_="notes")
-    assert "rank: rows that cannot be told apart share it" in notes
+    assert "rank, on each hardware: 1 + the rows that are better beyond chance" in notes
     assert "good" in notes
     assert "Welch p = " in notes
 

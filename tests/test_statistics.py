@@ -9,7 +9,7 @@ import statistics
 import numpy as np
 import pytest
 
-from ganzoo.statistics import MOST_RANKED, difference_interval, holm, ranks, rate_ratio_interval, welch_p
+from ganzoo.statistics import MOST_RANKED, difference_interval, ranks, rate_ratio_interval, welch_p
 
 
 def test_welch_has_the_closed_form_for_two_and_four_degrees_of_freedom():
@@ -19,7 +19,10 @@ def test_welch_has_the_closed_form_for_two_and_four_degrees_of_freedom():
     # Means 2 and 4, variances 1 and 1, three values each: t = -2 / sqrt(2/3), four degrees.
     t = 2 / math.sqrt(2 / 3)
     root = t / math.sqrt(4 + t**2)
-    assert welch_p([1.0, 2.0, 3.0], [3.0, 4.0, 5.0]) == pytest.approx(1 - 1.5 * root + 0.5 * root**3, rel=1e-12)
+    p_value = pytest.approx(1 - 1.5 * root + 0.5 * root**3, rel=1e-9)
+    assert welch_p([0.0, 1.0, 2.0], [2.0, 3.0, 4.0]) == p_value
+    # What is above zero everywhere is tested by its logarithms.
+    assert welch_p([math.exp(x) for x in (1, 2, 3)], [math.exp(x) for x in (3, 4, 5)]) == p_value
 
 
 def student_p(t: float, degrees: float, steps: int = 200_000) -> float:
@@ -33,12 +36,13 @@ def student_p(t: float, degrees: float, steps: int = 200_000) -> float:
 
 
 def test_welch_with_unequal_variances_and_counts_is_the_integral_of_the_density():
-    first, second = [23.5, 19.1, 21.7], [18.2, 18.9, 17.5, 18.1, 18.6]
+    scores = [23.5, 19.1, 21.7], [18.2, 18.9, 17.5, 18.1, 18.6]
+    first, second = ([math.log(value) for value in sample] for sample in scores)
     parts = [statistics.variance(sample) / len(sample) for sample in (first, second)]
     t = (statistics.fmean(first) - statistics.fmean(second)) / math.sqrt(sum(parts))
     degrees = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 4)
-    assert welch_p(first, second) == pytest.approx(student_p(t, degrees), rel=1e-9)
-    assert welch_p(second, first) == welch_p(first, second)
+    assert welch_p(*scores) == pytest.approx(student_p(t, degrees), rel=1e-9)
+    assert welch_p(*scores[::-1]) == welch_p(*scores)
 
 
 def test_one_value_says_nothing_and_values_without_spread_are_equal_or_not():
@@ -46,13 +50,6 @@ def test_one_value_says_nothing_and_values_without_spread_are_equal_or_not():
     assert difference_interval([1.0], [2.0, 3.0]) is None
     assert welch_p([2.0, 2.0], [2.0, 2.0]) == 1.0
     assert welch_p([2.0, 2.0], [3.0, 3.0]) == 0.0
-
-
-def test_holm_as_worked_by_hand():
-    # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1, none below the one before it.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.7, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def enumerated(first, second):
@@ -92,14 +89,32 @@ def test_rows_that_cannot_be_told_apart_share_a_rank():
     assert ranks([best, [9.0], far], "lower") == [1, None, 2]
     assert ranks([best, [9.0]], "lower") == [None, None]
     # Wide seeds cannot be told from the best, though the narrow ones before them can.
-    assert ranks([best, [12.0, 12.1, 12.2], [13.0, 9.0, 25.0]], "lower") == [1, 3, 1]
-
-
-def test_ranks_are_corrected_for_the_number_of_pairs():
-    first, second = [10.0, 10.5, 11.0], [11.4, 11.9, 12.4]
-    p_value = welch_p(first, second)
-    assert 0.02 < p_value < 0.05
-    assert ranks([first, second], "lower") == [1, 2]
-    # Three rows are three pairs, and the nearest of them has to be three times as sure.
-    assert ranks([first, second, [11.5, 12.0, 12.5]], "lower") == [1, 1, 1]
+    assert ranks([best, [12.0, 12.1, 12.2], [13.0, 9.0, 25.0]], "lower") == [1, 2, 1]
+    # Factors count: with a deviation that grows with the score, twice as much is told from as much.
+    assert ranks([[4.0, 5.0, 6.0], [16.0, 25.0, 34.0], [120.0, 140.0, 170.0]], "lower") == [1, 2, 3]
+    assert ranks([[0.0, 1.0], [8.0, 9.0], [16.0, 17.0]], "higher") == [3, 2, 1], "zero has no logarithm"
     assert ranks([[float(index), index + 0.1] for index in range(MOST_RANKED + 1)], "lower") == [None] * 501
+
+
+def ranks_by_hand(samples):
+    """Benjamini and Hochberg's step-up procedure as their paper has it: the largest i with p(i) <= i q / m."""
+    pairs = list(itertools.combinations(range(len(samples)), 2))
+    p_values = {pair: welch_p(samples[pair[0]], samples[pair[1]]) for pair in pairs}
+    ordered = sorted(pairs, key=p_values.__getitem__)
+    real = 0
+    for place, pair in enumerate(ordered, 1):
+        if p_values[pair] < 0.05 * place / len(pairs):
+            real = place
+    means = [statistics.fmean(map(math.log, sample)) for sample in samples]
+    behind = [max(pair, key=means.__getitem__) for pair in ordered[:real]]
+    return [1 + behind.count(index) for index in range(len(samples))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_rest_on_the_false_discovery_rate(seed):
+    rng = np.random.default_rng(seed)
+    samples = [list(5 * (1 + row // 3) * rng.lognormal(0, 0.1, 3)) for row in range(9)]
+    # The p-values depend on which samples are tested together only by their being above zero.
+    found = ranks(samples, "lower")
+    assert found == ranks_by_hand(samples)
+    assert found != [1] * 9
