@@ -156,13 +156,21 @@ class _Bench:
         with held_back():
             for run in (each for planned in self._runs() for each in self._and_smaller(planned)):
                 with claim(self.results, run.run_id) as claimed:
-                    if claimed and (known := self._known(run)) is not None and self._counts(known, run):
-                        _lay_aside(run.folder)
-                        finished += 1
-                    elif claimed:
-                        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+                    finished += claimed and self._lay_aside(run)
         if finished:
             self.on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
+
+    def _lay_aside(self, run: _Run) -> bool:
+        """See to it that a run begins anew; whether it was finished, and is kept beside."""
+        known = self._known(run)
+        if known is not None and known.ok:
+            _move_to_before(run.folder)
+            return True
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        if known is not None and self._counts(known, run):
+            # Nor is it known any more that the batch does not fit.
+            (run.folder / RECORD).unlink(missing_ok=True)
+        return False
 
     def records_in_order(self) -> list[RunRecord]:
         return [self.records[index] for index in sorted(self.records)]
@@ -290,7 +298,7 @@ class _Bench:
             stale.append(CHECKPOINT)
         for name in stale:
             (run.folder / name).unlink(missing_ok=True)
-        if self._counts(record, run):
+        if record.ok:
             _remove_before(run.folder)
 
     def _finish(self, run: _Run, *, skipped: bool) -> None:
@@ -339,7 +347,7 @@ RUN_FILES = (RECORD, SAMPLES, GENERATOR, CHECKPOINT)
 """What ganzoo itself puts into the folder of a run."""
 
 
-def _lay_aside(folder: Path) -> None:
+def _move_to_before(folder: Path) -> None:
     """Move a finished run's files to the folder beside it, all at once; what others have put there stays."""
     _remove_before(folder)
     before = folder.with_name(folder.name + BEFORE)

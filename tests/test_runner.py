@@ -301,6 +301,9 @@ def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
     launcher = Launcher("ok")
     (larger,) = bench(launcher, asked=auto, force=True)
     assert larger.spec["batch_size"] == SPEC.batch_size
+    # What fitted once is not lost when it fits no more.
+    bench(Launcher("oom", "ok"), asked=auto, force=True)
+    assert sorted(statuses(tmp_path)) == ["ok", "ok", "oom"]
 
 
 def test_what_was_laid_aside_by_a_bench_that_was_killed_goes_when_its_run_is_there(bench, tmp_path):
