@@ -78,8 +78,8 @@ def run_plan(
 
     What another process is doing already is left to it, and its record waited for at the end. Raises `RecordError`
     before anything is trained where `results` cannot be written to, and `RecordUnreadable` where the record of a run is
-    there and cannot be read. On `KeyboardInterrupt` the run in progress saves
-    itself and is recorded as interrupted, and the exception goes on with the records so far attached as `records`.
+    there and cannot be read. On `KeyboardInterrupt` the run in progress saves itself and is recorded as interrupted,
+    and the exception goes on with the records so far attached as `records`.
     """
     _check_options(options)
     _check_writable(results)
@@ -156,13 +156,21 @@ class _Bench:
         with held_back():
             for run in (each for planned in self._runs() for each in self._and_smaller(planned)):
                 with claim(self.results, run.run_id) as claimed:
-                    if claimed and (known := self._known(run)) is not None and self._counts(known, run):
-                        _lay_aside(run.folder)
-                        finished += 1
-                    elif claimed:
-                        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+                    finished += claimed and self._lay_aside(run)
         if finished:
             self.on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
+
+    def _lay_aside(self, run: _Run) -> bool:
+        """See to it that a run begins anew; whether it was finished, and is kept beside."""
+        known = self._known(run)
+        if known is not None and known.ok:
+            _move_to_before(run.folder)
+            return True
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        if known is not None and self._counts(known, run):
+            # Nor is it known any more that the batch does not fit.
+            (run.folder / RECORD).unlink(missing_ok=True)
+        return False
 
     def records_in_order(self) -> list[RunRecord]:
         return [self.records[index] for index in sorted(self.records)]
@@ -202,15 +210,13 @@ class _Bench:
                 return False
             remove_partial_files(run.folder)
             known = self._known(run)
+            if known is not None:
+                # Its process was killed, perhaps, right after the record.
+                self._clear_away(known, run)
             if known is not None and (self._counts(known, run) or _done_by_another(known, run)):
-                if self._counts(known, run):
-                    _remove_before(run.folder)
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
             else:
-                if known is not None:
-                    # It was killed, perhaps, between its record and this.
-                    _remove_stale(known, run.folder)
                 self._attempt(run)
         if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
             return self._do(smaller, wait=True)
@@ -278,12 +284,22 @@ class _Bench:
             "command": reproducing_command(self.plan.asked, run.spec),
         }
         record = write_record(RunRecord(**base | outcome), run.folder)
-        _remove_stale(record, run.folder)
-        if self._counts(record, run):
-            _remove_before(run.folder)
+        self._clear_away(record, run)
         if record.ok and not self.options.keep_checkpoints:
             (run.folder / CHECKPOINT).unlink(missing_ok=True)
         return record
+
+    def _clear_away(self, record: RunRecord, run: _Run) -> None:
+        """Remove what is not to be used beside this record, nor any more."""
+        # The pictures and weights of an earlier attempt are not those of a run that failed.
+        stale = [] if record.ok else [SAMPLES, GENERATOR]
+        if record.status == "diverged":
+            # It must not be tried from just before until it happens to go well.
+            stale.append(CHECKPOINT)
+        for name in stale:
+            (run.folder / name).unlink(missing_ok=True)
+        if record.ok:
+            _remove_before(run.folder)
 
     def _finish(self, run: _Run, *, skipped: bool) -> None:
         record, total = self.records[run.index], len(self.plan.runs)
@@ -327,21 +343,11 @@ def _done_by_another(record: RunRecord, run: _Run) -> bool:
     return record.status != "interrupted" and _stamp(run.folder / RECORD) != run.stamp
 
 
-def _remove_stale(record: RunRecord, folder: Path) -> None:
-    """Remove what is not to be used beside this record: what a run that failed had from an earlier attempt."""
-    stale = [] if record.ok else [SAMPLES, GENERATOR]
-    if record.status == "diverged":
-        # A run that diverged must not be tried from just before it until it happens to go well.
-        stale.append(CHECKPOINT)
-    for name in stale:
-        (folder / name).unlink(missing_ok=True)
-
-
 RUN_FILES = (RECORD, SAMPLES, GENERATOR, CHECKPOINT)
 """What ganzoo itself puts into the folder of a run."""
 
 
-def _lay_aside(folder: Path) -> None:
+def _move_to_before(folder: Path) -> None:
     """Move a finished run's files to the folder beside it, all at once; what others have put there stays."""
     _remove_before(folder)
     before = folder.with_name(folder.name + BEFORE)

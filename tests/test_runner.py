@@ -20,6 +20,7 @@ from conftest import ONE_MACHINE
 
 from ganzoo import checkpoint, runner, stages
 from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
+from ganzoo.consistency import place_faults
 from ganzoo.continuation import resolve_continuation
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable
@@ -238,7 +239,9 @@ def test_a_finished_run_is_not_lost_when_it_is_done_again_and_fails(ending, benc
     assert set(launcher.found[0]) == {"notes.txt"}
     assert bench.notes[-1] == "--force: 1 finished run(s) stay in folders *.before until they are done again"
     assert folders(tmp_path) == [folder, folder.with_name(f"{folder.name}.before")]
-    assert files_in(folder.with_name(f"{folder.name}.before")) == finished
+    before = folder.with_name(f"{folder.name}.before")
+    assert files_in(before) == finished
+    assert list(place_faults(read_record(before))) == []
     assert not read_record(folder).ok
     # Both are told of: the run that is finished, and the attempt to do it again.
     records, complaints = find_records([tmp_path])
@@ -298,6 +301,9 @@ def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
     launcher = Launcher("ok")
     (larger,) = bench(launcher, asked=auto, force=True)
     assert larger.spec["batch_size"] == SPEC.batch_size
+    # What fitted once is not lost when it fits no more.
+    bench(Launcher("oom", "ok"), asked=auto, force=True)
+    assert sorted(statuses(tmp_path)) == ["ok", "ok", "oom"]
 
 
 def test_what_was_laid_aside_by_a_bench_that_was_killed_goes_when_its_run_is_there(bench, tmp_path):
@@ -389,7 +395,7 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_pat
 
 @pytest.fixture
 def finished(tmp_path) -> Callable[..., Path]:
-    """`finished(run_id=..., checkpoint=..., torch=...)`: the folder of a run that can be trained on, changed so."""
+    """`finished(checkpoint=..., torch=...)`: the folder of a run that can be trained on, but for what is changed."""
 
     def make(checkpoint: str | None = "its own", weights: str | None = None, source: str | None = None, **environment):
         content = read_record(MLP).to_json()
