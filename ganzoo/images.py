@@ -79,10 +79,11 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
     mode = "L" if channels == 1 else "RGB"
     size = (scale * (columns * (width + padding) + padding), scale * (rows * (height + padding) + padding))
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=("PNG",)) as picture:
+        with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            found = (picture.mode, picture.size)
-            pixels = np.array(picture) if found == (mode, size) else None
+            with Image.open(path, formats=("PNG",)) as picture:
+                found = (picture.mode, picture.size)
+                pixels = np.array(picture) if found == (mode, size) else None
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise ValueError(f"is no PNG that can be read: {printable(error, 100)}") from error
     if pixels is None:

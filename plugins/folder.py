@@ -48,11 +48,12 @@ class ImageFiles(Sequence[Tensor]):
 
         path = self.paths[index]
         try:
-            with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+            with warnings.catch_warnings():
                 # What Pillow doubts and can read all the same is no news; a file that grew into a bomb is.
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return square(ImageOps.exif_transpose(image), self.size, self.mode)
+                with Image.open(path, formats=FORMATS) as image:
+                    return square(ImageOps.exif_transpose(image), self.size, self.mode)
         except Exception as error:  # Pillow's decoders raise almost anything on a broken file
             raise unreadable(path, error) from error
 

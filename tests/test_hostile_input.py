@@ -335,6 +335,11 @@ def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
     grown = image_folder.ImageFiles([script], 8, "RGB")
     with pytest.raises(ganzoo.DataUnavailable, match=r"photo\.png cannot be read as an image"):
         grown[0]
+    # One that grew since its header was read, to a size of which Pillow only warns.
+    script.write_bytes(png(12_000, 12_000))
+    with pytest.raises(ganzoo.DataUnavailable, match="decompression bomb"):
+        grown[0]
+    script.write_bytes(postscript())
     # As torchvision gives CelebA's.
     opened = torchvision_datasets.Squares([(Image.open(io.BytesIO(postscript())), None)], 8, "celeba")
     with pytest.raises(ganzoo.DataUnavailable, match="image 0 of celeba cannot be read: it is EPS"):
