@@ -67,8 +67,9 @@ def reading_error(path: Path, error: OSError) -> RecordError:
 
     `RecordMissing` where it is absent, `RecordError` where something else is in its place, else `RecordUnreadable`.
     """
-    kind = RecordMissing if isinstance(error, FileNotFoundError) else RecordUnreadable
-    kind = RecordError if isinstance(error, NotRegular) else kind
+    kind: type[RecordError] = RecordError
+    if not isinstance(error, NotRegular):
+        kind = RecordMissing if isinstance(error, FileNotFoundError) else RecordUnreadable
     return kind(f"{printable(path)}: cannot be read: {error.strerror}")
 
 

@@ -365,6 +365,10 @@ def test_what_is_put_aside_does_not_replace_what_was_put_aside_before(bench, tmp
     assert aside == {f"{RECORD}.broken": "first", f"{RECORD}.broken.2": "second", f"{RECORD}.broken.3": "third"}
 
 
+def silent(kind: str, **content: object) -> None:
+    """A run's process that nobody listens to."""
+
+
 def request_for(folder: Path, run_id: str = "a" * 64, continues: Path | None = None) -> RunRequest:
     spec = replace(SPEC, continues="c" * 64 if continues else "").to_json()
     return RunRequest(run_id, spec, {}, str(folder), (), None, None, 60, str(continues) if continues else None)
@@ -381,13 +385,13 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "read_header", fail)
         with pytest.raises(RecordUnreadable, match="cannot be read"):
-            stages._saved(request_for(tmp_path), tmp_path, ignore)
-    assert stages._saved(request_for(tmp_path), tmp_path, ignore).run_id == "a" * 64
+            stages._saved(request_for(tmp_path), tmp_path, silent)
+    assert stages._saved(request_for(tmp_path), tmp_path, silent).run_id == "a" * 64
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     # That of another run is put aside, and one that is absent is no fault.
-    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore) is None
+    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, silent) is None
     assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
-    assert stages._saved(request_for(tmp_path), tmp_path, ignore) is None
+    assert stages._saved(request_for(tmp_path), tmp_path, silent) is None
 
 
 # --- trained on -------------------------------------------------------------------------------------------------------
@@ -472,9 +476,9 @@ def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):
     path.parent.mkdir()
     write_checkpoint(path, Checkpoint("b" * 64, {"weight": torch.ones(1)}, KEPT))
     with pytest.raises(RecordError, match="is of another run than the one to be trained on"):
-        stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore)
+        stages._saved(request_for(tmp_path, continues=path), tmp_path, silent)
     write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
-    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore).run_id == "c" * 64
+    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, silent).run_id == "c" * 64
 
 
 # --- the command that does a run again --------------------------------------------------------------------------------
