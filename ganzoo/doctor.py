@@ -43,7 +43,7 @@ SETTLED_SECONDS = 60
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. `path` is the file it is in, `fix` what `--fix` moves away: a run, by its folder, a file, or nothing."""
+    """One fault. `path` is the file it is in, `fix` what `--fix` moves: a run, by its folder, a file, or nothing."""
 
     path: Path
     what: str
