@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 
-SCHEMA = "1"
-"""Version of what a checkpoint holds."""
+SCHEMA = "2"
+"""Version of what a checkpoint holds: 2 since the state of the optimizers goes by the names of the parameters."""
 
 UNSIGNED = "0" * 64
 """Stands in the header for the digest while the digest is taken."""

@@ -23,10 +23,10 @@ def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, 
     """
     tensors = {name: tensor.detach() for name, tensor in _weights(run)}
     for player, optimizer in run.optimizers.items():
-        for index, parameter in enumerate(_parameters(optimizer)):
-            for name, value in optimizer.state.get(parameter, {}).items():
+        for name, parameter in _parameters(run, player).items():
+            for kind, value in optimizer.state.get(parameter, {}).items():
                 if value is not None:
-                    tensors[f"optimizer/{player}/{index}/{name}"] = value.detach()
+                    tensors[f"optimizer/{player}/{name}/{kind}"] = value.detach()
     tensors |= {f"batches/{name}": tensor for name, tensor in run.batches.position().items()}
     tensors |= {f"random/{name}": tensor for name, tensor in _random_states(run).items()}
     tensors |= {f"terms/{name}": tensor for name, tensor in log.sums.items()}
@@ -55,7 +55,7 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
                     )
                 tensor.copy_(tensors[name])
         for player, optimizer in run.optimizers.items():
-            _restore_optimizer(optimizer, _below(f"optimizer/{player}/", tensors))
+            _restore_optimizer(optimizer, _parameters(run, player), _below(f"optimizer/{player}/", tensors))
         run.batches.go_to(_below("batches/", tensors), state["drawn"])
         run.step = state["step"]
         log = TermLog(_result(state["result"]))
@@ -90,23 +90,25 @@ def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:
             yield f"{player}/{name}", tensor
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _parameters(run: Assembly, player: str) -> dict[str, nn.Parameter]:
+    """What a player's optimizer updates, by name: another process may build the modules in another order."""
+    return dict(getattr(run.players, player).named_parameters())
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, states: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], states: Mapping[str, Tensor]
+) -> None:
     # load_state_dict would replace the groups that the schedules hold on to.
     on_device = any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
-    parameters = _parameters(optimizer)
     for key, value in states.items():
-        index, _, name = key.partition("/")
-        parameter = parameters[int(index)]
-        if value.shape == parameter.shape and name != "step":
+        name, _, kind = key.rpartition("/")
+        parameter = parameters[name]
+        if value.shape == parameter.shape and kind != "step":
             # In the layout of its parameter, which a fused update asks for.
             own = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         else:
-            own = value.to(parameter.device if on_device or name != "step" else "cpu", copy=True)
-        optimizer.state[parameter][name] = own.detach()
+            own = value.to(parameter.device if on_device or kind != "step" else "cpu", copy=True)
+        optimizer.state[parameter][kind] = own.detach()
 
 
 def _random_states(run: Assembly) -> dict[str, Tensor]:

@@ -16,6 +16,8 @@ from ganzoo.assemble import assemble
 from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.data import Batches
 from ganzoo.errors import RecordError
+from ganzoo.plan import BenchPlan, resolve
+from ganzoo.plugins import discover
 from ganzoo.snapshot import restore, snapshot
 from ganzoo.train import TermLog, TrainResult, train
 
@@ -26,9 +28,9 @@ class Saved(Exception):
     """Ends a training between two steps."""
 
 
-def trained(spec, dataset, *, leave_after=None, saved=None):
+def trained(spec, dataset, *, leave_after=None, saved=None, registry=REGISTRY):
     """`(tensors, state)` at the end of the budget, or after `leave_after` steps; from `saved` if it is given."""
-    run = assemble(spec, REGISTRY, dataset)
+    run = assemble(spec, registry, dataset)
     log = restore(run, *saved) if saved else TermLog(TrainResult())
 
     def leave():
@@ -71,6 +73,63 @@ def test_a_run_that_is_restored_takes_the_very_course_of_one_that_was_not(recipe
     assert state["result"]["kimg"] >= 0.12
     assert state["step"] > 2
     assert course(tensors, state) == course(*whole)
+
+
+TURNED = """
+import math
+
+import ganzoo
+from torch import nn
+
+ORDER = ["first", "second", "third"]
+
+
+class Generator(nn.Module):
+    def __init__(self, image_shape, latent):
+        super().__init__()
+        for name in ORDER:
+            self.add_module(name, nn.Linear(latent, latent))
+        self.image_shape = image_shape
+        self.out = nn.Linear(latent, math.prod(image_shape))
+
+    def forward(self, latent):
+        hidden = self.third(self.second(self.first(latent).tanh()).tanh()).tanh()
+        return self.out(hidden).tanh().unflatten(1, self.image_shape)
+
+
+def build(image_shape, latent, classes):
+    return Generator(image_shape, latent), nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(image_shape), 1), nn.Flatten(0)
+    )
+
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("turned", build, latent=8, image_sizes=None)
+"""
+"""Its layers have one shape, and come in an order that another process may have otherwise, as that of a set."""
+
+
+def test_a_run_goes_on_where_the_networks_are_built_in_another_order(tmp_path):
+    (tmp_path / "turned.py").write_text(TURNED)
+    registry = discover([str(tmp_path / "turned.py")])
+    plan = BenchPlan(("turned+non-saturating",), batch_size=BATCH, kimg=0.12, device="cpu")
+    resolved = resolve(plan, registry)
+    spec, dataset = resolved.runs[0].spec, resolved.dataset
+    whole = trained(spec, dataset, registry=registry)
+    part = trained(spec, dataset, leave_after=5, registry=registry)
+    registry.get("architectures", "turned").record.build.__globals__["ORDER"].reverse()
+    after = trained(spec, dataset, saved=part, registry=registry)
+    assert list(after[0]) != list(whole[0])
+    assert course(*after) == course(*whole)
+
+
+def test_optimizer_state_of_a_parameter_that_the_run_lacks_is_refused():
+    spec, dataset = planned("mlp")
+    tensors, state = snapshot(assemble(spec, REGISTRY, dataset), TermLog(TrainResult()))
+    strange = {"optimizer/generator/network.other/exp_avg": torch.zeros(3)}
+    with pytest.raises(RecordError, match=r"the checkpoint does not hold this run: 'network\.other'"):
+        restore(assemble(spec, REGISTRY, dataset), tensors | strange, state)
 
 
 def test_streamed_images_go_on_where_they_were(tmp_path):
@@ -136,7 +195,7 @@ def test_a_file_that_was_cut_short_or_has_grown_is_refused(path):
 
 
 def test_one_of_another_version_says_so(path):
-    content = path.read_bytes().replace(b'"schema":"1"', b'"schema":"9"')
+    content = path.read_bytes().replace(b'"schema":"2"', b'"schema":"9"')
     path.write_bytes(content)
     with pytest.raises(RecordError, match="is a checkpoint of version 9"):
         read_checkpoint(path)

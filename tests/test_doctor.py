@@ -369,7 +369,7 @@ def test_an_older_record_knows_no_sha256(runs, mlp, findings):
 def checkpoint(state: str = '{"step": 7}', **metadata: str) -> bytes:
     """A checkpoint as it stands in its file."""
     zeros = "0" * 64
-    told = {"sha256": zeros, "schema": "1", "run_id": "a" * 64, "state": state, **metadata}
+    told = {"sha256": zeros, "schema": "2", "run_id": "a" * 64, "state": state, **metadata}
     data = save(weights(5), metadata={name: value for name, value in told.items() if value})
     return data.replace(zeros.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
@@ -378,7 +378,7 @@ CHECKPOINTS = {
     "flipped": (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "its sha256 is not that of its bytes"),
     "state": (lambda data: data.replace(b"7}", b"8}"), "its sha256 is not that of its bytes"),
     "short": (lambda data: data[:-4], "is no safetensors file"),
-    "schema": (lambda data: checkpoint(schema="2"), "is a checkpoint of version 2, and this ganzoo knows version 1"),
+    "schema": (lambda data: checkpoint(schema="1"), "is a checkpoint of version 1, and this ganzoo knows version 2"),
     "no-state": (lambda data: checkpoint(state=""), "its metadata lacks state"),
     "bad-state": (lambda data: checkpoint(state="{"), "its state is not JSON"),
     "other": (lambda data: data, "is of run aaaaaaaaa…, and the record beside it of"),
