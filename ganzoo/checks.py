@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from ganzoo.graph import WARMUP_STEPS, CudaCapture
 from ganzoo.hardware import resolve_step_mode
 from ganzoo.hostsync import HostSync, no_host_sync
 from ganzoo.plugins import describe
+from ganzoo.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.records import read_spec
 from ganzoo.text import printable
 from ganzoo.train import due_calls, run_step
@@ -203,16 +205,24 @@ def compiled_gradients(trial: Trial) -> None:
 
 
 def same_bits(trial: Trial) -> None:
-    """One seed gives the same weights after a few steps, bit for bit, and another seed gives others.
+    """One seed gives the same weights after a few steps, bit for bit, and another seed starts from others.
 
     Draw from torch's global generators in `build` and in phases, and from `rng` in `draw_latent`; from nothing else.
+    The weights that another process starts from are the same too, in the same order: go through no set in `build`.
     """
-    first, again, other = (_weights_after_steps(trial, seed) for seed in (0, 0, 1))
+    (start, first), (_, again), (other, _) = (_weights_along(trial, seed) for seed in (0, 0, 1))
     for name, weight in first.items():
         if not torch.equal(weight, again[name]):
             raise Failed(f"'{name}' differs between two runs of one seed; draw from torch's global generators only")
-    if all(torch.equal(weight, other[name]) for name, weight in first.items()):
+    if all(torch.equal(weight, other[name]) for name, weight in start.items()):
         raise Failed("two seeds give the same weights; draw the initial weights from torch's global generator")
+    here = initial_weights(trial.spec, trial.registry)
+    for ours, theirs in zip_longest(here, initial_weights_elsewhere(trial.spec, trial.plugins)):
+        if ours != theirs:
+            name, *_ = ours or theirs
+            raise Failed(
+                f"'{name}' starts otherwise in another process; go through a list in place of a set in `build`"
+            )
 
 
 def no_host_sync_in_a_phase(trial: Trial) -> None:
@@ -387,11 +397,14 @@ def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def _weights_after_steps(trial: Trial, seed: int) -> dict[str, Tensor]:
+def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """At the start of a run and after a few steps."""
     run = trial.assemble(seed=seed)
+    players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
+    start = _weights(players)
     for _ in range(3):
         run_step(run)
-    return _weights({"generator": run.players.generator, "discriminator": run.players.discriminator})
+    return start, _weights(players)
 
 
 def _penalties(trial: Trial) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Variants with one flaw each, called as the check that finds it, beside one without; and metrics likewise."""
+"""Variants with one flaw each, called after the check that finds it, beside one without; and metrics likewise."""
 
 import math
 
@@ -25,6 +25,9 @@ class Generator(nn.Module):
             unseeded = torch.Generator()
             unseeded.seed()
             nn.init.normal_(self.hidden.weight, 0, 0.1, generator=unseeded)
+        if flaw == "same-bits-unordered":
+            for name in set("abcdefghijkl"):
+                self.add_module(name, nn.Linear(1, 1))
 
     def forward(self, latent):
         hidden = self.norm(self.hidden(latent + self.shift)).relu()
@@ -51,6 +54,10 @@ def architecture(flaw):
     def build(image_shape, latent, classes, *, flavours={"8": 1, "12": 1}):  # noqa: B006
         if flaw == "runs":
             raise ValueError("the flux capacitor is empty")
+        if flaw == "same-bits-seedless":
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                return Generator(image_shape, latent, flaw), Discriminator(image_shape, flaw)
         return Generator(image_shape, latent, flaw), Discriminator(image_shape, flaw)
 
     def build_by_size(image_shape, latent, classes, *, flavours={8: 1, 12: 1}):  # noqa: B006
@@ -108,9 +115,10 @@ def loss(flaw):
 
 
 FLAWS = (
-    *("runs", "shapes", "finite-terms", "updates", "penalty-gradients", "captured-gradients", "compiled-gradients"),
-    *("same-bits", "no-host-sync-in-a-phase", "batch-independence", "state-dict", "json-spec", "memory-formats"),
-    "learns",
+    *("runs", "shapes", "finite-terms", "updates", "penalty-gradients"),
+    *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
+    *("no-host-sync-in-a-phase", "batch-independence", "state-dict", "json-spec"),
+    *("memory-formats", "learns"),
 )
 
 
