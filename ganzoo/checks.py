@@ -107,13 +107,15 @@ def finite_terms(trial: Trial) -> None:
 
 
 def updates(trial: Trial) -> None:
-    """Each phase moves the weights of each target that its `updates` names, and no others.
+    """Each phase moves each target that its `updates` names and nothing else, and every weight in use gets a gradient.
 
     A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
-    `after`, which is given those of the phase alone.
+    `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
+    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
     """
     run = trial.assemble()
     players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
+    learnable = _learnable(run, players)
     for update in run.updates:
         before = _weights(players)
         update.generator = run.players.generator
@@ -126,6 +128,10 @@ def updates(trial: Trial) -> None:
         for name in moved:
             if not any(name.startswith(f"{target}.") for target in update.phase.targets):
                 raise Failed(f"phase '{update.phase.name}' moves '{name}', which its `updates` does not name")
+    if idle := _without_gradient(run, players, learnable):
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        named = ", ".join(f"'{name}'" for name in idle[:3])
+        raise Failed(f"no phase gives a gradient to {named}{more}; is something detached on the way?")
 
 
 def penalty_gradients(trial: Trial) -> None:
@@ -139,7 +145,7 @@ def penalty_gradients(trial: Trial) -> None:
         raise Skipped("the recipe has no penalty")
     run = trial.assemble()
     discriminator = run.players.discriminator
-    weights = list(discriminator.parameters())
+    weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
     batch = _batch(run)
     fake = run.players.generator(batch.latent, batch.labels).detach()
     for penalty in penalties:
@@ -405,6 +411,45 @@ def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str
     for _ in range(3):
         run_step(run)
     return start, _weights(players)
+
+
+def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The weights that some phase updates, by name, but for those that `build` has frozen."""
+    targets = tuple(f"{target}." for update in run.updates for target in update.phase.targets)
+    named = {f"{player}.{name}": w for player, network in players.items() for name, w in network.named_parameters()}
+    return {name: weight for name, weight in named.items() if name.startswith(targets) and weight.requires_grad}
+
+
+def _without_gradient(
+    run: Assembly, players: Mapping[str, nn.Module], learnable: Mapping[str, nn.Parameter]
+) -> list[str]:
+    """Which of these weights get no gradient within a few steps, though the module that holds them is called."""
+    idle = dict(learnable)
+    called: set[nn.Module] = set()
+    watch = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(module))
+    try:
+        # Several, for what lies behind a weight that starts at zero gets its first gradient in the second.
+        for _ in range(3):
+            for update in run.updates:
+                update.gradients(_batch(run))
+                learning = {id(weight) for weight in update.updated if _learns(weight)}
+                idle = {name: weight for name, weight in idle.items() if id(weight) not in learning}
+                _clear(run)
+            run_step(run)
+    finally:
+        watch.remove()
+    return [name for name, weight in idle.items() if _owner(players, name) in called]
+
+
+def _learns(weight: Tensor) -> bool:
+    """Whether it has a gradient. That of a bias may cancel out, as in the last layer of a Wasserstein critic."""
+    return weight.grad is not None and (weight.dim() < 2 or bool(weight.grad.any()))
+
+
+def _owner(players: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """The module that holds the weight `name`."""
+    player, _, path = name.partition(".")
+    return players[player].get_submodule(path.rpartition(".")[0])
 
 
 def _penalties(trial: Trial) -> Sequence[Any]:

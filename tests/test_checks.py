@@ -44,6 +44,7 @@ REASONS = {
     "shapes": "at 1x12x12 the generator gives values from -",
     "finite-terms": "the term 'discriminator/idle' is -inf in step 0",
     "updates": "phase 'generator' updates 'discriminator.spare' and leaves it as it was",
+    "updates-detached": "no phase gives a gradient to 'generator.hidden.weight', 'generator.hidden.bias'",
     "penalty-gradients": "no gradient by the discriminator's weights",
     "captured-gradients": "phase 'discriminator': captured gradients differ",
     "compiled-gradients": "phase 'discriminator': compiled gradients differ",

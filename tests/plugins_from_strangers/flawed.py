@@ -21,6 +21,7 @@ class Generator(nn.Module):
         self.image_shape = image_shape
         self.shift = torch.randn(latent) if flaw == "state-dict" else 0.0
         self.bound = 3.0 if flaw == "shapes" and image_shape[1] > 8 else 1.0
+        self.detached = flaw == "updates-detached"
         if flaw == "same-bits":
             unseeded = torch.Generator()
             unseeded.seed()
@@ -31,6 +32,7 @@ class Generator(nn.Module):
 
     def forward(self, latent):
         hidden = self.norm(self.hidden(latent + self.shift)).relu()
+        hidden = hidden.detach() if self.detached else hidden
         return self.bound * self.out(hidden).tanh().unflatten(1, self.image_shape)
 
 
@@ -115,7 +117,7 @@ def loss(flaw):
 
 
 FLAWS = (
-    *("runs", "shapes", "finite-terms", "updates", "penalty-gradients"),
+    *("runs", "shapes", "finite-terms", "updates", "updates-detached", "penalty-gradients"),
     *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
     *("no-host-sync-in-a-phase", "batch-independence", "state-dict", "json-spec"),
     *("memory-formats", "learns"),
