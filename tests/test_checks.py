@@ -44,6 +44,7 @@ REASONS = {
     "shapes": "at 1x12x12 the generator gives values from -",
     "finite-terms": "the term 'discriminator/idle' is -inf in step 0",
     "updates": "phase 'generator' updates 'discriminator.spare' and leaves it as it was",
+    "updates-beside": "phase 'generator' moves 'discriminator.head.bias', which its `updates` does not name",
     "updates-detached": "no phase gives a gradient to 'generator.hidden.weight', 'generator.hidden.bias'",
     "penalty-gradients": "no gradient by the discriminator's weights",
     "captured-gradients": "phase 'discriminator': captured gradients differ",
@@ -53,9 +54,11 @@ REASONS = {
     "same-bits-unordered": "starts otherwise in another process",
     "no-host-sync-in-a-phase": "phase 'discriminator' waits for the device: .item() in flawed.py, line ",
     "batch-independence": "in eval mode no image can be drawn alone",
+    "batch-independence-mixed": "in eval mode an image depends on the others of its batch",
     "state-dict": "a generator with the weights of another gives something else",
     "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after JSON {'flavours': {'8': 1, '12': 1}}",
     "memory-formats": "use flatten or reshape in place of view",
+    "memory-formats-scaled": "phase 'discriminator': channels_last gradients differ from eager ones",
     "learns": "stays strange to a toy target",
 }
 

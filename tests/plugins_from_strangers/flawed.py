@@ -22,6 +22,7 @@ class Generator(nn.Module):
         self.shift = torch.randn(latent) if flaw == "state-dict" else 0.0
         self.bound = 3.0 if flaw == "shapes" and image_shape[1] > 8 else 1.0
         self.detached = flaw == "updates-detached"
+        self.mixed = 0.1 if flaw == "batch-independence-mixed" else 0.0
         if flaw == "same-bits":
             unseeded = torch.Generator()
             unseeded.seed()
@@ -33,6 +34,7 @@ class Generator(nn.Module):
     def forward(self, latent):
         hidden = self.norm(self.hidden(latent + self.shift)).relu()
         hidden = hidden.detach() if self.detached else hidden
+        hidden = hidden + self.mixed * hidden.mean(0)
         return self.bound * self.out(hidden).tanh().unflatten(1, self.image_shape)
 
 
@@ -46,9 +48,12 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(16 * (size // 2) ** 2, 1)
         self.spare = nn.Linear(2, 1) if flaw == "updates" else None
         self.viewed = flaw == "memory-formats"
+        self.scaled = flaw == "memory-formats-scaled"
 
     def forward(self, images):
         hidden = nn.functional.leaky_relu(self.convolution(images), 0.2)
+        if self.scaled and not hidden.is_contiguous():
+            hidden = 2 * hidden
         return self.head(hidden.view(len(hidden), -1) if self.viewed else hidden.flatten(1)).squeeze(1)
 
 
@@ -97,6 +102,9 @@ def loss(flaw):
 
     def generator_terms(generator, discriminator, batch, hyper):
         fooled = softplus(-discriminator(generator(batch.latent, batch.labels), batch.labels)).mean()
+        if flaw == "updates-beside":
+            with torch.no_grad():
+                discriminator.head.bias.mul_(0.99)
         return {"fool": -fooled if flaw == "learns" else fooled}
 
     if flaw == "penalty-gradients":
@@ -117,10 +125,10 @@ def loss(flaw):
 
 
 FLAWS = (
-    *("runs", "shapes", "finite-terms", "updates", "updates-detached", "penalty-gradients"),
+    *("runs", "shapes", "finite-terms", "updates", "updates-beside", "updates-detached", "penalty-gradients"),
     *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
-    *("no-host-sync-in-a-phase", "batch-independence", "state-dict", "json-spec"),
-    *("memory-formats", "learns"),
+    *("no-host-sync-in-a-phase", "batch-independence", "batch-independence-mixed", "state-dict", "json-spec"),
+    *("memory-formats", "memory-formats-scaled", "learns"),
 )
 
 
