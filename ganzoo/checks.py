@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from ganzoo.graph import WARMUP_STEPS, CudaCapture
 from ganzoo.hardware import resolve_step_mode
 from ganzoo.hostsync import HostSync, no_host_sync
 from ganzoo.plugins import describe
+from ganzoo.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.records import read_spec
 from ganzoo.text import printable
 from ganzoo.train import due_calls, run_step
@@ -105,13 +107,15 @@ def finite_terms(trial: Trial) -> None:
 
 
 def updates(trial: Trial) -> None:
-    """Each phase moves the weights of each target that its `updates` names, and no others.
+    """Each phase moves each target that its `updates` names and nothing else, and every weight in use gets a gradient.
 
     A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
-    `after`, which is given those of the phase alone.
+    `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
+    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
     """
     run = trial.assemble()
     players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
+    learnable = _learnable(run, players)
     for update in run.updates:
         before = _weights(players)
         update.generator = run.players.generator
@@ -124,6 +128,10 @@ def updates(trial: Trial) -> None:
         for name in moved:
             if not any(name.startswith(f"{target}.") for target in update.phase.targets):
                 raise Failed(f"phase '{update.phase.name}' moves '{name}', which its `updates` does not name")
+    if idle := _without_gradient(run, players, learnable):
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        named = ", ".join(f"'{name}'" for name in idle[:3])
+        raise Failed(f"no phase gives a gradient to {named}{more}; is something detached on the way?")
 
 
 def penalty_gradients(trial: Trial) -> None:
@@ -137,7 +145,7 @@ def penalty_gradients(trial: Trial) -> None:
         raise Skipped("the recipe has no penalty")
     run = trial.assemble()
     discriminator = run.players.discriminator
-    weights = list(discriminator.parameters())
+    weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
     batch = _batch(run)
     fake = run.players.generator(batch.latent, batch.labels).detach()
     for penalty in penalties:
@@ -203,16 +211,24 @@ def compiled_gradients(trial: Trial) -> None:
 
 
 def same_bits(trial: Trial) -> None:
-    """One seed gives the same weights after a few steps, bit for bit, and another seed gives others.
+    """One seed gives the same weights after a few steps, bit for bit, and another seed starts from others.
 
     Draw from torch's global generators in `build` and in phases, and from `rng` in `draw_latent`; from nothing else.
+    The weights that another process starts from are the same too, in the same order: go through no set in `build`.
     """
-    first, again, other = (_weights_after_steps(trial, seed) for seed in (0, 0, 1))
+    (start, first), (_, again), (other, _) = (_weights_along(trial, seed) for seed in (0, 0, 1))
     for name, weight in first.items():
         if not torch.equal(weight, again[name]):
             raise Failed(f"'{name}' differs between two runs of one seed; draw from torch's global generators only")
-    if all(torch.equal(weight, other[name]) for name, weight in first.items()):
+    if all(torch.equal(weight, other[name]) for name, weight in start.items()):
         raise Failed("two seeds give the same weights; draw the initial weights from torch's global generator")
+    here = initial_weights(trial.spec, trial.registry)
+    for ours, theirs in zip_longest(here, initial_weights_elsewhere(trial.spec, trial.plugins)):
+        if ours != theirs:
+            name, *_ = ours or theirs
+            raise Failed(
+                f"'{name}' starts otherwise in another process; go through a list in place of a set in `build`"
+            )
 
 
 def no_host_sync_in_a_phase(trial: Trial) -> None:
@@ -387,11 +403,53 @@ def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def _weights_after_steps(trial: Trial, seed: int) -> dict[str, Tensor]:
+def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """At the start of a run and after a few steps."""
     run = trial.assemble(seed=seed)
+    players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
+    start = _weights(players)
     for _ in range(3):
         run_step(run)
-    return _weights({"generator": run.players.generator, "discriminator": run.players.discriminator})
+    return start, _weights(players)
+
+
+def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The weights that some phase updates, by name, but for those that `build` has frozen."""
+    targets = tuple(f"{target}." for update in run.updates for target in update.phase.targets)
+    named = {f"{player}.{name}": w for player, network in players.items() for name, w in network.named_parameters()}
+    return {name: weight for name, weight in named.items() if name.startswith(targets) and weight.requires_grad}
+
+
+def _without_gradient(
+    run: Assembly, players: Mapping[str, nn.Module], learnable: Mapping[str, nn.Parameter]
+) -> list[str]:
+    """Which of these weights get no gradient within a few steps, though the module that holds them is called."""
+    idle = dict(learnable)
+    called: set[nn.Module] = set()
+    watch = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(module))
+    try:
+        # Several, for what lies behind a weight that starts at zero gets its first gradient in the second.
+        for _ in range(3):
+            for update in run.updates:
+                update.gradients(_batch(run))
+                learning = {id(weight) for weight in update.updated if _learns(weight)}
+                idle = {name: weight for name, weight in idle.items() if id(weight) not in learning}
+                _clear(run)
+            run_step(run)
+    finally:
+        watch.remove()
+    return [name for name, weight in idle.items() if _owner(players, name) in called]
+
+
+def _learns(weight: Tensor) -> bool:
+    """Whether it has a gradient. That of a bias may cancel out, as in the last layer of a Wasserstein critic."""
+    return weight.grad is not None and (weight.dim() < 2 or bool(weight.grad.any()))
+
+
+def _owner(players: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """The module that holds the weight `name`."""
+    player, _, path = name.partition(".")
+    return players[player].get_submodule(path.rpartition(".")[0])
 
 
 def _penalties(trial: Trial) -> Sequence[Any]:

@@ -112,12 +112,13 @@ def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: 
     """
     named, path = [str(plugin) for plugin in plugins], Path(target)
     if path.suffix == ".py" or path.is_file():
-        registry = discover([*named, str(path)])
+        named.append(str(path))
+        registry = discover(named)
         offers = _offers_of_file(registry)
     else:
         registry = discover(named)
         offers = _offers_of_name(registry, str(target))
-    subjects = [_subject(registry, kind, offer, device) for kind, offer in offers]
+    subjects = [_subject(registry, kind, offer, device, tuple(named)) for kind, offer in offers]
     if not subjects:
         raise UsageError(
             f"{printable(target)}: nothing to check; variants, architectures, losses and metrics have checks"
@@ -156,12 +157,12 @@ def _offers_of_name(registry: Registry, name: str) -> list[tuple[Kind, Offer]]:
 _CHECKED: tuple[Kind, ...] = ("variants", "architectures", "losses", "metrics")
 
 
-def _subject(registry: Registry, kind: Kind, offer: Offer, device: str) -> Subject:
+def _subject(registry: Registry, kind: Kind, offer: Offer, device: str, plugins: tuple[str, ...]) -> Subject:
     if kind == "metrics":
         metric: Metric = offer.record
         return Subject(metric.name, {name: partial(check, metric) for name, check in METRIC_CHECKS.items()})
     selection = _selection(registry, kind, offer)
-    trial = Trial(registry, selection, device)
+    trial = Trial(registry, selection, device, plugins)
     return Subject(selection.label, {name: partial(check, trial) for name, check in CHECKS.items()})
 
 

@@ -65,11 +65,15 @@ class TwoTones(PreparedDataset):
 
 @dataclass(frozen=True)
 class Trial:
-    """One variant on one device, steps taken eagerly unless a spec says otherwise."""
+    """One variant on one device, steps taken eagerly unless a spec says otherwise.
+
+    `plugins` are the files and modules that the registry was filled from beside the entry points.
+    """
 
     registry: Registry
     selection: Selection
     device: str = "cpu"
+    plugins: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -64,6 +64,7 @@ FLOORS = {
         "describe",
         "generators",
         "trial",
+        "rebuilt",
         "checks",
         "metric_checks",
         "testing",

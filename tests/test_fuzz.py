@@ -1,7 +1,8 @@
 """Inputs that nobody would write: whatever they are, one clear error or none, and no file out of place.
 
 Each target takes a strategy of Hypothesis and a function that is given what it draws. A `GanzooError` is an answer; any
-other exception is a fault, and so is a second of thought too many or a write outside of the folders that are meant.
+other exception is a fault, and so is a second of thought or of waiting too many, or a write outside of the folders that
+are meant.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +33,8 @@ from PIL import Image
 from rich.console import Console
 from test_doctor import checkpoint
 
+import ganzoo
+import ganzoo_plugins
 from ganzoo.assemble import assemble
 from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.compare import comparison, records_table, score_directions
@@ -63,6 +68,9 @@ from ganzoo_plugins import torchvision_datasets
 SECONDS = 20
 """Of computing for one input; most take some milliseconds."""
 
+WAITING_SECONDS = 120
+"""From its beginning to its end, on a machine that has other things to do."""
+
 
 # --- what every input is held to --------------------------------------------------------------------------------------
 
@@ -73,7 +81,7 @@ class Watch:
     WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
 
     def __init__(self) -> None:
-        self.allowed: tuple[str, ...] | None = None
+        self.allowed: tuple[Path, ...] | None = None
         self.strays: list[str] = []
         sys.addaudithook(self)
 
@@ -86,38 +94,71 @@ class Watch:
         if (writing or event in self.WRITES) and not beneath:
             paths = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]
             for path in paths:
-                if isinstance(path, (str, bytes, os.PathLike)) and not self.fits(os.path.abspath(os.fsdecode(path))):
+                if isinstance(path, (str, bytes, os.PathLike)) and not self.fits(absolute(path)):
                     self.strays.append(f"{event} {os.fsdecode(path)}")
 
-    def fits(self, path: str) -> bool:
+    def fits(self, path: Path) -> bool:
         assert self.allowed is not None
-        return path.startswith((*self.allowed, "/dev/", "/proc/")) or "__pycache__" in path
+        compiled = "__pycache__" in path.parts and any(path.is_relative_to(root) for root in CODE)
+        return compiled or any(path.is_relative_to(place) for place in (*self.allowed, Path("/dev"), Path("/proc")))
+
+
+def absolute(path: str | bytes | os.PathLike[Any]) -> Path:
+    return Path(os.path.abspath(os.fsdecode(path)))
 
 
 WATCH = Watch()
 
+CODE = [absolute(place) for place in (*sys.path, *ganzoo.__path__, *ganzoo_plugins.__path__, STRANGERS) if place]
+"""Where Python may put what it compiles."""
 
-def too_long(signal_number: int, frame: object) -> None:
-    raise TimeoutError(f"an input took more than {SECONDS} s of computing")
+
+class TooLong(BaseException):
+    """Ends what goes on for too long. What takes any exception for an answer takes this one too."""
+
+
+class Alarm:
+    """Rings after `SECONDS` of computing or `WAITING_SECONDS` in all, and knows that it rang."""
+
+    def __init__(self) -> None:
+        self.rang = False
+
+    def __enter__(self) -> Alarm:
+        self.before = signal.signal(signal.SIGVTALRM, self.ring)
+        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS)
+        # SIGALRM is pytest-timeout's. A signal ends waiting too.
+        main = threading.main_thread().ident
+        self.waiting = threading.Timer(WAITING_SECONDS, signal.pthread_kill, (main, signal.SIGVTALRM))
+        self.waiting.daemon = True
+        self.waiting.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        self.waiting.cancel()
+        self.waiting.join()
+        signal.signal(signal.SIGVTALRM, self.before)
+
+    def ring(self, signal_number: int, frame: object) -> None:
+        self.rang = True
+        raise TooLong
 
 
 @contextlib.contextmanager
 def held(*allowed: Path) -> Iterator[None]:
     """Let a `GanzooError` pass as an answer; anything else that is raised, written or waited for is a fault."""
-    before = signal.signal(signal.SIGVTALRM, too_long)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     WATCH.strays.clear()
-    WATCH.allowed = tuple(str(path) for path in allowed)
     answer = ""
-    try:
-        yield
-    except GanzooError as error:
-        answer = str(error)
-    finally:
-        WATCH.allowed = None
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+    with contextlib.suppress(TooLong), Alarm() as alarm:
+        WATCH.allowed = tuple(map(absolute, allowed))
+        try:
+            yield
+        except GanzooError as error:
+            answer = str(error)
+        finally:
+            WATCH.allowed = None
     inert(answer)
+    assert not alarm.rang, f"an input took more than {SECONDS} s of computing, or {WAITING_SECONDS} s in all"
     assert WATCH.strays == []
 
 
@@ -544,7 +585,7 @@ def safetensors_bytes() -> list[bytes]:
     from safetensors.numpy import save
 
     network = {"0.weight": np.zeros((512, 100), np.float32), "0.bias": np.ones(512, np.float32)}
-    return [save(network), save({}), checkpoint(), checkpoint(schema="2"), b"PK\3\4" + bytes(60), b"\x80\x04N."]
+    return [save(network), save({}), checkpoint(), checkpoint(schema="1"), b"PK\3\4" + bytes(60), b"\x80\x04N."]
 
 
 IMAGES = [encoded("PNG", mode) for mode in ("L", "P", "RGBA")]
@@ -659,6 +700,8 @@ def test_the_watch_sees_a_write_out_of_place(tmp_path):
         lambda: (tmp_path / "outside").write_text("not fine"),
         lambda: (tmp_path / "folder").mkdir(),
         lambda: (tmp_path / "inside" / "file").rename(tmp_path / "moved"),
+        lambda: (tmp_path / "inside-out").write_text("not fine"),
+        lambda: (tmp_path / "__pycache__").mkdir(),
     ):
         with pytest.raises(AssertionError), held(tmp_path / "inside"):
             stray()
@@ -666,3 +709,30 @@ def test_the_watch_sees_a_write_out_of_place(tmp_path):
         raise ZeroDivisionError
     with held(tmp_path):
         raise GanzooError("an answer")
+
+
+def compute() -> None:
+    while True:
+        pass
+
+
+def wait() -> None:
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("hang", [compute, wait])
+def test_a_hang_is_seen_even_where_any_exception_is_an_answer(hang, tmp_path, monkeypatch):
+    def answered() -> None:
+        try:
+            hang()
+        except BaseException as error:
+            raise GanzooError("an answer") from error
+
+    monkeypatch.setattr(f"{__name__}.SECONDS", 0.1)
+    monkeypatch.setattr(f"{__name__}.WAITING_SECONDS", 1)
+    with pytest.raises(AssertionError, match="took more than"), held(tmp_path):
+        hang()
+    with pytest.raises(AssertionError, match="took more than"), held(tmp_path):
+        answered()
+    with pytest.raises(AssertionError, match="took more than"), held(tmp_path), contextlib.suppress(BaseException):
+        hang()

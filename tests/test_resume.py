@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +115,11 @@ def assert_whole(results: Path, undisturbed: Path) -> None:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str:
-    """SIGKILL the bench, or the run's process, at a random moment of a plan that takes about `seconds`; whom."""
+def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str | None:
+    """SIGKILL the bench, or the run's process, at a random moment of a plan that takes about `seconds`.
+
+    Whom; None where the bench was over by then, or the run had said its last word.
+    """
     with background(cwd, *plan) as bench:
         moment = time.monotonic() + rng.uniform(0, seconds)
         victim = rng.choice(["bench", "run"])
@@ -126,18 +129,34 @@ def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds
             while bench.process.poll() is None and not (runs := bench.runs()):
                 time.sleep(0.005)
             if bench.process.poll() is None:
-                runs[0].kill()
-                # The other runs go on; the killed one is left for the next command, unless it had said its last word.
-                bench.process.communicate()
-                assert bench.process.returncode in (0, 1)
-        else:
-            bench.process.kill()
-        return victim
+                with suppress(psutil.NoSuchProcess):
+                    runs[0].kill()
+            # The other runs go on; the killed one failed, and is left for the next command.
+            bench.process.communicate()
+            assert bench.process.returncode in (0, 1)
+            return victim if bench.process.returncode == 1 else None
+        bench.process.kill()
+        return victim if bench.process.wait() == -signal.SIGKILL else None
+
+
+def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> tuple[CommandLine, str]:
+    """Where a plan lies that was killed under way, and whom it hit; a kill that comes too late is tried again."""
+    for attempt in range(20):
+        run_cli = CommandLine(folder / str(attempt))
+        run_cli.cwd.mkdir(parents=True)
+        if victim := kill_somewhere(run_cli.cwd, plan, rng, seconds):
+            return run_cli, victim
+    pytest.fail(f"20 kills came too late: the plan takes much less than {seconds:.0f} s")
+
+
+def test_a_kill_of_what_is_over_does_not_count(tmp_path):
+    for seed in range(2):  # A run, and the bench.
+        assert kill_somewhere(tmp_path, ("bench", "--models", "mlp", "--dry-run"), random.Random(seed), 1e9) is None
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_plan_that_is_killed_completes_bit_for_bit(seed, undisturbed, run_cli):
-    kill_somewhere(run_cli.cwd, PLAN, random.Random(seed), seconds=12)
+def test_a_plan_that_is_killed_completes_bit_for_bit(seed, undisturbed, tmp_path):
+    run_cli, _ = killed_plan(tmp_path, PLAN, random.Random(seed), seconds=12)
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
     assert_whole(run_cli.cwd / "runs", undisturbed)
@@ -171,9 +190,8 @@ def test_a_hundred_killed_plans_of_six_runs_complete_bit_for_bit(tmp_path):
     seconds = time.monotonic() - since
     rng, befell = random.Random(KILL_SEED), {"bench": 0, "run": 0}
     for index in range(KILLS):
-        run_cli = CommandLine(tmp_path / str(index))
-        run_cli.cwd.mkdir()
-        befell[kill_somewhere(run_cli.cwd, LONG_PLAN, rng, seconds)] += 1
+        run_cli, victim = killed_plan(tmp_path / str(index), LONG_PLAN, rng, seconds)
+        befell[victim] += 1
         done = run_cli(*LONG_PLAN)
         assert done.returncode == 0, done.stderr
         assert len(records_in(run_cli.cwd / "runs")) == 6

@@ -1,4 +1,4 @@
-"""Variants with one flaw each, called as the check that finds it, beside one without; and metrics likewise."""
+"""Variants with one flaw each, called after the check that finds it, beside one without; and metrics likewise."""
 
 import math
 
@@ -21,13 +21,20 @@ class Generator(nn.Module):
         self.image_shape = image_shape
         self.shift = torch.randn(latent) if flaw == "state-dict" else 0.0
         self.bound = 3.0 if flaw == "shapes" and image_shape[1] > 8 else 1.0
+        self.detached = flaw == "updates-detached"
+        self.mixed = 0.1 if flaw == "batch-independence-mixed" else 0.0
         if flaw == "same-bits":
             unseeded = torch.Generator()
             unseeded.seed()
             nn.init.normal_(self.hidden.weight, 0, 0.1, generator=unseeded)
+        if flaw == "same-bits-unordered":
+            for name in set("abcdefghijkl"):
+                self.add_module(name, nn.Linear(1, 1))
 
     def forward(self, latent):
         hidden = self.norm(self.hidden(latent + self.shift)).relu()
+        hidden = hidden.detach() if self.detached else hidden
+        hidden = hidden + self.mixed * hidden.mean(0)
         return self.bound * self.out(hidden).tanh().unflatten(1, self.image_shape)
 
 
@@ -41,9 +48,12 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(16 * (size // 2) ** 2, 1)
         self.spare = nn.Linear(2, 1) if flaw == "updates" else None
         self.viewed = flaw == "memory-formats"
+        self.scaled = flaw == "memory-formats-scaled"
 
     def forward(self, images):
         hidden = nn.functional.leaky_relu(self.convolution(images), 0.2)
+        if self.scaled and not hidden.is_contiguous():
+            hidden = 2 * hidden
         return self.head(hidden.view(len(hidden), -1) if self.viewed else hidden.flatten(1)).squeeze(1)
 
 
@@ -51,6 +61,10 @@ def architecture(flaw):
     def build(image_shape, latent, classes, *, flavours={"8": 1, "12": 1}):  # noqa: B006
         if flaw == "runs":
             raise ValueError("the flux capacitor is empty")
+        if flaw == "same-bits-seedless":
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                return Generator(image_shape, latent, flaw), Discriminator(image_shape, flaw)
         return Generator(image_shape, latent, flaw), Discriminator(image_shape, flaw)
 
     def build_by_size(image_shape, latent, classes, *, flavours={8: 1, 12: 1}):  # noqa: B006
@@ -88,6 +102,9 @@ def loss(flaw):
 
     def generator_terms(generator, discriminator, batch, hyper):
         fooled = softplus(-discriminator(generator(batch.latent, batch.labels), batch.labels)).mean()
+        if flaw == "updates-beside":
+            with torch.no_grad():
+                discriminator.head.bias.mul_(0.99)
         return {"fool": -fooled if flaw == "learns" else fooled}
 
     if flaw == "penalty-gradients":
@@ -108,9 +125,10 @@ def loss(flaw):
 
 
 FLAWS = (
-    *("runs", "shapes", "finite-terms", "updates", "penalty-gradients", "captured-gradients", "compiled-gradients"),
-    *("same-bits", "no-host-sync-in-a-phase", "batch-independence", "state-dict", "json-spec", "memory-formats"),
-    "learns",
+    *("runs", "shapes", "finite-terms", "updates", "updates-beside", "updates-detached", "penalty-gradients"),
+    *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
+    *("no-host-sync-in-a-phase", "batch-independence", "batch-independence-mixed", "state-dict", "json-spec"),
+    *("memory-formats", "memory-formats-scaled", "learns"),
 )
 
 
