@@ -16,7 +16,10 @@ from ganzoo.errors import PluginError, UnknownName, UsageError
 from ganzoo.hostsync import HostSync, no_host_sync
 from ganzoo.metric_checks import METRIC_CHECKS
 from ganzoo.plugins import discover
+from ganzoo.rebuilt import initial_weights_elsewhere
+from ganzoo.select import select
 from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
+from ganzoo.trial import Trial
 
 FLAWED = Path(__file__).parent / "plugins_from_strangers" / "flawed.py"
 VARIANTS = discover().names("variants")
@@ -105,6 +108,13 @@ def assert_found(flaw, checks):
     assert REASONS[flaw] in found["failed"][check_of(flaw)]
     if flaw == "runs":
         assert found["skipped"] == dict.fromkeys(checks[1:], "'runs' failed")
+
+
+def test_another_process_that_lacks_the_plugin_says_so():
+    registry = discover([str(FLAWED)])
+    trial = Trial(registry, *select(registry, ["sound"]))
+    with pytest.raises(PluginError, match=r"the networks cannot be built: .* no architecture is called"):
+        initial_weights_elsewhere(trial.spec, ())
 
 
 METRIC_REASONS = {
