@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 
 from ganzoo import consistency
 from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.claims import FOLDER, claim
 from ganzoo.errors import RecordError
-from ganzoo.files import PUT_ASIDE, sha256_of_file
+from ganzoo.files import PUT_ASIDE, free_place, sha256_of_file
 from ganzoo.images import read_grid
-from ganzoo.records import GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
+from ganzoo.records import BEFORE, GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
@@ -97,7 +96,7 @@ def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda
                 on_note(f"{printable(path)} stays where it is: `ganzoo bench` is at work on the run")
                 continue
             for part in _parts(path, folder):
-                target = _free(folder / QUARANTINE / part.relative_to(folder))
+                target = free_place(folder / QUARANTINE / part.relative_to(folder))
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     part.rename(target)
@@ -125,16 +124,10 @@ def _claimed(run: Path) -> Iterator[bool]:
     A claim is named after the run's id, with the first ten digits of which the folder's name ends.
     """
     run = run.resolve()
-    results, begin = run.parent.parent, run.name.rpartition("-")[2]
+    results, begin = run.parent.parent, run.name.removesuffix(BEFORE).rpartition("-")[2]
     with ExitStack() as stack:
         known = list((results / FOLDER).glob(f"{glob.escape(begin)}*.lock"))
         yield all(stack.enter_context(claim(results, lock.stem)) for lock in known)
-
-
-def _free(path: Path) -> Path:
-    """The path itself where nothing is there, else with the first number that is free after it."""
-    numbered = (path.with_name(f"{path.name}.{number}") for number in count(2))
-    return next(place for place in chain([path], numbered) if not os.path.lexists(place))
 
 
 def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
@@ -221,11 +214,12 @@ def _checkpoint_fault(path: Path, run_id: str | None) -> str | None:
 
 
 def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Iterator[Finding]:
-    """One run lies in one place: the first in which nothing else is wrong keeps it."""
+    """One run lies in one place, the first in which nothing else is wrong; what `--force` laid aside may stay."""
     places: dict[str, list[Path]] = {}
     for record in records:
         assert record.path is not None
-        places.setdefault(record.run_id, []).append(record.path)
+        if not record.path.parent.name.endswith(BEFORE):
+            places.setdefault(record.run_id, []).append(record.path)
     for identity, paths in places.items():
         kept, *others = sorted(paths, key=lambda path: (path.parent in broken, path))
         for path in others:

@@ -157,8 +157,9 @@ class RunProcess:
             threading.Thread(target=self._listen, daemon=True),
             threading.Thread(target=self._read, daemon=True),
         ]
-        self._waiter = threading.Thread(target=self._wait, daemon=True)
-        for thread in (*self._readers, self._waiter):
+        # No `join`: one that Ctrl-C interrupts takes its thread for ended from then on (Python 3.11, bpo-45274).
+        self._ended = threading.Event()
+        for thread in (*self._readers, threading.Thread(target=self._wait, daemon=True)):
             thread.start()
 
     def __enter__(self) -> RunProcess:
@@ -166,14 +167,14 @@ class RunProcess:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         try:
-            self._waiter.join(0 if kind else END_SECONDS)
+            self._ended.wait(0 if kind else END_SECONDS)
         finally:
             self._end()
 
     def _end(self) -> None:
         if self.process.returncode is None:
             self.kill()
-        self._waiter.join()
+        self._ended.wait()
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()  # type: ignore[union-attr]
         for reader, stream in zip(self._readers, (self.process.stderr, self.process.stdout), strict=True):
@@ -238,6 +239,7 @@ class RunProcess:
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
         self._messages.put(None)
+        self._ended.set()
 
     def _bury(self) -> None:
         """What a run leaves behind falls to the first process of a container, and that may be this one."""

@@ -436,6 +436,13 @@ def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp
     assert findings(runs) == []
 
 
+def test_what_force_laid_aside_is_no_second_place_of_its_run(runs, mlp, findings, invoke):
+    shutil.copytree(mlp, mlp.with_name(f"{mlp.name}.before"))
+    assert findings(runs) == []
+    shutil.copytree(mlp, mlp.with_name("copy"))
+    assert [line for line in findings(runs) if "lies in" in line] != []
+
+
 @pytest.mark.parametrize("number", ["", ".2"])
 @pytest.mark.parametrize(("name", "kind"), [("record.json", "record"), ("checkpoint.safetensors", "checkpoint")])
 def test_what_bench_put_aside_is_named_and_moved(runs, mlp, findings, invoke, name, kind, number):
