@@ -56,12 +56,21 @@ class Background:
     def runs(self) -> list[psutil.Process]:
         """Its runs' processes: one, or none between two runs."""
         try:
-            return psutil.Process(self.process.pid).children()
+            children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
+        return [child for child in children if "ganzoo.execute" in command_of(child)]
 
     def wait_for_checkpoint(self) -> None:
         wait_for(lambda: list(self.results.rglob("checkpoint.safetensors")) or self.process.poll() is not None)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Its arguments; none of one that has ended, as what asks git for a commit soon has."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 @contextmanager
