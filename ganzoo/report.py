@@ -434,7 +434,8 @@ def _machines(records: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:
         facts = machines.setdefault(record.spec["hardware"], {})
         software = {name: value for name, value in (record.environment or {}).items() if name != "plugins"}
         for name, value in {**(record.hardware or {}), **_flat(software)}.items():
-            text = show_memory(value) if name.endswith("memory_bytes") else _plain(value)
+            in_bytes = name.endswith("memory_bytes") and isinstance(value, (int, float))
+            text = show_memory(value) if in_bytes else _plain(value)
             if text not in facts.setdefault(name, []):
                 facts[name].append(text)
     return machines

@@ -365,6 +365,14 @@ def test_names_and_messages_are_text(tmp_path):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_fact_of_a_machine_may_be_anything(tmp_path):
+    record = put_record(tmp_path, "odd")
+    record["hardware"]["memory_bytes"] = ["much", None]
+    (tmp_path / "odd" / "record.json").write_text(json.dumps(record))
+    ((_, facts),) = page_of(tmp_path).all("table", class_="facts")
+    assert '["much", null]' in facts
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_used(invoke, tmp_path):
     put_record(tmp_path / "runs", "good")
     put_record(tmp_path / "runs", "newer")
