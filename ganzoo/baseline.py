@@ -53,9 +53,12 @@ def with_baseline(summary: pandas.DataFrame, records: Sequence[RunRecord], basel
     return joined
 
 
-def pair_lines(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[str]:
-    """For each race of exactly two rows, a line for each score they share: the difference, and whether it is real."""
-    rows = same_settings(records)
+def pair_lines(summary: pandas.DataFrame, rows: Sequence[Runs]) -> list[str]:
+    """For each race of exactly two rows, a line for each score they share: the difference, and whether it is real.
+
+    `rows` are the runs of each line of `summary`.
+    """
+    columns = score_columns([record for runs in rows for record in runs])
     lines = []
     races = summary.groupby([*RACE], sort=False).indices
     budgets = summary["kimg"].nunique() > 1
@@ -67,7 +70,7 @@ def pair_lines(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[
         apart = next(iter(disagreements([first[0], second[0]])), "")
         label = f"{one} − {other}" if one != other else f"{one} ({apart})"
         label += f" at {kimg:g} kimg" if budgets else ""
-        for (metric, protocol), column in score_columns(records).items():
+        for (metric, protocol), column in columns.items():
             pair = [seed_scores(runs, metric, protocol) for runs in (first, second)]
             if all(pair):
                 lines.append(f"{column}, {label}: {verdict(*pair)}")

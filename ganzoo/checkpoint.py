@@ -65,10 +65,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     from safetensors.torch import load_file
 
+    metadata = _verified(path)
     try:
-        if fault := _fault_of(path):
-            raise RecordError(f"{printable(path)}: {fault}")
-        metadata = read_header(path)["__metadata__"]
         return Checkpoint(metadata["run_id"], load_file(path), json.loads(metadata["state"]))
     except OSError as error:
         raise reading_error(path, error) from error
@@ -76,10 +74,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def run_id_of_checkpoint(path: Path) -> str:
     """The id of the run that wrote it. Raises what `read_checkpoint` does; no tensor is loaded."""
+    return _verified(path)["run_id"]
+
+
+def _verified(path: Path) -> dict[str, str]:
+    """The metadata of a checkpoint in which nothing is wrong. Raises what `read_checkpoint` does."""
     try:
         if fault := _fault_of(path):
             raise RecordError(f"{printable(path)}: {fault}")
-        return str(read_header(path)["__metadata__"]["run_id"])
+        metadata: dict[str, str] = read_header(path)["__metadata__"]
+        return metadata
     except OSError as error:
         raise reading_error(path, error) from error
 

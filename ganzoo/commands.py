@@ -133,10 +133,10 @@ def sample_run(arguments: Namespace) -> int:
 def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
     import torch
 
-    from ganzoo.images import grid, save_png
+    from ganzoo.images import enlargement, grid, save_png
 
     images = torch.cat(list(batches))
-    save_png(grid(images), output, scale=max(1, 64 // images.shape[2]))
+    save_png(grid(images), output, scale=enlargement(images.shape[2]))
     return len(images)
 
 

@@ -116,13 +116,10 @@ def make_leaderboard(arguments: Namespace) -> int:
 def make_report(arguments: Namespace) -> int:
     """`ganzoo report DIR… -o report.html`."""
     from ganzoo.compare import score_directions
-    from ganzoo.records import find_records
     from ganzoo.report import write_report
 
     better = score_directions(discover_asked(arguments))
-    records, complaints = find_records([Path(folder) for folder in arguments.folders])
-    for complaint in complaints:
-        print_note(f"left out: {complaint}")
+    records, complaints = _find_records(arguments.folders)
     output = Path(arguments.output)
     size = write_report(
         records,
@@ -139,16 +136,22 @@ def make_report(arguments: Namespace) -> int:
 
 
 def _load_records(folders: Sequence[str]) -> list[RunRecord]:
-    """The records below the folders, with a note for each that is left out; at least one."""
+    """The records below the folders, at least one."""
+    records, _ = _find_records(folders)
+    if not records:
+        where = ", ".join(printable(folder) for folder in folders)
+        raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
+    return records
+
+
+def _find_records(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
+    """The records below the folders, and of each that is left out why, which is noted too."""
     from ganzoo.records import find_records
 
     records, complaints = find_records([Path(folder) for folder in folders])
     for complaint in complaints:
         print_note(f"left out: {complaint}")
-    if not records:
-        where = ", ".join(printable(folder) for folder in folders)
-        raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
-    return records
+    return records, complaints
 
 
 def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:

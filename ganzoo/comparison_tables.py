@@ -89,25 +89,25 @@ MOST_APART = 5
 
 def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[str]:
     """What is to be said of a table's rows: whether their differences are real, and why some were not merged."""
-    lines = []
+    lines, rows = [], same_settings(records)
     scores = [name for name in summary.attrs["scores"] if _any(summary, name)]
     if any(_any(summary, f"{name}_rank") for name in scores):
         lines.append(RANK)
     elif scores and len(summary) > 1 and (summary[[f"{name}_n" for name in scores]] <= 1).all(axis=None):
         lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
     if "baseline" not in summary.attrs:
-        lines += pair_lines(summary, records)
+        lines += pair_lines(summary, rows)
     shrunk = [run.spec for run in records if run.ok and run.spec.get("requested_batch_size") is not None]
     lines += dict.fromkeys(f"{spec['variant']}: batch size {batch_size_used(spec)}" for spec in shrunk)
     apart: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for runs in same_settings(records):
+    for runs in rows:
         apart[runs[0].spec["variant"], runs[0].spec["hardware"]].append(runs[0])
     kept = [
         f"not merged: {variant}, {', '.join(disagreements(runs)[:4])}"
         for (variant, _), runs in apart.items()
         if len(runs) > 1
     ]
-    return lines + list(dict.fromkeys(kept))[:MOST_APART] + _mixed_rows(records)
+    return lines + list(dict.fromkeys(kept))[:MOST_APART] + _mixed_rows(rows)
 
 
 ONE_STATE: Mapping[str, Callable[[RunRecord], Any]] = {
@@ -118,10 +118,10 @@ ONE_STATE: Mapping[str, Callable[[RunRecord], Any]] = {
 """What the runs of a row should share, and no spec tells: facts that are named where they differ."""
 
 
-def _mixed_rows(records: Sequence[RunRecord]) -> list[str]:
+def _mixed_rows(rows: Sequence[Sequence[RunRecord]]) -> list[str]:
     """Rows whose seeds were run in several states of the code or the machine; the mean is one over these, too."""
     lines: dict[str, list[str]] = defaultdict(list)
-    for runs in same_settings(records):
+    for runs in rows:
         for what, fact in ONE_STATE.items():
             found = list(dict.fromkeys(value for record in runs if isinstance(value := fact(record), str)))
             if len(found) > 1:

@@ -21,15 +21,22 @@ from ganzoo.claims import FOLDER, claim
 from ganzoo.errors import RecordError
 from ganzoo.files import PUT_ASIDE, free_place, sha256_of_file
 from ganzoo.images import read_grid
-from ganzoo.records import BEFORE, GENERATOR, QUARANTINE, RECORD, SAMPLE_IMAGES, SAMPLES, read_content, record_of
+from ganzoo.records import (
+    BEFORE,
+    GENERATOR,
+    QUARANTINE,
+    RECORD,
+    RUN_FILES,
+    SAMPLE_IMAGES,
+    SAMPLES,
+    read_content,
+    record_of,
+)
 from ganzoo.tensorfiles import read_header
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
 
-KINDS = {RECORD: "record", CHECKPOINT: "checkpoint", SAMPLES: "picture", GENERATOR: "generator"}
-"""The files of a run, and what each is."""
-
-NAMES = "|".join(map(re.escape, KINDS))
+NAMES = "|".join(map(re.escape, RUN_FILES))
 OF_A_RUN = re.compile(rf"({NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
 """A file of a run, and one that was put aside."""
 
@@ -233,7 +240,7 @@ def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
     for name in files:
         path = place / name
         if (known := OF_A_RUN.fullmatch(name)) and known[2]:
-            yield Finding(path, f"a broken {KINDS[known[1]]} that `ganzoo bench` put aside", path)
+            yield Finding(path, f"a broken {RUN_FILES[known[1]]} that `ganzoo bench` put aside", path)
         elif BEGUN.fullmatch(name):
             fix = path if _settled(path) else None
             later = "" if fix else "; somebody may be writing it, look again in a minute"

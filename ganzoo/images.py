@@ -53,6 +53,11 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
     return picture
 
 
+def enlargement(height: int) -> int:
+    """How many times the pixels of images so high are repeated in a picture for people."""
+    return max(1, 64 // height)
+
+
 def save_png(picture: Tensor, path: Path, scale: int = 1) -> None:
     """Write a uint8 (C, H, W) picture, C = 1 or 3, as PNG, atomically; `scale` repeats each pixel."""
     pixels = picture.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
@@ -74,7 +79,7 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
     if min(height, width) < 1:
         raise ValueError(f"holds no images: they would have {width} x {height} pixels")
     # Small images were enlarged by repeating pixels; taking every one of these once undoes that.
-    scale, columns = max(1, 64 // height), math.ceil(math.sqrt(count))
+    scale, columns = enlargement(height), math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     mode = "L" if channels == 1 else "RGB"
     size = (scale * (columns * (width + padding) + padding), scale * (rows * (height + padding) + padding))

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.contract import check_parts, check_record
 from ganzoo.errors import PluginError, RecordError
 from ganzoo.files import read_regular, reading_error, write_atomically
@@ -27,6 +28,9 @@ RECORD = "record.json"
 SAMPLES = "samples.png"
 SAMPLE_IMAGES = 64
 GENERATOR = "generator.safetensors"
+RUN_FILES = {RECORD: "record", CHECKPOINT: "checkpoint", SAMPLES: "picture", GENERATOR: "generator"}
+"""What ganzoo itself puts into the folder of a run, and what each is."""
+
 BEFORE = ".before"
 """What `--force` adds to the name of a finished run's folder for what stays of it until the run is done again."""
 

@@ -19,7 +19,17 @@ from ganzoo.files import put_aside, remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
 from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
-from ganzoo.records import BEFORE, GENERATOR, RECORD, SAMPLES, read_record, run_folder, run_id_of, write_record
+from ganzoo.records import (
+    BEFORE,
+    GENERATOR,
+    RECORD,
+    RUN_FILES,
+    SAMPLES,
+    read_record,
+    run_folder,
+    run_id_of,
+    write_record,
+)
 from ganzoo.reproduce import reproducing_command
 from ganzoo.stop import held_back
 from ganzoo.text import printable
@@ -341,10 +351,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _done_by_another(record: RunRecord, run: _Run) -> bool:
     """Whether another process has come to this record since the bench began; one that was stopped left its run."""
     return record.status != "interrupted" and _stamp(run.folder / RECORD) != run.stamp
-
-
-RUN_FILES = (RECORD, SAMPLES, GENERATOR, CHECKPOINT)
-"""What ganzoo itself puts into the folder of a run."""
 
 
 def _move_to_before(folder: Path) -> None:

@@ -25,7 +25,7 @@ from ganzoo.errors import PluginError, RecordError, RecordMissing, RecordUnreada
 from ganzoo.evaluate import RealSample, Scorer, eval_mode, generated_images, load_extractor
 from ganzoo.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.hardware import apply_settings
-from ganzoo.images import grid, save_png, to_uint8
+from ganzoo.images import enlargement, grid, save_png, to_uint8
 from ganzoo.layout import RECORD_PARTS
 from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, utilization
 from ganzoo.plugins import Registry, discover
@@ -317,7 +317,7 @@ def _keep_generator(spec: RunSpec, run: Assembly, folder: Path) -> dict[str, str
     labels = torch.arange(SAMPLE_IMAGES, device=spec.device) % spec.classes if generator.conditional else None
     with eval_mode(generator), torch.inference_mode():
         images = to_uint8(generator(latent, labels)).cpu()
-    save_png(grid(images), folder / SAMPLES, scale=max(1, 64 // spec.image_shape[1]))
+    save_png(grid(images), folder / SAMPLES, scale=enlargement(spec.image_shape[1]))
     state = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in generator.network.state_dict().items()
     }

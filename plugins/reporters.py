@@ -20,13 +20,12 @@ def csv(table: Any) -> str:
 
     A text that a spreadsheet would compute has an apostrophe before it.
     """
-    texts = inert(plain(table)).map(lambda value: f"'{value}" if str_formula(value) else value)
-    return texts.to_csv(index=False, lineterminator="\n").rstrip("\n")
+    return inert(plain(table)).map(uncomputed).to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
-def str_formula(value: Any) -> bool:
-    """Whether a value is a text that begins like a formula."""
-    return isinstance(value, str) and value.startswith(FORMULA)
+def uncomputed(value: Any) -> Any:
+    """A cell; of a text that begins like a formula one that stays a text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def json(table: Any) -> str:
