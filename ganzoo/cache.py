@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ganzoo.files import FETCHED, sha256_of_file
+from ganzoo.files import FETCHED, begun_file, sha256_of_file
 
 PARTS = ("datasets", "weights", "references")
 """The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""
@@ -25,9 +25,6 @@ DATASET_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}|\.[a-z0-9-]+-\d+-[0-9a
 
 REFERENCE_FILE = re.compile(r"[a-z0-9-]+-[0-9a-f]{16}-(features|statistics)\.safetensors")
 """Features or statistics of real images."""
-
-BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
-"""What `ganzoo.files.write_atomically` calls a file until it is whole."""
 
 IN_THE_MAKING_SECONDS = 60
 """What was begun this recently may be wanted by the process that began it."""
@@ -71,7 +68,7 @@ def _dataset_folders(cache: Path) -> Iterator[Path]:
 def _fetched(folder: Path) -> list[Path]:
     """What was downloaded and is as it came, each with the note that says so; and downloads that did not end."""
     files = _plain_files(folder)
-    found = [path for path in files if BEGUN.fullmatch(path.name) and _left_behind(path)]
+    found = [path for path in files if begun_file(path.name) and _left_behind(path)]
     for path in files:
         note = path.with_name(path.name + FETCHED)
         if note in files and note.read_bytes() == sha256_of_file(path).encode():
@@ -80,8 +77,8 @@ def _fetched(folder: Path) -> list[Path]:
 
 
 def _is_reference(path: Path) -> bool:
-    begun = BEGUN.fullmatch(path.name)
-    whole = begun[1] if begun and _left_behind(path) else path.name
+    begun = begun_file(path.name)
+    whole = begun if begun and _left_behind(path) else path.name
     return REFERENCE_FILE.fullmatch(whole) is not None
 
 

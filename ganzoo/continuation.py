@@ -12,6 +12,7 @@ from ganzoo.data import OnProgress
 from ganzoo.errors import RecordError, RecordMissing, UsageError, WeightsUnavailable
 from ganzoo.evaluate import find_weights
 from ganzoo.generators import find_run
+from ganzoo.origins import used_plugins, versions
 from ganzoo.plan import (
     BenchPlan,
     PlannedRun,
@@ -25,7 +26,6 @@ from ganzoo.plan import (
 from ganzoo.plugins import Registry
 from ganzoo.preflight import preflight
 from ganzoo.records import read_spec
-from ganzoo.runner import used_plugins, versions
 from ganzoo.text import printable
 from ganzoo.types import RunRecord, RunSpec
 

@@ -19,7 +19,7 @@ from ganzoo import consistency
 from ganzoo.checkpoint import CHECKPOINT, verify_checkpoint
 from ganzoo.claims import FOLDER, claim
 from ganzoo.errors import RecordError
-from ganzoo.files import PUT_ASIDE, free_place, sha256_of_file
+from ganzoo.files import PUT_ASIDE, begun_file, free_place, sha256_of_file
 from ganzoo.images import read_grid
 from ganzoo.records import (
     BEFORE,
@@ -40,8 +40,8 @@ NAMES = "|".join(map(re.escape, RUN_FILES))
 OF_A_RUN = re.compile(rf"({NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
 """A file of a run, and one that was put aside."""
 
-BEGUN = re.compile(rf"\.({NAMES})\.\w+\.part|\.writable-\d+-\d+")
-"""A file of a run that is being written, and the trial whether a folder can be written to."""
+TRIAL = re.compile(r"\.writable-\d+-\d+")
+"""The trial whether a folder can be written to."""
 
 SETTLED_SECONDS = 60
 """A leftover that was written to more recently may be in the works on another machine that shares the folder."""
@@ -241,7 +241,7 @@ def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
         path = place / name
         if (known := OF_A_RUN.fullmatch(name)) and known[2]:
             yield Finding(path, f"a broken {RUN_FILES[known[1]]} that `ganzoo bench` put aside", path)
-        elif BEGUN.fullmatch(name):
+        elif begun_file(name) in RUN_FILES or TRIAL.fullmatch(name):
             fix = path if _settled(path) else None
             later = "" if fix else "; somebody may be writing it, look again in a minute"
             yield Finding(path, f"left over from a write that did not end{later}", fix)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import socket
 import stat
 import tempfile
@@ -93,6 +94,10 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
+"""What `write_atomically` calls a file until it is whole."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
 
@@ -137,11 +142,18 @@ def free_place(path: Path) -> Path:
     return next(place for place in chain([path], numbered) if not os.path.lexists(place))
 
 
+def begun_file(name: str) -> str | None:
+    """The name that a file was to have which `write_atomically` began under this one; None of any other."""
+    begun = BEGUN.fullmatch(name)
+    return begun and begun[1]
+
+
 def remove_partial_files(folder: Path) -> None:
     """Remove what `write_atomically` had begun in `folder` when its process was killed; nobody may be writing there."""
     for path in folder.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+        if begun_file(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:

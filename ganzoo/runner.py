@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ganzoo.checkpoint import CHECKPOINT
 from ganzoo.claims import claim
-from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable, UsageError
-from ganzoo.files import put_aside, remove_partial_files
+from ganzoo.errors import RecordError, UsageError
+from ganzoo.files import remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
+from ganzoo.origins import used_plugins, versions
 from ganzoo.plan import ResolvedPlan
 from ganzoo.plugins import ALLOW_LIST, Registry
-from ganzoo.records import (
-    BEFORE,
-    GENERATOR,
-    RECORD,
-    RUN_FILES,
-    SAMPLES,
-    read_record,
-    run_folder,
-    run_id_of,
-    write_record,
-)
+from ganzoo.records import BEFORE, RECORD, run_folder, run_id_of, write_record
 from ganzoo.reproduce import reproducing_command
+from ganzoo.run_files import clear_away, known_record, lay_aside, remove, stamp_of
 from ganzoo.stop import held_back
 from ganzoo.text import printable
 from ganzoo.types import (
@@ -166,20 +155,20 @@ class _Bench:
         with held_back():
             for run in (each for planned in self._runs() for each in self._and_smaller(planned)):
                 with claim(self.results, run.run_id) as claimed:
-                    finished += claimed and self._lay_aside(run)
+                    finished += claimed and self._begin_anew(run)
         if finished:
             self.on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
 
-    def _lay_aside(self, run: _Run) -> bool:
+    def _begin_anew(self, run: _Run) -> bool:
         """See to it that a run begins anew; whether it was finished, and is kept beside."""
-        known = self._known(run)
+        known = known_record(run.folder, self.on_note)
         if known is not None and known.ok:
-            _move_to_before(run.folder)
+            lay_aside(run.folder)
             return True
-        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        remove(run.folder, CHECKPOINT)
         if known is not None and self._counts(known, run):
             # Nor is it known any more that the batch does not fit.
-            (run.folder / RECORD).unlink(missing_ok=True)
+            remove(run.folder, RECORD)
         return False
 
     def records_in_order(self) -> list[RunRecord]:
@@ -207,7 +196,7 @@ class _Bench:
         run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, versions())
         loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **versions()}
         folder = run_folder(self.results, spec, run_id)
-        return _Run(index, spec, run_id, folder, continues, loaded, _stamp(folder / RECORD))
+        return _Run(index, spec, run_id, folder, continues, loaded, stamp_of(folder / RECORD))
 
     def _do(self, run: _Run, *, wait: bool = False) -> bool:
         """Do one run, or find it done; False where another process is at it."""
@@ -219,10 +208,10 @@ class _Bench:
             if not claimed:
                 return False
             remove_partial_files(run.folder)
-            known = self._known(run)
+            known = known_record(run.folder, self.on_note)
             if known is not None:
                 # Its process was killed, perhaps, right after the record.
-                self._clear_away(known, run)
+                clear_away(run.folder, known)
             if known is not None and (self._counts(known, run) or _done_by_another(known, run)):
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
@@ -231,22 +220,6 @@ class _Bench:
         if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
             return self._do(smaller, wait=True)
         return True
-
-    def _known(self, run: _Run) -> RunRecord | None:
-        """The record that an earlier attempt left; one that is broken is put aside.
-
-        Raises `RecordUnreadable` where it may well be good.
-        """
-        path = run.folder / RECORD
-        try:
-            return read_record(path)
-        except RecordMissing:
-            return None
-        except RecordUnreadable as error:
-            raise RecordUnreadable(f"{error}; make it readable and run the same command again") from error
-        except RecordError as error:
-            self.on_note(f"{error}; moved to {printable(put_aside(path))}, and the run is done again")
-            return None
 
     def _counts(self, record: RunRecord, run: _Run) -> bool:
         """Whether the run need not be done: it is done, or is known not to fit where that is asked."""
@@ -294,22 +267,10 @@ class _Bench:
             "command": reproducing_command(self.plan.asked, run.spec),
         }
         record = write_record(RunRecord(**base | outcome), run.folder)
-        self._clear_away(record, run)
+        clear_away(run.folder, record)
         if record.ok and not self.options.keep_checkpoints:
-            (run.folder / CHECKPOINT).unlink(missing_ok=True)
+            remove(run.folder, CHECKPOINT)
         return record
-
-    def _clear_away(self, record: RunRecord, run: _Run) -> None:
-        """Remove what is not to be used beside this record, nor any more."""
-        # The pictures and weights of an earlier attempt are not those of a run that failed.
-        stale = [] if record.ok else [SAMPLES, GENERATOR]
-        if record.status == "diverged":
-            # It must not be tried from just before until it happens to go well.
-            stale.append(CHECKPOINT)
-        for name in stale:
-            (run.folder / name).unlink(missing_ok=True)
-        if record.ok:
-            _remove_before(run.folder)
 
     def _finish(self, run: _Run, *, skipped: bool) -> None:
         record, total = self.records[run.index], len(self.plan.runs)
@@ -339,44 +300,9 @@ class _Bench:
         return self._run(run.index, smaller, run.continues)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells one record at this place from the next, or None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
-
-
 def _done_by_another(record: RunRecord, run: _Run) -> bool:
     """Whether another process has come to this record since the bench began; one that was stopped left its run."""
-    return record.status != "interrupted" and _stamp(run.folder / RECORD) != run.stamp
-
-
-def _move_to_before(folder: Path) -> None:
-    """Move a finished run's files to the folder beside it, all at once; what others have put there stays."""
-    _remove_before(folder)
-    before = folder.with_name(folder.name + BEFORE)
-    try:
-        folder.rename(before)
-        folder.mkdir()
-        for path in list(before.iterdir()):
-            if path.name not in RUN_FILES:
-                path.rename(folder / path.name)
-    except OSError as error:
-        raise RecordError(
-            f"--force: cannot move {printable(folder)} to {printable(before)}: {error.strerror}"
-        ) from error
-
-
-def _remove_before(folder: Path) -> None:
-    """Remove what was laid aside of a run that is done again."""
-    before = folder.with_name(folder.name + BEFORE)
-    if before.is_dir():
-        for name in RUN_FILES:
-            (before / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            before.rmdir()
+    return record.status != "interrupted" and stamp_of(run.folder / RECORD) != run.stamp
 
 
 SMALLEST_BATCH = 2
@@ -416,32 +342,6 @@ class _Translator:
                 self.last = (kimg, seconds)
                 left = max(0.0, 1000 * (self.spec.kimg - kimg) / max(1e-9, overall))
                 self.tell(TrainingProgress(self.run_id, kimg, self.spec.kimg, rate, left, message["terms"]))
-
-
-def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
-    """Version and source hash of every plugin that a run draws on."""
-    names: list[tuple[Any, str]] = [("architectures", spec.architecture), ("losses", spec.loss)]
-    names += [("losses", penalty["name"]) for penalty in spec.penalties]
-    names += [("metrics", metric) for metric in spec.metrics]
-    names += [("features", spec.features)] if spec.features else []
-    plugins = {registry.get(kind, name).plugin for kind, name in names}
-    # A pair of the grid is in no plugin, and a dataset's name may carry its argument.
-    for kind, name in (
-        ("variants", spec.variant),
-        ("datasets", spec.dataset),
-        ("datasets", spec.dataset.split(":")[0]),
-    ):
-        plugins |= {offer.plugin for offer in registry.offers[kind] if name in (offer.record.name, offer.qualified)}  # type: ignore[index]
-    statuses = {name: registry.status_of(name) for name in sorted(plugins)}
-    return {
-        name: {"version": status.version, "source_sha256": status.source_sha256} for name, status in statuses.items()
-    }
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Of ganzoo and torch."""
-    return {name: metadata.version(name) for name in ("ganzoo", "torch")}
 
 
 def _check_options(options: RunOptions) -> None:

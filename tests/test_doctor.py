@@ -418,7 +418,7 @@ def test_a_broken_checkpoint_is_named_and_moved_alone(name, runs, mlp, findings,
 
 
 def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp, findings, invoke):
-    part = mlp / ".record.json.abc.part"
+    part = mlp / ".record.json.a1b2c3d4.part"
     part.write_text("{")
     (line,) = findings(runs)
     assert "left over from a write that did not end; somebody may be writing it" in line

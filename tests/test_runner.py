@@ -25,12 +25,13 @@ from ganzoo.continuation import resolve_continuation
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable
 from ganzoo.harness import Bench, ignore
+from ganzoo.origins import used_plugins, versions
 from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
 from ganzoo.preflight import Preflight
 from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
 from ganzoo.reproduce import reproducing_command
-from ganzoo.runner import RunOptions, run_plan, used_plugins, versions
+from ganzoo.runner import RunOptions, run_plan
 from ganzoo.stop import held_back
 from ganzoo.suites import SuiteBench
 from ganzoo.types import RunRecord, RunRequest
