@@ -18,7 +18,7 @@ from torch import Tensor, nn
 def linear_backend(device: str, precision: str, step_mode: str) -> str:
     """`onednn` or `blas`, by a rule: see docs/performance.md for what it gained where."""
     fits = device == "cpu" and precision == "fp32" and step_mode == "eager"
-    return "onednn" if fits and _is_amd() and _has_onednn() else "blas"
+    return "onednn" if fits and _is_amd() and has_onednn() else "blas"
 
 
 def use_onednn(network: nn.Module, least_weights: int = 2**16) -> None:
@@ -43,13 +43,18 @@ def _forward(self: nn.Linear, x: Tensor) -> Tensor:
     return product if self.bias is None else product + self.bias
 
 
+def onednn_product(x: Tensor, weight: Tensor) -> Tensor:
+    """x Wᵀ of x (N, I) and W (O, I), without a gradient."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
 class Product(torch.autograd.Function):
     """x Wᵀ of float32 x (N, I) and W (O, I), differentiable any number of times."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor) -> Tensor:
         """(N, O)."""
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return onednn_product(x, weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -72,5 +77,6 @@ def _is_amd() -> bool:
         return "AuthenticAMD" in platform.processor()
 
 
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether torch lets one multiply by oneDNN."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

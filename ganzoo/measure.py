@@ -14,6 +14,7 @@ from ganzoo.assemble import Assembly
 from ganzoo.evaluate import eval_mode
 from ganzoo.graph import WARMUP_STEPS, GraphedStep
 from ganzoo.hardware import apply_settings, synchronize
+from ganzoo.linear import has_onednn, onednn_product
 from ganzoo.power import Watch, datasheet_flops
 from ganzoo.preflight import Preflight
 from ganzoo.train import run_step
@@ -157,19 +158,16 @@ def peak_memory_bytes(device: str) -> tuple[int | None, int | None]:
 def matrix_product_rate(device: str, precision: str, threads: int) -> float:
     """FLOPs per second of a large matrix product on `device` at `precision`: the peak that a GAN could reach.
 
-    The best of at least four, over 0.2 s or more. On the CPU torch has two libraries for it, one for matrices and one
-    for convolutions, and neither is the faster on all processors: there the better of both counts, the other one asked
-    by way of a 1 x 1 convolution.
+    The best of at least four, over 0.2 s or more. On the CPU torch has two libraries for it, one for matrices and
+    oneDNN for convolutions, and neither is the faster on all processors: there the better of both counts.
     """
     apply_settings(threads, precision)
     size = 8192 if device != "cpu" else 1536
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = _quickest(lambda: left @ right, device)
-    if device == "cpu":
-        image = left.t().reshape(1, size, size // 32, 32).contiguous(memory_format=torch.channels_last)
-        weight = right.t().reshape(size, size, 1, 1).contiguous(memory_format=torch.channels_last)
-        seconds = min(seconds, _quickest(lambda: torch.nn.functional.conv2d(image, weight), device))
+    if device == "cpu" and has_onednn():
+        seconds = min(seconds, _quickest(lambda: onednn_product(left, right), device))
     return 2 * size**3 / seconds
 
 

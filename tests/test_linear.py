@@ -11,13 +11,14 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ganzoo import measure
 from ganzoo.assemble import assemble
-from ganzoo.linear import _has_onednn, linear_backend, use_onednn
+from ganzoo.linear import has_onednn, linear_backend, onednn_product, use_onednn
 from ganzoo.losses import gradient_penalty, input_gradient
 from ganzoo.plugins import discover
 from ganzoo.train import train
 
-pytestmark = pytest.mark.skipif(not _has_onednn(), reason="this torch was built without oneDNN")
+pytestmark = pytest.mark.skipif(not has_onednn(), reason="this torch was built without oneDNN")
 
 REGISTRY = discover()
 
@@ -154,3 +155,19 @@ def test_the_average_of_a_run_computes_with_its_own_weights():
             parameter.zero_()
         assert not average(latent).any()
         assert torch.equal(run.players.generator(latent), before)
+
+
+def test_the_peak_is_the_better_of_both_libraries_whatever_the_threads(monkeypatch):
+    """With one thread torch's convolutions leave oneDNN for small batches, so it is asked itself."""
+    asked = []
+
+    def quickest(work, device):
+        work()
+        return asked.append(work) or len(asked)
+
+    multiplied = []
+    monkeypatch.setattr(measure, "_quickest", quickest)
+    monkeypatch.setattr(measure, "onednn_product", lambda x, weight: multiplied.append(onednn_product(x, weight)))
+    assert measure.matrix_product_rate("cpu", "fp32", threads=1) == 2 * 1536**3 / 1
+    assert len(asked) == 2
+    assert multiplied[0].shape == (1536, 1536)
