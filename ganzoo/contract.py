@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from types import SimpleNamespace, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from ganzoo.errors import PluginError
@@ -160,5 +160,14 @@ def _test_of_held(container: Any, hint: Any, held: Callable[[Any], Any]) -> Call
     """Whether a value is a `container` of things of the type `hint`."""
     if hint is Any:
         return lambda value: isinstance(value, container)
-    fits = _test_of(hint)
-    return lambda value: isinstance(value, container) and all(map(fits, held(value)))
+    fits, plain = _test_of(hint), _plain_types(hint)
+    # A curve has hundreds of numbers, and a set of their types is made as fast as C can.
+    return lambda value: (
+        isinstance(value, container) and ({*map(type, held(value))} <= plain or all(map(fits, held(value))))
+    )
+
+
+def _plain_types(hint: Any) -> frozenset[type]:
+    """The types of which every value fits `hint`; not int, which has a limit."""
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return frozenset(choices) & {float, str, bool, NoneType}

@@ -145,17 +145,21 @@ SPEC_DEFAULTS = {field.name: None if field.default is MISSING else field.default
 SPEC_TUPLES = ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg")
 
 
-def _nests_deeper(value: Any, limit: int) -> bool:
+def _nests_deeper(value: dict[str, Any], limit: int) -> bool:
     """Whether there are more than `limit` objects and arrays around anything; without recursion."""
     level = [value]
-    for _ in range(limit + 1):
-        level = [
-            item
-            for holder in level
-            if isinstance(holder, (dict, list))
-            for item in (holder.values() if isinstance(holder, dict) else holder)
-        ]
-    return bool(level)
+    for _ in range(limit):
+        level = [item for holder in level for item in _holders_in(holder)]
+    return any(level)
+
+
+def _holders_in(holder: dict[str, Any] | list[Any]) -> list[Any]:
+    """The objects and arrays right in one; most arrays are of numbers alone, which their types tell quickly."""
+    held = holder.values() if isinstance(holder, dict) else holder
+    return [] if HOLDERS.isdisjoint(map(type, held)) else [item for item in held if type(item) in HOLDERS]
+
+
+HOLDERS = frozenset({dict, list})
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
