@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.compare import RACE, same_settings, score_columns, seed_scores
-from ganzoo.differences import disagreements
+from ganzoo.differences import BROUGHT_ALONG, disagreements
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.statistics import difference_interval, rate_ratio_interval, welch_p
 from ganzoo.text import did_you_mean, printable
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas
 
 Runs = Sequence[RunRecord]
+
+MOST_TOLD = 3
+"""Of what sets two rows apart, so much is said of them in a line."""
 
 
 def with_baseline(summary: pandas.DataFrame, records: Sequence[RunRecord], baseline: str) -> pandas.DataFrame:
@@ -66,15 +69,25 @@ def pair_lines(summary: pandas.DataFrame, rows: Sequence[Runs]) -> list[str]:
         if len(indexes) != 2:
             continue
         first, second = (rows[index] for index in indexes)
-        one, other = (str(runs[0].spec["variant"]) for runs in (first, second))
-        apart = next(iter(disagreements([first[0], second[0]])), "")
-        label = f"{one} − {other}" if one != other else f"{one} ({apart})"
-        label += f" at {kimg:g} kimg" if budgets else ""
+        label = _pair(first[0], second[0]) + (f" at {kimg:g} kimg" if budgets else "")
         for (metric, protocol), column in columns.items():
             pair = [seed_scores(runs, metric, protocol) for runs in (first, second)]
             if all(pair):
                 lines.append(f"{column}, {label}: {verdict(*pair)}")
     return lines
+
+
+def _pair(first: RunRecord, second: RunRecord) -> str:
+    """`dcgan − mlp`, or of one variant what sets the two apart; where they ran, if that was not on one machine."""
+    one, other = (str(run.spec["variant"]) for run in (first, second))
+    machines = [str(run.spec["hardware"]) for run in (first, second)]
+    elsewhere = machines[0] != machines[1]
+    told = [" − ".join(machines)] if elsewhere else []
+    if one == other:
+        apart = disagreements([first, second], ("seed", *BROUGHT_ALONG) if elsewhere else ("seed",))
+        told += [*apart[:MOST_TOLD], *["…"] * (len(apart) > MOST_TOLD)]
+    name = one if one == other else f"{one} − {other}"
+    return f"{name} ({', '.join(told)})" if told else name
 
 
 def verdict(first: Sequence[float], second: Sequence[float]) -> str:

@@ -157,9 +157,9 @@ def comparison(
     `n` counts the seeds that finished and `failed` names how others ended; `SCORE` is the mean, `SCORE_sd` the sample
     standard deviation over seeds (NaN for one), `SCORE_n` the number of seeds that have the score and `SCORE_best` the
     mean of the best evaluations. Rows whose specs or code differ in anything but the seed are kept apart, and
-    `differs` says what sets those of one variant on one dataset and hardware apart, beside the columns:
-    `optimizer.learning_rate=0.0004`. `train_images_per_second_error` is half the width of a run's own 95 % interval,
-    and `flags` what makes its speed doubtful.
+    `differs` says what sets those of one variant on one dataset apart, beside the columns and what a machine brings
+    along: `optimizer.learning_rate=0.0004`. `train_images_per_second_error` is half the width of a run's own 95 %
+    interval, and `flags` what makes its speed doubtful.
 
     With `better`, from score to direction, `SCORE_rank` is the rank among the rows of the same images, budget and
     hardware (see `ganzoo.statistics.ranks`), missing where there is one seed. With `target_fid` the columns of
@@ -228,11 +228,11 @@ def seed_scores(runs: Sequence[RunRecord], metric: str, protocol: str) -> list[f
 
 
 def _differences(rows: Sequence[Sequence[RunRecord]]) -> list[str]:
-    """What sets each row apart from the others of its variant, dataset and hardware."""
+    """What sets each row apart from the others of its variant and dataset."""
     texts = [""] * len(rows)
-    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, (example, *_) in enumerate(rows):
-        alike[tuple(example.spec[name] for name in ("variant", "dataset", "hardware"))].append(index)
+        alike[example.spec["variant"], example.spec["dataset"]].append(index)
     for indexes in alike.values():
         if len(indexes) > 1:
             for index, text in zip(indexes, differences([rows[index][0] for index in indexes]), strict=True):

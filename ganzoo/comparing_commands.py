@@ -55,16 +55,18 @@ def _comparison_text(
     """What `compare` gives: tables for people, or a reporter's text."""
     from ganzoo.baseline import with_baseline
     from ganzoo.compare import comparison
-    from ganzoo.comparison_tables import comparison_tables, hardware_table
+    from ganzoo.comparison_tables import comparison_tables, matched_tables
     from ganzoo.filters import sort_rows
     from ganzoo.matched import by_hardware
 
     sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    console = stdout() if arguments.output is None else paper()
     if arguments.by == "hardware":
-        summary, _, notes = by_hardware(records, baseline, better, target)
+        summary, matched, notes = by_hardware(records, baseline, better, target)
         _note_some("not matched", notes)
+        if reporter is None:
+            return _as_text(matched_tables(summary, matched, sort=sorting, width=console.width), console)
     elif reporter is None:
-        console = stdout() if arguments.output is None else paper()
         tables = comparison_tables(
             records, better, target_fid=target, baseline=baseline, sort=sorting, width=console.width
         )
@@ -73,8 +75,6 @@ def _comparison_text(
         summary = comparison(records, better, target)
         summary = summary if baseline is None else with_baseline(summary, records, baseline)
     summary = sort_rows(summary, sorting) if sorting else summary
-    if reporter is None:
-        return _as_text([hardware_table(summary)], stdout() if arguments.output is None else paper())
     with redirect_stdout(sys.stderr):
         return str(reporter.render(summary)).rstrip("\n")
 

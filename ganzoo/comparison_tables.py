@@ -15,8 +15,8 @@ from rich.table import Table
 
 from ganzoo.baseline import pair_lines, with_baseline
 from ganzoo.compare import by_dataset, comparison, same_settings, score_of_column, shown_protocols
-from ganzoo.differences import disagreements
-from ganzoo.environment_diff import RecordDiff, change_of
+from ganzoo.differences import BROUGHT_ALONG, disagreements
+from ganzoo.environment_diff import RecordDiff, change_of, mixed_states
 from ganzoo.errors import UnknownName
 from ganzoo.filters import sort_each
 from ganzoo.protocols import protocol_words
@@ -43,7 +43,7 @@ EXTRAS: dict[str, tuple[str, Callable[[float], str]]] = {
 SETTINGS = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware")
 """What stands above a comparison where all rows agree in it, and in a column of its own where they do not."""
 
-SHORT = {"batch_size": "batch", "image_size": "size"}
+SHORT = {"batch_size": "batch", "image_size": "size", "git": "commit"}
 """Settings whose column has a shorter head than their name."""
 
 
@@ -99,34 +99,62 @@ def notes_of(summary: pandas.DataFrame, records: Sequence[RunRecord]) -> list[st
         lines += pair_lines(summary, rows)
     shrunk = [run.spec for run in records if run.ok and run.spec.get("requested_batch_size") is not None]
     lines += dict.fromkeys(f"{spec['variant']}: batch size {batch_size_used(spec)}" for spec in shrunk)
-    apart: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for runs in rows:
-        apart[runs[0].spec["variant"], runs[0].spec["hardware"]].append(runs[0])
-    kept = [
-        f"not merged: {variant}, {', '.join(disagreements(runs)[:4])}"
-        for (variant, _), runs in apart.items()
-        if len(runs) > 1
-    ]
-    return lines + list(dict.fromkeys(kept))[:MOST_APART] + _mixed_rows(rows)
+    return lines + _kept_apart([runs[0] for runs in rows])[:MOST_APART] + _mixed_rows(rows)[:MOST_APART]
 
 
-ONE_STATE: Mapping[str, Callable[[RunRecord], Any]] = {
-    "commits": lambda record: (record.environment or {}).get("git"),
-    "drivers": lambda record: (record.hardware or {}).get("driver"),
-    "capabilities of the CPU": lambda record: (record.hardware or {}).get("cpu_capability"),
-}
-"""What the runs of a row should share, and no spec tells: facts that are named where they differ."""
+def _kept_apart(examples: Sequence[RunRecord]) -> list[str]:
+    """Why a variant has several rows: in what those on one machine disagree, then those on all machines."""
+    lines = []
+    for variant in dict.fromkeys(run.spec["variant"] for run in examples):
+        machines: dict[str, list[RunRecord]] = defaultdict(list)
+        for run in examples:
+            if run.spec["variant"] == variant:
+                machines[run.spec["hardware"]].append(run)
+        apart = [disagreements(runs) for runs in machines.values()]
+        if len(machines) > 1:
+            apart.append(disagreements([run for runs in machines.values() for run in runs], ("seed", *BROUGHT_ALONG)))
+        lines += [f"not merged: {variant}, {', '.join(found[:4])}" for found in apart if found]
+    return list(dict.fromkeys(lines))
 
 
 def _mixed_rows(rows: Sequence[Sequence[RunRecord]]) -> list[str]:
     """Rows whose seeds were run in several states of the code or the machine; the mean is one over these, too."""
     lines: dict[str, list[str]] = defaultdict(list)
     for runs in rows:
-        for what, fact in ONE_STATE.items():
-            found = list(dict.fromkeys(value for record in runs if isinstance(value := fact(record), str)))
-            if len(found) > 1:
-                lines[f"seeds of several {what} ({', '.join(found[:4])})"].append(runs[0].spec["variant"])
-    return [f"{', '.join(dict.fromkeys(variants))}: {line}" for line, variants in lines.items()][:MOST_APART]
+        for name, found in mixed_states(runs).items():
+            lines[f"seeds differ in {name} ({', '.join(found[:4])})"].append(runs[0].spec["variant"])
+    return [f"{', '.join(dict.fromkeys(variants))}: {line}" for line, variants in lines.items()]
+
+
+def matched_tables(
+    summary: pandas.DataFrame, records: Sequence[RunRecord], *, sort: str | None = None, width: int | None = None
+) -> list[Table]:
+    """A table for each dataset and image size of what `ganzoo.matched.by_hardware` gives, or two where one is too wide.
+
+    The baseline's row is the first in each cell, unless sorted. Raises `UnknownName` for a column that is not there.
+    """
+    parts = by_dataset(records)
+    summaries = [_part_of(summary, part[0].spec) for part in parts]
+    explained = (
+        f"ratio: of images/s to those of {summary.attrs['baseline']}, bootstrap 95 % interval over runs and windows",
+        "per peak: the same, each rate as a share of the peak that was measured in its own run",
+    )
+    notes = [[*explained, *notes_of(own, part)] for own, part in zip(summaries, parts, strict=True)]
+    if sort is not None:
+        summaries = sort_each(summaries, sort)
+    return [
+        table
+        for own, part, lines in zip(summaries, parts, notes, strict=True)
+        for table in comparison_table(own, shown_protocols(part), lines, width)
+    ]
+
+
+def _part_of(summary: pandas.DataFrame, spec: Mapping[str, Any]) -> pandas.DataFrame:
+    """The rows of one dataset and image size, with the scores that these have."""
+    part = summary[(summary["dataset"] == spec["dataset"]) & (summary["image_size"] == spec["image_shape"][1])]
+    part = part.reset_index(drop=True)
+    part.attrs = {**summary.attrs, "scores": [name for name in summary.attrs["scores"] if _any(part, name)]}
+    return part
 
 
 def comparison_table(
@@ -144,9 +172,12 @@ def comparison_table(
     scores = [*_score_columns(summary), *_target_columns(summary)]
     asked = _any(summary, "ratio") or bool(_target_columns(summary))
     updates = ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"]))
+    matched = "normalized_ratio" in summary.columns
+    ratio = "ratio" if matched else f"of {summary.attrs.get('baseline')}"
     speed: list[Column] = [
         ("images/s", rate_with_error),
-        *([(f"of {summary.attrs['baseline']}", partial(_ratio, name="ratio"))] if _any(summary, "ratio") else ()),
+        *([(ratio, partial(_ratio, name="ratio"))] if _any(summary, "ratio") else ()),
+        *([("per peak", partial(_ratio, name="normalized_ratio"))] if matched else ()),
         # What was asked for takes the place of these and of the updates.
         *([] if asked else [("samples/s", lambda row: show_rate(row["sample_images_per_second"]))]),
         ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
@@ -156,9 +187,14 @@ def comparison_table(
         *([] if asked else [updates]),
         ("train time", lambda row: show_duration(row["train_seconds"])),
     ]
-    tables = [_filled(summary, settings, [*scores, *speed, *cost])]
+    halves = [[*scores, *cost], speed]
+    together = [*scores, *speed, *cost]
+    if matched:
+        # Speed is what machines are compared for.
+        halves, together = [speed, [*scores, *cost]], [*speed, *scores, *cost]
+    tables = [_filled(summary, settings, together)]
     if width is not None and scores and _least_width(tables[0]) > width:
-        tables = [_filled(summary, settings, columns) for columns in ([*scores, *cost], speed)]
+        tables = [_filled(summary, settings, columns) for columns in halves]
     lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
     failed = [row for row in summary.to_dict("records") if isinstance(row["error"], str)]
     lines += [*dict.fromkeys(f"{row['variant']}: {row['error']}" for row in failed), *flag_lines(summary)]
@@ -210,42 +246,10 @@ def flag_lines(summary: pandas.DataFrame) -> list[str]:
     return [f"* {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
 
 
-def hardware_table(summary: pandas.DataFrame, notes: Sequence[str] = ()) -> Table:
-    """Matched cells on several machines, the baseline's row first in each."""
-    table = _titled_table(summary, ("hardware",))
-    varying = [name for name in _varying(summary) if name != "hardware"]
-    columns: list[Column] = [
-        *((SHORT.get(name, name.replace("_", " ")), partial(_setting, name=name)) for name in varying),
-        ("hardware", partial(_setting, name="hardware")),
-        *([("torch", partial(_setting, name="torch"))] if summary["torch"].nunique() > 1 else ()),
-        ("images/s", rate_with_error),
-        ("ratio", partial(_ratio, name="ratio")),
-        ("per peak", partial(_ratio, name="normalized_ratio")),
-        ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
-        *_extra_columns(summary),
-        *(_score_columns(summary) if len(summary.attrs["scores"]) <= len(UNITS) else ()),
-    ]
-    table.add_column("variant", style="bold", no_wrap=True)
-    for index, (head, _) in enumerate(columns):
-        is_setting = index <= len(varying) or head == "torch"
-        table.add_column(safe(head), justify="left" if is_setting else "right", overflow="fold")
-    table.add_column("seeds", justify="right")
-    for row in summary.to_dict("records"):
-        seeds = f"{row['n']}" + (f" [red]({safe(row['failed'])})[/red]" if row["failed"] else "")
-        table.add_row(safe(row["variant"]), *(show(row) for _, show in columns), seeds)
-    explained = (
-        *flag_lines(summary),
-        f"ratio: of images/s to those of {summary.attrs['baseline']}, bootstrap 95 % interval over runs and windows",
-        "per peak: the same, each rate as a share of the peak that was measured in its own run",
-    )
-    table.caption = "\n".join(safe(line) for line in [*explained, *notes])
-    return table
-
-
-def _titled_table(summary: pandas.DataFrame, left_out: Sequence[str] = ()) -> Table:
+def _titled_table(summary: pandas.DataFrame) -> Table:
     """An empty table with what all rows agree in above it."""
     varying = _varying(summary)
-    shared = [name for name in SETTINGS if name not in varying and name not in left_out]
+    shared = [name for name in SETTINGS if name not in varying]
     title = ", ".join(f"{name.replace('_', ' ')} {show_plain(summary[name].iloc[0])}" for name in shared)
     return Table(
         box=box.SIMPLE_HEAD, title=safe(title), title_justify="left", caption_justify="left", collapse_padding=True
@@ -342,6 +346,7 @@ def _varying(summary: pandas.DataFrame) -> list[str]:
     """The columns that tell the rows apart. Devices and threads go with the hardware, unless one has several."""
     varying = [name for name in SETTINGS if summary[name].nunique() > 1]
     varying += [name for name in ("device", "threads") if (summary.groupby("hardware")[name].nunique() > 1).any()]
+    varying += ["git"] * ("git" in summary.columns and summary["git"].nunique() > 1)
     return varying + ["differs"] * bool((summary["differs"] != "").any())
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from ganzoo.records import spec_over_seeds, whole_spec
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
+
+BROUGHT_ALONG = ("hardware", "device", "threads", "memory_format", "linear_backend")
+"""Fields of a spec that follow from the machine; between two machines they are no news."""
+
+OF_THE_MACHINE = (*BROUGHT_ALONG, "step_mode", "torch")
+"""Fields of a spec, and the version, in which the same work may differ between machines; a table says where it does."""
 
 COLUMNS = ("variant", "dataset", "kimg", "batch_size", "seed", "precision", "device", "threads", "hardware")
 """Fields of a spec that a table shows anyway; `image_size` stands for a part of `image_shape`."""
@@ -18,6 +25,7 @@ CAUSES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "image_shape": lambda spec: spec["image_shape"][1:],
     "dataset_sha256": lambda spec: spec["image_shape"][1:],
     "evaluate_at_kimg": lambda spec: spec["kimg"],
+    **dict.fromkeys(("memory_format", "linear_backend"), lambda spec: spec["hardware"]),
     **dict.fromkeys(("metrics", "features", "weights_sha256", "fakes"), lambda spec: spec["kimg"] > 0),
 }
 """Fields that follow from what a table shows: they set apart only runs that agree in that."""
@@ -56,7 +64,7 @@ def disagreements(records: Sequence[RunRecord], ignored: Container[str] = ("seed
 
     `ignored` names fields of the spec and versions that may differ.
     """
-    differing = differing_settings(records, ignored) | differing_versions(records, ignored)
+    differing = differing_settings(records, ignored) | differing_versions(records, ignored) or _lone_plugins(records)
     return [printable(f"{name} {' vs '.join(dict.fromkeys(values))}", 200) for name, values in differing.items()]
 
 
@@ -82,16 +90,26 @@ def differing_versions(records: Sequence[RunRecord], ignored: Container[str] = (
     return {name: values for name in shared if len(set(values := [side[name] for side in sides])) > 1}
 
 
+def _lone_plugins(records: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """The plugins that some of the runs used and others did not. Mostly that follows from something else."""
+    versions = [versions_of(record) for record in records]
+    sides = [{name: known[name] for name in known if name.startswith(PLUGIN)} for known in versions]
+    if not all(sides):
+        return {}
+    lone = dict.fromkeys(name for side in sides for name in side if not all(name in other for other in sides))
+    return {name: [side.get(name, "none") for side in sides] for name in lone}
+
+
 def _telling(specs: Sequence[Mapping[str, Any]], wholes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """For each spec the names of the fields in which it differs from any other of the same cause."""
     telling: list[list[str]] = [[] for _ in specs]
     for name in dict.fromkeys(name for spec in specs for name in spec):
         cause = CAUSES.get(name, lambda whole: None)
-        alike: dict[str, list[int]] = defaultdict(list)
+        alike: dict[bytes, list[int]] = defaultdict(list)
         for index, whole in enumerate(wholes):
-            alike[json.dumps(cause(whole))].append(index)
+            alike[orjson.dumps(cause(whole))].append(index)
         for indexes in alike.values():
-            if len({json.dumps(specs[index].get(name)) for index in indexes}) > 1:
+            if len({orjson.dumps(specs[index].get(name)) for index in indexes}) > 1:
                 for index in indexes:
                     telling[index].append(name)
     return telling
@@ -134,10 +152,14 @@ def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
+PLUGIN = "plugin "
+"""What stands before the name of a plugin among versions."""
+
+
 def versions_of(record: RunRecord) -> dict[str, str]:
     """`torch`, `ganzoo` and `plugin NAME` to a version, or to the first digits of a source's hash; what is known."""
     environment = record.environment or {}
     known = {name: environment.get(name) for name in ("torch", "ganzoo")}
     for name, facts in (environment.get("plugins") or {}).items():
-        known[f"plugin {name}"] = (facts.get("source_sha256") or "")[:HASH_DIGITS]
+        known[f"{PLUGIN}{name}"] = (facts.get("source_sha256") or "")[:HASH_DIGITS]
     return {name: value for name, value in known.items() if value}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,30 @@ def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
         settings={name: (one, other) for name, (one, other) in differing_settings([first, second]).items()},
         figures=_figures(first, second),
     )
+
+
+def mixed_states(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """What runs that should share it do not: of the code, the software and the machine, as far as it is known."""
+    states = [_state(run) for run in runs]
+    names = dict.fromkeys(name for state in states for name in state)
+    found = {name: list(dict.fromkeys(state[name] for state in states if name in state)) for name in names}
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def _state(run: RunRecord) -> dict[str, str]:
+    """What decides a figure and stands in no spec; memory in whole GiB, for it varies a little from boot to boot."""
+    hardware, environment = run.hardware or {}, run.environment or {}
+    memory = hardware.get("machine_memory_bytes")
+    facts = {
+        "commit": environment.get("git"),
+        "python": environment.get("python"),
+        "platform": environment.get("platform"),
+        "memory": memory and f"{memory / 2**30:.0f} GiB",
+        **{name: hardware.get(name) for name in ("driver", "cuda", "cudnn", "power_limit_watts", "cpu_capability")},
+        **(environment.get("packages") or {}),
+        **(environment.get("flags") or {}),
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
 
 
 def change_of(before: Any, now: Any) -> float | None:

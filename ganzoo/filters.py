@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.compare import records_table, score_of_column
-from ganzoo.differences import flat, setting_text
+from ganzoo.differences import flat, setting_text, versions_of
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.records import whole_spec
 from ganzoo.text import did_you_mean, printable
@@ -68,8 +68,9 @@ def parse_condition(text: str) -> Condition:
 def keep(records: Sequence[RunRecord], conditions: Sequence[Condition]) -> list[RunRecord]:
     """The records for which every condition holds.
 
-    A column is one of `records_table`, or a field of the spec by its dotted name. Raises `UnknownName` for one that no
-    record has, and `UsageError` where nothing is left.
+    A column is one of `records_table`, a field of the spec by its dotted name, `torch`, `ganzoo`, `plugin NAME` (the
+    beginning of its source's hash), or `git`, the commit. Raises `UnknownName` for one that no record has, and
+    `UsageError` where nothing is left.
     """
     if not conditions:
         return list(records)
@@ -89,12 +90,18 @@ def _values(condition: Condition, table: pandas.DataFrame, records: Sequence[Run
     if condition.column in table.columns:
         return list(table[condition.column])
     _refuse_several_protocols(str(condition), condition.column, table)
-    specs: list[Mapping[str, Any]] = [dict(flat("", whole_spec(record.spec))) for record in records]
-    names = {name for spec in specs for name in spec}
+    facts = [_facts(record) for record in records]
+    names = {name for known in facts for name in known}
     if condition.column not in names:
         near = did_you_mean(condition.column, [*map(str, table.columns), *names])
         raise UnknownName(f"{condition}: no column is called '{printable(condition.column)}'{near}")
-    return [spec.get(condition.column) for spec in specs]
+    return [known.get(condition.column) for known in facts]
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    """The fields of the spec by dotted names, the versions of the code, and the commit as `git`."""
+    commit = (record.environment or {}).get("git")
+    return {"git": commit} | versions_of(record) | dict(flat("", whole_spec(record.spec)))
 
 
 def _refuse_several_protocols(option: str, column: str, table: pandas.DataFrame) -> None:

@@ -12,7 +12,7 @@ import orjson
 
 from ganzoo.baseline import Runs, compared_speed
 from ganzoo.compare import comparison, same_settings
-from ganzoo.differences import disagreements, versions_of
+from ganzoo.differences import OF_THE_MACHINE, disagreements, versions_of
 from ganzoo.errors import RecordError, UnknownName
 from ganzoo.records import spec_over_seeds
 from ganzoo.statistics import Direction
@@ -21,9 +21,6 @@ from ganzoo.types import RunRecord
 
 if TYPE_CHECKING:
     import pandas
-
-OF_THE_MACHINE = ("hardware", "device", "threads", "memory_format", "step_mode", "linear_backend", "torch")
-"""Fields of a spec, and the version, that a machine brings along; in all else the runs of a cell agree but the seed."""
 
 MOST_ALIKE = 20
 """Among so many runs of the same variant and dataset the nearest one is looked for, to say why a cell is left out."""
@@ -41,9 +38,10 @@ def by_hardware(
 
     A comparison with the baseline's row first in each cell, and more columns: `ratio` of the training rate to the
     baseline's with its bootstrap 95 % interval over runs and windows (`ratio_low`, `ratio_high`); `normalized_ratio`,
-    `_low` and `_high`, the same with each run's rate divided by its own `peak_flops`; and the version of `torch`. The
-    notes say of each cell that is left out why. The baseline is the machine of the first record where none is named.
-    Raises `UnknownName` for a machine that no record is of and `RecordError` where no cell matches.
+    `_low` and `_high`, the same with each run's rate divided by its own `peak_flops`; the version of `torch`, and the
+    commits of ganzoo as `git`. Runs of a cell agree in all but the seed and what `OF_THE_MACHINE` names. The notes say
+    of each cell that is left out why. The baseline is the machine of the first record where none is named. Raises
+    `UnknownName` for a machine that no record is of and `RecordError` where no cell matches.
     """
     machines = list(dict.fromkeys(record.spec["hardware"] for record in records))
     baseline = machines[0] if baseline is None else baseline
@@ -70,8 +68,8 @@ def by_hardware(
         raise RecordError(f"--by hardware: nothing ran alike on {printable(baseline)} and another: {'; '.join(notes)}")
     matched = [record for runs, _ in pairs for record in runs]
     summary = comparison(matched, better, target_fid)
-    torch = [(runs[0].environment or {}).get("torch") for runs, _ in pairs]
-    columns = {"torch": torch, **_ratio_columns(pairs)}
+    versions = {name: [_known(runs, name) for runs, _ in pairs] for name in ("torch", "git")}
+    columns = {**versions, **_ratio_columns(pairs)}
     import pandas
 
     joined = pandas.concat([summary, pandas.DataFrame(columns)], axis=1)
@@ -90,6 +88,12 @@ def _ratio(runs: Runs, own: Runs, per_peak: bool = False) -> dict[str, float]:
     """The baseline's own is 1 without an interval, where there is a rate at all."""
     found = compared_speed(runs, own, per_peak)
     return {"ratio": 1.0} if found and runs is own else found
+
+
+def _known(runs: Runs, name: str) -> str | None:
+    """What the environments of the runs have under a name."""
+    found = dict.fromkeys(value for run in runs if (value := (run.environment or {}).get(name)))
+    return ", ".join(found) or None
 
 
 def _cell(record: RunRecord) -> bytes:

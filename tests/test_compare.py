@@ -134,7 +134,16 @@ def test_runs_that_were_trained_on_are_one_row_over_seeds(write, rows):
 def test_seeds_of_several_commits_are_named(write, invoke):
     for seed, commit in enumerate(("aaaa", "bbbb-dirty")):
         write(f"runs/{seed}", spec=of("mlp", seed), environment__git=commit)
-    assert "mlp: seeds of several commits (aaaa, bbbb-dirty)" in invoke("compare", "runs").out
+    assert "mlp: seeds differ in commit (aaaa, bbbb-dirty)" in invoke("compare", "runs").out
+
+
+def test_seeds_of_machines_that_are_alike_by_name_alone_are_named(write, invoke):
+    for seed, memory in enumerate((24, 24.01, 64)):
+        own = {"hardware__machine_memory_bytes": int(memory * 2**30), "environment__flags": {"omp_num": str(seed % 2)}}
+        write(f"runs/{seed}", spec=of("mlp", seed), **own)
+    out = invoke("compare", "runs").out
+    assert "mlp: seeds differ in memory (24 GiB, 64 GiB)" in out
+    assert "mlp: seeds differ in omp_num (0, 1)" in out
 
 
 def test_doubts_are_told_once_with_the_largest_number_and_whose_they_are(write, invoke):
@@ -186,6 +195,28 @@ def test_a_row_of_one_seed_has_no_rank_beside_others_that_have(race, write, invo
     write("runs/single", fid=1.0, spec=of("r3gan"))
     lines = {line.split()[0]: line.split() for line in invoke("compare", "runs").out.splitlines() if line.split()}
     assert [lines[variant][1] for variant in ("mlp", "dcgan", "wgan", "r3gan")] == ["1", "1", "3", "–"]
+
+
+def test_a_recipe_is_not_taken_for_a_machine(write, rows, invoke):
+    slower = {**BASE["spec"]["optimizer"], "learning_rate": 0.0001}
+    changes = {"hardware": "fast", "memory_format": "contiguous", "optimizer": slower}
+    for seed in range(2):
+        write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, hardware="slow"))
+        write(f"runs/b{seed}", fid=30.0 + seed, spec=of("dcgan", seed, **changes))
+    assert [row["differs"] for row in rows("runs")] == [
+        f"optimizer.learning_rate={rate:g}" for rate in (BASE["spec"]["optimizer"]["learning_rate"], 0.0001)
+    ]
+    out = invoke("compare", "runs").out
+    assert "not merged: dcgan, optimizer.learning_rate 0.0002 vs 0.0001" in out
+    assert "fid, dcgan (slow − fast, optimizer.learning_rate 0.0002 vs 0.0001): -10 [" in " ".join(out.split())
+
+
+def test_a_plugin_that_was_renamed_is_named(write, invoke):
+    for name in ("hinge", "my-hinge"):
+        plugins = {name: {"version": "0.1.0", "source_sha256": "a" * 64}}
+        write(f"runs/{name}", spec=of("dcgan"), environment__plugins=plugins)
+    out = invoke("compare", "runs").out
+    assert "not merged: dcgan, plugin hinge aaaaaaaaaa vs none, plugin my-hinge none vs aaaaaaaaaa" in out
 
 
 def test_two_rows_of_one_variant_are_told_apart_in_their_difference(write, invoke):
@@ -271,6 +302,15 @@ def test_no_cell_of_csv_is_a_formula(name, write, invoke):
 def test_where_keeps_the_records_for_which_every_condition_holds(conditions, kept, race, rows):
     arguments = [part for condition in conditions for part in ("--where", condition)]
     assert {row["variant"] for row in rows("runs", *arguments)} == kept
+
+
+@pytest.mark.parametrize("condition", ["torch=2.16.0", "plugin dcgan=bbbbbbbbbb", "git=b*", "ganzoo!=0.1.0"])
+def test_where_chooses_by_what_ran(condition, write, rows):
+    for digit, torch, version in (("a", "2.15.0", "0.1.0"), ("b", "2.16.0", "0.2.0")):
+        plugins = {"dcgan": {"version": version, "source_sha256": digit * 64}}
+        environment = {**BASE["environment"], "plugins": plugins, "torch": torch, "ganzoo": version, "git": digit * 12}
+        write(f"runs/{digit}", fid=10.0 if digit == "a" else 20.0, spec=of("dcgan"), environment=environment)
+    assert [row["fid"] for row in rows("runs", "--where", condition)] == [20.0]
 
 
 @pytest.mark.parametrize(
@@ -399,7 +439,7 @@ def test_a_cell_without_a_rate_has_no_ratio_and_says_what_befell_it(write, invok
     assert found["mlp", "a-x1-t1"]["ratio"] == 1.0
     assert found["dcgan", "a-x1-t1"]["ratio"] is None
     assert found["dcgan", "a-x1-t1"]["normalized_ratio"] is None
-    assert "(diverged)" in invoke("compare", "runs", "--by", "hardware").out
+    assert invoke("compare", "runs", "--by", "hardware").out.count("diverged") == 2
 
 
 def test_the_table_of_machines_explains_its_ratios(machines, invoke):
@@ -419,6 +459,27 @@ def test_another_torch_is_matched_and_shown_and_another_plugin_is_not(write, inv
     assert "9.9" in outcome.out
     assert BASE["environment"]["torch"] in outcome.out
     assert outcome.err == "ganzoo: not matched: mlp on digits: plugin dcgan aaaaaaaaaa vs bbbbbbbbbb\n"
+
+
+def test_a_step_mode_and_a_commit_that_a_machine_does_not_bring_along_are_shown(write, invoke):
+    write("runs/a/dcgan", spec=of("dcgan", hardware="slow"), environment__git="aaaa")
+    write("runs/b/dcgan", spec=of("dcgan", hardware="fast", step_mode="compile"), environment__git="bbbb")
+    out = invoke("compare", "runs", "--by", "hardware").out
+    for told in ("step_mode=eager", "step_mode=compile", "commit", "aaaa", "bbbb"):
+        assert told in out
+
+
+def test_matched_machines_have_a_table_for_each_dataset_with_all_that_was_asked_for(write, invoke):
+    for machine in ("slow", "fast"):
+        for dataset in ("digits", "mnist"):
+            for variant in ("mlp", "dcgan"):
+                spec = of(variant, hardware=machine, dataset=dataset)
+                write(f"runs/{machine}/{dataset}/{variant}", fid=20.0, spec=spec)
+    out = invoke("compare", "runs", "--by", "hardware", "--target-fid", "30").out
+    assert out.count("per peak: ") == out.count(f"{PROTOCOL}: ") == 2
+    for told in ("dataset digits", "dataset mnist", "FID ≤ 30", "one seed each"):
+        assert told in " ".join(out.split())
+    assert out.count("20.00") == 8
 
 
 def test_machines_that_cannot_be_compared_are_an_error(machines, write, invoke):

@@ -147,9 +147,12 @@ def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
         changed(precision="bf16"),
     ]
     assert list(comparison([record, *others])["differs"]) == [""] * 5
-    # What belongs to another variant, dataset or machine is no surprise.
-    for field in ("variant", "dataset", "hardware"):
+    # What belongs to another variant or dataset is no surprise, nor is what follows from the machine.
+    for field in ("variant", "dataset"):
         assert list(comparison([record, changed(**{field: "other"}, flips=True)])["differs"]) == ["", ""]
+    other = {"hardware": "other", "memory_format": "channels_last", "linear_backend": "other"}
+    assert list(comparison([record, changed(**other)])["differs"]) == ["", ""]
+    assert list(comparison([record, changed(**other, flips=True)])["differs"]) == ["flips=false", "flips=true"]
     # Of two with the same budget, or the same size, it does.
     often = changed(kimg=2.0, evaluate_at_kimg=[0.5, 1.0, 1.5, 2.0], metrics=["fid"], features="digits-cnn", fakes=100)
     assert list(comparison([record, others[0], often])["differs"]) == [
