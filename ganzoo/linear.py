@@ -52,21 +52,18 @@ class Product(torch.autograd.Function):
     """x Wᵀ of float32 x (N, I) and W (O, I), differentiable any number of times."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         """(N, O)."""
+        ctx.save_for_backward(x, weight)
         return onednn_product(x, weight)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        """Keep what the gradients are made of."""
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """G W and Gᵀ x, as products again, so that they have gradients too."""
+        """G W and Gᵀ x; where gradients of these are wanted, as products again."""
         x, weight = ctx.saved_tensors
-        by_x = Product.apply(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        by_weight = Product.apply(gradient.t().contiguous(), x.t()) if ctx.needs_input_grad[1] else None
+        product = Product.apply if torch.is_grad_enabled() else onednn_product
+        by_x = product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        by_weight = product(gradient.t().contiguous(), x.t()) if ctx.needs_input_grad[1] else None
         return by_x, by_weight
 
 
