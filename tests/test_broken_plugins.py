@@ -83,6 +83,11 @@ BROKEN = {
         "import sys\nsys.stdout = None\nsys.stdin = None\nraise KeyError('stream')\n",
         "KeyError: 'stream'",
     ),
+    "environment": (
+        "import os\nos.environ['OMP_NUM_THREADS'] = '7'\nos.environ['ADDED'] = '1'\ndel os.environ['PATH']\n"
+        "raise KeyError('environment')\n",
+        "KeyError: 'environment'",
+    ),
     "goes-elsewhere": ("import os\nos.chdir('/')\nraise KeyError('cwd')\n", "KeyError: 'cwd'"),
     "torch-settings": (
         "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\ntorch.manual_seed(7)\n"
@@ -158,9 +163,11 @@ def test_they_leave_the_process_as_it_was(installed, capsys):
     torch.manual_seed(3)
     before = (os.getcwd(), sys.stdin, sys.stdout, sys.stderr, list(sys.path), signal.getsignal(signal.SIGINT))
     settings = (torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads())
+    environment = dict(os.environ)
     discover()
     assert (os.getcwd(), sys.stdin, sys.stdout, sys.stderr, list(sys.path), signal.getsignal(signal.SIGINT)) == before
     assert (torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()) == settings
+    assert dict(os.environ) == environment
     assert torch.is_grad_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.rand(1) == expected
