@@ -31,16 +31,28 @@ class _Parser(argparse.ArgumentParser):
 
 def run() -> NoReturn:
     """The command as a program: `main`, and an end that a plugin's stray thread cannot put off for ever."""
-    code = main()
+    try:
+        code = main()
+        stray = _thread_that_does_not_end()
+    except KeyboardInterrupt:
+        # Another end would wait for the very thread that the user is tired of.
+        os._exit(130)
+    if stray is None:
+        sys.exit(code)
+    print_note(f"a plugin's thread '{printable(stray.name, 80)}' does not end; it is left behind")
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _thread_that_does_not_end() -> threading.Thread | None:
+    """The first that is still alive after `PATIENCE_SECONDS` for all; None as soon as all have ended."""
     until = time.monotonic() + PATIENCE_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
-                print_note(f"a plugin's thread '{printable(thread.name, 80)}' does not end; it is left behind")
-                sys.stderr.flush()
-                os._exit(code)
-    sys.exit(code)
+                return thread
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

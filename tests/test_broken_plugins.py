@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -189,6 +190,43 @@ def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):
     (status,) = (status for status in json.loads(done.stdout) if status["state"] == "broken")
     assert status["error"] == "KeyError: 'thread'"
     assert done.stderr == "ganzoo: a plugin's thread '[red]stray' does not end; it is left behind\n"
+
+
+PATIENT = """
+from ganzoo import cli
+
+# Only Ctrl-C can end this wait.
+cli.PATIENCE_SECONDS = 3600
+command = cli.main
+
+def main():
+    code = command()
+    print("and now it waits", flush=True)
+    return code
+
+cli.main = main
+cli.run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C as POSIX has it")
+def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_path):
+    (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
+    process = subprocess.Popen(
+        [sys.executable, "-c", PATIENT, "plugins", "--json", "--plugin", "stray.py"],
+        cwd=tmp_path,
+        env={**os.environ, "GANZOO_PLUGINS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "and now it waits\n" in iter(process.stdout.readline, "")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (130, "")
 
 
 def test_a_thread_that_ends_is_waited_for(tmp_path, run_cli):
