@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -362,4 +363,6 @@ def _check_writable(results: Path) -> None:
         reason = error.strerror or str(error)
         raise RecordError(f"--results {printable(results)}: {reason}; choose a folder you can write to") from error
     finally:
-        probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
+        # It may be what the folder does not let one do; the reason is the one above.
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)

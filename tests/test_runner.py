@@ -346,6 +346,18 @@ def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced
     assert bench(Launcher())[0].ok
 
 
+def test_a_read_only_folder_of_results_is_one_clear_line(bench, monkeypatch):
+    """Such a file system refuses to remove a file too, even one that is not there."""
+
+    def refuse(path, *arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RecordError, match="Read-only file system; choose a folder you can write to"):
+        bench(Launcher())
+
+
 def test_a_folder_of_results_that_may_not_be_entered_is_a_record_that_cannot_be_read(tmp_path, monkeypatch):
     def refuse(path, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
