@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import save
 
@@ -27,7 +26,7 @@ from ganzoo.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.hardware import apply_settings
 from ganzoo.images import enlargement, grid, save_png, to_uint8
 from ganzoo.layout import RECORD_PARTS
-from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, utilization
+from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
 from ganzoo.plugins import Registry, discover
 from ganzoo.preflight import Preflight, preflight
 from ganzoo.randomness import stream
@@ -49,7 +48,7 @@ Emit = Callable[..., None]
 def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, stop: StopRequest) -> None:
     """Do the run, or go on with it where its folder holds a checkpoint. Fills `outcome` as far as the run gets."""
     emit("stage", stage="loading")
-    import_seconds = time.time() - psutil.Process().create_time()
+    import_seconds = process_seconds()
     registry = discover(request.plugins)
     # Once more, for a plugin may have changed them on import.
     apply_settings(spec.threads, spec.precision)
