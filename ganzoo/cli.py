@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ganzoo import __version__
 from ganzoo.errors import GanzooError
-from ganzoo.streams import print_note, reader_may_leave, settle_stdout
+from ganzoo.streams import print_note, reader_may_leave, say, settle
 from ganzoo.text import did_you_mean, printable
 
 PATIENCE_SECONDS = 10.0
@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)\n")
+        say(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)")
         raise SystemExit(2)
 
 
@@ -40,7 +40,6 @@ def run() -> NoReturn:
     if stray is None:
         sys.exit(code)
     print_note(f"a plugin's thread '{printable(stray.name, 80)}' does not end; it is left behind")
-    sys.stderr.flush()
     os._exit(code)
 
 
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     finally:
-        settle_stdout()
+        settle()
 
 
 def _run(arguments: Sequence[str]) -> int:
