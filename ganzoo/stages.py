@@ -27,6 +27,7 @@ from ganzoo.hardware import apply_settings
 from ganzoo.images import enlargement, grid, save_png, to_uint8
 from ganzoo.layout import RECORD_PARTS
 from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
+from ganzoo.origins import check_unchanged
 from ganzoo.plugins import Registry, discover
 from ganzoo.preflight import Preflight, preflight
 from ganzoo.randomness import stream
@@ -53,6 +54,8 @@ def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, 
     # Once more, for a plugin may have changed them on import.
     apply_settings(spec.threads, spec.precision)
     torch.use_deterministic_algorithms(spec.deterministic)
+    if request.code:
+        check_unchanged(request.code, spec, registry)
     dataset = PreparedDataset(**{**request.dataset, "image_shape": tuple(request.dataset["image_shape"])})
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
