@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ganzoo import __version__
 from ganzoo.errors import GanzooError
-from ganzoo.streams import print_note, reader_may_leave, settle_stdout
+from ganzoo.streams import print_note, reader_may_leave, say, settle
 from ganzoo.text import did_you_mean, printable
 
 PATIENCE_SECONDS = 10.0
@@ -25,22 +25,33 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)\n")
+        say(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)")
         raise SystemExit(2)
 
 
 def run() -> NoReturn:
     """The command as a program: `main`, and an end that a plugin's stray thread cannot put off for ever."""
-    code = main()
+    try:
+        code = main()
+        stray = _thread_that_does_not_end()
+    except KeyboardInterrupt:
+        # Another end would wait for the very thread that the user is tired of.
+        os._exit(130)
+    if stray is None:
+        sys.exit(code)
+    print_note(f"a plugin's thread '{printable(stray.name, 80)}' does not end; it is left behind")
+    os._exit(code)
+
+
+def _thread_that_does_not_end() -> threading.Thread | None:
+    """The first that is still alive after `PATIENCE_SECONDS` for all; None as soon as all have ended."""
     until = time.monotonic() + PATIENCE_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
-                print_note(f"a plugin's thread '{printable(thread.name, 80)}' does not end; it is left behind")
-                sys.stderr.flush()
-                os._exit(code)
-    sys.exit(code)
+                return thread
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     finally:
-        settle_stdout()
+        settle()
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -163,18 +163,23 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
     records.append(record)
     yield from (Finding(path, what, folder) for what in consistency.faults(content, record))
     yield from (Finding(path, what, None) for what in consistency.doubts(record))
-    if fault := _samples_fault(record, folder / SAMPLES):
+    files = content.get("files")
+    # An older record names no file at all.
+    if fault := _samples_fault(record, folder / SAMPLES, kept=files is None or SAMPLES in files):
         yield Finding(folder / SAMPLES, fault, folder)
     if os.path.lexists(folder / GENERATOR) and (fault := _generator_fault(record, folder / GENERATOR)):
         yield Finding(folder / GENERATOR, fault, folder / GENERATOR)
 
 
-def _samples_fault(record: RunRecord, path: Path) -> str | None:
-    """What is wrong with the picture of a run that trained to its end; its size follows from the spec."""
+def _samples_fault(record: RunRecord, path: Path, kept: bool) -> str | None:
+    """What is wrong with the picture of a run that trained to its end; its size follows from the spec.
+
+    Unless it was `kept`, for which the disk may have been too full, it need not be there.
+    """
     if not record.ok or not record.spec["kimg"]:
         return None
     if not path.is_file():
-        return "is not there, and the run trained to its end"
+        return "is not there, and the run trained to its end" if kept else None
     try:
         read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
     except ValueError as error:

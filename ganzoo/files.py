@@ -20,6 +20,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from ganzoo.errors import DataUnavailable, RecordError, RecordMissing, RecordUnreadable
+from ganzoo.streams import unfailing_stderr
 from ganzoo.text import printable
 
 PUT_ASIDE = ".broken"
@@ -174,7 +175,8 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
 
     def fetch(stream: BinaryIO) -> None:
         digest = hashlib.sha256()
-        with urllib.request.urlopen(url, timeout=timeout) as response, Progress(console=Console(stderr=True)) as bar:
+        console = Console(file=unfailing_stderr())
+        with urllib.request.urlopen(url, timeout=timeout) as response, Progress(console=console) as bar:
             task = bar.add_task(path.name, total=int(response.headers.get("Content-Length") or 0) or None)
             while block := response.read(1 << 20):
                 digest.update(block)

@@ -1,4 +1,4 @@
-"""What a plugin's import may not leave changed: the working folder, the streams, Ctrl-C, torch's defaults.
+"""What a plugin's import may not leave changed: folder, streams, environment variables, Ctrl-C, torch's defaults.
 
 It guards against carelessness. A plugin is code that runs with the user's rights, and malice cannot be undone.
 """
@@ -19,6 +19,7 @@ def undisturbed() -> Iterator[None]:
     """Put back afterwards what plugins are known to change when they are imported or asked."""
     folder = os.getcwd()
     streams = (sys.stdin, sys.stdout, sys.stderr)
+    environment = dict(os.environ)
     search_path, recursion_limit = list(sys.path), sys.getrecursionlimit()
     # Handlers of signals can be set in the main thread only.
     in_main = threading.current_thread() is threading.main_thread()
@@ -30,6 +31,7 @@ def undisturbed() -> Iterator[None]:
     finally:
         os.chdir(folder)
         sys.stdin, sys.stdout, sys.stderr = streams
+        _restore_environment(environment)
         # What was added stays, because lazy imports may need it; what was there must not go.
         sys.path[:] = [*search_path, *(entry for entry in sys.path if entry not in search_path)]
         sys.setrecursionlimit(max(recursion_limit, sys.getrecursionlimit()))
@@ -52,6 +54,15 @@ def _noise_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _restore_environment(before: dict[str, str]) -> None:
+    """Only what differs is touched: setting a variable is not safe beside a thread that reads one."""
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _torch_defaults() -> dict[str, Any]:

@@ -61,6 +61,10 @@ class RunInterrupted(KeyboardInterrupt):
         self.outcome = outcome
 
 
+class _OutOfTime(Exception):
+    """The deadline has passed; no `TimeoutError`, for whoever follows a run may raise that."""
+
+
 class Launcher(Protocol):
     """Carries out one run somewhere. Implement this to run specs on another engine."""
 
@@ -114,7 +118,7 @@ class ProcessLauncher:
                 if message is None:
                     return
                 on_message(message)
-            except (KeyboardInterrupt, TimeoutError) as reason:
+            except (KeyboardInterrupt, _OutOfTime) as reason:
                 interrupted = isinstance(reason, KeyboardInterrupt)
                 if "interrupted" in wishes or (wishes and not interrupted):
                     # The user asks for the second time, or it takes too long to save itself.
@@ -189,11 +193,11 @@ class RunProcess:
         return tail_of(self._stderr.decode(errors="replace"), TAIL_LINES)
 
     def next_message(self, deadline: float | None) -> Message | None:
-        """What it says next, None after the last. Raises `TimeoutError` at `deadline` (monotonic seconds)."""
+        """What it says next, None after the last. Raises `_OutOfTime` at `deadline` (monotonic seconds)."""
         try:
             return self._messages.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise TimeoutError from None
+            raise _OutOfTime from None
 
     def write(self, line: str) -> None:
         """Write a line to its stdin; in vain where it has ended."""

@@ -1,13 +1,25 @@
-"""What code a run draws on: its plugins with the hashes of their sources, ganzoo and torch."""
+"""What code a run draws on: its plugins with the hashes of their sources, ganzoo and torch; whether it has changed."""
 
 from __future__ import annotations
 
-import functools
+import os
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
-from ganzoo.plugins import Registry
+from ganzoo.errors import PluginError
+from ganzoo.plugins import ALLOW_LIST, Registry
+from ganzoo.text import printable
 from ganzoo.types import RunSpec
+
+INSTALLED = ("ganzoo", "torch")
+"""The distributions whose versions belong to a run's id."""
+
+
+def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
+    """What a record's `environment` says of the code that its run draws on: plugins, their allow-list, versions."""
+    allowed = os.environ.get(ALLOW_LIST)
+    return {"plugins": used_plugins(spec, registry), "plugin_allow_list": allowed, **versions()}
 
 
 def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
@@ -30,7 +42,27 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]
     }
 
 
-@functools.cache
 def versions() -> dict[str, str]:
-    """Of ganzoo and torch."""
-    return {name: metadata.version(name) for name in ("ganzoo", "torch")}
+    """Of ganzoo and torch, as they are installed now: an upgrade may come while Python runs."""
+    return {name: metadata.version(name) for name in INSTALLED}
+
+
+def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """In words, what differs between two answers of `code_of`; that of a record may lack parts."""
+    before, after = then.get("plugins", {}), now["plugins"]
+    for name in sorted({*before, *after}):
+        if before.get(name, {}).get("source_sha256") != after.get(name, {}).get("source_sha256"):
+            yield f"plugin '{printable(name)}' has changed"
+    for name in INSTALLED:
+        if then.get(name) != now[name]:
+            yield f"{name} went from {printable(then.get(name))} to {printable(now[name])}"
+
+
+def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registry) -> None:
+    """Hold what this process has loaded to what the run was planned with, an answer of `code_of`.
+
+    Raises `PluginError` where it is something else: the run's id and its record would tell of code that did not run.
+    """
+    changes = " and ".join(what_changed(planned, code_of(spec, registry)))
+    if changes:
+        raise PluginError(f"{changes} since the bench began; give the command again")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ganzoo.streams import say
+from ganzoo.streams import say, unfailing_stderr
 from ganzoo.terminal import safe, show_duration, show_score
 from ganzoo.text import printable
 from ganzoo.types import Event, RunFinished, RunStarted, Scored, StageChanged, TrainingProgress
@@ -46,7 +46,7 @@ class ProgressDisplay:
     """Follows events: a live bar for each run on a terminal, a few plain lines elsewhere. A context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(file=unfailing_stderr(), highlight=False)
         self.live: Progress | None = None
         self.task: TaskID | None = None
         self.label = ""

@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +74,20 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype} ".encode() + content).hexdigest()
 
 
-def main() -> None:
+def main() -> NoReturn:
+    """Answer, and end at once: a plugin's stray thread must not keep the process alive."""
+    code = 1
+    try:
+        _answer()
+        code = 0
+    except BaseException:  # A plugin may raise anything.
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _answer() -> None:
     """Read a request on stdin, build its networks, and write their digests to stdout."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # A print in a plugin must not be taken for the answer.

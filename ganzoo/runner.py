@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,9 @@ from ganzoo.claims import claim
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.files import remove_partial_files
 from ganzoo.launch import Launcher, Message, ProcessLauncher
-from ganzoo.origins import used_plugins, versions
+from ganzoo.origins import INSTALLED, code_of
 from ganzoo.plan import ResolvedPlan
-from ganzoo.plugins import ALLOW_LIST, Registry
+from ganzoo.plugins import Registry
 from ganzoo.records import BEFORE, RECORD, run_folder, run_id_of, write_record
 from ganzoo.reproduce import reproducing_command
 from ganzoo.run_files import clear_away, known_record, lay_aside, remove, stamp_of
@@ -108,7 +109,7 @@ def start_over(
 class _Run:
     """One run of a plan, counted from 1, and where its results go.
 
-    `loaded` is what its record says of its code, `stamp` which record was there when the bench began.
+    `code` is what its record says of its code, `stamp` which record was there when the bench began.
     """
 
     index: int
@@ -116,7 +117,7 @@ class _Run:
     run_id: str
     folder: Path
     continues: str | None
-    loaded: dict[str, Any]
+    code: dict[str, Any]
     stamp: tuple[int, int] | None
 
 
@@ -192,11 +193,11 @@ class _Bench:
             yield self._run(index, planned.spec, planned.checkpoint)
 
     def _run(self, index: int, spec: RunSpec, continues: str | None) -> _Run:
-        plugins = used_plugins(spec, self.registry)
-        run_id = run_id_of(spec, {name: facts["source_sha256"] for name, facts in plugins.items()}, versions())
-        loaded = {"plugins": plugins, "plugin_allow_list": os.environ.get(ALLOW_LIST), **versions()}
+        code = code_of(spec, self.registry)
+        hashes = {name: facts["source_sha256"] for name, facts in code["plugins"].items()}
+        run_id = run_id_of(spec, hashes, {name: code[name] for name in INSTALLED})
         folder = run_folder(self.results, spec, run_id)
-        return _Run(index, spec, run_id, folder, continues, loaded, stamp_of(folder / RECORD))
+        return _Run(index, spec, run_id, folder, continues, code, stamp_of(folder / RECORD))
 
     def _do(self, run: _Run, *, wait: bool = False) -> bool:
         """Do one run, or find it done; False where another process is at it."""
@@ -238,6 +239,7 @@ class _Bench:
             weights_sha256=self.options.weights_sha256,
             checkpoint_seconds=self.options.checkpoint_seconds,
             continues=run.continues,
+            code=run.code,
         )
         for retries_left in range(RETRIES, -1, -1):
             try:
@@ -259,7 +261,7 @@ class _Bench:
 
     def _record(self, run: _Run, outcome: dict[str, Any]) -> RunRecord:
         """Write the record; only then is there anything to be removed."""
-        outcome["environment"] = {**outcome.get("environment", {}), **run.loaded}
+        outcome["environment"] = {**outcome.get("environment", {}), **run.code}
         base: dict[str, Any] = {
             "schema": SCHEMA,
             "run_id": run.run_id,
@@ -362,4 +364,6 @@ def _check_writable(results: Path) -> None:
         reason = error.strerror or str(error)
         raise RecordError(f"--results {printable(results)}: {reason}; choose a folder you can write to") from error
     finally:
-        probe.unlink(missing_ok=True) if probe.parent.is_dir() else None
+        # It may be what the folder does not let one do; the reason is the one above.
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import save
 
@@ -27,7 +26,8 @@ from ganzoo.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.hardware import apply_settings
 from ganzoo.images import enlargement, grid, save_png, to_uint8
 from ganzoo.layout import RECORD_PARTS
-from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, utilization
+from ganzoo.measure import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
+from ganzoo.origins import check_unchanged
 from ganzoo.plugins import Registry, discover
 from ganzoo.preflight import Preflight, preflight
 from ganzoo.randomness import stream
@@ -49,11 +49,13 @@ Emit = Callable[..., None]
 def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, stop: StopRequest) -> None:
     """Do the run, or go on with it where its folder holds a checkpoint. Fills `outcome` as far as the run gets."""
     emit("stage", stage="loading")
-    import_seconds = time.time() - psutil.Process().create_time()
+    import_seconds = process_seconds()
     registry = discover(request.plugins)
     # Once more, for a plugin may have changed them on import.
     apply_settings(spec.threads, spec.precision)
     torch.use_deterministic_algorithms(spec.deterministic)
+    if request.code:
+        check_unchanged(request.code, spec, registry)
     dataset = PreparedDataset(**{**request.dataset, "image_shape": tuple(request.dataset["image_shape"])})
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +174,7 @@ class _Training:
         self.outcome["training"] = asdict(self.log.result)
         metrics = self.scorer.metrics if self.scorer else ()
         self.outcome["training"] |= _best_and_final(self.outcome["scores"], metrics)
-        self.outcome["files"] = _keep_generator(self.spec, self.run, Path(self.request.folder))
+        self.outcome["files"] = _keep_generator(self.spec, self.run, Path(self.request.folder), self.emit)
 
     def _scorer(self) -> Scorer:
         self.emit("stage", stage="reference")
@@ -307,19 +309,31 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric])
     return {"best": best, "final": final}
 
 
-def _keep_generator(spec: RunSpec, run: Assembly, folder: Path) -> dict[str, str]:
+def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: Emit) -> dict[str, str]:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
 
-    Gives the sha256 of each file by its name.
+    Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only.
     """
     generator: Any = run.average.average
     latent = run.draw_latent(SAMPLE_IMAGES, stream(spec.seed, "samples")).to(spec.device)
     labels = torch.arange(SAMPLE_IMAGES, device=spec.device) % spec.classes if generator.conditional else None
     with eval_mode(generator), torch.inference_mode():
         images = to_uint8(generator(latent, labels)).cpu()
-    save_png(grid(images), folder / SAMPLES, scale=enlargement(spec.image_shape[1]))
     state = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in generator.network.state_dict().items()
     }
-    write_atomically(folder / GENERATOR, lambda stream: stream.write(save(state)))
-    return {name: sha256_of_file(folder / name) for name in (SAMPLES, GENERATOR)}
+    writes: dict[str, Callable[[Path], None]] = {
+        SAMPLES: lambda path: save_png(grid(images), path, scale=enlargement(spec.image_shape[1])),
+        GENERATOR: lambda path: write_atomically(path, lambda stream: stream.write(save(state))),
+    }
+    hashes: dict[str, str] = {}
+    for name, write in writes.items():
+        try:
+            # What an attempt that was killed has left may be of other weights.
+            (folder / name).unlink(missing_ok=True)
+            write(folder / name)
+            hashes[name] = sha256_of_file(folder / name)
+        except OSError as error:
+            lacks = f"has no {name}, which could not be written ({printable(error.strerror or error)})"
+            emit("note", line=f"{printable(spec.variant)}, seed {spec.seed}: {lacks}")
+    return hashes

@@ -1,15 +1,20 @@
-"""stdout and stderr, whose readers may leave before the end, as in `ganzoo list | head`."""
+"""stdout and stderr: readers may leave before the end, as in `ganzoo list | head`, terminals too; disks may fill up."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any, cast
 
 from ganzoo.text import printable
 
 STDOUT, STDERR = 1, 2
+
+NOBODY_THERE = (errno.EPIPE, errno.EIO)
+"""The reader of a pipe has left, or the terminal is gone. A disk that is full may have room again."""
 
 
 def print_note(line: str) -> None:
@@ -18,12 +23,44 @@ def print_note(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr at once. Where its reader has left, the work that it tells of goes on in silence."""
-    try:
+    """Write a line to stderr at once. Where it cannot be written, the work that it tells of goes on in silence."""
+    with _in_vain_at_worst():
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-    except BrokenPipeError:
-        _discard(STDERR)
+
+
+def unfailing_stderr() -> IO[str]:
+    """stderr as a file for rich to write to, which fails as little as `say` does."""
+    return cast("IO[str]", _Unfailing(sys.stderr))
+
+
+class _Unfailing:
+    """A stream to stderr that drops what cannot be written."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _in_vain_at_worst():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _in_vain_at_worst():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _in_vain_at_worst() -> Iterator[None]:
+    """Write to stderr inside of it: what cannot be written is dropped, and all that follows where nobody is there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NOBODY_THERE:
+            _discard(STDERR)
 
 
 @contextmanager
@@ -36,12 +73,13 @@ def reader_may_leave() -> Iterator[None]:
         _discard(STDOUT)
 
 
-def settle_stdout() -> None:
+def settle() -> None:
     """Write out what is left. What cannot be written is dropped, or Python would complain of it again at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _discard(STDOUT)
+    for stream, descriptor in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(descriptor)
 
 
 def _discard(descriptor: int) -> None:

@@ -441,7 +441,8 @@ class RunRequest:
     """What a fresh process needs to do one run. JSON-safe.
 
     `continues` is the checkpoint of another run to start from. A checkpoint is written when `checkpoint_seconds` have
-    passed since the last one.
+    passed since the last one. `code` is what the plan was made with (`ganzoo.origins.code_of`), to which the process
+    holds what it loads; where it is empty, to nothing.
     """
 
     run_id: str
@@ -453,6 +454,7 @@ class RunRequest:
     weights_sha256: str | None
     checkpoint_seconds: float
     continues: str | None = None
+    code: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

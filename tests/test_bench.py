@@ -368,6 +368,32 @@ def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize("display", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "live"])
+def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
+    command = [sys.executable, "-m", "ganzoo", "bench", "--models", "mlp", *SPEED]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, cwd=run_cli.cwd, env=buffered() | display, stdout=subprocess.PIPE, stderr=full, timeout=240
+        )
+    assert done.returncode == 0
+    assert b"mlp" in done.stdout
+    assert [record["status"] for record in records_in(run_cli.cwd / "runs")] == ["ok"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals as POSIX has them")
+def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "ganzoo", "bench", "--models", "mlp", *SPEED, "--json"]
+    process = subprocess.Popen(command, cwd=run_cli.cwd, env=buffered(), stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert os.read(ours, 1), "it has begun to show its progress"
+    os.close(ours)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0
+    assert [record["status"] for record in json.loads(said)] == ["ok"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
 def test_a_table_that_cannot_be_written_is_one_line(run_cli):
     for command in (("list", "--json"), ("list", "metrics", "--json")):
         with open("/dev/full", "w") as full:

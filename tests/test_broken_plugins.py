@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,6 +84,11 @@ BROKEN = {
         "import sys\nsys.stdout = None\nsys.stdin = None\nraise KeyError('stream')\n",
         "KeyError: 'stream'",
     ),
+    "environment": (
+        "import os\nos.environ['OMP_NUM_THREADS'] = '7'\nos.environ['ADDED'] = '1'\ndel os.environ['PATH']\n"
+        "raise KeyError('environment')\n",
+        "KeyError: 'environment'",
+    ),
     "goes-elsewhere": ("import os\nos.chdir('/')\nraise KeyError('cwd')\n", "KeyError: 'cwd'"),
     "torch-settings": (
         "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\ntorch.manual_seed(7)\n"
@@ -158,9 +164,11 @@ def test_they_leave_the_process_as_it_was(installed, capsys):
     torch.manual_seed(3)
     before = (os.getcwd(), sys.stdin, sys.stdout, sys.stderr, list(sys.path), signal.getsignal(signal.SIGINT))
     settings = (torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads())
+    environment = dict(os.environ)
     discover()
     assert (os.getcwd(), sys.stdin, sys.stdout, sys.stderr, list(sys.path), signal.getsignal(signal.SIGINT)) == before
     assert (torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()) == settings
+    assert dict(os.environ) == environment
     assert torch.is_grad_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.rand(1) == expected
@@ -182,6 +190,43 @@ def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):
     (status,) = (status for status in json.loads(done.stdout) if status["state"] == "broken")
     assert status["error"] == "KeyError: 'thread'"
     assert done.stderr == "ganzoo: a plugin's thread '[red]stray' does not end; it is left behind\n"
+
+
+PATIENT = """
+from ganzoo import cli
+
+# Only Ctrl-C can end this wait.
+cli.PATIENCE_SECONDS = 3600
+command = cli.main
+
+def main():
+    code = command()
+    print("and now it waits", flush=True)
+    return code
+
+cli.main = main
+cli.run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C as POSIX has it")
+def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_path):
+    (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
+    process = subprocess.Popen(
+        [sys.executable, "-c", PATIENT, "plugins", "--json", "--plugin", "stray.py"],
+        cwd=tmp_path,
+        env={**os.environ, "GANZOO_PLUGINS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "and now it waits\n" in iter(process.stdout.readline, "")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (130, "")
 
 
 def test_a_thread_that_ends_is_waited_for(tmp_path, run_cli):

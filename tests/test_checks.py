@@ -16,7 +16,7 @@ from ganzoo.errors import PluginError, UnknownName, UsageError
 from ganzoo.hostsync import HostSync, no_host_sync
 from ganzoo.metric_checks import METRIC_CHECKS
 from ganzoo.plugins import discover
-from ganzoo.rebuilt import initial_weights_elsewhere
+from ganzoo.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.select import select
 from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
 from ganzoo.trial import Trial
@@ -115,6 +115,34 @@ def test_another_process_that_lacks_the_plugin_says_so():
     trial = Trial(registry, *select(registry, ["sound"]))
     with pytest.raises(PluginError, match=r"the networks cannot be built: .* no architecture is called"):
         initial_weights_elsewhere(trial.spec, ())
+
+
+STRAY = """
+import threading, time
+import ganzoo
+
+threading.Thread(target=time.sleep, args=(3600,)).start()
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("unused", architecture="mlp", loss="hinge")
+"""
+
+
+def test_a_stray_thread_of_any_plugin_does_not_keep_the_other_process_alive(tmp_path):
+    (tmp_path / "stray.py").write_text(STRAY)
+    registry = discover([str(FLAWED)])
+    spec = Trial(registry, *select(registry, ["sound"])).spec
+    request = {
+        "spec": spec.to_json(),
+        "plugins": [str(FLAWED), str(tmp_path / "stray.py")],
+        "path": sys.path,
+        "threads": 1,
+    }
+    command = [sys.executable, "-P", "-m", "ganzoo.rebuilt"]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == initial_weights(spec, registry)
 
 
 METRIC_REASONS = {

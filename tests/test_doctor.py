@@ -280,6 +280,15 @@ def test_the_picture_must_be_there_whole_and_of_its_size(name, runs, mlp, findin
     assert complaint in line
 
 
+@pytest.mark.parametrize(("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["not", "kept"])
+def test_a_picture_that_the_record_does_not_name_need_not_be_there(named, missed, runs, mlp, findings):
+    """The disk may have been too full for it."""
+    record = json.loads((mlp / "record.json").read_text())
+    (mlp / "record.json").write_text(json.dumps(record | {"files": named}))
+    (mlp / "samples.png").unlink()
+    assert findings(runs) == ["samples.png: is not there, and the run trained to its end"] * missed
+
+
 def weights(count: int) -> dict[str, np.ndarray]:
     return {"weight": np.zeros(count, np.float32)}
 

@@ -179,6 +179,35 @@ def test_a_reference_that_cannot_be_kept_costs_a_note_and_no_score(cache):
     assert files_below(cache / "cache" / "references") == kept
 
 
+LEAVES_NO_PLACE = """
+import os
+import ganzoo
+
+@ganzoo.hookimpl
+def ganzoo_event(event):
+    if isinstance(event, ganzoo.RunStarted):
+        for name in ("samples.png", "generator.safetensors"):
+            os.makedirs(os.path.join(event.folder, name))
+"""
+
+
+def test_a_picture_and_weights_that_cannot_be_kept_cost_notes_and_not_the_run(run_cli):
+    """Folders stand where the files are to go: like a full disk, it shows when the run is trained and scored."""
+    (run_cli.cwd / "taken.py").write_text(LEAVES_NO_PLACE)
+    done = run_cli(
+        *("bench", "--models", "mlp", "--kimg", "0.1", "--batch-size", "32", "--fakes", "50", "--threads", "1"),
+        *("--throughput-seconds", "0.1", "--device", "cpu", "--plugin", "taken.py", "--quiet", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert (record["status"], bool(record["scores"]), record["files"]) == ("ok", True, {})
+    for name in ("samples.png", "generator.safetensors"):
+        assert f"ganzoo: mlp, seed 0: has no {name}, which could not be written (" in done.stderr
+        (place,) = (run_cli.cwd / "runs").rglob(name)
+        place.rmdir()
+    assert [finding.what for finding in examine(run_cli.cwd / "runs").findings if "mfu" not in finding.what] == []
+
+
 MOUNTED = """\
 import os, subprocess, sys
 from pathlib import Path

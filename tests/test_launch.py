@@ -249,6 +249,18 @@ def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatc
     assert stopped.value.outcome == {"status": "ok", "error": None}
 
 
+def test_a_timeout_error_of_whoever_follows_a_run_is_not_the_time_limit(launched):
+    heard: list[Message] = []
+
+    def on_message(message: Message) -> None:
+        heard.append(message)
+        raise TimeoutError("the log server does not answer")
+
+    with pytest.raises(TimeoutError, match="the log server does not answer"):
+        launched("say('stage', stage=str(os.getpid())); assert sys.stdin.readline() == 'stop\\n'; end()", on_message)
+    assert not psutil.pid_exists(int(heard[0]["stage"]))
+
+
 # --- garrulous --------------------------------------------------------------------------------------------------------
 
 

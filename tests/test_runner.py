@@ -25,6 +25,7 @@ from ganzoo.continuation import resolve_continuation
 from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable
 from ganzoo.harness import Bench, ignore
+from ganzoo.launch import ProcessLauncher
 from ganzoo.origins import used_plugins, versions
 from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
 from ganzoo.plugins import discover
@@ -346,6 +347,18 @@ def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced
     assert bench(Launcher())[0].ok
 
 
+def test_a_read_only_folder_of_results_is_one_clear_line(bench, monkeypatch):
+    """Such a file system refuses to remove a file too, even one that is not there."""
+
+    def refuse(path, *arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RecordError, match="Read-only file system; choose a folder you can write to"):
+        bench(Launcher())
+
+
 def test_a_folder_of_results_that_may_not_be_entered_is_a_record_that_cannot_be_read(tmp_path, monkeypatch):
     def refuse(path, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -591,3 +604,44 @@ def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invo
     assert f"mlp: batch size {half}" in " ".join(invoke("compare", tmp_path).out.split())
     (other,) = (path for path in folders(tmp_path) if path != folder)
     assert f"batch size: {SPEC.batch_size}\n" in invoke("show", other).out
+
+
+# --- what runs is what was planned ------------------------------------------------------------------------------------
+
+RESTLESS = """
+import ganzoo
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("restless", architecture="mlp", loss="hinge")
+
+@ganzoo.hookimpl
+def ganzoo_event(event):
+    if isinstance(event, ganzoo.RunStarted) and event.index == 2:
+        with open(__file__, "a") as file:
+            file.write("# An edit while a bench is under way.\\n")
+"""
+
+
+def test_a_plugin_that_is_edited_while_a_bench_is_under_way_is_not_recorded_under_its_old_source(run_cli):
+    (run_cli.cwd / "restless.py").write_text(RESTLESS)
+    done = run_cli(
+        *("bench", "--models", "restless", "--plugin", "restless.py", "--seeds", "2", "--device", "cpu", "--json"),
+        *("--throughput-only", "--throughput-seconds", "0.1", "--threads", "1", "--quiet"),
+    )
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)
+    assert (first["status"], second["status"]) == ("ok", "crashed")
+    wanted = "plugin 'restless.py' has changed since the bench began; give the command again"
+    assert (second["error"]["type"], second["error"]["message"]) == ("PluginError", wanted)
+
+
+def test_a_run_that_meets_another_torch_than_was_planned_with_crashes(bench):
+    class Upgraded(ProcessLauncher):
+        def launch(self, request, on_message):
+            return super().launch(replace(request, code={**request.code, "torch": "1.0"}), on_message)
+
+    (record,) = bench(Upgraded())
+    now = versions()["torch"]
+    assert record.status == "crashed"
+    assert record.error["message"] == f"torch went from 1.0 to {now} since the bench began; give the command again"

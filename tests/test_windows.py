@@ -1,8 +1,10 @@
-"""Timing: what the windows report, from work whose rate is known; and what samples tell."""
+"""Timing: what the windows report, from work whose rate is known; what samples tell; the age of a process."""
 
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -137,3 +139,21 @@ def test_an_outlier_is_marked_and_kept():
 def test_equal_samples_have_no_outlier_and_no_width():
     told = summary([3.0] * 5)
     assert (told["low"], told["high"], told["outliers"]) == (3.0, 3.0, [])
+
+
+AGE = """
+import time
+from ganzoo.measure import process_seconds
+print(time.monotonic(), process_seconds(), time.monotonic())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the clocks are those of Linux")
+def test_the_age_of_a_process_is_that_between_its_start_and_now():
+    """It begins while it is started, and its age is asked between two looks at the clock that all processes share."""
+    before = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", AGE], stdout=subprocess.PIPE, text=True) as process:
+        after = time.monotonic()
+        earlier, age, later = map(float, process.communicate()[0].split())
+    tick = 0.01
+    assert earlier - after - tick < age < later - before + 2 * tick
