@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,11 +42,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one run gives to a point that is a mean over runs: the row that it is of, its y and its bounds."""
+
+    row: str
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Series:
     """Points that belong together. `row` is the row they all come from; else `rows` has one for each point.
 
     `low` and `high` bound each y. `hue`, `marker` and `dash` count from 0. `labels` stand beside points, `names` say
-    what a point is. With `step` the line goes up first, then right.
+    what a point is. With `step` the line goes up first, then right. Where points are means over rows, `parts` has for
+    each what it is the mean of: what a filter leaves of them is the mean of the rows that are left.
     """
 
     name: str
@@ -56,6 +67,7 @@ class Series:
     high: list[float | None] = field(default_factory=list)
     row: str = ""
     rows: list[str] = field(default_factory=list)
+    parts: list[list[Part]] = field(default_factory=list)
     mode: str = "lines+markers"
     hue: int = 0
     marker: int = 0
@@ -364,31 +376,31 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
         datasets[row.spec["dataset"], tuple(row.spec["image_shape"])].append(row)
     panels = []
     for (dataset, shape), own in datasets.items():
-        measured: dict[bytes, dict[int, list[tuple[Row, Mapping[str, Any]]]]] = {}
-        examples: dict[bytes, RunRecord] = {}
-        for row in own:
-            for run in row.finished:
-                if rates := run.throughput.get("train_images_per_second"):
-                    key = settings_key(run, NOT_OF_THE_STEP)
-                    examples.setdefault(key, run)
-                    measured.setdefault(key, defaultdict(list))[run.spec["batch_size"]].append((row, rates))
-        variants = list(dict.fromkeys(run.spec["variant"] for run in examples.values()))
+        lines = _by_step(own)
+        examples = [line[0][1] for line in lines]
+        variants = list(dict.fromkeys(run.spec["variant"] for run in examples))
         series = []
-        for key, batches in measured.items():
+        for line, example in zip(lines, examples, strict=True):
+            batches: dict[int, list[Part]] = defaultdict(list)
+            for row, run in line:
+                rates = run.throughput["train_images_per_second"]
+                batches[run.spec["batch_size"]].append(Part(row.id, rates["median"], rates["low"], rates["high"]))
             found = sorted(batches.items())
-            example = examples[key]
-            again = [other for other, run in examples.items() if run.spec["variant"] == example.spec["variant"]]
+            again = [other for other in examples if other.spec["variant"] == example.spec["variant"]]
+            place = again.index(example)
+            hue = variants.index(example.spec["variant"])
             series.append(
                 Series(
-                    _step_label(example, [examples[other] for other in again]),
+                    _step_label(example, again),
                     x=[size for size, _ in found],
-                    y=[statistics.mean(rates["median"] for _, rates in each) for _, each in found],
-                    low=[min(rates["low"] for _, rates in each) for _, each in found],
-                    high=[max(rates["high"] for _, rates in each) for _, each in found],
-                    rows=[each[0][0].id for _, each in found],
-                    hue=variants.index(example.spec["variant"]),
-                    marker=variants.index(example.spec["variant"]) + again.index(key),
-                    dash=again.index(key),
+                    y=[statistics.mean(part.y for part in parts) for _, parts in found],
+                    low=[min(part.low for part in parts) for _, parts in found],
+                    high=[max(part.high for part in parts) for _, parts in found],
+                    rows=[parts[0].row for _, parts in found],
+                    parts=[parts for _, parts in found],
+                    hue=hue,
+                    marker=hue + place,
+                    dash=place,
                 )
             )
         if series:
@@ -409,6 +421,33 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
         "No finished run has measured its speed.",
         panels,
     )
+
+
+def _by_step(rows: Sequence[Row]) -> list[list[tuple[Row, RunRecord]]]:
+    """The runs with a rate, each with its row, by what a step of theirs does to an image.
+
+    Of the plugins only those count that all runs of one recipe drew on: a metric's is none of the step's, and a run
+    that measured speed alone has not drawn on it.
+    """
+    recipes: dict[bytes, list[tuple[Row, RunRecord]]] = defaultdict(list)
+    for row in rows:
+        for run in row.finished:
+            if run.throughput.get("train_images_per_second"):
+                recipes[settings_key(_drawing_on(run, ()), NOT_OF_THE_STEP)].append((row, run))
+    lines: dict[bytes, list[tuple[Row, RunRecord]]] = defaultdict(list)
+    for alike in recipes.values():
+        drawn = [set(plugins) for _, run in alike if (plugins := (run.environment or {}).get("plugins"))]
+        shared = set.intersection(*drawn) if drawn else set()
+        for row, run in alike:
+            lines[settings_key(_drawing_on(run, shared), NOT_OF_THE_STEP)].append((row, run))
+    return list(lines.values())
+
+
+def _drawing_on(run: RunRecord, names: Container[str]) -> RunRecord:
+    """A record that tells of no other plugins."""
+    environment = run.environment or {}
+    plugins = {name: facts for name, facts in (environment.get("plugins") or {}).items() if name in names}
+    return replace(run, environment={**environment, "plugins": plugins})
 
 
 def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:

@@ -254,6 +254,37 @@ def test_steps_of_another_recipe_are_another_line(tmp_path):
     assert list(series.values()) == [([64, 128], [30.0, 50.0])], "the budget does not change a step"
 
 
+def test_a_sweep_and_a_full_run_of_one_step_are_one_line(tmp_path):
+    record = put_record(tmp_path, "full", batch_size=64, rate=(30.0, 29.0, 31.0))
+    assert {"fid", "dcgan"} <= set(record["environment"]["plugins"])
+    metrics = ("fid", "inception-score", "digit-cnns")
+    own = {name: facts for name, facts in record["environment"]["plugins"].items() if name not in metrics}
+    alone = {"kimg": 0.0, "metrics": [], "features": "", "weights_sha256": "", "fakes": 0, "evaluate_at_kimg": [0.0]}
+    other = {**own, "dcgan": {**own["dcgan"], "source_sha256": "0" * 64}}
+    for name, size, rate, plugins in (("sweep", 128, 50.0, own), ("changed", 256, 70.0, other)):
+        put_record(tmp_path, name, batch_size=size, rate=(rate, rate, rate), **alone)
+        path = tmp_path / name / "record.json"
+        content = json.loads(path.read_text())
+        content["environment"]["plugins"] = plugins
+        path.write_text(json.dumps(content))
+    (panel,) = page_of(tmp_path).figures()["rate-batch"]["panels"]
+    series = {each["name"]: (each["x"], each["y"]) for each in panel["series"]}
+    assert series.pop("dcgan, plugin dcgan 0000000000") == ([256], [70.0]), "other code is another step"
+    assert list(series.values()) == [([64, 128], [30.0, 50.0])]
+
+
+def test_a_point_over_several_rows_knows_what_each_gave(tmp_path):
+    put_record(tmp_path, "short", kimg=20.0, rate=(10.0, 9.0, 11.0))
+    put_record(tmp_path, "long", kimg=40.0, rate=(30.0, 28.0, 33.0))
+    page = page_of(tmp_path)
+    (panel,) = page.figures()["rate-batch"]["panels"]
+    (series,) = panel["series"]
+    assert series["y"] == [20.0]
+    (parts,) = series["parts"]
+    assert [(part["y"], part["low"], part["high"]) for part in parts] == [(10.0, 9.0, 11.0), (30.0, 28.0, 33.0)]
+    assert [part["row"] for part in parts] == [row["id"] for row, _ in page.all("tr") if "id" in row]
+
+
 def test_the_front_holds_rows_of_one_budget(tmp_path):
     for kimg, last in ((40.0, 30.0), (200.0, 10.0)):
         put_record(tmp_path, f"k{kimg}", kimg=kimg, fid=[90.0, 80.0, 70.0, last], rate=(100.0, 99.0, 101.0))

@@ -218,6 +218,24 @@ def test_bands_and_bars_are_drawn_over_seeds(visit, tmp_path):
     assert (points["y"], points["error_y"]["array"]) == ([12.0], [pytest.approx(spread)])
 
 
+def test_a_mean_over_rows_is_one_over_those_that_are_left(visit, tmp_path):
+    put_record(tmp_path / "runs", "short", kimg=20.0, rate=(12_345.0, 12_000.0, 12_500.0))
+    put_record(tmp_path / "runs", "long", kimg=40.0, rate=(23_457.0, 23_000.0, 23_800.0))
+    visited = visit(tmp_path / "runs")
+    bands = "JSON.stringify(document.querySelector('#rate-batch .canvas').data.find((t) => t.meta === 'band').y)"
+    for words, rate, band in (
+        ("", 17_901.0, [23_800.0, 12_000.0]),
+        ("12,345", 12_345.0, [12_500.0, 12_000.0]),
+        ("23,457", 23_457.0, [23_800.0, 23_000.0]),
+    ):
+        visited.page.get_by_label("Filter").fill(words)
+        visited.settle()
+        (trace,) = visited.traces("rate-batch")
+        assert trace["y"] == [rate], words
+        assert json.loads(visited.page.evaluate(bands)) == band
+    assert visited.said == []
+
+
 def test_names_do_nothing(visit, tmp_path):
     put_record(tmp_path / "runs", "a", variant=HOSTILE, dataset=HOSTILE, fid=[4.0, 3.0, 2.0, 1.0])
     put_record(tmp_path / "runs", "b", hardware=HOSTILE, seed=1)

@@ -91,15 +91,27 @@
   const inert = (name) => escaped(short(name));
   const pick = (list, places) => (list.length ? places.map((place) => list[place]) : list);
 
+  // Points that are means over rows, as means over those that are left, in the widest of their bounds.
+  function overRowsLeft(each, rank) {
+    const left = each.parts.map((parts) => parts.filter(({ row }) => rank.has(row)));
+    const of = (figure) => left.map((parts) => (parts.length ? figure(parts) : null));
+    return {
+      ...each, rows: of((parts) => parts[0].row), y: of((parts) => parts.reduce((sum, { y }) => sum + y, 0) / parts.length),
+      low: of((parts) => Math.min(...parts.map(({ low }) => low))),
+      high: of((parts) => Math.max(...parts.map(({ high }) => high))),
+    };
+  }
+
   // What the filter leaves of a panel's series, in the order of the table.
   function shownSeries(panel) {
     const rank = new Map(visible().map((id, index) => [id, index]));
     const series = [];
-    for (const each of panel.series) {
-      if (each.row) {
-        if (rank.has(each.row)) series.push(each);
+    for (const whole of panel.series) {
+      if (whole.row) {
+        if (rank.has(whole.row)) series.push(whole);
         continue;
       }
+      const each = whole.parts.length ? overRowsLeft(whole, rank) : whole;
       const places = each.rows.flatMap((id, place) => (rank.has(id) ? [place] : []));
       if (!places.length) continue;
       const kept = { ...each };
