@@ -29,7 +29,7 @@ from ganzoo.comparison_tables import notes_of
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.files import write_atomically
 from ganzoo.images import grid
-from ganzoo.protocols import protocol_words
+from ganzoo.protocols import distinctions, protocol_words
 from ganzoo.report_figures import SCORE_NAMES, Row, report_figures, report_rows
 from ganzoo.report_pictures import Picture, as_picture, cached_dataset, neighbour_grid, real_images, sample_images
 from ganzoo.statistics import Direction
@@ -286,24 +286,48 @@ def _extras(rows: Sequence[Row]) -> list[str]:
     return [name for name in EXTRAS if any(not missing(row.summary[name]) for row in rows)]
 
 
+def _score_heads(records: Sequence[RunRecord]) -> dict[str, Column]:
+    """The head of each score's column, with what sets its protocol apart."""
+    protocols = shown_protocols(records)
+    places, apart = {identity: place for place, identity in enumerate(protocols)}, distinctions(protocols)
+    heads = {}
+    for (metric, identity), name in score_columns(records).items():
+        head, note, link = SCORE_NAMES.get(metric, metric), identity, ""
+        if identity in protocols:
+            told = [*(str(protocols[identity].get(key)) for key in ("dataset", "extractor")), apart[identity]]
+            note, link = ", ".join(filter(None, told)), f"#protocol-{places[identity]}"
+        heads[name] = Column(head, note, link)
+    return heads
+
+
+def _rank_columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[tuple[Column, list[str]]]:
+    """The columns of ranks, of the first score that has any, each with the columns of the scores that it is by.
+
+    A rank is by one protocol: datasets share a column as long as none has scores by several.
+    """
+    heads = _score_heads(records)
+    ranked = [name for name in heads if any(_rank(row, name) for row in rows)]
+    if not ranked:
+        return []
+    ranked = [name for name in ranked if score_of_column(name) == score_of_column(ranked[0])]
+    rivals = [name for name in heads if score_of_column(name) == score_of_column(ranked[0])]
+    scored: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        place = row.summary["dataset"], row.summary["image_size"]
+        scored[place] |= {name for name in rivals if not missing(row.summary[name])}
+    if all(len(names) <= 1 for names in scored.values()):
+        return [(Column("rank", "by the first score"), ranked)]
+    by = {name: f"by {heads[name].head}, {heads[name].note}" for name in ranked}
+    return [(Column("rank", by[name], heads[name].link), [name]) for name in ranked]
+
+
 def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
-    protocols, varying = shown_protocols(records), _varying(rows)
-    places = {identity: place for place, identity in enumerate(protocols)}
-    scores = [
-        Column(
-            SCORE_NAMES.get(metric, metric),
-            ", ".join(str(protocols[identity].get(name)) for name in ("dataset", "extractor")),
-            f"#protocol-{places[identity]}",
-        )
-        if identity in places
-        else Column(SCORE_NAMES.get(metric, metric), identity)
-        for metric, identity in score_columns(records)
-    ]
+    varying = _varying(rows)
     return [
         Column("variant", numeric=False),
         *(Column(name, numeric=False) for name in varying if name in LEADING),
-        *([Column("rank", "by the first score")] if _ranked(rows, records) else []),
-        *scores,
+        *(column for column, _ in _rank_columns(rows, records)),
+        *_score_heads(records).values(),
         Column("images/s", "training"),
         Column("samples/s", "generator"),
         Column("memory", "peak"),
@@ -317,13 +341,13 @@ def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
 
 def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[Cell]]:
     scores, varying, extras = list(score_columns(records).values()), _varying(rows), _extras(rows)
-    ranked = _ranked(rows, records)
+    ranked = [names for _, names in _rank_columns(rows, records)]
     for row in rows:
         summary = row.summary
         cells = [Cell(summary["variant"], summary["variant"])]
         cells += [_setting(summary[name]) for name in varying if name in LEADING]
-        if ranked:
-            rank = next(filter(None, (_rank(row, name) for name in ranked)), None)
+        for names in ranked:
+            rank = next(filter(None, (_rank(row, name) for name in names)), None)
             cells.append(Cell("–" if rank is None else str(rank), rank))
         cells += [_score_cell(summary, name) for name in scores]
         cells.append(_rate_cell(summary))
@@ -338,12 +362,6 @@ def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[C
         cells.append(Cell(text, summary["n"], failed=bool(row.failed)))
         cells += [_setting(summary[name]) for name in varying if name not in LEADING]
         yield cells
-
-
-def _ranked(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
-    """The columns of the first score that has ranks, one for each of its protocols."""
-    names = [name for name in score_columns(records).values() if any(_rank(row, name) for row in rows)]
-    return [name for name in names if score_of_column(name) == score_of_column(names[0])]
 
 
 def _rank(row: Row, name: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ganzoo.compare import comparison, same_settings, score_columns, settings_key, shown_protocols
 from ganzoo.differences import differences
-from ganzoo.protocols import protocol_words
+from ganzoo.protocols import distinctions, protocol_words
 from ganzoo.statistics import Direction
 from ganzoo.types import RunRecord
 
@@ -123,9 +123,10 @@ def report_rows(records: Sequence[RunRecord], better: Mapping[str, Direction] | 
     best = [column for (metric, _), column in columns.items() if metric == "fid"]
 
     def rank(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        fids = [entry[column] for column in best if not math.isnan(entry[column])]
+        # FIDs of two protocols are in no order: those of one come after those of the other.
+        fids = [(index, entry[column]) for index, column in enumerate(best) if not math.isnan(entry[column])]
         place = (entry["dataset"], entry["image_size"], entry["kimg"])
-        return *place, not entry["n"], min(fids, default=math.inf), entry["variant"]
+        return *place, not entry["n"], *min(fids, default=(len(best), math.inf)), entry["variant"]
 
     entries = [dict(line) for _, line in table.iterrows()]
     pairs = sorted(zip(entries, same_settings(records), strict=True), key=lambda pair: rank(pair[0]))
@@ -252,7 +253,7 @@ def _score_panels(
                     )
                 )
         if series:
-            panels.append(_score_panel(metric, protocols[protocol], protocol, axis, series))
+            panels.append(_score_panel(metric, protocol, protocols, axis, series))
     return panels
 
 
@@ -260,9 +261,10 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
     return statistics.mean(values) + sign * statistics.stdev(values) if len(values) > 1 else None
 
 
-def _score_panel(metric: str, content: Mapping[str, Any], protocol: str, axis: Axis, series: list[Series]) -> Panel:
-    name = SCORE_NAMES.get(metric, metric)
-    label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {content.get('n_fake')} fakes"
+def _score_panel(metric: str, protocol: str, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
+    name, content = SCORE_NAMES.get(metric, metric), protocols[protocol]
+    apart = distinctions(protocols)[protocol] or f"{content.get('n_fake')} fakes"
+    label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {apart}"
     # A band that reaches zero has no place on a logarithmic axis.
     drawn = [value for each in series for value in (*each.y, *each.low) if value is not None]
     log = metric in ("fid", "kid") and min(drawn) > 0
@@ -331,7 +333,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                 )
             )
         axis = Axis("training step, real images per second (logarithmic)", log=True)
-        panel = _score_panel("fid", protocols[protocol], protocol, axis, series)
+        panel = _score_panel("fid", protocol, protocols, axis, series)
         panels.append(replace(panel, label=f"{panel.label}, {kimg:g} kimg"))
     return Figure(
         "pareto",

@@ -188,6 +188,29 @@ def test_a_row_of_one_seed_has_no_rank_beside_others_that_have(race, write, invo
     assert [lines[variant][1] for variant in ("mlp", "dcgan", "wgan", "r3gan")] == ["1", "1", "3", "–"]
 
 
+@pytest.fixture
+def two_protocols(write):
+    """Two variants that were scored by one protocol, and two by another."""
+    for variant, fid, protocol in (("mlp", 10.0, "x"), ("dcgan", 30.0, "x"), ("wgan", 12.0, "y"), ("lsgan", 33.0, "y")):
+        for seed in range(3):
+            path = write(f"runs/{variant}-{seed}", fid=fid + seed / 10, spec=of(variant, seed))
+            path.write_text(path.read_text().replace(f'"{PROTOCOL}"', f'"fid-{protocol}"'))
+
+
+def test_each_protocol_of_a_score_has_ranks_of_its_own(two_protocols, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    lines = {line.split()[0]: line.split() for line in invoke("compare", "runs").out.splitlines() if line.split()}
+    assert lines["variant"][:7] == ["variant", "rank", "FID", "[fid-x]", "rank", "FID", "[fid-y]"]
+    assert [lines[name][1] for name in ("mlp", "dcgan")] == ["1", "2"]
+    assert [lines[name][1:5] for name in ("wgan", "lsgan")] == [["–", "–", "1", "12.10"], ["–", "–", "2", "33.10"]]
+
+
+def test_the_heads_of_a_target_name_the_protocol_where_there_are_several(two_protocols, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    out = invoke("compare", "runs", "--target-fid", 20).out
+    assert all(f"kimg to FID [fid-{protocol}] ≤ 20" in out for protocol in "xy")
+
+
 def test_two_rows_of_one_variant_are_told_apart_in_their_difference(write, invoke):
     for seed in range(2):
         write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, batch_size=64))

@@ -24,6 +24,7 @@ from ganzoo import report_pictures
 from ganzoo.data import prepare
 from ganzoo.errors import RecordError
 from ganzoo.images import grid, save_png
+from ganzoo.protocols import distinctions
 from ganzoo.records import find_records, read_record
 from ganzoo.report import render_report
 from ganzoo.report_figures import pareto_front, report_rows
@@ -306,6 +307,47 @@ def test_the_page_says_which_differences_are_real(tmp_path):
     assert "rank, on each hardware: 1 + the rows that are better beyond chance" in notes
     assert "good" in notes
     assert "Welch p = " in notes
+
+
+def test_a_rank_and_a_head_are_of_one_protocol(tmp_path):
+    """Variants with a moving average and without one, on one dataset: their scores are of two protocols."""
+    for variant, last in (("good", 5.0), ("bad", 50.0), ("raw-good", 7.0), ("raw-bad", 70.0)):
+        raw = variant.startswith("raw")
+        for seed in range(3):
+            half_life = 0.0 if raw else 10.0
+            record = put_record(tmp_path, f"{variant}-{seed}", variant=variant, seed=seed, ema_half_life_kimg=half_life)
+            record["scores"] = [score for score in record["scores"] if score["ema"] != raw]
+            for score in record["scores"]:
+                score["value"] = last + seed / 10
+            (tmp_path / f"{variant}-{seed}" / "record.json").write_text(json.dumps(record))
+    page = page_of(tmp_path, better={"fid": "lower"})
+    heads = [" ".join(text.split()) for _, text in page.all("th", scope="col")]
+    assert heads[:5] == [
+        *("variant", "rank by FID, digits, digits-cnn, EMA", "rank by FID, digits, digits-cnn, raw"),
+        *("FID digits, digits-cnn, EMA", "FID digits, digits-cnn, raw"),
+    ]
+    ranks = [tuple(text.split()[:3]) for _, text in page.all("tr")[1:5]]
+    assert ranks == [("good", "1", "–"), ("bad", "2", "–"), ("raw-good", "–", "1"), ("raw-bad", "–", "2")]
+    labels = [panel["label"] for panel in page.figures()["score-kimg"]["panels"]]
+    assert labels[:2] == ["FID, digits, digits-cnn, EMA", "FID, digits, digits-cnn, raw"]
+    assert len(set(labels)) == len(labels) == 4
+
+
+def test_protocols_are_told_apart_by_what_differs_else_by_their_ids():
+    base = {"metric": "fid", "dataset": "digits", "extractor": "digits-cnn", "n_real": 9, "n_fake": 9, "ema": True}
+    protocols = {
+        "fid-a-11111111": base,
+        "fid-b-22222222": base | {"n_fake": 5, "ema": False},
+        "fid-c-33333333": base | {"n_fake": 5, "ema": False, "weights_sha256": "0" * 64},
+        "fid-d-44444444": base | {"dataset": "mnist"},
+    }
+    assert list(distinctions(protocols).values()) == [
+        *("9 fakes, EMA", "5 fakes, raw, 22222222", "5 fakes, raw, 33333333", "")
+    ]
+    del protocols["fid-b-22222222"]
+    del protocols["fid-c-33333333"]
+    protocols |= {"fid-e-55555555": base | {"weights_sha256": "0" * 64}}
+    assert distinctions(protocols)["fid-a-11111111"] == "11111111"
 
 
 def test_every_dataset_has_its_share_of_the_grids(tmp_path):
