@@ -584,6 +584,57 @@ def test_a_score_by_another_protocol_is_gone(earlier, write, invoke):
     assert "there is none now by that protocol: fid-x there, fid-y here" in outcome.err
 
 
+@pytest.mark.parametrize(("allowed", "code"), [((), 3), (("--allow-missing",), 0)])
+def test_seeds_that_are_lost_are_a_regression(allowed, code, write, invoke):
+    """The mean over the seeds that are left may look fine."""
+    error = {"type": "Diverged", "message": "went wrong", "tail": ""}
+    for seed in range(3):
+        write(f"before/{seed}", fid=20.0 + seed, spec=of("dcgan", seed))
+        lost = {"status": "diverged", "error": error} if seed else {}
+        write(f"now/{seed}", fid=20.0, spec=of("dcgan", seed), **lost)
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", *allowed)
+    assert outcome.code == code
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: regression: dcgan on digits" if code else "ganzoo: dcgan on digits")
+    assert line.endswith("; 3 seeds had it, 1 now: 2 diverged")
+
+
+def test_seeds_that_were_not_run_are_lost_too_and_more_are_no_harm(earlier, write, invoke):
+    write("before/dcgan-1", fid=20.0, spec=of("dcgan", 1))
+    write("now/dcgan", fid=20.0, spec=of("dcgan"))
+    for seed in range(2):
+        write(f"now/mlp-{seed}", fid=40.0, spec=of("mlp", seed))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
+    assert outcome.code == 3
+    dcgan, mlp = outcome.err.splitlines()
+    assert "regression: dcgan on digits" in dcgan
+    assert dcgan.endswith("; 2 seeds had it, 1 now")
+    assert "regression" not in mlp
+    assert invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing").code == 0
+
+
+def test_a_row_that_failed_altogether_is_no_missing_one(earlier, write, invoke):
+    error = {"type": "E", "message": "went wrong", "tail": ""}
+    write("now/dcgan", spec=of("dcgan"), status="diverged", error=error)
+    write("now/mlp", fid=40.0, spec=of("mlp"))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing")
+    assert outcome.code == 3
+    assert "regression: dcgan on digits" in outcome.err
+    assert "fid was 20, and there is none now: 1 diverged" in outcome.err
+
+
+def test_another_protocol_is_but_noted_where_that_is_allowed(earlier, write, invoke):
+    write("now/mlp", fid=40.0, spec=of("mlp"))
+    path = write("now/dcgan", fid=1.0, spec=of("dcgan"))
+    path.write_text(path.read_text().replace(f'"{PROTOCOL}"', '"fid-y"'))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing")
+    assert outcome.code == 0
+    assert "regression" not in outcome.err
+    (line,) = (line for line in outcome.err.splitlines() if "not compared" in line)
+    assert line.startswith("ganzoo: not compared: dcgan on digits")
+    assert line.endswith(": there is no fid by that protocol: fid-x there, fid-y here")
+
+
 def test_several_rows_of_one_spec_cannot_be_judged(earlier, write, invoke):
     write("before/again", fid=20.0, spec=of("dcgan", seed=1), environment__torch="9.9")
     write("now/dcgan", fid=20.0, spec=of("dcgan"))
