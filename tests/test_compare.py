@@ -274,6 +274,15 @@ def test_no_cell_of_csv_is_a_formula(name, write, invoke):
     assert float(row["fid"]) == 20.0
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_head_of_csv_is_a_formula(name, write, invoke):
+    score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
+    write("runs/a", scores=[score], protocols={"p-x": {"metric": name, "ema": True}})
+    (row,) = csv.DictReader(io.StringIO(invoke("compare", "runs", "--format", "csv").out))
+    assert float(row[f"'{name}"]) == 0.75
+    assert all(head[0].isalpha() or head.startswith(f"'{name}") for head in row)
+
+
 # --- filters and order ------------------------------------------------------------------------------------------------
 
 
