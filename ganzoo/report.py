@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -26,6 +26,7 @@ from markupsafe import Markup
 from ganzoo import __version__
 from ganzoo.compare import by_dataset, comparison, score_columns, score_of_column, shown_protocols
 from ganzoo.comparison_tables import notes_of
+from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.files import write_atomically
 from ganzoo.images import grid
@@ -409,21 +410,28 @@ def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
     galleries = []
     for (name, sha256), own in datasets.items():
         dataset = cached_dataset(sha256)
-        tiles = []
-        for row in own:
-            run = row.finished[0]
-            about = f"seed {run.spec['seed']}, {show_plain(run.training.get('kimg', run.spec['kimg']))} kimg"
-            try:
-                images = sample_images(run)
-            except RecordError as error:
-                tiles.append(Tile(row.id, row.label, about, None, reason=str(error)))
-                continue
-            nearest = as_picture(neighbour_grid(images, dataset)) if neighbours and dataset else None
-            tiles.append(Tile(row.id, row.label, about, as_picture(grid(images)), nearest))
+        tiles = [_tile(row, dataset if neighbours else None) for row in own]
         real = as_picture(grid(real_images(dataset))) if dataset else None
         reason = "" if dataset else f"The images of {name} are not in this machine's cache, so none stand here."
         galleries.append(Gallery(name, real, reason, tiles))
     return galleries
+
+
+def _tile(row: Row, dataset: PreparedDataset | None) -> Tile:
+    """A row's sample grid, and with a dataset the nearest of its images."""
+    run = row.finished[0]
+    about = f"seed {run.spec['seed']}, {show_plain(run.training.get('kimg', run.spec['kimg']))} kimg"
+    try:
+        images = sample_images(run)
+    except RecordError as error:
+        return Tile(row.id, row.label, about, None, reason=str(error))
+    tile = Tile(row.id, row.label, about, as_picture(grid(images)))
+    if dataset is None:
+        return tile
+    if images.shape[1:] != dataset.image_shape:
+        sides = (" x ".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape))
+        return replace(tile, reason="its images are {}, and the real ones {}: none is looked for".format(*sides))
+    return replace(tile, neighbours=as_picture(neighbour_grid(images, dataset)))
 
 
 def _shown(rows: Sequence[Row]) -> list[Row]:
