@@ -224,7 +224,9 @@ def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
     assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
 
 
-@pytest.mark.parametrize("name", ["precision", "seed", "mfu", "n", "run_id"])
+@pytest.mark.parametrize(
+    "name", ["precision", "seed", "mfu", "n", "run_id", "ratio", "torch", "row", "fid_best", "x_sd"]
+)
 def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, write, rows, invoke):
     score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
     protocols = {"p-x": {"metric": name, "ema": True}}
@@ -235,6 +237,22 @@ def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, wri
     (head,) = (line for line in invoke("compare", "runs").out.splitlines() if line.split()[:1] == ["variant"])
     assert name in head.split()
     assert list(records_table(find_records([Path("runs")])[0])["seed"]) == [0, 1]
+
+
+def test_scores_that_are_called_like_later_columns_take_the_place_of_none(write, rows, invoke):
+    names = ("fid", "ratio", "normalized_ratio", "fid_best", "fid_rank", "fid_target_kimg", "fid_difference_p")
+    scores = [
+        {"metric": name, "value": 10.0 + place, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
+        for place, name in enumerate(names)
+    ]
+    for variant in ("mlp", "dcgan"):
+        for seed in range(2):
+            write(f"runs/{variant}-{seed}", scores=scores, protocols={"p-x": {"ema": True}}, spec=of(variant, seed))
+    found = rows("runs", "--baseline", "mlp", "--target-fid", 20)
+    for row in found:
+        assert [row[name if name == "fid" else f"{name} [p-x]"] for name in names] == [10.0 + n for n in range(7)]
+    assert (found[0]["ratio"], found[0]["fid_best"], found[0]["fid_target_kimg"]) == (1.0, 20.0, 40.0)
+    assert invoke("compare", "runs", "--baseline", "mlp").code == 0
 
 
 def test_each_dataset_and_size_has_a_table_of_its_own(write, invoke):
