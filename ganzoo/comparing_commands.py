@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def compare_records(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
-    from ganzoo.compare import score_directions
+    from ganzoo.compare import score_columns, score_directions
     from ganzoo.filters import keep, parse_condition
     from ganzoo.regressions import changes, parse_tolerance
 
@@ -40,6 +40,8 @@ def compare_records(arguments: Namespace) -> int:
     tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
     records = keep(_load_records(arguments.folders), conditions)
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
+    if arguments.target_fid is not None and not any(metric == "fid" for metric, _ in score_columns(records)):
+        print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
     text = _comparison_text(records, arguments, better, reporter)
     found, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
     _write_output(text, arguments)

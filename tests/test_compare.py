@@ -525,6 +525,16 @@ def test_a_target_that_is_none_is_refused(target, race, invoke):
     assert "give a number above 0" in invoke("compare", "runs", f"--target-fid={target}").error
 
 
+def test_a_target_where_nothing_has_an_fid_is_noted_once(write, invoke):
+    score = {"metric": "is", "value": 5.0, "std": None, "protocol": "is-x", "kimg": 40.0, "ema": True}
+    for variant in ("mlp", "dcgan"):
+        write(f"runs/{variant}", scores=[score], protocols={"is-x": {"metric": "is", "ema": True}}, spec=of(variant))
+    outcome = invoke("compare", "runs", "--target-fid", 20, "--format", "json")
+    assert outcome.code == 0
+    assert outcome.err == "ganzoo: --target-fid 20: no finished run was scored with an FID; nothing is added\n"
+    assert [row["is"] for row in json.loads(outcome.out)] == [5.0, 5.0]
+
+
 # --- regressions ------------------------------------------------------------------------------------------------------
 
 
