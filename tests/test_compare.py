@@ -755,6 +755,15 @@ def test_diff_of_a_run_with_itself_says_that_nothing_differs(pair, invoke):
     assert "machine, software, flags, plugins and settings are the same" in outcome.out
 
 
+def test_diff_says_which_run_failed_and_how(pair, write, invoke):
+    error = {"type": "Diverged", "message": "generator/[red]fool became NaN", "tail": ""}
+    write("runs/failed", status="diverged", error=error)
+    out = invoke("diff", "runs/a", "runs/failed").out
+    assert out.splitlines()[0] == "B ended as diverged: generator/[red]fool became NaN"
+    assert json.loads(invoke("diff", "runs/failed", "runs/a", "--json").out)["status"] == ["diverged", "ok"]
+    assert "ended as" not in invoke("diff", "runs/a", "runs/b").out
+
+
 def test_diff_of_a_run_that_is_not_there_is_refused(pair, invoke):
     assert "run 'c' is no folder, and no run in runs" in invoke("diff", "runs/a", "c").error
 
