@@ -375,7 +375,8 @@ def _key(value: Any) -> float | str | None:
 
 
 def _setting(value: Any) -> Cell:
-    return Cell(show_plain(value), _key(value))
+    """An empty text, as where nothing sets a row apart, is missing: it comes last, and may leave its column empty."""
+    return Cell(show_plain(value), _key(value) if value != "" else None)
 
 
 def _number(value: Any, show: Callable[[float], str]) -> Cell:

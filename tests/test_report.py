@@ -68,6 +68,16 @@ class Page(HTMLParser):
         ((_, text),) = self.all("script", id="figure-data")
         return {figure["id"]: figure for figure in json.loads(text)}
 
+    def rows(self):
+        """The cells of each row of the results, as (attributes, text)."""
+        width = len(self.all("th", scope="col"))
+        cells = [
+            (attributes, "".join(text))
+            for tag, attributes, text in self.elements
+            if tag in ("td", "th") and "class" in attributes and attributes.get("scope") != "col"
+        ]
+        return [cells[start : start + width] for start in range(0, len(cells), width)]
+
 
 def page_of(*folders: Path, **options) -> Page:
     records, complaints = find_records(folders)
@@ -363,6 +373,19 @@ def test_every_dataset_has_its_share_of_the_grids(tmp_path):
     headings = [text for _, text in page.all("h3") if text in ("first", "second", "third")]
     assert headings == ["first", "second", "third"]
     assert len({text.split(",")[0].split()[0] for text in labels}) == 15
+
+
+def test_what_sets_nothing_apart_is_missing(tmp_path):
+    put_record(tmp_path, "plain", fid=[4.0, 3.0, 2.0, 1.0])
+    put_record(tmp_path, "smooth", label_smoothing=0.1)
+    put_record(tmp_path, "mlp", variant="mlp")
+    page = page_of(tmp_path)
+    place = [" ".join(text.split()) for _, text in page.all("th", scope="col")].index("differs")
+    assert [(row[place][0].get("data-key"), row[place][1]) for row in page.rows() if row[0][1] == "mlp"] == [(None, "")]
+    assert sorted(row[place][1] for row in page.rows() if row[0][1] == "dcgan") == [
+        "label_smoothing=0",
+        "label_smoothing=0.1",
+    ]
 
 
 def test_a_row_has_the_runs_that_it_counts(tmp_path):

@@ -150,6 +150,19 @@ def test_the_table_sorts_by_mouse_and_by_keyboard(visit, committed):
     assert [row.split()[0] for row in visited.rows()] == sorted(row.split()[0] for row in visited.rows())
 
 
+def test_what_sets_nothing_apart_comes_last_and_leaves_its_column_empty(visit, tmp_path):
+    put_record(tmp_path / "runs", "plain")
+    put_record(tmp_path / "runs", "smooth", label_smoothing=0.1)
+    put_record(tmp_path / "runs", "mlp", variant="mlp")
+    visited = visit(tmp_path / "runs")
+    head = visited.page.get_by_role("columnheader", name="differs")
+    for _ in range(2):
+        head.get_by_role("button").click()
+        assert visited.rows()[-1].split()[0] == "mlp"
+    visited.page.get_by_label("Filter").fill("mlp")
+    assert visited.page.get_by_role("columnheader", name="differs").count() == 0
+
+
 def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
     visited = visit(path=committed)
     visited.page.get_by_label("Filter").fill("WGAN digits")
