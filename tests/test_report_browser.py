@@ -368,3 +368,21 @@ def test_without_scripts_the_table_and_the_pictures_are_there(visit, committed):
     picture.scroll_into_view_if_needed()
     page.wait_for_timeout(200)
     assert picture.bounding_box()["height"] > 50
+
+
+def test_a_browser_that_cannot_draw_says_so_in_the_text_and_shows_the_numbers(browser, committed):
+    context = browser.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    try:
+        visited = Visit(context.new_page())
+        visited.page.goto(committed.as_uri())
+        visited.page.wait_for_function("document.documentElement.dataset.drawn === 'false'", timeout=60_000)
+        assert visited.page.get_by_text("This browser could not draw the figure.").count() == 5
+        assert visited.page.locator("[role=img]").count() == 0, "what is in a picture is not read out"
+        names = visited.page.locator("#score-kimg .data tbody td:first-child")
+        assert len(set(names.all_inner_texts())) == 15
+        visited.page.get_by_label("Filter").fill("wgan-gp digits")
+        visited.settle()
+        assert set(names.all_inner_texts()) == {"wgan-gp"}
+    finally:
+        context.close()

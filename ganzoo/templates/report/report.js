@@ -231,11 +231,17 @@
     return made;
   }
 
+  function plot(node, panel, series) {
+    const look = colours();
+    const entries = series.filter((each) => each.in_legend).length;
+    const traces = series.flatMap((each) => tracesOf(each, look));
+    Plotly.react(node, traces, layoutOf(panel, series, node, entries, look), { displayModeBar: false });
+  }
+
   function draw(figure) {
     const place = document.getElementById(figure.id);
-    const node = place.querySelector(".canvas");
-    if (!node) return;
     const select = place.querySelector("select");
+    if (!select) return;
     const rows = new Set(visible());
     for (const option of select.options) {
       const { row } = figure.panels[option.value];
@@ -252,10 +258,8 @@
     const cut = all.length > series.length ? ` Drawn: the first ${LINES} of ${all.length} rows in the order of the table; sort or filter it for others.` : "";
     const none = all.length ? "" : " No row that the filter leaves has such points.";
     place.querySelector(".note").textContent = panel.note + cut + none;
-    const look = colours();
-    const entries = series.filter((each) => each.in_legend).length;
-    const traces = series.flatMap((each) => tracesOf(each, look));
-    Plotly.react(node, traces, layoutOf(panel, series, node, entries, look), { displayModeBar: false });
+    const node = place.querySelector(".canvas");
+    if (node) plot(node, panel, series);
     const details = place.querySelector("details.data");
     details.hidden = false;
     const fill = () => details.open && details.querySelector("div").replaceChildren(numbers(panel, series));
@@ -271,27 +275,43 @@
     asked = requestAnimationFrame(() => figures.forEach(draw));
   }
 
-  async function start() {
+  async function loadPlotly() {
     const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
     document.head.append(script);
-    ready = true;
+  }
+
+  // What is said in place of a figure is no picture; its numbers are there all the same.
+  function replaceFigures(text) {
+    for (const node of document.querySelectorAll(".canvas")) {
+      const said = document.createElement("p");
+      said.className = "warning";
+      said.textContent = text;
+      node.closest("figure").querySelector("details.data").open = true;
+      node.replaceWith(said);
+    }
+  }
+
+  function show() {
     figures.forEach(draw);
+    ready = true;
     for (const figure of figures) {
       document.querySelector(`#${figure.id} select`)?.addEventListener("change", () => draw(figure));
     }
     document.getElementById("figure-rule").hidden = false;
     addEventListener("resize", drawAll);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-    document.documentElement.dataset.drawn = "true";
   }
 
-  start().catch((error) => {
+  loadPlotly().then(() => {
+    show();
+    document.documentElement.dataset.drawn = "true";
+  }).catch((error) => {
     console.error(error);
-    for (const node of document.querySelectorAll(".canvas")) {
-      node.textContent = "This browser could not draw the figure. The numbers are in the records and in the table above.";
-    }
+    replaceFigures("This browser could not draw the figure. Its numbers are below.");
+    show();
+    document.documentElement.dataset.drawn = "false";
   });
 })();
