@@ -58,6 +58,7 @@ class Series:
     `low` and `high` bound each y. `hue`, `marker` and `dash` count from 0. `labels` stand beside points, `names` say
     what a point is. With `step` the line goes up first, then right. Where points are means over rows, `parts` has for
     each what it is the mean of: what a filter leaves of them is the mean of the rows that are left.
+    Series of one `group` have one entry in the legend, which is called so and hides them all.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Series:
     labels: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     in_legend: bool = True
+    group: str = ""
     step: bool = False
 
 
@@ -315,6 +317,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     marker=hue,
                     labels=[row.spec["variant"] if index in front else "" for index, row in enumerate(own)],
                     names=[row.label for row in own],
+                    group=hardware,
                 )
             )
             corners = [points[index] for index in front]
@@ -329,6 +332,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     dash=1,
                     names=[row.label for _, _, row in corners],
                     in_legend=False,
+                    group=hardware,
                     step=True,
                 )
             )
@@ -477,10 +481,10 @@ def loss_curves(rows: Sequence[Row]) -> Figure:
                 hue=hue,
                 dash=hue,
                 in_legend=place == 0,
+                group=term,
             )
             for hue, term in enumerate(terms)
-            for place, run in enumerate(runs)
-            if term in run.training["curves"]
+            for place, run in enumerate(run for run in runs if term in run.training["curves"])
         ]
         if series:
             spec = row.spec

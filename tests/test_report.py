@@ -177,6 +177,18 @@ def test_curves_are_those_of_the_records(committed):
             assert each["y"] == pytest.approx(curves[each["name"]], rel=1e-5)
 
 
+def test_curves_of_several_seeds_are_one_group_for_each_term(tmp_path):
+    for seed in range(2):
+        put_record(tmp_path, f"s{seed}", seed=seed)
+    (panel,) = page_of(tmp_path).figures()["losses"]["panels"]
+    groups = {each["group"] for each in panel["series"]}
+    assert len(panel["series"]) == 2 * len(groups)
+    for group in groups:
+        own = [each for each in panel["series"] if each["group"] == group]
+        assert [each["name"] for each in own] == [f"{group}, seed 0", f"{group}, seed 1"]
+        assert [each["in_legend"] for each in own] == [True, False]
+
+
 def test_scores_of_two_protocols_never_share_axes(committed):
     for identity in ("score-kimg", "score-seconds", "pareto"):
         for panel in committed.figures()[identity]["panels"]:

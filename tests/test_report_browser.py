@@ -249,6 +249,23 @@ def test_a_mean_over_rows_is_one_over_those_that_are_left(visit, tmp_path):
     assert visited.said == []
 
 
+def test_an_entry_of_the_legend_stands_for_all_its_curves(visit, tmp_path):
+    for seed in range(2):
+        put_record(tmp_path / "runs", f"s{seed}", seed=seed, fid=[40.0, 30.0, 20.0, 10.0 + seed])
+    put_record(tmp_path / "runs", "mlp", variant="mlp")
+    visited = visit(tmp_path / "runs")
+    data = "JSON.stringify(document.querySelector('#{} .canvas').data.map((t) => [t.legendgroup, t.visible || true]))"
+    for figure, hidden in (("losses", 2), ("score-kimg", 2)):
+        place = visited.page.locator(f"#{figure}")
+        entry = place.locator(".legendtext").first.text_content()
+        place.locator(".legendtoggle").first.click()
+        visited.page.wait_for_function(f"document.querySelector('#{figure} .canvas').data.some((t) => t.visible)")
+        found = json.loads(visited.page.evaluate(data.format(figure)))
+        assert [group for group, visible in found if visible == "legendonly"] == [entry] * hidden, figure
+    assert {trace["name"].partition(", seed ")[2] for trace in visited.traces("losses")} == {"", "1"}
+    assert visited.said == []
+
+
 def test_names_do_nothing(visit, tmp_path):
     put_record(tmp_path / "runs", "a", variant=HOSTILE, dataset=HOSTILE, fid=[4.0, 3.0, 2.0, 1.0])
     put_record(tmp_path / "runs", "b", hardware=HOSTILE, seed=1)

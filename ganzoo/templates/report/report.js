@@ -124,13 +124,15 @@
 
   function tracesOf(each, look) {
     const colour = look.hues[each.hue % HUES];
+    const entry = each.group || each.name;
     const trace = {
-      type: "scatter", name: inert(each.name), x: each.x, y: each.y, meta: each.row || each.rows,
+      type: "scatter", name: inert(each.in_legend ? entry : each.name), legendgroup: entry,
+      x: each.x, y: each.y, meta: each.row || each.rows,
       mode: each.labels.some(Boolean) ? "markers+text" : each.mode, showlegend: each.in_legend,
       line: { color: colour, width: 1.75, dash: DASHES[each.dash % DASHES.length], shape: each.step ? "vh" : "linear" },
       marker: { color: colour, size: 8, symbol: MARKERS[each.marker % MARKERS.length] },
-      text: each.names.map(inert), textposition: "top center", textfont: { color: colour, size: 12 },
-      hovertemplate: `${each.names.length ? "%{text}<br>" : ""}%{x}<br>%{y}<extra>%{fullData.name}</extra>`,
+      text: each.names.length ? each.names.map(inert) : inert(each.name), textposition: "top center", textfont: { color: colour, size: 12 },
+      hovertemplate: each.names.length ? "%{text}<br>%{x}<br>%{y}<extra>%{fullData.name}</extra>" : "%{x}<br>%{y}<extra>%{text}</extra>",
     };
     if (each.labels.some(Boolean)) {
       trace.text = each.labels.map(inert);
@@ -147,7 +149,7 @@
     }
     const there = pick(each.x, bounded);
     const band = {
-      type: "scatter", mode: "lines", fill: "toself", hoverinfo: "skip", showlegend: false, meta: "band",
+      type: "scatter", mode: "lines", fill: "toself", hoverinfo: "skip", showlegend: false, meta: "band", legendgroup: entry,
       x: [...there, ...there.slice().reverse()],
       y: [...pick(each.high, bounded), ...pick(each.low, bounded).reverse()],
       line: { width: 0, color: colour }, fillcolor: colour, opacity: 0.18,
@@ -189,7 +191,7 @@
       type: log ? "log" : "linear", gridcolor: look.line, linecolor: look.quiet, zeroline: false, automargin: true,
       ticks: "outside", ticklen: 4, tickcolor: look.quiet, exponentformat: "SI", ...ticked(log, ticks, values),
     });
-    const longest = Math.max(0, ...series.filter((each) => each.in_legend).map((each) => short(each.name).length));
+    const longest = Math.max(0, ...series.filter((each) => each.in_legend).map((each) => short(each.group || each.name).length));
     const perLine = Math.max(1, Math.floor((node.clientWidth - 64) / (60 + 7.5 * longest)));
     const legend = entries > 1 || series.some((each) => each.mode === "markers") ? 24 * Math.ceil(entries / perLine) + 16 : 0;
     return {
@@ -198,7 +200,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: look.ink },
       xaxis: axis(panel.x, drawn("x")), yaxis: axis(panel.y, drawn("y", "low", "high")), showlegend: Boolean(legend),
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", font: { size: 13 } },
+      legend: { orientation: "h", traceorder: "normal", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", font: { size: 13 } },
       hoverlabel: { bgcolor: look.paper, bordercolor: look.quiet, font: { color: look.ink, size: 13 } },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
