@@ -259,7 +259,7 @@ def test_an_entry_of_the_legend_stands_for_all_its_curves(visit, tmp_path):
         place = visited.page.locator(f"#{figure}")
         entry = place.locator(".legendtext").first.text_content()
         place.locator(".legendtoggle").first.click()
-        visited.page.wait_for_function(f"document.querySelector('#{figure} .canvas').data.some((t) => t.visible)")
+        visited.page.wait_for_function(f"() => document.querySelector('#{figure} .canvas').data.some((t) => t.visible)")
         found = json.loads(visited.page.evaluate(data.format(figure)))
         assert [group for group, visible in found if visible == "legendonly"] == [entry] * hidden, figure
     assert {trace["name"].partition(", seed ")[2] for trace in visited.traces("losses")} == {"", "1"}
@@ -393,7 +393,7 @@ def test_a_browser_that_cannot_draw_says_so_in_the_text_and_shows_the_numbers(br
     try:
         visited = Visit(context.new_page())
         visited.page.goto(committed.as_uri())
-        visited.page.wait_for_function("document.documentElement.dataset.drawn === 'false'", timeout=60_000)
+        visited.page.wait_for_function("() => document.documentElement.dataset.drawn === 'false'", timeout=60_000)
         assert visited.page.get_by_text("This browser could not draw the figure.").count() == 5
         assert visited.page.locator("[role=img]").count() == 0, "what is in a picture is not read out"
         names = visited.page.locator("#score-kimg .data tbody td:first-child")
