@@ -67,14 +67,14 @@ def run_bench(arguments: Namespace) -> int:
             print_all(comparison_tables(records, score_directions(prepared.registry), width=stdout().width))
     if not arguments.json:
         _say_where(records)
-    if plan.sweep_batch is not None:
-        _say_largest(records)
+    sweeps = _of_sweeps(prepared, records)
+    _say_largest(sweeps)
     if interrupted:
         # With it, what was done again by now would be done once more.
         raise KeyboardInterrupt(*["without --force"] * arguments.force)
     # Finding the batch that fits no more is what a sweep is for.
-    sweeping = plan.sweep_batch is not None
-    return 0 if all(record.ok or (sweeping and _took_too_much(record)) for record in records) else 1
+    too_large = {record.run_id for record in sweeps if _took_too_much(record)}
+    return 0 if all(record.ok or record.run_id in too_large for record in records) else 1
 
 
 @contextmanager
@@ -92,6 +92,14 @@ def _stopped_by(*names: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _of_sweeps(prepared: Bench | SuiteBench, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records of sweeps over batches; of a suite some parts may be such, and others not."""
+    from ganzoo.records import identity_of
+
+    asked = {identity_of(run.spec.to_json(), {}, {}) for run in prepared.swept}
+    return [record for record in records if asked and identity_of(record.spec, {}, {}) in asked]
+
+
 def _took_too_much(record: RunRecord) -> bool:
     """Whether a run ended for want of memory; on the CPU the system kills what takes too much."""
     return record.status == "oom" or (record.error or {}).get("type") == "SIGKILL"
@@ -99,12 +107,17 @@ def _took_too_much(record: RunRecord) -> bool:
 
 def _say_largest(records: Sequence[RunRecord]) -> None:
     """For each variant of a sweep, the largest batch that ran, and what became of the next."""
-    for variant in dict.fromkeys(record.spec["variant"] for record in records):
-        own = [record for record in records if record.spec["variant"] == variant]
+    sweeps: dict[tuple[str, str, int], list[RunRecord]] = {}
+    for record in records:
+        place = record.spec["variant"], record.spec["dataset"], record.spec["image_shape"][1]
+        sweeps.setdefault(place, []).append(record)
+    several = len({place[1:] for place in sweeps}) > 1
+    for (variant, dataset, size), own in sweeps.items():
+        name = f"{variant} on {printable(dataset)}, {size} px" if several else variant
         sizes = [record.spec["batch_size"] for record in own if record.ok]
         failed = next((record for record in own if not record.ok), None)
         beyond = f"; {failed.spec['batch_size']} ended as {failed.status}" if failed else ""
-        print_note(f"{variant}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
+        print_note(f"{name}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
 
 
 def _prepare_suite(arguments: Namespace, plan: BenchPlan, on_progress: Callable[..., None]) -> SuiteBench:

@@ -271,7 +271,9 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
         "--fail-on", action="append", default=[], metavar="FIGURE:N%", help="exit 3 where it is worse by more than that"
     )
     compare.add_argument(
-        "--allow-missing", action="store_true", help="with --fail-on: a row that is only in --against is no failure"
+        "--allow-missing",
+        action="store_true",
+        help="with --fail-on: rows, protocols and seeds that only --against has are no failure",
     )
     compare.add_argument("-o", "--output", metavar="FILE", help="write there, and not to stdout")
     compare.add_argument("--force", action="store_true", help="overwrite FILE")

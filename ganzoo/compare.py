@@ -50,8 +50,19 @@ MEANS = (
 )
 """What a comparison gives the mean of, beside the scores."""
 
-TAKEN = {*SETTINGS, *MEANS, "run_id", "status", "seed", "path", "flags", "error", "differs", "n", "failed"}
-"""Names of columns that no score takes, as `precision` would."""
+TAKEN = {
+    *(*SETTINGS, *MEANS, "run_id", "status", "seed", "path", "flags", "error", "differs", "n", "failed"),
+    *(f"{kind}ratio{end}" for kind in ("", "normalized_") for end in ("", "_low", "_high")),
+    *("torch", "git", "row"),
+}
+"""Names of columns that no score takes, as `precision` would; some come later, with a baseline or in a leaderboard."""
+
+OF_A_SCORE = (
+    *("_sd", "_n", "_rank", "_best", "_best_kimg"),
+    *(f"_target{end}" for end in ("", "_scored", "_reached", "_kimg", "_seconds", "_joules")),
+    *(f"_difference{end}" for end in ("", "_low", "_high", "_p")),
+)
+"""What the names of a score's further columns end in, and no score's own does: `fid_best` is the best FID."""
 
 
 def score_directions(registry: Registry) -> dict[str, Direction]:
@@ -77,8 +88,12 @@ def score_columns(records: Sequence[RunRecord]) -> dict[tuple[str, str], str]:
         for score in _final_scores(record):
             if score["protocol"] not in protocols[score["metric"]]:
                 protocols[score["metric"]].append(score["protocol"])
+
+    def alone(metric: str) -> bool:
+        return len(protocols[metric]) == 1 and metric not in TAKEN and not metric.endswith(OF_A_SCORE)
+
     return {
-        (metric, protocol): metric if len(found) == 1 and metric not in TAKEN else f"{metric} [{protocol}]"
+        (metric, protocol): metric if alone(metric) else f"{metric} [{protocol}]"
         for metric, found in protocols.items()
         for protocol in found
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.arguments import check_output, discover_asked
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.streams import print_note
-from ganzoo.terminal import paper, print_all, stdout
+from ganzoo.terminal import paper, print_all, safe, stdout
 from ganzoo.text import printable
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def compare_records(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
-    from ganzoo.compare import score_directions
+    from ganzoo.compare import score_columns, score_directions
     from ganzoo.filters import keep, parse_condition
     from ganzoo.regressions import changes, parse_tolerance
 
@@ -40,6 +40,8 @@ def compare_records(arguments: Namespace) -> int:
     tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
     records = keep(_load_records(arguments.folders), conditions)
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
+    if arguments.target_fid is not None and not any(metric == "fid" for metric, _ in score_columns(records)):
+        print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
     text = _comparison_text(records, arguments, better, reporter)
     found, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
     _write_output(text, arguments)
@@ -90,8 +92,17 @@ def diff_runs(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(diff.to_json(), indent=1))
     else:
+        print_all(_endings({"A": first, "B": second}))
         print_all(diff_tables(diff, ("A", "B")))
     return 0
+
+
+def _endings(records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """How those of the runs ended that did not finish, a line each."""
+    for name, record in records.items():
+        if not record.ok:
+            message = (record.error or {}).get("message")
+            yield f"{name} ended as {record.status}" + (f": {safe(message)}" if message else "")
 
 
 def make_leaderboard(arguments: Namespace) -> int:

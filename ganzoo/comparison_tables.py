@@ -269,11 +269,11 @@ def _extra_columns(summary: pandas.DataFrame) -> list[Column]:
 
 
 def _score_columns(summary: pandas.DataFrame) -> list[Column]:
-    """The scores; before the first with ranks these, and behind each its difference from a baseline."""
+    """The scores; before each protocol of the first with ranks these, behind each its difference from a baseline."""
     columns: list[Column] = []
-    ranked = next((name for name in summary.attrs["scores"] if _any(summary, f"{name}_rank")), None)
+    ranked = next((score_of_column(name) for name in summary.attrs["scores"] if _any(summary, f"{name}_rank")), None)
     for name, head in score_heads(summary).items():
-        if name == ranked:
+        if score_of_column(name) == ranked and _any(summary, f"{name}_rank"):
             columns.append(("rank", partial(rank_of, name=name)))
         columns.append((head, partial(score_over_seeds, name=name)))
         if _any(summary, f"{name}_difference"):
@@ -294,9 +294,9 @@ def score_heads(summary: pandas.DataFrame) -> dict[str, str]:
 
 def _target_columns(summary: pandas.DataFrame) -> list[Column]:
     columns: list[Column] = []
-    for name in summary.attrs["scores"]:
+    for name, head in score_heads(summary).items():
         if f"{name}_target" in summary.columns:
-            goal = f"to {UNITS['fid']} ≤ {summary[f'{name}_target'].iloc[0]:g}"
+            goal = f"to {head} ≤ {summary[f'{name}_target'].iloc[0]:g}"
             columns += [
                 (f"kimg {goal}", partial(_target, name=name, figure="kimg", show=show_rate)),
                 (f"time {goal}", partial(_target, name=name, figure="seconds", show=show_duration)),

@@ -86,7 +86,7 @@ def prepare(
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
     if (folder / "dataset.json").exists():
-        if (cached := _cached(folder)) is not None:
+        if (cached := whole_dataset(folder)) is not None:
             return cached
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -119,7 +119,7 @@ def prepare(
     return prepared
 
 
-def _cached(folder: Path) -> PreparedDataset | None:
+def whole_dataset(folder: Path) -> PreparedDataset | None:
     """What lies in a folder of the cache, or None where it is damaged: headers and sizes fit what was noted down.
 
     Nothing is read but headers, so neither a cut file nor one that claims more than there is costs memory.

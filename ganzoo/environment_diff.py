@@ -17,11 +17,13 @@ ABSENT = "none"
 
 @dataclass(frozen=True)
 class RecordDiff:
-    """What differs between two records, by dotted names to the two values; only `figures` has what stayed, too.
+    """How two runs ended and what differs between them, by dotted names to the two values.
 
-    `figures` are medians and final scores; a score under another protocol is another figure.
+    Only `status` and `figures` have what stayed, too. `figures` are medians and final scores; a score under another
+    protocol is another figure.
     """
 
+    status: Sides
     hardware: Mapping[str, Sides]
     software: Mapping[str, Sides]
     flags: Mapping[str, Sides]
@@ -30,11 +32,14 @@ class RecordDiff:
     figures: Mapping[str, Sides]
 
     def to_json(self) -> dict[str, Any]:
-        """`{"hardware": {name: [a, b]}, …, "figures": {name: {"a", "b", "change"}}}`; `change` is a share of a."""
+        """`{"status": [a, b], "hardware": {name: [a, b]}, …, "figures": {name: {"a", "b", "change"}}}`.
+
+        `change` is a share of a.
+        """
         parts = ("hardware", "software", "flags", "plugins", "settings")
         changed = {part: {name: list(sides) for name, sides in getattr(self, part).items()} for part in parts}
         figures = {name: {"a": a, "b": b, "change": change_of(a, b)} for name, (a, b) in self.figures.items()}
-        return {**changed, "figures": figures}
+        return {"status": list(self.status), **changed, "figures": figures}
 
 
 def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
@@ -43,6 +48,7 @@ def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
     flags = [environment.pop("flags", None) or {} for environment in environments]
     plugins = [environment.pop("plugins", None) or {} for environment in environments]
     return RecordDiff(
+        status=(first.status, second.status),
         hardware=_changed(first.hardware, second.hardware),
         software=_changed(*environments),
         flags=_changed(*flags),

@@ -37,6 +37,11 @@ class Bench:
         """What the plan asks for, done or not."""
         return self.resolved.runs
 
+    @property
+    def swept(self) -> tuple[PlannedRun, ...]:
+        """The runs of a sweep over batches: that one of these takes too much memory is what is asked."""
+        return self.runs if self.plan.sweep_batch is not None else ()
+
     def start_over(self, results: Path, on_note: Note) -> None:
         """Lay aside what `results` holds of it; see `ganzoo.runner.start_over`."""
         from ganzoo.runner import start_over

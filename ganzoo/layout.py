@@ -27,6 +27,7 @@ class Protocol(TypedDict, total=False):
     weights_sha256: str
     dataset: str
     dataset_sha256: str
+    image_shape: Sequence[int]
     n_real: int
     n_fake: int
     ema: bool | None

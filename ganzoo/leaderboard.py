@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.compare import RACE, by_dataset, comparison, same_settings, score_of_column, shown_protocols
 from ganzoo.comparison_tables import (
     EXTRAS,
+    Column,
     flag_lines,
     notes_of,
     rank_of,
@@ -97,10 +99,10 @@ def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Di
     dataset, size, kimg = (show_plain(summary[name].iloc[0]) for name in RACE)
     yield from (f"## {_cell(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_cell(dataset)}: speed", "")
     columns = _columns(summary)
-    yield f"| variant | {' | '.join(_cell(head) for head in columns)} |"
+    yield f"| variant | {' | '.join(_cell(head) for head, _ in columns)} |"
     yield f"| --- |{' ---: |' * len(columns)}"
     for row in summary.to_dict("records"):
-        cells = [_cell(show(row)) if row["n"] or head in SETTINGS else "" for head, show in columns.items()]
+        cells = [_cell(show(row)) if row["n"] or head in SETTINGS else "" for head, show in columns]
         status = f" ({_cell(row['failed'])})" if row["failed"] else ""
         yield f"| {_linked(folder, rows[row['row']])}{status} | {' | '.join(cells)} |"
     yield ""
@@ -114,30 +116,47 @@ SETTINGS = ("batch size", "precision", "differs", "hardware")
 """Columns that a row has whose runs have all failed, too."""
 
 
-def _columns(summary: pandas.DataFrame) -> dict[str, Any]:
-    """The columns of a section, from head to cell; settings only where the rows differ in them."""
-    columns: dict[str, Any] = {}
+def _columns(summary: pandas.DataFrame) -> list[Column]:
+    """The columns of a section; settings only where the rows differ in them.
+
+    Before each protocol of the first score with ranks stand these: a rank is by one protocol.
+    """
+    columns: list[Column] = []
     for name in ("batch_size", "precision", "differs"):
         if summary[name].nunique() > 1:
-            columns[name.replace("_", " ")] = lambda row, name=name: show_plain(row[name])
+            columns.append((name.replace("_", " "), partial(_plain, name=name)))
+    ranked = [name for name in summary.attrs["scores"] if _any(summary, f"{name}_rank")]
     for name, head in score_heads(summary).items():
-        if f"{name}_rank" in summary and summary[f"{name}_rank"].notna().any() and "rank" not in columns:
-            columns["rank"] = lambda row, name=name: rank_of(row, name)
-        columns[head] = lambda row, name=name: score_over_seeds(row, name)
-    columns |= {
-        "images/s": rate_with_error,
-        "samples/s": lambda row: show_rate(row["sample_images_per_second"]),
-        "memory": lambda row: show_memory(row["peak_memory_bytes"]),
-    }
+        if name in ranked and score_of_column(name) == score_of_column(ranked[0]):
+            columns.append(("rank", partial(rank_of, name=name)))
+        columns.append((head, partial(score_over_seeds, name=name)))
+    columns += [
+        ("images/s", rate_with_error),
+        ("samples/s", lambda row: show_rate(row["sample_images_per_second"])),
+        ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
+    ]
     for name, (head, show) in EXTRAS.items():
-        if summary[name].notna().any():
-            columns[head] = lambda row, name=name, show=show: "–" if missing(row[name]) else show(row[name])
-    return columns | {
-        "updates D/G": lambda row: updates_of(row["discriminator_updates"], row["generator_updates"]),
-        "train time": lambda row: show_duration(row["train_seconds"]),
-        "seeds": lambda row: str(row["n"]),
-        "hardware": lambda row: row["hardware"],
-    }
+        if _any(summary, name):
+            columns.append((head, partial(_shown, name=name, show=show)))
+    return [
+        *columns,
+        ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"])),
+        ("train time", lambda row: show_duration(row["train_seconds"])),
+        ("seeds", lambda row: str(row["n"])),
+        ("hardware", lambda row: row["hardware"]),
+    ]
+
+
+def _any(summary: pandas.DataFrame, name: str) -> bool:
+    return name in summary and bool(summary[name].notna().any())
+
+
+def _plain(row: Mapping[str, Any], name: str) -> str:
+    return show_plain(row[name])
+
+
+def _shown(row: Mapping[str, Any], name: str, show: Callable[[float], str]) -> str:
+    return "–" if missing(row[name]) else show(row[name])
 
 
 def _linked(folder: Path, runs: Runs) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -36,7 +37,8 @@ class Change:
     """A figure of a row before and now, means over seeds; `now` is NaN where it is gone.
 
     `share` is how much worse it is, as a share of what it was: negative where it is better. `evidence` says whether
-    the seeds tell the difference from chance, or why the figure is gone.
+    the seeds tell the difference from chance, or why the figure is gone, and how many seeds have lost it. Where `lost`
+    these are too few for the row to pass.
     """
 
     row: str
@@ -46,11 +48,12 @@ class Change:
     share: float
     allowed: float
     evidence: str
+    lost: bool = False
 
     @property
     def too_much(self) -> bool:
-        """Whether it is worse than allowed, or gone."""
-        return math.isnan(self.now) or self.share > self.allowed
+        """Whether it is worse than allowed, or gone in a seed or in all."""
+        return math.isnan(self.now) or self.lost or self.share > self.allowed
 
     def __str__(self) -> str:
         if math.isnan(self.now):
@@ -86,8 +89,9 @@ def changes(
     """`(changes, notes)`: each figure of each row of `before`, and what could not be compared, by name.
 
     Rows are matched by the whole spec but the seed; the versions of the code may differ. A row that is not there any
-    more has lost its figures. Raises `UsageError` where a spec has several rows on one side. With `allow_missing` both
-    are but noted. Raises `RecordError` where nothing at all could be compared.
+    more has lost its figures, as has one that is scored by another protocol now, or in fewer seeds. Raises `UsageError`
+    where a spec has several rows on one side. With `allow_missing` all these are but noted; a figure that no seed of a
+    row has any more is gone all the same. Raises `RecordError` where nothing at all could be compared.
     """
     sides = [_rows(before), _rows(now)]
     found: list[Change] = []
@@ -102,7 +106,7 @@ def changes(
                 raise UsageError(f"--against: {note}")
             notes.append(note)
         elif key in sides[1]:
-            found += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes)
+            found += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
         elif allow_missing:
             notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
         else:
@@ -126,7 +130,9 @@ def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Ch
     ]
 
 
-def _changes_of_row(before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str]) -> list[Change]:
+def _changes_of_row(
+    before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str], allow_missing: bool
+) -> list[Change]:
     old, new = _figures(before), _figures(now)
     found = []
     for tolerance in tolerances:
@@ -135,9 +141,22 @@ def _changes_of_row(before: Runs, now: Runs, tolerances: Sequence[Tolerance], no
             notes.append(f"{_named(before)}: --against has no {tolerance.figure}")
         for key in keys:
             others = [other[1] for other in new if other[0] == key[0]]
-            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else ""
-            found.append(_change(_named(now), tolerance, old[key], new.get(key, []), reason))
+            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _endings(now)
+            if allow_missing and others and key not in new:
+                notes.append(f"{_named(now)}: there is no {tolerance.figure}{reason}")
+                continue
+            change = _change(_named(now), tolerance, old[key], new.get(key, []), reason)
+            if 0 < len(new.get(key, [])) < len(old[key]):
+                few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_endings(now)}"
+                change = replace(change, evidence=few, lost=not allow_missing)
+            found.append(change)
     return found
+
+
+def _endings(runs: Runs) -> str:
+    """How the seeds that did not finish ended: `: 2 diverged, 1 oom`."""
+    endings = Counter(record.status for record in runs if not record.ok)
+    return f": {', '.join(f'{count} {status}' for status, count in endings.items())}" if endings else ""
 
 
 def _change(row: str, tolerance: Tolerance, old: Sequence[float], new: Sequence[float], reason: str) -> Change:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -26,10 +26,11 @@ from markupsafe import Markup
 from ganzoo import __version__
 from ganzoo.compare import by_dataset, comparison, score_columns, score_of_column, shown_protocols
 from ganzoo.comparison_tables import notes_of
+from ganzoo.data import PreparedDataset
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.files import write_atomically
 from ganzoo.images import grid
-from ganzoo.protocols import protocol_words
+from ganzoo.protocols import distinctions, protocol_words
 from ganzoo.report_figures import SCORE_NAMES, Row, report_figures, report_rows
 from ganzoo.report_pictures import Picture, as_picture, cached_dataset, neighbour_grid, real_images, sample_images
 from ganzoo.statistics import Direction
@@ -286,24 +287,48 @@ def _extras(rows: Sequence[Row]) -> list[str]:
     return [name for name in EXTRAS if any(not missing(row.summary[name]) for row in rows)]
 
 
+def _score_heads(records: Sequence[RunRecord]) -> dict[str, Column]:
+    """The head of each score's column, with what sets its protocol apart."""
+    protocols = shown_protocols(records)
+    places, apart = {identity: place for place, identity in enumerate(protocols)}, distinctions(protocols)
+    heads = {}
+    for (metric, identity), name in score_columns(records).items():
+        head, note, link = SCORE_NAMES.get(metric, metric), identity, ""
+        if identity in protocols:
+            told = [*(str(protocols[identity].get(key)) for key in ("dataset", "extractor")), apart[identity]]
+            note, link = ", ".join(filter(None, told)), f"#protocol-{places[identity]}"
+        heads[name] = Column(head, note, link)
+    return heads
+
+
+def _rank_columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[tuple[Column, list[str]]]:
+    """The columns of ranks, of the first score that has any, each with the columns of the scores that it is by.
+
+    A rank is by one protocol: datasets share a column as long as none has scores by several.
+    """
+    heads = _score_heads(records)
+    ranked = [name for name in heads if any(_rank(row, name) for row in rows)]
+    if not ranked:
+        return []
+    ranked = [name for name in ranked if score_of_column(name) == score_of_column(ranked[0])]
+    rivals = [name for name in heads if score_of_column(name) == score_of_column(ranked[0])]
+    scored: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        place = row.summary["dataset"], row.summary["image_size"]
+        scored[place] |= {name for name in rivals if not missing(row.summary[name])}
+    if all(len(names) <= 1 for names in scored.values()):
+        return [(Column("rank", "by the first score"), ranked)]
+    by = {name: f"by {heads[name].head}, {heads[name].note}" for name in ranked}
+    return [(Column("rank", by[name], heads[name].link), [name]) for name in ranked]
+
+
 def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
-    protocols, varying = shown_protocols(records), _varying(rows)
-    places = {identity: place for place, identity in enumerate(protocols)}
-    scores = [
-        Column(
-            SCORE_NAMES.get(metric, metric),
-            ", ".join(str(protocols[identity].get(name)) for name in ("dataset", "extractor")),
-            f"#protocol-{places[identity]}",
-        )
-        if identity in places
-        else Column(SCORE_NAMES.get(metric, metric), identity)
-        for metric, identity in score_columns(records)
-    ]
+    varying = _varying(rows)
     return [
         Column("variant", numeric=False),
         *(Column(name, numeric=False) for name in varying if name in LEADING),
-        *([Column("rank", "by the first score")] if _ranked(rows, records) else []),
-        *scores,
+        *(column for column, _ in _rank_columns(rows, records)),
+        *_score_heads(records).values(),
         Column("images/s", "training"),
         Column("samples/s", "generator"),
         Column("memory", "peak"),
@@ -317,13 +342,13 @@ def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
 
 def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[Cell]]:
     scores, varying, extras = list(score_columns(records).values()), _varying(rows), _extras(rows)
-    ranked = _ranked(rows, records)
+    ranked = [names for _, names in _rank_columns(rows, records)]
     for row in rows:
         summary = row.summary
         cells = [Cell(summary["variant"], summary["variant"])]
         cells += [_setting(summary[name]) for name in varying if name in LEADING]
-        if ranked:
-            rank = next(filter(None, (_rank(row, name) for name in ranked)), None)
+        for names in ranked:
+            rank = next(filter(None, (_rank(row, name) for name in names)), None)
             cells.append(Cell("–" if rank is None else str(rank), rank))
         cells += [_score_cell(summary, name) for name in scores]
         cells.append(_rate_cell(summary))
@@ -340,12 +365,6 @@ def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[C
         yield cells
 
 
-def _ranked(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
-    """The columns of the first score that has ranks, one for each of its protocols."""
-    names = [name for name in score_columns(records).values() if any(_rank(row, name) for row in rows)]
-    return [name for name in names if score_of_column(name) == score_of_column(names[0])]
-
-
 def _rank(row: Row, name: str) -> int | None:
     rank = row.summary.get(f"{name}_rank")
     return int(rank) if isinstance(rank, Integral) else None
@@ -356,7 +375,8 @@ def _key(value: Any) -> float | str | None:
 
 
 def _setting(value: Any) -> Cell:
-    return Cell(show_plain(value), _key(value))
+    """An empty text, as where nothing sets a row apart, is missing: it comes last, and may leave its column empty."""
+    return Cell(show_plain(value), _key(value) if value != "" else None)
 
 
 def _number(value: Any, show: Callable[[float], str]) -> Cell:
@@ -391,21 +411,28 @@ def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
     galleries = []
     for (name, sha256), own in datasets.items():
         dataset = cached_dataset(sha256)
-        tiles = []
-        for row in own:
-            run = row.finished[0]
-            about = f"seed {run.spec['seed']}, {show_plain(run.training.get('kimg', run.spec['kimg']))} kimg"
-            try:
-                images = sample_images(run)
-            except RecordError as error:
-                tiles.append(Tile(row.id, row.label, about, None, reason=str(error)))
-                continue
-            nearest = as_picture(neighbour_grid(images, dataset)) if neighbours and dataset else None
-            tiles.append(Tile(row.id, row.label, about, as_picture(grid(images)), nearest))
+        tiles = [_tile(row, dataset if neighbours else None) for row in own]
         real = as_picture(grid(real_images(dataset))) if dataset else None
         reason = "" if dataset else f"The images of {name} are not in this machine's cache, so none stand here."
         galleries.append(Gallery(name, real, reason, tiles))
     return galleries
+
+
+def _tile(row: Row, dataset: PreparedDataset | None) -> Tile:
+    """A row's sample grid, and with a dataset the nearest of its images."""
+    run = row.finished[0]
+    about = f"seed {run.spec['seed']}, {show_plain(run.training.get('kimg', run.spec['kimg']))} kimg"
+    try:
+        images = sample_images(run)
+    except RecordError as error:
+        return Tile(row.id, row.label, about, None, reason=str(error))
+    tile = Tile(row.id, row.label, about, as_picture(grid(images)))
+    if dataset is None:
+        return tile
+    if images.shape[1:] != dataset.image_shape:
+        sides = (" x ".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape))
+        return replace(tile, reason="its images are {}, and the real ones {}: none is looked for".format(*sides))
+    return replace(tile, neighbours=as_picture(neighbour_grid(images, dataset)))
 
 
 def _shown(rows: Sequence[Row]) -> list[Row]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ganzoo.compare import comparison, same_settings, score_columns, settings_key, shown_protocols
 from ganzoo.differences import differences
-from ganzoo.protocols import protocol_words
+from ganzoo.protocols import distinctions, protocol_words
 from ganzoo.statistics import Direction
 from ganzoo.types import RunRecord
 
@@ -42,11 +42,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one run gives to a point that is a mean over runs: the row that it is of, its y and its bounds."""
+
+    row: str
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Series:
     """Points that belong together. `row` is the row they all come from; else `rows` has one for each point.
 
     `low` and `high` bound each y. `hue`, `marker` and `dash` count from 0. `labels` stand beside points, `names` say
-    what a point is. With `step` the line goes up first, then right.
+    what a point is. With `step` the line goes up first, then right. Where points are means over rows, `parts` has for
+    each what it is the mean of: what a filter leaves of them is the mean of the rows that are left.
+    Series of one `group` have one entry in the legend, which is called so and hides them all.
     """
 
     name: str
@@ -56,6 +68,7 @@ class Series:
     high: list[float | None] = field(default_factory=list)
     row: str = ""
     rows: list[str] = field(default_factory=list)
+    parts: list[list[Part]] = field(default_factory=list)
     mode: str = "lines+markers"
     hue: int = 0
     marker: int = 0
@@ -63,6 +76,7 @@ class Series:
     labels: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     in_legend: bool = True
+    group: str = ""
     step: bool = False
 
 
@@ -111,9 +125,10 @@ def report_rows(records: Sequence[RunRecord], better: Mapping[str, Direction] | 
     best = [column for (metric, _), column in columns.items() if metric == "fid"]
 
     def rank(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        fids = [entry[column] for column in best if not math.isnan(entry[column])]
+        # FIDs of two protocols are in no order: those of one come after those of the other.
+        fids = [(index, entry[column]) for index, column in enumerate(best) if not math.isnan(entry[column])]
         place = (entry["dataset"], entry["image_size"], entry["kimg"])
-        return *place, not entry["n"], min(fids, default=math.inf), entry["variant"]
+        return *place, not entry["n"], *min(fids, default=(len(best), math.inf)), entry["variant"]
 
     entries = [dict(line) for _, line in table.iterrows()]
     pairs = sorted(zip(entries, same_settings(records), strict=True), key=lambda pair: rank(pair[0]))
@@ -240,7 +255,7 @@ def _score_panels(
                     )
                 )
         if series:
-            panels.append(_score_panel(metric, protocols[protocol], protocol, axis, series))
+            panels.append(_score_panel(metric, protocol, protocols, axis, series))
     return panels
 
 
@@ -248,9 +263,10 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
     return statistics.mean(values) + sign * statistics.stdev(values) if len(values) > 1 else None
 
 
-def _score_panel(metric: str, content: Mapping[str, Any], protocol: str, axis: Axis, series: list[Series]) -> Panel:
-    name = SCORE_NAMES.get(metric, metric)
-    label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {content.get('n_fake')} fakes"
+def _score_panel(metric: str, protocol: str, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
+    name, content = SCORE_NAMES.get(metric, metric), protocols[protocol]
+    apart = distinctions(protocols)[protocol] or f"{content.get('n_fake')} fakes"
+    label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {apart}"
     # A band that reaches zero has no place on a logarithmic axis.
     drawn = [value for each in series for value in (*each.y, *each.low) if value is not None]
     log = metric in ("fid", "kid") and min(drawn) > 0
@@ -301,6 +317,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     marker=hue,
                     labels=[row.spec["variant"] if index in front else "" for index, row in enumerate(own)],
                     names=[row.label for row in own],
+                    group=hardware,
                 )
             )
             corners = [points[index] for index in front]
@@ -315,11 +332,12 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                     dash=1,
                     names=[row.label for _, _, row in corners],
                     in_legend=False,
+                    group=hardware,
                     step=True,
                 )
             )
         axis = Axis("training step, real images per second (logarithmic)", log=True)
-        panel = _score_panel("fid", protocols[protocol], protocol, axis, series)
+        panel = _score_panel("fid", protocol, protocols, axis, series)
         panels.append(replace(panel, label=f"{panel.label}, {kimg:g} kimg"))
     return Figure(
         "pareto",
@@ -364,31 +382,31 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
         datasets[row.spec["dataset"], tuple(row.spec["image_shape"])].append(row)
     panels = []
     for (dataset, shape), own in datasets.items():
-        measured: dict[bytes, dict[int, list[tuple[Row, Mapping[str, Any]]]]] = {}
-        examples: dict[bytes, RunRecord] = {}
-        for row in own:
-            for run in row.finished:
-                if rates := run.throughput.get("train_images_per_second"):
-                    key = settings_key(run, NOT_OF_THE_STEP)
-                    examples.setdefault(key, run)
-                    measured.setdefault(key, defaultdict(list))[run.spec["batch_size"]].append((row, rates))
-        variants = list(dict.fromkeys(run.spec["variant"] for run in examples.values()))
+        lines = _by_step(own)
+        examples = [line[0][1] for line in lines]
+        variants = list(dict.fromkeys(run.spec["variant"] for run in examples))
         series = []
-        for key, batches in measured.items():
+        for line, example in zip(lines, examples, strict=True):
+            batches: dict[int, list[Part]] = defaultdict(list)
+            for row, run in line:
+                rates = run.throughput["train_images_per_second"]
+                batches[run.spec["batch_size"]].append(Part(row.id, rates["median"], rates["low"], rates["high"]))
             found = sorted(batches.items())
-            example = examples[key]
-            again = [other for other, run in examples.items() if run.spec["variant"] == example.spec["variant"]]
+            again = [other for other in examples if other.spec["variant"] == example.spec["variant"]]
+            place = again.index(example)
+            hue = variants.index(example.spec["variant"])
             series.append(
                 Series(
-                    _step_label(example, [examples[other] for other in again]),
+                    _step_label(example, again),
                     x=[size for size, _ in found],
-                    y=[statistics.mean(rates["median"] for _, rates in each) for _, each in found],
-                    low=[min(rates["low"] for _, rates in each) for _, each in found],
-                    high=[max(rates["high"] for _, rates in each) for _, each in found],
-                    rows=[each[0][0].id for _, each in found],
-                    hue=variants.index(example.spec["variant"]),
-                    marker=variants.index(example.spec["variant"]) + again.index(key),
-                    dash=again.index(key),
+                    y=[statistics.mean(part.y for part in parts) for _, parts in found],
+                    low=[min(part.low for part in parts) for _, parts in found],
+                    high=[max(part.high for part in parts) for _, parts in found],
+                    rows=[parts[0].row for _, parts in found],
+                    parts=[parts for _, parts in found],
+                    hue=hue,
+                    marker=hue + place,
+                    dash=place,
                 )
             )
         if series:
@@ -409,6 +427,33 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
         "No finished run has measured its speed.",
         panels,
     )
+
+
+def _by_step(rows: Sequence[Row]) -> list[list[tuple[Row, RunRecord]]]:
+    """The runs with a rate, each with its row, by what a step of theirs does to an image.
+
+    Of the plugins only those count that all runs of one recipe drew on: a metric's is none of the step's, and a run
+    that measured speed alone has not drawn on it.
+    """
+    recipes: dict[bytes, list[tuple[Row, RunRecord]]] = defaultdict(list)
+    for row in rows:
+        for run in row.finished:
+            if run.throughput.get("train_images_per_second"):
+                recipes[settings_key(_drawing_on(run, ()), NOT_OF_THE_STEP)].append((row, run))
+    lines: dict[bytes, list[tuple[Row, RunRecord]]] = defaultdict(list)
+    for alike in recipes.values():
+        drawn = [set(plugins) for _, run in alike if (plugins := (run.environment or {}).get("plugins"))]
+        shared = set.intersection(*drawn) if drawn else set()
+        for row, run in alike:
+            lines[settings_key(_drawing_on(run, shared), NOT_OF_THE_STEP)].append((row, run))
+    return list(lines.values())
+
+
+def _drawing_on(run: RunRecord, names: Container[str]) -> RunRecord:
+    """A record that tells of no other plugins."""
+    environment = run.environment or {}
+    plugins = {name: facts for name, facts in (environment.get("plugins") or {}).items() if name in names}
+    return replace(run, environment={**environment, "plugins": plugins})
 
 
 def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
@@ -436,10 +481,10 @@ def loss_curves(rows: Sequence[Row]) -> Figure:
                 hue=hue,
                 dash=hue,
                 in_legend=place == 0,
+                group=term,
             )
             for hue, term in enumerate(terms)
-            for place, run in enumerate(runs)
-            if term in run.training["curves"]
+            for place, run in enumerate(run for run in runs if term in run.training["curves"])
         ]
         if series:
             spec = row.spec

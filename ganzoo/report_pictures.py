@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.data import PreparedDataset
+from ganzoo.data import PreparedDataset, whole_dataset
 from ganzoo.errors import RecordError
 from ganzoo.files import cache_folder
 from ganzoo.images import grid, read_grid
@@ -60,16 +59,10 @@ def sample_images(record: RunRecord) -> Tensor:
 
 
 def cached_dataset(sha256: str) -> PreparedDataset | None:
-    """The dataset with that content, if this machine has it in its cache; nothing is fetched."""
-    for path in sorted(cache_folder("datasets").glob("*/dataset.json")):
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts["sha256"] == sha256 and (path.parent / "images.npy").exists():
-                facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
-                return PreparedDataset(**facts | {"folder": str(path.parent)})
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return None
+    """The dataset with that content, if this machine has it in its cache, and whole; nothing is fetched."""
+    folders = (path.parent for path in sorted(cache_folder("datasets").glob("*/dataset.json")))
+    datasets = (whole_dataset(folder) for folder in folders)
+    return next((dataset for dataset in datasets if dataset is not None and dataset.sha256 == sha256), None)
 
 
 def real_images(dataset: PreparedDataset) -> Tensor:

@@ -123,13 +123,11 @@ def rate_ratio_interval(
 
 
 def _resampled_rates(runs: Sequence[Sequence[float]], scales: Sequence[float] | None, rng: np.random.Generator) -> Any:
-    """`RESAMPLES` rates of one side."""
-    count = len(runs)
-    medians = np.stack(
-        [
-            scale * np.median(rng.choice(np.asarray(windows, np.float64), (RESAMPLES, count, len(windows))), axis=-1)
-            for windows, scale in zip(runs, scales or [1.0] * count, strict=True)
-        ]
-    )
-    drawn = rng.integers(count, size=(1, RESAMPLES, count))
-    return np.take_along_axis(medians, drawn, axis=0)[0].mean(axis=-1)
+    """`RESAMPLES` rates of one side. Of each run only as many medians are drawn as the run itself is."""
+    drawn = rng.integers(len(runs), size=(RESAMPLES, len(runs)))
+    rates = np.empty(drawn.shape)
+    for index, (windows, scale) in enumerate(zip(runs, scales or [1.0] * len(runs), strict=True)):
+        places = drawn == index
+        resampled = rng.choice(np.asarray(windows, np.float64), (np.count_nonzero(places), len(windows)))
+        rates[places] = scale * np.median(resampled, axis=-1)
+    return rates.mean(axis=-1)

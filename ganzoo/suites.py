@@ -57,6 +57,11 @@ class SuiteBench:
         """The runs of all parts, in order."""
         return tuple(run for bench in self.benches for run in bench.runs)
 
+    @property
+    def swept(self) -> tuple[PlannedRun, ...]:
+        """The runs of those parts that are sweeps over batches."""
+        return tuple(run for bench in self.benches for run in bench.swept)
+
     def run(self, results: Path, *, on_event: Callable[[Event], None], **options: Any) -> list[RunRecord]:
         """Do what `results` does not hold yet, part by part, with the `options` of `Bench.run`.
 

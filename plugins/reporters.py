@@ -18,9 +18,10 @@ FORMULA = ("=", "+", "-", "@")
 def csv(table: Any) -> str:
     """One header line and one line per row, numbers in full; what is missing is empty.
 
-    A text that a spreadsheet would compute has an apostrophe before it.
+    A text that a spreadsheet would compute has an apostrophe before it, in the header too: it names scores.
     """
-    return inert(plain(table)).map(uncomputed).to_csv(index=False, lineterminator="\n").rstrip("\n")
+    harmless = inert(plain(table)).map(uncomputed).rename(columns=uncomputed)
+    return harmless.to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
 def uncomputed(value: Any) -> Any:

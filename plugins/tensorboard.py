@@ -28,7 +28,7 @@ class Log:
 
     def write(self, kimg: float, values: Mapping[str, float | None]) -> None:
         """One point of each curve; what has no value is left out."""
-        step = round(1000 * kimg)
+        step = step_of(kimg)
         if self.writer is None:
             # What an earlier attempt wrote from this step on is no longer shown; what came before, it went on from.
             self.writer = SummaryWriter(str(self.folder), purge_step=step)
@@ -67,13 +67,32 @@ def scores_by_name(scores: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
 
 
 def write_record(record: ganzoo.RunRecord) -> None:
-    """The curves of a run that was done before, unless they were written then."""
-    if record.path is None or any(record.path.parent.glob(EVENT_FILES)):
+    """The curves of a run that was done before, from where those end that were written then."""
+    if record.path is None:
         return
+    written = last_step(record.path.parent)
     log = Log(record.path.parent)
     curves = record.training.get("curves") or {"kimg": []}
     points = [(kimg, {name: curves[name][place] for name in curves}) for place, kimg in enumerate(curves["kimg"])]
     points += [(score["kimg"], scores_by_name([score])) for score in record.scores]
     for kimg, values in sorted(points, key=lambda point: point[0]):
-        log.write(kimg, {name: value for name, value in values.items() if name != "kimg"})
+        if step_of(kimg) > written:
+            log.write(kimg, {name: value for name, value in values.items() if name != "kimg"})
     log.close()
+
+
+def last_step(folder: Path) -> int:
+    """The last step in the event files of a folder; -1 where there is none."""
+    if not any(folder.glob(EVENT_FILES)):
+        return -1
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    names = accumulator.Tags()["scalars"]
+    return max((event.step for name in names for event in accumulator.Scalars(name)), default=-1)
+
+
+def step_of(kimg: float) -> int:
+    """Real images shown."""
+    return round(1000 * kimg)

@@ -608,10 +608,7 @@ def test_a_sweep_measures_every_batch_and_names_the_largest(run_cli):
     assert "mlp: the largest batch that fits is 64" in done.stderr
 
 
-def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, tmp_path):
-    plugin = tmp_path / "narrow.py"
-    plugin.write_text(
-        '''"""A GAN whose discriminator has no room for more than 64 images."""
+NARROW = '''"""A GAN whose discriminator has no room for more than 64 images."""
 import torch
 from torch import nn
 
@@ -637,13 +634,22 @@ def build(image_shape, latent, classes):
 def ganzoo_variants():
     yield ganzoo.Variant("narrow", ganzoo.Architecture("narrow", build, image_sizes=(16,), channels=(1,)), "hinge")
 '''
-    )
+
+
+@pytest.fixture
+def narrow(tmp_path) -> Path:
+    path = tmp_path / "narrow.py"
+    path.write_text(NARROW)
+    return path
+
+
+def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, narrow):
     command = (
         "bench",
         "--models",
         "narrow",
         "--plugin",
-        plugin,
+        narrow,
         "--sweep-batch",
         "auto",
         "--throughput-seconds",
@@ -659,3 +665,14 @@ def ganzoo_variants():
         (64, "ok"),
         (128, "oom"),
     ]
+
+
+@pytest.mark.parametrize(("other", "code"), [("16", 0), ("128", 1)])
+def test_a_sweep_in_a_suite_may_come_to_its_end_and_a_part_that_is_none_may_not(other, code, run_cli, narrow, tmp_path):
+    sweep = 'sweep_batch = "64,128"\nthroughput_seconds = 0.2'
+    alone = f"batch_size = {other}\nthroughput_only = true\nthroughput_seconds = 0.1"
+    benches = (f'[[bench]]\nmodels = ["narrow"]\nplugins = ["narrow.py"]\n{part}\n' for part in (sweep, alone))
+    (tmp_path / "own.toml").write_text("\n".join(benches))
+    done = run_cli("bench", "--suite", "own.toml", "--threads", "1", "--device", "cpu")
+    assert done.returncode == code, done.stderr
+    assert "narrow: the largest batch that fits is 64; 128 ended as oom" in done.stderr

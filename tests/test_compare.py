@@ -219,6 +219,29 @@ def test_a_plugin_that_was_renamed_is_named(write, invoke):
     assert "not merged: dcgan, plugin hinge aaaaaaaaaa vs none, plugin my-hinge none vs aaaaaaaaaa" in out
 
 
+@pytest.fixture
+def two_protocols(write):
+    """Two variants that were scored by one protocol, and two by another."""
+    for variant, fid, protocol in (("mlp", 10.0, "x"), ("dcgan", 30.0, "x"), ("wgan", 12.0, "y"), ("lsgan", 33.0, "y")):
+        for seed in range(3):
+            path = write(f"runs/{variant}-{seed}", fid=fid + seed / 10, spec=of(variant, seed))
+            path.write_text(path.read_text().replace(f'"{PROTOCOL}"', f'"fid-{protocol}"'))
+
+
+def test_each_protocol_of_a_score_has_ranks_of_its_own(two_protocols, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    lines = {line.split()[0]: line.split() for line in invoke("compare", "runs").out.splitlines() if line.split()}
+    assert lines["variant"][:7] == ["variant", "rank", "FID", "[fid-x]", "rank", "FID", "[fid-y]"]
+    assert [lines[name][1] for name in ("mlp", "dcgan")] == ["1", "2"]
+    assert [lines[name][1:5] for name in ("wgan", "lsgan")] == [["–", "–", "1", "12.10"], ["–", "–", "2", "33.10"]]
+
+
+def test_the_heads_of_a_target_name_the_protocol_where_there_are_several(two_protocols, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    out = invoke("compare", "runs", "--target-fid", 20).out
+    assert all(f"kimg to FID [fid-{protocol}] ≤ 20" in out for protocol in "xy")
+
+
 def test_two_rows_of_one_variant_are_told_apart_in_their_difference(write, invoke):
     for seed in range(2):
         write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, batch_size=64))
@@ -232,7 +255,9 @@ def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
     assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
 
 
-@pytest.mark.parametrize("name", ["precision", "seed", "mfu", "n", "run_id"])
+@pytest.mark.parametrize(
+    "name", ["precision", "seed", "mfu", "n", "run_id", "ratio", "torch", "row", "fid_best", "x_sd"]
+)
 def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, write, rows, invoke):
     score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
     protocols = {"p-x": {"metric": name, "ema": True}}
@@ -243,6 +268,22 @@ def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, wri
     (head,) = (line for line in invoke("compare", "runs").out.splitlines() if line.split()[:1] == ["variant"])
     assert name in head.split()
     assert list(records_table(find_records([Path("runs")])[0])["seed"]) == [0, 1]
+
+
+def test_scores_that_are_called_like_later_columns_take_the_place_of_none(write, rows, invoke):
+    names = ("fid", "ratio", "normalized_ratio", "fid_best", "fid_rank", "fid_target_kimg", "fid_difference_p")
+    scores = [
+        {"metric": name, "value": 10.0 + place, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
+        for place, name in enumerate(names)
+    ]
+    for variant in ("mlp", "dcgan"):
+        for seed in range(2):
+            write(f"runs/{variant}-{seed}", scores=scores, protocols={"p-x": {"ema": True}}, spec=of(variant, seed))
+    found = rows("runs", "--baseline", "mlp", "--target-fid", 20)
+    for row in found:
+        assert [row[name if name == "fid" else f"{name} [p-x]"] for name in names] == [10.0 + n for n in range(7)]
+    assert (found[0]["ratio"], found[0]["fid_best"], found[0]["fid_target_kimg"]) == (1.0, 20.0, 40.0)
+    assert invoke("compare", "runs", "--baseline", "mlp").code == 0
 
 
 def test_each_dataset_and_size_has_a_table_of_its_own(write, invoke):
@@ -280,6 +321,15 @@ def test_no_cell_of_csv_is_a_formula(name, write, invoke):
     (row,) = csv.DictReader(io.StringIO(invoke("compare", "runs", "--format", "csv").out))
     assert row["variant"] == f"'{name}"
     assert float(row["fid"]) == 20.0
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_head_of_csv_is_a_formula(name, write, invoke):
+    score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
+    write("runs/a", scores=[score], protocols={"p-x": {"metric": name, "ema": True}})
+    (row,) = csv.DictReader(io.StringIO(invoke("compare", "runs", "--format", "csv").out))
+    assert float(row[f"'{name}"]) == 0.75
+    assert all(head[0].isalpha() or head.startswith(f"'{name}") for head in row)
 
 
 # --- filters and order ------------------------------------------------------------------------------------------------
@@ -536,6 +586,16 @@ def test_a_target_that_is_none_is_refused(target, race, invoke):
     assert "give a number above 0" in invoke("compare", "runs", f"--target-fid={target}").error
 
 
+def test_a_target_where_nothing_has_an_fid_is_noted_once(write, invoke):
+    score = {"metric": "is", "value": 5.0, "std": None, "protocol": "is-x", "kimg": 40.0, "ema": True}
+    for variant in ("mlp", "dcgan"):
+        write(f"runs/{variant}", scores=[score], protocols={"is-x": {"metric": "is", "ema": True}}, spec=of(variant))
+    outcome = invoke("compare", "runs", "--target-fid", 20, "--format", "json")
+    assert outcome.code == 0
+    assert outcome.err == "ganzoo: --target-fid 20: no finished run was scored with an FID; nothing is added\n"
+    assert [row["is"] for row in json.loads(outcome.out)] == [5.0, 5.0]
+
+
 # --- regressions ------------------------------------------------------------------------------------------------------
 
 
@@ -622,6 +682,57 @@ def test_a_score_by_another_protocol_is_gone(earlier, write, invoke):
     assert "there is none now by that protocol: fid-x there, fid-y here" in outcome.err
 
 
+@pytest.mark.parametrize(("allowed", "code"), [((), 3), (("--allow-missing",), 0)])
+def test_seeds_that_are_lost_are_a_regression(allowed, code, write, invoke):
+    """The mean over the seeds that are left may look fine."""
+    error = {"type": "Diverged", "message": "went wrong", "tail": ""}
+    for seed in range(3):
+        write(f"before/{seed}", fid=20.0 + seed, spec=of("dcgan", seed))
+        lost = {"status": "diverged", "error": error} if seed else {}
+        write(f"now/{seed}", fid=20.0, spec=of("dcgan", seed), **lost)
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", *allowed)
+    assert outcome.code == code
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("ganzoo: regression: dcgan on digits" if code else "ganzoo: dcgan on digits")
+    assert line.endswith("; 3 seeds had it, 1 now: 2 diverged")
+
+
+def test_seeds_that_were_not_run_are_lost_too_and_more_are_no_harm(earlier, write, invoke):
+    write("before/dcgan-1", fid=20.0, spec=of("dcgan", 1))
+    write("now/dcgan", fid=20.0, spec=of("dcgan"))
+    for seed in range(2):
+        write(f"now/mlp-{seed}", fid=40.0, spec=of("mlp", seed))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
+    assert outcome.code == 3
+    dcgan, mlp = outcome.err.splitlines()
+    assert "regression: dcgan on digits" in dcgan
+    assert dcgan.endswith("; 2 seeds had it, 1 now")
+    assert "regression" not in mlp
+    assert invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing").code == 0
+
+
+def test_a_row_that_failed_altogether_is_no_missing_one(earlier, write, invoke):
+    error = {"type": "E", "message": "went wrong", "tail": ""}
+    write("now/dcgan", spec=of("dcgan"), status="diverged", error=error)
+    write("now/mlp", fid=40.0, spec=of("mlp"))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing")
+    assert outcome.code == 3
+    assert "regression: dcgan on digits" in outcome.err
+    assert "fid was 20, and there is none now: 1 diverged" in outcome.err
+
+
+def test_another_protocol_is_but_noted_where_that_is_allowed(earlier, write, invoke):
+    write("now/mlp", fid=40.0, spec=of("mlp"))
+    path = write("now/dcgan", fid=1.0, spec=of("dcgan"))
+    path.write_text(path.read_text().replace(f'"{PROTOCOL}"', '"fid-y"'))
+    outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing")
+    assert outcome.code == 0
+    assert "regression" not in outcome.err
+    (line,) = (line for line in outcome.err.splitlines() if "not compared" in line)
+    assert line.startswith("ganzoo: not compared: dcgan on digits")
+    assert line.endswith(": there is no fid by that protocol: fid-x there, fid-y here")
+
+
 def test_several_rows_of_one_spec_cannot_be_judged(earlier, write, invoke):
     write("before/again", fid=20.0, spec=of("dcgan", seed=1), environment__torch="9.9")
     write("now/dcgan", fid=20.0, spec=of("dcgan"))
@@ -703,6 +814,15 @@ def test_diff_says_what_changed_and_how_the_figures_moved(pair, invoke):
 def test_diff_of_a_run_with_itself_says_that_nothing_differs(pair, invoke):
     outcome = invoke("diff", "runs/a", "runs/a")
     assert "machine, software, flags, plugins and settings are the same" in outcome.out
+
+
+def test_diff_says_which_run_failed_and_how(pair, write, invoke):
+    error = {"type": "Diverged", "message": "generator/[red]fool became NaN", "tail": ""}
+    write("runs/failed", status="diverged", error=error)
+    out = invoke("diff", "runs/a", "runs/failed").out
+    assert out.splitlines()[0] == "B ended as diverged: generator/[red]fool became NaN"
+    assert json.loads(invoke("diff", "runs/failed", "runs/a", "--json").out)["status"] == ["diverged", "ok"]
+    assert "ended as" not in invoke("diff", "runs/a", "runs/b").out
 
 
 def test_diff_of_a_run_that_is_not_there_is_refused(pair, invoke):

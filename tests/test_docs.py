@@ -328,6 +328,7 @@ def test_every_column_of_a_comparison_stands():
     columns = {re.sub(r"^(fid|is)(?=_|$)", "SCORE", column) for column in found}
     documented = set(re.findall(r"^\| (`.*?) \|", section("comparing", "Columns"), re.M))
     assert {name for cell in documented for name in re.findall(r"`(\w+)`", cell)} == columns
+    assert columns <= set(re.findall(r"`(\w+)`", section("plugins", "Reporter"))), "what a reporter is given"
 
 
 # --- cli.md -----------------------------------------------------------------------------------------------------------

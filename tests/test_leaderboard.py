@@ -138,6 +138,29 @@ def test_the_best_leads_whatever_the_number_of_protocols_and_a_star_is_explained
     assert r"- \* v0: other processes used 20% of the CPU" in lines
 
 
+def test_each_protocol_of_a_score_has_ranks_of_its_own(results, invoke):
+    path, record = alone(results)
+    for variant, fid, images in (("a", 5.0, 5000), ("b", 50.0, 5000), ("c", 7.0, 9999), ("d", 70.0, 9999)):
+        for seed in range(3):
+            other = json.loads(json.dumps(record))
+            other["spec"] |= {"variant": variant, "seed": seed}
+            other["run_id"] = f"{ord(variant):032x}{seed:032x}"
+            for score in other["scores"]:
+                score["value"] = fid + seed / 10
+            text = json.dumps(other).replace("digits-cnn-5000-ema", f"digits-cnn-{images}-ema")
+            (results / f"{variant}{seed}").mkdir()
+            (results / f"{variant}{seed}" / "record.json").write_text(text)
+    shutil.rmtree(path.parent)
+    assert invoke("leaderboard").code == 0
+    lines = [line.strip("| ") for line in (results / "README.md").read_text().splitlines() if line.startswith("|")]
+    heads, _, *rows = [[cell.strip() for cell in line.split(" | ")] for line in lines]
+    first, second = (index for index, head in enumerate(heads) if head == "rank")
+    assert second == first + 2
+    assert heads[first + 1].startswith("FID \\[fid-digits-cnn-5000-")
+    assert heads[second + 1].startswith("FID \\[fid-digits-cnn-9999-")
+    assert [(row[first], row[second]) for row in rows[:4]] == [("1", "–"), ("2", "–"), ("–", "1"), ("–", "2")]
+
+
 def test_a_page_that_cannot_be_made_is_one_line(results, invoke, tmp_path, monkeypatch):
     page = results / "README.md"
     page.write_text(page.read_text().replace("<!-- end of the leaderboard -->", ""))

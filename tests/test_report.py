@@ -24,6 +24,7 @@ from ganzoo import report_pictures
 from ganzoo.data import prepare
 from ganzoo.errors import RecordError
 from ganzoo.images import grid, save_png
+from ganzoo.protocols import distinctions
 from ganzoo.records import find_records, read_record
 from ganzoo.report import render_report
 from ganzoo.report_figures import pareto_front, report_rows
@@ -66,6 +67,16 @@ class Page(HTMLParser):
     def figures(self):
         ((_, text),) = self.all("script", id="figure-data")
         return {figure["id"]: figure for figure in json.loads(text)}
+
+    def rows(self):
+        """The cells of each row of the results, as (attributes, text)."""
+        width = len(self.all("th", scope="col"))
+        cells = [
+            (attributes, "".join(text))
+            for tag, attributes, text in self.elements
+            if tag in ("td", "th") and "class" in attributes and attributes.get("scope") != "col"
+        ]
+        return [cells[start : start + width] for start in range(0, len(cells), width)]
 
 
 def page_of(*folders: Path, **options) -> Page:
@@ -166,6 +177,18 @@ def test_curves_are_those_of_the_records(committed):
             assert each["y"] == pytest.approx(curves[each["name"]], rel=1e-5)
 
 
+def test_curves_of_several_seeds_are_one_group_for_each_term(tmp_path):
+    for seed in range(2):
+        put_record(tmp_path, f"s{seed}", seed=seed)
+    (panel,) = page_of(tmp_path).figures()["losses"]["panels"]
+    groups = {each["group"] for each in panel["series"]}
+    assert len(panel["series"]) == 2 * len(groups)
+    for group in groups:
+        own = [each for each in panel["series"] if each["group"] == group]
+        assert [each["name"] for each in own] == [f"{group}, seed 0", f"{group}, seed 1"]
+        assert [each["in_legend"] for each in own] == [True, False]
+
+
 def test_scores_of_two_protocols_never_share_axes(committed):
     for identity in ("score-kimg", "score-seconds", "pareto"):
         for panel in committed.figures()[identity]["panels"]:
@@ -254,6 +277,37 @@ def test_steps_of_another_recipe_are_another_line(tmp_path):
     assert list(series.values()) == [([64, 128], [30.0, 50.0])], "the budget does not change a step"
 
 
+def test_a_sweep_and_a_full_run_of_one_step_are_one_line(tmp_path):
+    record = put_record(tmp_path, "full", batch_size=64, rate=(30.0, 29.0, 31.0))
+    assert {"fid", "dcgan"} <= set(record["environment"]["plugins"])
+    metrics = ("fid", "inception-score", "digit-cnns")
+    own = {name: facts for name, facts in record["environment"]["plugins"].items() if name not in metrics}
+    alone = {"kimg": 0.0, "metrics": [], "features": "", "weights_sha256": "", "fakes": 0, "evaluate_at_kimg": [0.0]}
+    other = {**own, "dcgan": {**own["dcgan"], "source_sha256": "0" * 64}}
+    for name, size, rate, plugins in (("sweep", 128, 50.0, own), ("changed", 256, 70.0, other)):
+        put_record(tmp_path, name, batch_size=size, rate=(rate, rate, rate), **alone)
+        path = tmp_path / name / "record.json"
+        content = json.loads(path.read_text())
+        content["environment"]["plugins"] = plugins
+        path.write_text(json.dumps(content))
+    (panel,) = page_of(tmp_path).figures()["rate-batch"]["panels"]
+    series = {each["name"]: (each["x"], each["y"]) for each in panel["series"]}
+    assert series.pop("dcgan, plugin dcgan 0000000000") == ([256], [70.0]), "other code is another step"
+    assert list(series.values()) == [([64, 128], [30.0, 50.0])]
+
+
+def test_a_point_over_several_rows_knows_what_each_gave(tmp_path):
+    put_record(tmp_path, "short", kimg=20.0, rate=(10.0, 9.0, 11.0))
+    put_record(tmp_path, "long", kimg=40.0, rate=(30.0, 28.0, 33.0))
+    page = page_of(tmp_path)
+    (panel,) = page.figures()["rate-batch"]["panels"]
+    (series,) = panel["series"]
+    assert series["y"] == [20.0]
+    (parts,) = series["parts"]
+    assert [(part["y"], part["low"], part["high"]) for part in parts] == [(10.0, 9.0, 11.0), (30.0, 28.0, 33.0)]
+    assert [part["row"] for part in parts] == [row["id"] for row, _ in page.all("tr") if "id" in row]
+
+
 def test_the_front_holds_rows_of_one_budget(tmp_path):
     for kimg, last in ((40.0, 30.0), (200.0, 10.0)):
         put_record(tmp_path, f"k{kimg}", kimg=kimg, fid=[90.0, 80.0, 70.0, last], rate=(100.0, 99.0, 101.0))
@@ -277,6 +331,47 @@ def test_the_page_says_which_differences_are_real(tmp_path):
     assert "Welch p = " in notes
 
 
+def test_a_rank_and_a_head_are_of_one_protocol(tmp_path):
+    """Variants with a moving average and without one, on one dataset: their scores are of two protocols."""
+    for variant, last in (("good", 5.0), ("bad", 50.0), ("raw-good", 7.0), ("raw-bad", 70.0)):
+        raw = variant.startswith("raw")
+        for seed in range(3):
+            half_life = 0.0 if raw else 10.0
+            record = put_record(tmp_path, f"{variant}-{seed}", variant=variant, seed=seed, ema_half_life_kimg=half_life)
+            record["scores"] = [score for score in record["scores"] if score["ema"] != raw]
+            for score in record["scores"]:
+                score["value"] = last + seed / 10
+            (tmp_path / f"{variant}-{seed}" / "record.json").write_text(json.dumps(record))
+    page = page_of(tmp_path, better={"fid": "lower"})
+    heads = [" ".join(text.split()) for _, text in page.all("th", scope="col")]
+    assert heads[:5] == [
+        *("variant", "rank by FID, digits, digits-cnn, EMA", "rank by FID, digits, digits-cnn, raw"),
+        *("FID digits, digits-cnn, EMA", "FID digits, digits-cnn, raw"),
+    ]
+    ranks = [tuple(text.split()[:3]) for _, text in page.all("tr")[1:5]]
+    assert ranks == [("good", "1", "–"), ("bad", "2", "–"), ("raw-good", "–", "1"), ("raw-bad", "–", "2")]
+    labels = [panel["label"] for panel in page.figures()["score-kimg"]["panels"]]
+    assert labels[:2] == ["FID, digits, digits-cnn, EMA", "FID, digits, digits-cnn, raw"]
+    assert len(set(labels)) == len(labels) == 4
+
+
+def test_protocols_are_told_apart_by_what_differs_else_by_their_ids():
+    base = {"metric": "fid", "dataset": "digits", "extractor": "digits-cnn", "n_real": 9, "n_fake": 9, "ema": True}
+    protocols = {
+        "fid-a-11111111": base,
+        "fid-b-22222222": base | {"n_fake": 5, "ema": False},
+        "fid-c-33333333": base | {"n_fake": 5, "ema": False, "weights_sha256": "0" * 64},
+        "fid-d-44444444": base | {"dataset": "mnist"},
+    }
+    assert list(distinctions(protocols).values()) == [
+        *("9 fakes, EMA", "5 fakes, raw, 22222222", "5 fakes, raw, 33333333", "")
+    ]
+    del protocols["fid-b-22222222"]
+    del protocols["fid-c-33333333"]
+    protocols |= {"fid-e-55555555": base | {"weights_sha256": "0" * 64}}
+    assert distinctions(protocols)["fid-a-11111111"] == "11111111"
+
+
 def test_every_dataset_has_its_share_of_the_grids(tmp_path):
     for dataset in ("first", "second", "third"):
         for variant in range(15):
@@ -290,6 +385,19 @@ def test_every_dataset_has_its_share_of_the_grids(tmp_path):
     headings = [text for _, text in page.all("h3") if text in ("first", "second", "third")]
     assert headings == ["first", "second", "third"]
     assert len({text.split(",")[0].split()[0] for text in labels}) == 15
+
+
+def test_what_sets_nothing_apart_is_missing(tmp_path):
+    put_record(tmp_path, "plain", fid=[4.0, 3.0, 2.0, 1.0])
+    put_record(tmp_path, "smooth", label_smoothing=0.1)
+    put_record(tmp_path, "mlp", variant="mlp")
+    page = page_of(tmp_path)
+    place = [" ".join(text.split()) for _, text in page.all("th", scope="col")].index("differs")
+    assert [(row[place][0].get("data-key"), row[place][1]) for row in page.rows() if row[0][1] == "mlp"] == [(None, "")]
+    assert sorted(row[place][1] for row in page.rows() if row[0][1] == "dcgan") == [
+        "label_smoothing=0",
+        "label_smoothing=0.1",
+    ]
 
 
 def test_a_row_has_the_runs_that_it_counts(tmp_path):
@@ -371,6 +479,16 @@ def test_a_fact_of_a_machine_may_be_anything(tmp_path):
     (tmp_path / "odd" / "record.json").write_text(json.dumps(record))
     ((_, facts),) = page_of(tmp_path).all("table", class_="facts")
     assert '["much", null]' in facts
+
+
+@pytest.mark.parametrize("shape", [None, 5, [None, 28], ["a"], {}])
+def test_a_protocol_with_something_else_for_a_shape_is_named_and_left_out(shape, tmp_path):
+    put_record(tmp_path, "good")
+    record = put_record(tmp_path, "odd")
+    record["protocols"][FID]["image_shape"] = shape
+    (tmp_path / "odd" / "record.json").write_text(json.dumps(record))
+    ((_, warning),) = page_of(tmp_path).all("section", class_="warning")
+    assert f"odd/record.json: protocols.{FID}.image_shape" in warning
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_used(invoke, tmp_path):
@@ -465,6 +583,31 @@ def test_the_nearest_real_image_is_that_of_the_least_distance(digits, monkeypatc
     distances = ((queries[:, None] - real[None]) ** 2).sum((2, 3, 4))
     found = report_pictures.nearest_real(torch.from_numpy(queries).to(torch.uint8), digits)
     assert numpy.array_equal(found.numpy(), digits.images()[distances.argmin(1)])
+
+
+def test_a_cut_file_in_the_cache_leaves_the_page_whole(digits, tmp_path, monkeypatch):
+    cache = tmp_path / "cache" / "datasets" / "cut"
+    cache.mkdir(parents=True)
+    for path in Path(digits.folder).iterdir():
+        cache.joinpath(path.name).write_bytes(path.read_bytes()[: -1000 if path.name == "images.npy" else None])
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    put_record(tmp_path / "runs", "a")
+    page = page_of(tmp_path / "runs", neighbours=True)
+    assert [attributes["alt"] for attributes, _ in page.all("img")] == ["A grid of images generated by dcgan"]
+    assert "The images of digits are not in this machine's cache" in "".join(text for _, text in page.all("p"))
+
+
+def test_samples_of_another_shape_have_no_neighbours(digits, tmp_path):
+    """A stranger's record may name any dataset as its own."""
+    put_record(tmp_path, "same")
+    put_record(tmp_path, "other", variant="rgb", image_shape=[3, 16, 16], pictures=False)
+    images = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
+    save_png(grid(images), tmp_path / "other" / "samples.png", scale=4)
+    page = page_of(tmp_path, neighbours=True)
+    nearest = [attributes["alt"] for attributes, _ in page.all("img") if "nearest" in attributes["alt"]]
+    assert nearest == ["Samples of dcgan, and below each the nearest training image"]
+    captions = "".join(text for _, text in page.all("figcaption"))
+    assert "its images are 3 x 16 x 16, and the real ones 1 x 16 x 16: none is looked for" in captions
 
 
 def test_real_images_stand_beside_the_generated_where_they_are_the_same_data(digits, tmp_path):

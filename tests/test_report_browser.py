@@ -150,6 +150,19 @@ def test_the_table_sorts_by_mouse_and_by_keyboard(visit, committed):
     assert [row.split()[0] for row in visited.rows()] == sorted(row.split()[0] for row in visited.rows())
 
 
+def test_what_sets_nothing_apart_comes_last_and_leaves_its_column_empty(visit, tmp_path):
+    put_record(tmp_path / "runs", "plain")
+    put_record(tmp_path / "runs", "smooth", label_smoothing=0.1)
+    put_record(tmp_path / "runs", "mlp", variant="mlp")
+    visited = visit(tmp_path / "runs")
+    head = visited.page.get_by_role("columnheader", name="differs")
+    for _ in range(2):
+        head.get_by_role("button").click()
+        assert visited.rows()[-1].split()[0] == "mlp"
+    visited.page.get_by_label("Filter").fill("mlp")
+    assert visited.page.get_by_role("columnheader", name="differs").count() == 0
+
+
 def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
     visited = visit(path=committed)
     visited.page.get_by_label("Filter").fill("WGAN digits")
@@ -216,6 +229,41 @@ def test_bands_and_bars_are_drawn_over_seeds(visit, tmp_path):
     assert band["x"] == band["x"][:4] + band["x"][:4][::-1]
     points = visited.traces("pareto")[0]
     assert (points["y"], points["error_y"]["array"]) == ([12.0], [pytest.approx(spread)])
+
+
+def test_a_mean_over_rows_is_one_over_those_that_are_left(visit, tmp_path):
+    put_record(tmp_path / "runs", "short", kimg=20.0, rate=(12_345.0, 12_000.0, 12_500.0))
+    put_record(tmp_path / "runs", "long", kimg=40.0, rate=(23_457.0, 23_000.0, 23_800.0))
+    visited = visit(tmp_path / "runs")
+    bands = "JSON.stringify(document.querySelector('#rate-batch .canvas').data.find((t) => t.meta === 'band').y)"
+    for words, rate, band in (
+        ("", 17_901.0, [23_800.0, 12_000.0]),
+        ("12,345", 12_345.0, [12_500.0, 12_000.0]),
+        ("23,457", 23_457.0, [23_800.0, 23_000.0]),
+    ):
+        visited.page.get_by_label("Filter").fill(words)
+        visited.settle()
+        (trace,) = visited.traces("rate-batch")
+        assert trace["y"] == [rate], words
+        assert json.loads(visited.page.evaluate(bands)) == band
+    assert visited.said == []
+
+
+def test_an_entry_of_the_legend_stands_for_all_its_curves(visit, tmp_path):
+    for seed in range(2):
+        put_record(tmp_path / "runs", f"s{seed}", seed=seed, fid=[40.0, 30.0, 20.0, 10.0 + seed])
+    put_record(tmp_path / "runs", "mlp", variant="mlp")
+    visited = visit(tmp_path / "runs")
+    data = "JSON.stringify(document.querySelector('#{} .canvas').data.map((t) => [t.legendgroup, t.visible || true]))"
+    for figure, hidden in (("losses", 2), ("score-kimg", 2)):
+        place = visited.page.locator(f"#{figure}")
+        entry = place.locator(".legendtext").first.text_content()
+        place.locator(".legendtoggle").first.click()
+        visited.page.wait_for_function(f"() => document.querySelector('#{figure} .canvas').data.some((t) => t.visible)")
+        found = json.loads(visited.page.evaluate(data.format(figure)))
+        assert [group for group, visible in found if visible == "legendonly"] == [entry] * hidden, figure
+    assert {trace["name"].partition(", seed ")[2] for trace in visited.traces("losses")} == {"", "1"}
+    assert visited.said == []
 
 
 def test_names_do_nothing(visit, tmp_path):
@@ -337,3 +385,21 @@ def test_without_scripts_the_table_and_the_pictures_are_there(visit, committed):
     picture.scroll_into_view_if_needed()
     page.wait_for_timeout(200)
     assert picture.bounding_box()["height"] > 50
+
+
+def test_a_browser_that_cannot_draw_says_so_in_the_text_and_shows_the_numbers(browser, committed):
+    context = browser.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    try:
+        visited = Visit(context.new_page())
+        visited.page.goto(committed.as_uri())
+        visited.page.wait_for_function("() => document.documentElement.dataset.drawn === 'false'", timeout=60_000)
+        assert visited.page.get_by_text("This browser could not draw the figure.").count() == 5
+        assert visited.page.locator("[role=img]").count() == 0, "what is in a picture is not read out"
+        names = visited.page.locator("#score-kimg .data tbody td:first-child")
+        assert len(set(names.all_inner_texts())) == 15
+        visited.page.get_by_label("Filter").fill("wgan-gp digits")
+        visited.settle()
+        assert set(names.all_inner_texts()) == {"wgan-gp"}
+    finally:
+        context.close()

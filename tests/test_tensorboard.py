@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,21 @@ def test_a_run_that_was_done_before_is_written_from_its_record(benched, tmp_path
         discover(logs=["tensorboard"]).notify(ganzoo.RunFinished(record.run_id, record, True, 1, 1), pytest.fail)
     assert curves_in(tmp_path / "run") == approximately(expected(record))
     assert len(list((tmp_path / "run").glob("events.out.*"))) == 1
+
+
+def test_a_run_that_was_finished_without_the_log_is_completed_from_its_record(benched, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").write_bytes((benched / "record.json").read_bytes())
+    record = read_record(tmp_path / "run")
+    curves = {name: values[:2] for name, values in record.training["curves"].items()}
+    replay(tmp_path / "run", replace(record, training={**record.training, "curves": curves}, scores=()))
+    assert len(curves_in(tmp_path / "run")["generator/fool"]) == 2
+    for _ in range(2):  # the second time it is all there
+        discover(logs=["tensorboard"]).notify(ganzoo.RunFinished(record.run_id, record, True, 1, 1), pytest.fail)
+    found = curves_in(tmp_path / "run")
+    del found["images per second"]
+    assert found == approximately(expected(record))
+    assert len(list((tmp_path / "run").glob("events.out.*"))) == 2
 
 
 def test_where_the_package_is_missing_one_line_names_the_extra(invoke, monkeypatch, tmp_path):

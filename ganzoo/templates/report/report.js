@@ -91,15 +91,27 @@
   const inert = (name) => escaped(short(name));
   const pick = (list, places) => (list.length ? places.map((place) => list[place]) : list);
 
+  // Points that are means over rows, as means over those that are left, in the widest of their bounds.
+  function overRowsLeft(each, rank) {
+    const left = each.parts.map((parts) => parts.filter(({ row }) => rank.has(row)));
+    const of = (figure) => left.map((parts) => (parts.length ? figure(parts) : null));
+    return {
+      ...each, rows: of((parts) => parts[0].row), y: of((parts) => parts.reduce((sum, { y }) => sum + y, 0) / parts.length),
+      low: of((parts) => Math.min(...parts.map(({ low }) => low))),
+      high: of((parts) => Math.max(...parts.map(({ high }) => high))),
+    };
+  }
+
   // What the filter leaves of a panel's series, in the order of the table.
   function shownSeries(panel) {
     const rank = new Map(visible().map((id, index) => [id, index]));
     const series = [];
-    for (const each of panel.series) {
-      if (each.row) {
-        if (rank.has(each.row)) series.push(each);
+    for (const whole of panel.series) {
+      if (whole.row) {
+        if (rank.has(whole.row)) series.push(whole);
         continue;
       }
+      const each = whole.parts.length ? overRowsLeft(whole, rank) : whole;
       const places = each.rows.flatMap((id, place) => (rank.has(id) ? [place] : []));
       if (!places.length) continue;
       const kept = { ...each };
@@ -112,13 +124,15 @@
 
   function tracesOf(each, look) {
     const colour = look.hues[each.hue % HUES];
+    const entry = each.group || each.name;
     const trace = {
-      type: "scatter", name: inert(each.name), x: each.x, y: each.y, meta: each.row || each.rows,
+      type: "scatter", name: inert(each.in_legend ? entry : each.name), legendgroup: entry,
+      x: each.x, y: each.y, meta: each.row || each.rows,
       mode: each.labels.some(Boolean) ? "markers+text" : each.mode, showlegend: each.in_legend,
       line: { color: colour, width: 1.75, dash: DASHES[each.dash % DASHES.length], shape: each.step ? "vh" : "linear" },
       marker: { color: colour, size: 8, symbol: MARKERS[each.marker % MARKERS.length] },
-      text: each.names.map(inert), textposition: "top center", textfont: { color: colour, size: 12 },
-      hovertemplate: `${each.names.length ? "%{text}<br>" : ""}%{x}<br>%{y}<extra>%{fullData.name}</extra>`,
+      text: each.names.length ? each.names.map(inert) : inert(each.name), textposition: "top center", textfont: { color: colour, size: 12 },
+      hovertemplate: each.names.length ? "%{text}<br>%{x}<br>%{y}<extra>%{fullData.name}</extra>" : "%{x}<br>%{y}<extra>%{text}</extra>",
     };
     if (each.labels.some(Boolean)) {
       trace.text = each.labels.map(inert);
@@ -135,7 +149,7 @@
     }
     const there = pick(each.x, bounded);
     const band = {
-      type: "scatter", mode: "lines", fill: "toself", hoverinfo: "skip", showlegend: false, meta: "band",
+      type: "scatter", mode: "lines", fill: "toself", hoverinfo: "skip", showlegend: false, meta: "band", legendgroup: entry,
       x: [...there, ...there.slice().reverse()],
       y: [...pick(each.high, bounded), ...pick(each.low, bounded).reverse()],
       line: { width: 0, color: colour }, fillcolor: colour, opacity: 0.18,
@@ -177,7 +191,7 @@
       type: log ? "log" : "linear", gridcolor: look.line, linecolor: look.quiet, zeroline: false, automargin: true,
       ticks: "outside", ticklen: 4, tickcolor: look.quiet, exponentformat: "SI", ...ticked(log, ticks, values),
     });
-    const longest = Math.max(0, ...series.filter((each) => each.in_legend).map((each) => short(each.name).length));
+    const longest = Math.max(0, ...series.filter((each) => each.in_legend).map((each) => short(each.group || each.name).length));
     const perLine = Math.max(1, Math.floor((node.clientWidth - 64) / (60 + 7.5 * longest)));
     const legend = entries > 1 || series.some((each) => each.mode === "markers") ? 24 * Math.ceil(entries / perLine) + 16 : 0;
     return {
@@ -186,7 +200,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: look.ink },
       xaxis: axis(panel.x, drawn("x")), yaxis: axis(panel.y, drawn("y", "low", "high")), showlegend: Boolean(legend),
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", font: { size: 13 } },
+      legend: { orientation: "h", traceorder: "normal", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", font: { size: 13 } },
       hoverlabel: { bgcolor: look.paper, bordercolor: look.quiet, font: { color: look.ink, size: 13 } },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
@@ -219,11 +233,17 @@
     return made;
   }
 
+  function plot(node, panel, series) {
+    const look = colours();
+    const entries = series.filter((each) => each.in_legend).length;
+    const traces = series.flatMap((each) => tracesOf(each, look));
+    Plotly.react(node, traces, layoutOf(panel, series, node, entries, look), { displayModeBar: false });
+  }
+
   function draw(figure) {
     const place = document.getElementById(figure.id);
-    const node = place.querySelector(".canvas");
-    if (!node) return;
     const select = place.querySelector("select");
+    if (!select) return;
     const rows = new Set(visible());
     for (const option of select.options) {
       const { row } = figure.panels[option.value];
@@ -240,10 +260,8 @@
     const cut = all.length > series.length ? ` Drawn: the first ${LINES} of ${all.length} rows in the order of the table; sort or filter it for others.` : "";
     const none = all.length ? "" : " No row that the filter leaves has such points.";
     place.querySelector(".note").textContent = panel.note + cut + none;
-    const look = colours();
-    const entries = series.filter((each) => each.in_legend).length;
-    const traces = series.flatMap((each) => tracesOf(each, look));
-    Plotly.react(node, traces, layoutOf(panel, series, node, entries, look), { displayModeBar: false });
+    const node = place.querySelector(".canvas");
+    if (node) plot(node, panel, series);
     const details = place.querySelector("details.data");
     details.hidden = false;
     const fill = () => details.open && details.querySelector("div").replaceChildren(numbers(panel, series));
@@ -259,27 +277,43 @@
     asked = requestAnimationFrame(() => figures.forEach(draw));
   }
 
-  async function start() {
+  async function loadPlotly() {
     const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
     document.head.append(script);
-    ready = true;
+  }
+
+  // What is said in place of a figure is no picture; its numbers are there all the same.
+  function replaceFigures(text) {
+    for (const node of document.querySelectorAll(".canvas")) {
+      const said = document.createElement("p");
+      said.className = "warning";
+      said.textContent = text;
+      node.closest("figure").querySelector("details.data").open = true;
+      node.replaceWith(said);
+    }
+  }
+
+  function show() {
     figures.forEach(draw);
+    ready = true;
     for (const figure of figures) {
       document.querySelector(`#${figure.id} select`)?.addEventListener("change", () => draw(figure));
     }
     document.getElementById("figure-rule").hidden = false;
     addEventListener("resize", drawAll);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-    document.documentElement.dataset.drawn = "true";
   }
 
-  start().catch((error) => {
+  loadPlotly().then(() => {
+    show();
+    document.documentElement.dataset.drawn = "true";
+  }).catch((error) => {
     console.error(error);
-    for (const node of document.querySelectorAll(".canvas")) {
-      node.textContent = "This browser could not draw the figure. The numbers are in the records and in the table above.";
-    }
+    replaceFigures("This browser could not draw the figure. Its numbers are below.");
+    show();
+    document.documentElement.dataset.drawn = "false";
   });
 })();
