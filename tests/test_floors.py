@@ -119,7 +119,7 @@ FLOOR = {module: floor for floor, modules in FLOORS.items() for module in module
 # The front door names what lies on the lowest floors; the rest of it is loaded when it is first used.
 FLOOR |= {"__init__": 1, "__main__": 6}
 
-HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb"}
+HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"}
 """What a plugin may import inside of functions only: each costs a second, or is not installed everywhere."""
 
 LIGHT = {"torch", "numpy", "safetensors"}
