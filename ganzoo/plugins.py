@@ -289,6 +289,7 @@ class _Loader:
             with undisturbed():
                 plugin = import_plugin()
                 offers, observers = self.collect(status.name, plugin)
+                source = source_sha256(plugin) if isinstance(plugin, ModuleType) else None
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -305,7 +306,7 @@ class _Loader:
             replace(
                 status,
                 hooks=tuple(sorted(caller.name for caller in callers)),
-                source_sha256=source_sha256(plugin) if isinstance(plugin, ModuleType) else None,
+                source_sha256=source,
                 load_seconds=round(time.perf_counter() - started, 4),
             )
         )
@@ -455,7 +456,10 @@ def _source_files(module: ModuleType, seen: set[Path]) -> set[Path]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(base, module.__package__) if node.level else base
+            try:
+                base = importlib.util.resolve_name(base, module.__package__)
+            except ImportError:
+                continue  # No package is that high: the module does without, or names it for type checkers only.
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue

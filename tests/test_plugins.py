@@ -196,6 +196,50 @@ def test_the_source_hash_follows_the_source(tmp_path, stranger):
     assert hashes[0] != hashes[1]
 
 
+HIGHER_UP = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+
+import ganzoo
+
+try:
+    from . import _fast
+except ImportError:
+    _fast = None
+try:
+    from .. import settings
+except ImportError:
+    settings = None
+if TYPE_CHECKING:
+    from .types import T
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("higher-up", architecture="mlp", loss="hinge")
+"""
+"""A single file that was once in a package, and is used either way."""
+
+
+def test_a_plugin_of_no_package_may_try_to_import_from_one(fake_distribution, invoke, tmp_path):
+    fake_distribution("ganzoo-higher-up", {"higher-up": HIGHER_UP})
+    (tmp_path / "as_a_file.py").write_text(HIGHER_UP)
+    outcome = invoke("list", "variants", "--json", "--plugin", "as_a_file.py")
+    assert (outcome.code, outcome.err) == (0, "")
+    offered = {(entry["plugin"], entry["name"]) for entry in json.loads(outcome.out)}
+    assert {("higher-up", "higher-up"), ("as_a_file.py", "higher-up"), ("dcgan", "dcgan")} <= offered
+    assert all(status.source_sha256 for status in discover().statuses)
+
+
+def test_a_plugin_whose_source_cannot_be_hashed_is_broken_and_not_fatal(tmp_path, stranger):
+    path = tmp_path / "odd_name.py"
+    path.write_text(stranger("healthy").read_text() + "\n__file__ = 7\n")
+    registry = discover([str(path), str(stranger("twins_a"))])
+    named = statuses_by_name(registry)
+    assert (named["odd_name.py"].state, named["twins_a.py"].state) == ("broken", "ok")
+    assert "TypeError" in named["odd_name.py"].error
+    assert offered_by(registry, "odd_name.py") == []
+
+
 @pytest.mark.usefixtures("no_entry_points")
 def test_a_module_is_named_as_well_as_a_path(tmp_path, monkeypatch, stranger):
     package = tmp_path / "their_package"
