@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shutil
+import sys
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -238,6 +239,74 @@ def test_a_plugin_whose_source_cannot_be_hashed_is_broken_and_not_fatal(tmp_path
     assert (named["odd_name.py"].state, named["twins_a.py"].state) == ("broken", "ok")
     assert "TypeError" in named["odd_name.py"].error
     assert offered_by(registry, "odd_name.py") == []
+
+
+LAZY = {
+    "__init__": "",
+    "plugin": """
+import ganzoo
+
+def build(image_shape, latent, classes):
+    from lazy_gan.nets import networks
+    return networks(image_shape, latent)
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("lazy", build)
+""",
+    "second": """
+import ganzoo, lazy_gan.nets, lazy_gan.deep.er.blocks
+
+@ganzoo.hookimpl
+def ganzoo_losses():
+    yield ganzoo.Loss.of_logits("lazy-loss", discriminator=lambda real, fake: {}, generator=lambda fake: {})
+""",
+    "nets": "def networks(shape, latent):\n    from .deep.er import blocks, new\n    return blocks.pair(shape)\n",
+    "deep/er/blocks": "def pair(shape): ...\n",
+    "deep/er/new": "for a later Python: (\n",
+    "unused": "",
+}
+"""A package whose parts are imported when a network is built; the folders in it have no `__init__.py`."""
+
+
+@pytest.fixture
+def lazy_package(tmp_path, monkeypatch):
+    """`lazy_package("plugin", "second")`: the source hash of the first where these parts are plugins, in that order."""
+    for name, source in LAZY.items():
+        path = tmp_path / "lazy_gan" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("GANZOO_PLUGINS", "")
+
+    def forget():
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lazy_gan"]:
+            del sys.modules[name]
+
+    def source_hash(*parts):
+        forget()
+        named = statuses_by_name(discover([f"lazy_gan.{part}" for part in parts]))
+        assert all(named[f"lazy_gan.{part}"].state == "ok" for part in parts)
+        return named["lazy_gan.plugin"].source_sha256
+
+    yield source_hash
+    forget()
+
+
+@pytest.mark.parametrize("part", ["plugin", "nets", "deep/er/blocks", "deep/er/new"])
+def test_the_source_hash_follows_what_a_plugin_imports_only_when_it_is_used(part, lazy_package, tmp_path):
+    before = lazy_package("plugin")
+    with (tmp_path / "lazy_gan" / f"{part}.py").open("a") as file:
+        file.write("# edited\n")
+    assert lazy_package("plugin") != before
+
+
+def test_the_source_hash_does_not_depend_on_what_else_is_loaded(lazy_package, tmp_path):
+    before = lazy_package("plugin")
+    assert lazy_package("plugin", "second") == before
+    assert lazy_package("second", "plugin") == before
+    (tmp_path / "lazy_gan" / "unused.py").write_text("# edited\n")
+    assert lazy_package("plugin") == before
 
 
 @pytest.mark.usefixtures("no_entry_points")
