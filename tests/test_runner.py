@@ -117,6 +117,21 @@ def test_a_checkpoint_is_thrown_away_when_the_record_is_there_and_not_before(ben
     assert set(files_in(folder)) == {RECORD, SAMPLES, GENERATOR}
 
 
+def test_what_a_run_gives_and_no_record_holds_is_recorded_as_a_crash_and_not_put_aside(bench, tmp_path):
+    def odd(request):
+        return {**outcome_of("ok"), "throughput": {"step_seconds": 3}}
+
+    for _ in range(2):
+        (record,) = bench(Launcher(odd))
+        assert record.status == "crashed"
+        assert "throughput.step_seconds is 3; it must be an object" in record.error["message"]
+        assert statuses(tmp_path) == ["crashed"]
+    assert bench.notes == []
+    # The checkpoint stays, from which a mended run goes on.
+    (path,) = tmp_path.rglob(RECORD)
+    assert set(files_in(path.parent)) == {RECORD, CHECKPOINT}
+
+
 def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_checkpoint(bench, tmp_path):
     bench(Launcher("diverged"))
     (path,) = tmp_path.rglob(RECORD)
