@@ -119,7 +119,8 @@ def _test_of(hint: Any) -> Callable[[Any], bool]:
     if origin is Literal:
         return lambda value: value in arguments
     if origin is Mapping:
-        return _test_of_held(Mapping, arguments[1], lambda value: value.values())
+        fits_held = _test_of_held(Mapping, arguments[1], lambda value: value.values())
+        return lambda value: fits_held(value) and all(isinstance(name, str) for name in value)
     if origin is Sequence:
         return _test_of_held((tuple, list), arguments[0], lambda value: value)
     if origin is tuple and arguments[-1] is Ellipsis:

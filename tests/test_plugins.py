@@ -143,6 +143,7 @@ CARELESS = {
     "optimizer=ganzoo.Optimizer(betas=(0.5,))": "optimizer.betas",
     "rate_decay=ganzoo.Schedule('cosin')": "rate_decay.kind",
     "hyper={'clip': None}": "hyper",
+    "hyper={7: 1.0}": "hyper",
     "schedules={'clip': 'linear'}": "schedules",
     "label_smoothing=None": "label_smoothing",
     "summary=None": "summary",
@@ -163,6 +164,18 @@ def test_a_field_of_the_wrong_type_is_an_error_of_the_plugin_and_no_traceback_la
     status = statuses_by_name(discover([str(path)]))["careless.py"]
     assert status.state == "broken"
     assert CARELESS[given] in status.error
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_scores_have_names_that_are_text(tmp_path):
+    (tmp_path / "numbered.py").write_text(
+        "import ganzoo\n\n@ganzoo.hookimpl\ndef ganzoo_metrics():\n"
+        "    yield ganzoo.Metric('numbered', lambda real, fake, settings: {7: 1.0}, better={7: 'lower'})\n"
+    )
+    registry = discover([str(tmp_path / "numbered.py")])
+    status = statuses_by_name(registry)["numbered.py"]
+    assert (status.state, offered_by(registry, "numbered.py")) == ("broken", [])
+    assert "Metric 'numbered'.better is {7: 'lower'}" in status.error
 
 
 # --- good plugins ----------------------------------------------------------------------------------------------------
