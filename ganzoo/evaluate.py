@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import PluginError, WeightsUnavailable
+from ganzoo.errors import GanzooError, PluginError, WeightsUnavailable
 from ganzoo.files import cache_folder, sha256_of_file, write_atomically
 from ganzoo.hardware import TORCH_FORMATS, ieee_float32, memory_format
 from ganzoo.images import to_uint8
@@ -61,15 +61,25 @@ class LoadedExtractor:
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:
     """The weights file and its sha256, checked: against `sha256` where given, else the extractor's own.
 
-    Raises `WeightsUnavailable` where the file is absent or is another one.
+    Raises `WeightsUnavailable` where the file is absent, cannot be read or is another one, and `PluginError` where the
+    extractor gives no path.
     """
     if path is not None and not path.is_file():
-        raise WeightsUnavailable(f"--weights {path}: no such file")
-    found = extractor.weights(path)
-    actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+        raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
+    try:
+        found = extractor.weights(path)
+        if not isinstance(found, Path):
+            given = printable(type(found).__name__, 80)
+            raise PluginError(f"extractor '{extractor.name}': weights gave {given}; it must give a pathlib.Path")
+        actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+    except GanzooError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {printable(error)}"
+        raise WeightsUnavailable(f"the weights of '{extractor.name}' cannot be had: {what}") from error
     if actual != expected:
         raise WeightsUnavailable(
-            f"{found} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
+            f"{printable(found)} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
             "delete it to fetch it again, or to use these weights on purpose pass --weights-sha256 with its hash"
         )
     return found, actual

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,26 @@ def test_other_weights_need_their_hash_said(tmp_path):
     assert find_weights(extractor, other, actual) == (other, actual)
     with pytest.raises(WeightsUnavailable, match="no such file"):
         find_weights(extractor, tmp_path / "absent", None)
+
+
+def exits(path):
+    raise SystemExit("set MY_WEIGHTS")
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "complaint"),
+    [
+        (lambda path: "weights.pth", PluginError, "weights gave str; it must give a pathlib.Path"),
+        (lambda path: None, PluginError, "weights gave NoneType; it must give a pathlib.Path"),
+        (lambda path: {}["url"], WeightsUnavailable, "cannot be had: KeyError: 'url'"),
+        (exits, WeightsUnavailable, "cannot be had: SystemExit: set MY_WEIGHTS"),
+        (lambda path: Path("absent.pth"), WeightsUnavailable, "cannot be had: FileNotFoundError: .*absent.pth"),
+    ],
+)
+def test_an_extractor_without_a_file_of_weights_is_one_line(weights, error, complaint):
+    extractor = ganzoo.FeatureExtractor("odd", weights, lambda path: None, sha256="", preprocessing="")
+    with pytest.raises(error, match=f"'odd'.*{complaint}"):
+        find_weights(extractor, None, None)
 
 
 def test_generated_images_depend_on_the_seed_alone():
