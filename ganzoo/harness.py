@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganzoo.isolation import undisturbed
 from ganzoo.plugins import Registry, discover
 from ganzoo.text import printable
 from ganzoo.types import Event, RunRecord
@@ -92,10 +93,11 @@ def prepare_bench(
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
     registry = registry or discover_noting(plan.plugins, plan.strict, on_note, logs)
-    if plan.resume is None:
-        resolved = resolve(plan, registry, on_progress)
-    else:
-        resolved = resolve_continuation(plan, registry, results, on_progress)
+    with undisturbed():
+        if plan.resume is None:
+            resolved = resolve(plan, registry, on_progress)
+        else:
+            resolved = resolve_continuation(plan, registry, results, on_progress)
     for note in resolved.notes:
         on_note(note)
     return Bench(plan, registry, resolved)

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 
@@ -647,6 +648,96 @@ def test_a_dataset_that_fails_is_refused_by_name(dataset, invoke, stranger, tmp_
     assert dataset in outcome.error
     assert {"typo-data": "imagse", "no-fingerprint": "missing"}[dataset] in outcome.error
     assert not (tmp_path / "runs").exists()
+
+
+ELSEWHERE = """
+import os, sys
+
+import ganzoo, torch
+from ganzoo_plugins import mlp
+
+def leave():
+    os.makedirs("elsewhere", exist_ok=True)
+    os.chdir("elsewhere")
+
+def build(image_shape, latent, classes):
+    leave()
+    return mlp.build(image_shape, latent, classes)
+
+def quit(image_shape, latent, classes):
+    sys.exit("usage: train.py CONFIG")
+
+def quits_on_meta(real, fake):
+    if real.is_meta:
+        sys.exit("no tensors without memory")
+    return {"real": -real.mean(), "fake": fake.mean()}
+
+def load(request):
+    leave()
+    return ganzoo.LabelledImages(torch.zeros(64, 1, 8, 8, dtype=torch.uint8))
+
+SHY = ganzoo.Loss.of_logits("shy", discriminator=quits_on_meta, generator=lambda fake: {"fool": -fake.mean()})
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    wanderer = ganzoo.Architecture("wanderer", build, image_sizes=None)
+    quitter = ganzoo.Architecture("quitter", quit, image_sizes=None)
+    yield ganzoo.Variant("odd-quitter", quitter, "hinge", batch_size=8)
+    yield ganzoo.Variant("odd-wanderer", wanderer, "hinge", batch_size=8)
+    yield ganzoo.Variant("odd-shy", "mlp", SHY, batch_size=8)
+
+@ganzoo.hookimpl
+def ganzoo_datasets():
+    yield ganzoo.Dataset("far-away", load, lambda request: "1", image_size=8)
+
+@ganzoo.hookimpl
+def ganzoo_event(event):
+    leave()
+"""
+"""Networks, data and an observer that take the process to another folder, or try to end it."""
+
+SPEED = ("--throughput-only", "--throughput-seconds", "0.05", "--device", "cpu", "--plugin", "elsewhere.py")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_networks_that_end_the_program_are_refused_by_name_and_left_out_of_a_glob(invoke, tmp_path):
+    outcome = invoke("bench", "--models", "mlp,odd-quitter", *SPEED)
+    assert outcome.code == 2
+    assert outcome.error == "ganzoo: odd-quitter: its plugin raised SystemExit: usage: train.py CONFIG"
+    outcome = invoke("bench", "--models", "odd-*", "--dry-run", "--json", *SPEED)
+    assert outcome.code == 0
+    assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["odd-shy", "odd-wanderer"]
+    assert outcome.err == "ganzoo: left out odd-quitter: its plugin raised SystemExit: usage: train.py CONFIG\n"
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_records_lie_where_they_were_asked_for_wherever_a_plugin_goes(run_cli):
+    done = run_cli("bench", "--models", "odd-wanderer,odd-shy", "--dataset", "far-away", "--results", "mine", *SPEED)
+    assert done.returncode == 0, done.stderr
+    records = list((run_cli.cwd / "mine").glob("*/*/record.json"))
+    assert sorted(path.parent.name.split("-far")[0] for path in records) == ["odd-shy", "odd-wanderer"]
+    assert sorted(run_cli.cwd.rglob("record.json")) == sorted(records)
+
+
+def test_an_architecture_whose_options_cannot_be_read_is_its_plugins_fault(tmp_path, invoke):
+    (tmp_path / "signless.py").write_text(
+        "import ganzoo\n\nclass Signless:\n    @property\n    def __signature__(self):\n"
+        "        raise ValueError('no signature found')\n    def __call__(self, *arguments): ...\n\n"
+        "@ganzoo.hookimpl\ndef ganzoo_architectures():\n    yield ganzoo.Architecture('signless', Signless())\n"
+    )
+    outcome = invoke("list", "architectures", "--plugin", "signless.py")
+    assert outcome.code == 0
+    assert "dcgan" in outcome.out
+    assert outcome.err == (
+        "ganzoo: plugin signless.py is broken and left out: architecture 'signless': the parameters of its build "
+        "cannot be read (ValueError: no signature found); give a function\n"
+    )
 
 
 # --- a whole bench with strangers ------------------------------------------------------------------------------------
