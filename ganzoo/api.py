@@ -59,7 +59,7 @@ def bench(
     logs = (log,) if isinstance(log, str) else tuple(log)
     # Wherever a plugin takes the process meanwhile, the records go there.
     place = Path(results).absolute()
-    prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs)
+    prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs, given=options)
     return prepared.run(place, on_event=on_event or ignore, on_note=_warn, **running)
 
 

@@ -38,7 +38,14 @@ def run_bench(arguments: Namespace) -> int:
     prepared: Bench | SuiteBench
     with redirect_stdout(sys.stderr):
         if arguments.suite is None:
-            prepared = prepare_bench(plan, print_note, on_progress, results=Path(arguments.results), logs=arguments.log)
+            prepared = prepare_bench(
+                plan,
+                print_note,
+                on_progress,
+                results=Path(arguments.results),
+                logs=arguments.log,
+                given=arguments.given,
+            )
         else:
             prepared = _prepare_suite(arguments, plan, on_progress)
     if arguments.dry_run:

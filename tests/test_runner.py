@@ -18,12 +18,13 @@ import pytest
 import torch
 from conftest import ONE_MACHINE
 
+import ganzoo
 from ganzoo import checkpoint, runner, stages
 from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
 from ganzoo.consistency import place_faults
 from ganzoo.continuation import resolve_continuation
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import RecordError, RecordUnreadable
+from ganzoo.errors import RecordError, RecordUnreadable, UsageError
 from ganzoo.harness import Bench, ignore
 from ganzoo.origins import used_plugins, versions
 from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
@@ -417,10 +418,17 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_pat
 def finished(tmp_path) -> Callable[..., Path]:
     """`finished(checkpoint=..., torch=...)`: the folder of a run that can be trained on, but for what is changed."""
 
-    def make(checkpoint: str | None = "its own", weights: str | None = None, source: str | None = None, **environment):
+    def make(
+        checkpoint: str | None = "its own",
+        weights: str | None = None,
+        source: str | None = None,
+        spec: dict | None = None,
+        **environment,
+    ):
         content = read_record(MLP).to_json()
         statuses = used_plugins(SPEC, discover())
         content["environment"] |= {"plugins": statuses, **versions(), **environment}
+        content["spec"] |= spec or {}
         content["spec"]["weights_sha256"] = weights or content["spec"]["weights_sha256"]
         statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]
         folder = tmp_path / "runs" / MLP.parent.name / MLP.name
@@ -485,6 +493,47 @@ def test_options_that_a_run_which_is_trained_on_cannot_have_are_refused(option, 
     said = invoke(*RESUME, finished(), option, *([value] if value else []))
     assert said.code == 2
     assert refusal in said.error
+
+
+DEFAULTS = [
+    ("--precision", "fp32", {"precision": "bf16"}),
+    ("--metrics", "fid,is", {"metrics": ["fid"]}),
+    ("--dataset", "digits", {"dataset": "mnist"}),
+    ("--seed", "0", {"seed": 3}),
+    ("--features", "auto", {}),
+    ("--batch-size", "auto", {}),
+]
+"""Defaults that are written out, and a run that is otherwise."""
+
+
+@pytest.mark.parametrize(("option", "value", "own"), DEFAULTS)
+def test_a_default_that_is_written_out_is_not_passed_over_when_a_run_is_trained_on(
+    option, value, own, finished, invoke
+):
+    said = invoke(*RESUME, finished(spec=own), option, value)
+    assert said.code == 2
+    assert said.error == f"ganzoo: --resume and {option}: the run's own is kept; leave {option} out"
+
+
+def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
+    own = ("--precision", "fp32", "--metrics", "fid,is", "--dataset", "digits", "--seed", "3", "--seeds", "1")
+    said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.batch_size)
+    assert (said.code, said.err) == (0, "")
+    (entry,) = json.loads(said.out)
+    assert (entry["spec"]["precision"], entry["spec"]["seed"]) == ("fp32", 3)
+
+
+@pytest.mark.parametrize(("own", "options", "then"), [(True, (), True), (False, ("--deterministic",), True)])
+def test_a_run_that_was_deterministic_stays_so_when_it_is_trained_on(own, options, then, finished, invoke):
+    said = invoke(*RESUME, finished(spec={"deterministic": own}), *options)
+    assert said.code == 0
+    assert json.loads(said.out)[0]["spec"]["deterministic"] is then
+
+
+def test_from_python_too_a_default_counts_that_is_written_out(finished):
+    folder = finished(spec={"precision": "bf16"})
+    with pytest.raises(UsageError, match="--resume and --precision: the run's own is kept"):
+        ganzoo.bench([], resume=str(folder), kimg=2 * SPEC.kimg, device="cpu", precision="fp32")
 
 
 def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):
