@@ -57,8 +57,10 @@ def bench(
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
     logs = (log,) if isinstance(log, str) else tuple(log)
-    prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs)
-    return prepared.run(Path(results), on_event=on_event or ignore, on_note=_warn, **running)
+    # Wherever a plugin takes the process meanwhile, the records go there.
+    place = Path(results).absolute()
+    prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs, given=options)
+    return prepared.run(place, on_event=on_event or ignore, on_note=_warn, **running)
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:

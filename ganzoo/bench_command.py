@@ -32,12 +32,20 @@ def run_bench(arguments: Namespace) -> int:
     from ganzoo.harness import ignore, prepare_bench
     from ganzoo.progress import ProgressDisplay, say_preparing
 
-    plan, results = _plan(arguments), Path(arguments.results)
+    # Wherever a plugin takes the process meanwhile, the records go there.
+    plan, results = _plan(arguments), Path(arguments.results).absolute()
     on_progress = ignore if arguments.quiet else say_preparing
     prepared: Bench | SuiteBench
     with redirect_stdout(sys.stderr):
         if arguments.suite is None:
-            prepared = prepare_bench(plan, print_note, on_progress, results=results, logs=arguments.log)
+            prepared = prepare_bench(
+                plan,
+                print_note,
+                on_progress,
+                results=Path(arguments.results),
+                logs=arguments.log,
+                given=arguments.given,
+            )
         else:
             prepared = _prepare_suite(arguments, plan, on_progress)
     if arguments.dry_run:

@@ -74,7 +74,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         from ganzoo.commands import COMMANDS
 
-        if known.command == "bench" and known.suite is not None:
+        if known.command == "bench":
             known.given = _given(arguments, known)
         code = 0
         with reader_may_leave():
@@ -94,7 +94,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _given(arguments: Sequence[str], known: argparse.Namespace) -> list[str]:
-    """The options of a bench that were really given, whatever their value: a suite has its own for the others."""
+    """The options of a bench that were really given, whatever their value: a suite, or a run, has others of its own."""
     parser, _ = build_parser(dict.fromkeys(vars(known)))
     return [name for name, value in vars(parser.parse_args(arguments)).items() if value is not None]
 

@@ -15,6 +15,7 @@ from ganzoo.contract import check_parts
 from ganzoo.errors import PluginError
 from ganzoo.evaluate import protocol_id
 from ganzoo.layout import Summary
+from ganzoo.plugins import OWN_DISTRIBUTION
 from ganzoo.records import BEFORE, identity_of, read_spec, run_folder
 from ganzoo.text import printable
 from ganzoo.types import RunRecord
@@ -29,9 +30,19 @@ MOST_MFU = 1.05
 LOWER, HIGHER = ("fid", "kid", "kl"), ("is", "precision", "recall", "modes")
 """Which way the scores of the zoo are better; of any other the best is the least or the greatest."""
 
+OF_PLUGIN: Mapping[str, str] = {
+    **dict.fromkeys(("precision", "recall"), "precision-recall"),
+    **dict.fromkeys(("modes", "kl"), "modes"),
+    "fid": "fid",
+    "is": "inception-score",
+    "kid": "kid",
+}
+"""The plugin of each score of the zoo: that of a stranger may have the same name, and be another measure."""
+
 Bounds = tuple[float, float]
 POSITIVE: Bounds = (math.nextafter(0, 1), math.inf)
 FROM_ZERO: Bounds = (0, math.inf)
+ANY: Bounds = (-math.inf, math.inf)
 
 SCORE_BOUNDS: Mapping[str, Bounds] = {"fid": FROM_ZERO, "is": (1, math.inf), "precision": (0, 1), "recall": (0, 1)}
 SPEED_BOUNDS: Mapping[str, Bounds] = {
@@ -181,7 +192,7 @@ def score_faults(record: RunRecord) -> Iterator[str]:
             yield f"{where}: no protocol is called {printable(score['protocol'], 80)}"
         elif protocol.get("ema") != score["ema"]:
             yield f"{where}: ema is {score['ema']}, and its protocol's {protocol.get('ema')}"
-        low, high = SCORE_BOUNDS.get(name, (-math.inf, math.inf))
+        low, high = SCORE_BOUNDS[name] if name in SCORE_BOUNDS and _of_the_zoo(score, record) else ANY
         slack = CLOSE * max(1, abs(low))
         if value is not None and not low - slack <= value <= high + slack:
             yield f"{where} is {value:g}, outside of {low:g} to {high:g}"
@@ -189,6 +200,13 @@ def score_faults(record: RunRecord) -> Iterator[str]:
             yield f"{where}: std is {score['std']:g}, below 0"
         if score["kimg"] <= 0:
             yield f"{where}: kimg is not above 0"
+
+
+def _of_the_zoo(score: Mapping[str, Any], record: RunRecord) -> bool:
+    """Whether a score is the zoo's of that name; older records do not say whose it is, and then it is."""
+    plugin = record.protocols.get(score["protocol"], {}).get("metric_plugin")
+    own = OF_PLUGIN.get(score["metric"])
+    return plugin in (None, own, f"{own}@{OWN_DISTRIBUTION}")
 
 
 def training_faults(record: RunRecord) -> Iterator[str]:
@@ -218,20 +236,20 @@ def training_faults(record: RunRecord) -> Iterator[str]:
                 yield f"training.{which} is absent, and there are scores"
             continue
         for name in sorted(set(told) | set(series)):
-            if not any(_same_point(told.get(name), point) for point in wanted(name, series.get(name, ()))):
+            if not any(_same_point(told.get(name), point) for point in wanted(series.get(name, ()), record)):
                 yield f"training.{which}.{printable(name, 80)} is not that of its scores"
 
 
-def _finals(name: str, scores: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+def _finals(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
     return [scores[-1]] if scores else [None]
 
 
-def _bests(name: str, scores: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+def _bests(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
     """What may be the best: the first that is least, or greatest; either where nothing is known of the metric."""
     known = [score for score in scores if score["value"] is not None]
     if not known:
         return [None]
-    metric = name.rpartition("/")[0]
+    metric = known[0]["metric"] if all(_of_the_zoo(score, record) for score in known) else ""
     least, greatest = (choose(known, key=lambda score: score["value"]) for choose in (min, max))
     return [least] if metric in LOWER else [greatest] if metric in HIGHER else [least, greatest]
 

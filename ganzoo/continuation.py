@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 from ganzoo.checkpoint import CHECKPOINT, run_id_of_checkpoint
@@ -33,7 +33,7 @@ FIXED = (
     *("models", "dataset", "image_size", "seeds", "seed", "precision", "batch_size", "sweep_batch", "loss", "set"),
     *("metrics", "features", "fakes", "throughput_only"),
 )
-"""What a run that is trained on has from its record."""
+"""What a run that is trained on has from its record: nothing else may be asked of it."""
 
 
 def resolve_continuation(
@@ -41,19 +41,22 @@ def resolve_continuation(
     registry: Registry,
     results: Path,
     on_progress: OnProgress = lambda done, total, size: None,
+    given: Collection[str] = (),
 ) -> ResolvedPlan:
     """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
 
     Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
+    `given` names what of `plan` was asked for though it is the default; all that differs from the default was.
     A note says what of the code is another than that of the run. Raises `UsageError` and its kin where it cannot be
     done: where the dataset or the extractor's weights have changed, for instance.
     """
     assert plan.resume is not None
     check_numbers(plan)
-    _check_options(plan)
     record = find_run(plan.resume, results)
     assert record.path is not None
     before = read_spec(record.spec)
+    asked = {*given, *(field.name for field in fields(plan) if getattr(plan, field.name) != field.default)}
+    _check_options(plan, before, asked)
     kimg = plan.kimg
     if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
         raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
@@ -69,7 +72,7 @@ def resolve_continuation(
         kimg=float(kimg),
         evaluate_at_kimg=evaluation_points(plan.eval_every or before.evaluate_at_kimg[0], float(kimg)),
         throughput_seconds=plan.throughput_seconds,
-        deterministic=plan.deterministic,
+        deterministic=plan.deterministic if "deterministic" in asked else before.deterministic,
         continues=record.run_id,
         **machine_of(replace(plan, precision=before.precision)),
     )
@@ -77,14 +80,26 @@ def resolve_continuation(
     changed = list(_what_changed(record, spec, registry))
     notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
     # By its folder it is found again, wherever the results are.
-    asked = replace(plan, resume=str(record.path.parent))
-    return ResolvedPlan((run,), dataset, asked, notes if changed else ())
+    found = replace(plan, resume=str(record.path.parent))
+    return ResolvedPlan((run,), dataset, found, notes if changed else ())
 
 
-def _check_options(plan: BenchPlan) -> None:
-    plain = BenchPlan(models=())
+def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
+    """Raise `UsageError` for what was asked of the run and is not so."""
+    own = {
+        "dataset": before.dataset,
+        "image_size": before.image_shape[1],
+        "seeds": 1,
+        "seed": before.seed,
+        "precision": before.precision,
+        "batch_size": before.batch_size,
+        "loss": before.loss,
+        "metrics": before.metrics,
+        "features": before.features,
+        "fakes": before.fakes,
+    }
     for name in FIXED:
-        if getattr(plan, name) != getattr(plain, name):
+        if name in asked and getattr(plan, name) != own.get(name):
             option = "--" + name.replace("_", "-")
             raise UsageError(f"--resume and {option}: the run's own is kept; leave {option} out")
 

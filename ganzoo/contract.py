@@ -5,6 +5,7 @@ So a batch size given as text is an error of the plugin that gave it, with a rea
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -14,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 from ganzoo.errors import PluginError
 from ganzoo.text import NAME, printable
-from ganzoo.types import Loss
+from ganzoo.types import Architecture, Loss
 
 LARGEST = 2**128
 """Whole numbers stay below it: room for any seed, and none for a thousand digits, which no float can hold."""
@@ -39,8 +40,20 @@ def check_record(record: Any, path: str = "") -> None:
         if holds_records:
             for part in _parts(value):
                 check_record(part, f"{path}{field}.")
+    if isinstance(record, Architecture):
+        _check_options(record)
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+
+
+def _check_options(architecture: Architecture) -> None:
+    """Raises `PluginError` where Python cannot say what its `build` takes, as of some callables written in C."""
+    try:
+        inspect.signature(architecture.build)
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {printable(error)}"
+        reason = f"the parameters of its build cannot be read ({what}); give a function"
+        raise PluginError(f"architecture '{architecture.name}': {reason}") from error
 
 
 def check_parts(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
@@ -119,7 +132,8 @@ def _test_of(hint: Any) -> Callable[[Any], bool]:
     if origin is Literal:
         return lambda value: value in arguments
     if origin is Mapping:
-        return _test_of_held(Mapping, arguments[1], lambda value: value.values())
+        fits_held = _test_of_held(Mapping, arguments[1], lambda value: value.values())
+        return lambda value: fits_held(value) and all(isinstance(name, str) for name in value)
     if origin is Sequence:
         return _test_of_held((tuple, list), arguments[0], lambda value: value)
     if origin is tuple and arguments[-1] is Ellipsis:

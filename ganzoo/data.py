@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganzoo.contract import check_parts
+from ganzoo.contract import check_parts, check_record
 from ganzoo.errors import DataUnavailable, GanzooError, PluginError
 from ganzoo.files import cache_folder, read_regular
 from ganzoo.hardware import resolve_threads
 from ganzoo.images import to_unit_range
 from ganzoo.randomness import stream
 from ganzoo.text import printable, slug
-from ganzoo.types import Dataset, DatasetRequest, ImageShape
+from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
 
 RESIDENT_SHARE = 0.4
 """The share of the device's free memory that a dataset may take before it is streamed."""
@@ -89,16 +89,7 @@ def prepare(
         if (cached := whole_dataset(folder)) is not None:
             return cached
         shutil.rmtree(folder, ignore_errors=True)
-    try:
-        loaded = dataset.load(request)
-    except GanzooError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise DataUnavailable(
-            f"dataset {printable(name)} cannot be loaded: {type(error).__name__}: {printable(error)}"
-        ) from error
-    if not len(loaded.images):
-        raise DataUnavailable(f"dataset {printable(name)} holds no image")
+    loaded = _loaded(dataset, request, name)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         prepared = _write(name, folder, temporary, loaded, on_progress)
@@ -117,6 +108,37 @@ def prepare(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return prepared
+
+
+def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledImages:
+    """What a dataset gives, if it is what it must be; images and labels themselves are looked at as they are written.
+
+    Raises `DataUnavailable` where there is nothing, and `PluginError` where it is something else.
+    """
+    try:
+        loaded = dataset.load(request)
+    except GanzooError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise DataUnavailable(
+            f"dataset {printable(name)} cannot be loaded: {type(error).__name__}: {printable(error)}"
+        ) from error
+    if not isinstance(loaded, LabelledImages):
+        given = printable(type(loaded).__name__, 80)
+        raise PluginError(
+            f"dataset {printable(name)}: load gave {given}; it must give ganzoo.LabelledImages(images, …)"
+        )
+    try:
+        check_record(loaded)
+        count = len(loaded.images)
+    except PluginError as error:
+        raise PluginError(f"dataset {printable(name)}: {error}") from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {printable(error)}"
+        raise PluginError(f"dataset {printable(name)}: images must be an array or a sequence: {what}") from error
+    if not count:
+        raise DataUnavailable(f"dataset {printable(name)} holds no image")
+    return loaded
 
 
 def whole_dataset(folder: Path) -> PreparedDataset | None:
@@ -146,16 +168,24 @@ def whole_dataset(folder: Path) -> PreparedDataset | None:
 
 def _asked(dataset: Dataset, request: DatasetRequest) -> str:
     try:
-        return dataset.fingerprint(request)
+        fingerprint = dataset.fingerprint(request)
     except GanzooError:
         raise
     except (Exception, SystemExit) as error:
         raise DataUnavailable(
             f"dataset {dataset.name} cannot be read: {type(error).__name__}: {printable(error)}"
         ) from error
+    if not isinstance(fingerprint, str):
+        # None, for instance, would stand for all states of the source.
+        given = printable(type(fingerprint).__name__, 80)
+        raise PluginError(f"dataset {dataset.name}: fingerprint gave {given}; it must give a text")
+    return fingerprint
 
 
-def _write(name: str, folder: Path, temporary: Path, loaded: Any, on_progress: OnProgress) -> PreparedDataset:
+def _write(
+    name: str, folder: Path, temporary: Path, loaded: LabelledImages, on_progress: OnProgress
+) -> PreparedDataset:
+    labels = _labels_of(loaded, name)
     first = _checked(_decoded(loaded.images, 0, name), name)
     shape = (len(loaded.images), *first.shape)
     _check_space(temporary, math.prod(shape), name)
@@ -173,10 +203,7 @@ def _write(name: str, folder: Path, temporary: Path, loaded: Any, on_progress: O
     for start in range(0, len(stored), 4096):
         digest.update(stored[start : start + 4096].tobytes())
     classes = 0
-    if loaded.labels is not None:
-        labels = np.asarray(loaded.labels, dtype=np.int64)
-        if labels.shape != (len(stored),) or labels.min() < 0:
-            raise PluginError(f"dataset {name}: labels must be ({len(stored)},) integers from 0; got {labels.shape}")
+    if labels is not None:
         classes = int(labels.max()) + 1
         digest.update(labels.tobytes())
         np.save(temporary / "labels.npy", labels)
@@ -191,6 +218,23 @@ def _write(name: str, folder: Path, temporary: Path, loaded: Any, on_progress: O
         split=loaded.split,
         skipped=tuple(loaded.skipped),
     )
+
+
+def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
+    """int64 (N,) as many as there are images, or None."""
+    if loaded.labels is None:
+        return None
+    wanted = f"dataset {printable(name)}: labels must be ({len(loaded.images)},) integers from 0"
+    try:
+        given = np.asarray(loaded.labels)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{wanted}; they give {type(error).__name__}: {printable(error)}") from error
+    if given.dtype.kind not in "biu" or given.shape != (len(loaded.images),):
+        raise PluginError(f"{wanted}; got {given.dtype} {given.shape}")
+    labels = given.astype(np.int64)
+    if labels.min() < 0:
+        raise PluginError(f"{wanted}; got {labels.min()}")
+    return labels
 
 
 def _check_space(folder: Path, size: int, name: str) -> None:

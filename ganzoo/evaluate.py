@@ -22,11 +22,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import WeightsUnavailable
+from ganzoo.errors import GanzooError, PluginError, WeightsUnavailable
 from ganzoo.files import cache_folder, sha256_of_file, write_atomically
 from ganzoo.hardware import TORCH_FORMATS, ieee_float32, memory_format
 from ganzoo.images import to_uint8
-from ganzoo.text import slug
+from ganzoo.records import LARGEST_FIGURE
+from ganzoo.text import printable, slug
 from ganzoo.types import FeatureExtractor, Metric, Sample
 
 CACHED_FEATURE_BYTES = 2 << 30
@@ -60,15 +61,25 @@ class LoadedExtractor:
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:
     """The weights file and its sha256, checked: against `sha256` where given, else the extractor's own.
 
-    Raises `WeightsUnavailable` where the file is absent or is another one.
+    Raises `WeightsUnavailable` where the file is absent, cannot be read or is another one, and `PluginError` where the
+    extractor gives no path.
     """
     if path is not None and not path.is_file():
-        raise WeightsUnavailable(f"--weights {path}: no such file")
-    found = extractor.weights(path)
-    actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+        raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
+    try:
+        found = extractor.weights(path)
+        if not isinstance(found, Path):
+            given = printable(type(found).__name__, 80)
+            raise PluginError(f"extractor '{extractor.name}': weights gave {given}; it must give a pathlib.Path")
+        actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+    except GanzooError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {printable(error)}"
+        raise WeightsUnavailable(f"the weights of '{extractor.name}' cannot be had: {what}") from error
     if actual != expected:
         raise WeightsUnavailable(
-            f"{found} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
+            f"{printable(found)} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
             "delete it to fetch it again, or to use these weights on purpose pass --weights-sha256 with its hash"
         )
     return found, actual
@@ -302,7 +313,10 @@ class Scorer:
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
     ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-        """`(scores, protocols)` as they stand in a record; a score that is not finite is None, with a reason."""
+        """`(scores, protocols)` as they stand in a record; a score that is not finite is None, with a reason.
+
+        So is one beyond what a record holds. Raises `PluginError` where a metric does not give what `Metric` promises.
+        """
         generated = FeatureSample(*self.real.extractor(images))
         fake: Sample = generated  # type: ignore[assignment]
         real: Sample = self.real  # type: ignore[assignment]
@@ -312,16 +326,16 @@ class Scorer:
             identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
             if finite:
-                values: Mapping[str, Any] = metric.score(real, fake, content["settings"])
+                values: Mapping[str, Any] = _named(metric, metric.score(real, fake, content["settings"]))
             else:
                 values = dict.fromkeys(metric.better, math.nan)
-            for name, value in values.items():
-                value, deviation = value if isinstance(value, tuple) else (value, None)
-                entry = {"metric": name, "value": _finite(value), "std": _finite(deviation)}
+            for name, told in values.items():
+                value, deviation = _figures(metric, name, told)
+                entry = {"metric": name, "value": _kept(value), "std": _kept(deviation)}
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
                 if entry["value"] is None:
                     entry["reason"] = (
-                        "not finite" if finite else "the generated images have features that are not finite"
+                        _why_not(value) if finite else "the generated images have features that are not finite"
                     )
                 scores.append(entry)
         return scores, protocols
@@ -334,5 +348,34 @@ def protocol_id(content: Mapping[str, Any]) -> str:
     return f"{content['metric']}-{slug(content['extractor'])}-{content['n_fake']}-{weights}-{digest}"
 
 
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+def _named(metric: Metric, given: Any) -> Mapping[str, Any]:
+    """What a metric gave. Raises `PluginError` where it is not a value for each name in `better` and no other."""
+    if isinstance(given, Mapping) and set(given) == set(metric.better):
+        return given
+    told = printable(list(given) if isinstance(given, Mapping) else repr(given), 80)
+    raise PluginError(f"metric '{metric.name}' scored {told}; its `better` names {printable(list(metric.better), 80)}")
+
+
+def _figures(metric: Metric, name: str, told: Any) -> tuple[float | None, float | None]:
+    """`(value, std)` as numbers, infinite ones included."""
+    value, deviation = told if isinstance(told, tuple) and len(told) == 2 else (told, None)
+    try:
+        return _number(value), _number(deviation)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        what = printable(repr(told), 80)
+        raise PluginError(f"metric '{metric.name}': {name} is {what}; it must be a number, or (value, std)") from error
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        raise TypeError("text is no number")
+    return None if value is None else float(value)
+
+
+def _kept(value: float | None) -> float | None:
+    """A figure as a record holds it."""
+    return value if value is not None and abs(value) <= LARGEST_FIGURE else None
+
+
+def _why_not(value: float | None) -> str:
+    return "not finite" if value is None or not math.isfinite(value) else f"beyond {LARGEST_FIGURE:g}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganzoo.isolation import undisturbed
 from ganzoo.plugins import Registry, discover
 from ganzoo.text import printable
 from ganzoo.types import Event, RunRecord
@@ -84,11 +85,13 @@ def prepare_bench(
     results: Path = Path("runs"),
     registry: Registry | None = None,
     logs: Sequence[str] = (),
+    given: Collection[str] = (),
 ) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
     A `registry` of the plan's plugins and logs is taken as it is. `results` is where a run that the plan goes on with
-    is looked for. `logs` observe in this process only, so that none takes part in what a run measures.
+    is looked for, and `given` what of the plan was asked for though it is the default. `logs` observe in this process
+    only, so that none takes part in what a run measures.
     `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
     """
@@ -97,10 +100,11 @@ def prepare_bench(
 
     plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
     registry = registry or discover_noting(plan.plugins, plan.strict, on_note, logs)
-    if plan.resume is None:
-        resolved = resolve(plan, registry, on_progress)
-    else:
-        resolved = resolve_continuation(plan, registry, results, on_progress)
+    with undisturbed():
+        if plan.resume is None:
+            resolved = resolve(plan, registry, on_progress)
+        else:
+            resolved = resolve_continuation(plan, registry, results, on_progress, given)
     for note in resolved.notes:
         on_note(note)
     return Bench(plan, registry, resolved)

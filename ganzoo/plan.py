@@ -34,6 +34,9 @@ LARGEST_IMAGE = 4096
 MOST = 10_000
 """Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
 
+LARGEST_SEED = 2**63 - 1
+"""Beyond it not every reader of JSON has whole numbers."""
+
 
 @dataclass(frozen=True)
 class BenchPlan:
@@ -268,8 +271,9 @@ def check_numbers(plan: BenchPlan) -> None:
     if plan.seeds > MOST:
         raise UsageError(f"--seeds {plan.seeds}: give at most {MOST}")
     positive(plan.throughput_seconds, "--throughput-seconds")
-    if plan.seed < 0:
-        raise UsageError(f"--seed {plan.seed}: give a whole number from 0")
+    last = LARGEST_SEED - plan.seeds + 1
+    if not 0 <= plan.seed <= last:
+        raise UsageError(f"--seed {plan.seed}: give a whole number from 0 to {last}")
     if plan.fakes is not None and plan.fakes < 10:
         raise UsageError(f"--fakes {plan.fakes}: give at least 10, one for each split of the inception score")
     if not plan.metrics and not plan.throughput_only:

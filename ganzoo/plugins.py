@@ -12,9 +12,11 @@ import contextlib
 import copy
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
+import pkgutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -289,6 +291,7 @@ class _Loader:
             with undisturbed():
                 plugin = import_plugin()
                 offers, observers = self.collect(status.name, plugin)
+                source = source_sha256(plugin) if isinstance(plugin, ModuleType) else None
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -305,7 +308,7 @@ class _Loader:
             replace(
                 status,
                 hooks=tuple(sorted(caller.name for caller in callers)),
-                source_sha256=source_sha256(plugin) if isinstance(plugin, ModuleType) else None,
+                source_sha256=source,
                 load_seconds=round(time.perf_counter() - started, 4),
             )
         )
@@ -435,7 +438,7 @@ def _import_file(path: Path) -> ModuleType:
 
 def source_sha256(module: ModuleType) -> str | None:
     """The sha256 of a plugin's source and of the modules of its own package that it imports, or None without source."""
-    files = sorted(_source_files(module, set()))
+    files = sorted(_source_files(module))
     if not files:
         return None
     digest = hashlib.sha256()
@@ -444,22 +447,50 @@ def source_sha256(module: ModuleType) -> str | None:
     return digest.hexdigest()
 
 
-def _source_files(module: ModuleType, seen: set[Path]) -> set[Path]:
-    path = Path(getattr(module, "__file__", None) or "")
-    if path.suffix != ".py" or path in seen or not path.is_file():
-        return seen
-    seen.add(path)
-    package = module.__name__.partition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(base, module.__package__) if node.level else base
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
+def _source_files(module: ModuleType) -> set[Path]:
+    """The file of a module, and those of its own package that it imports, now or later, directly or not."""
+    own_package = module.__name__.partition(".")[0]
+    files: set[Path] = set()
+    pending = [(Path(getattr(module, "__file__", None) or ""), module.__package__ or "")]
+    while pending:
+        path, package = pending.pop()
+        if path.suffix != ".py" or path in files or not path.is_file():
             continue
-        for name in names:
-            if name.partition(".")[0] == package and (imported := sys.modules.get(name)) is not None:
-                _source_files(imported, seen)
-    return seen
+        files.add(path)
+        for name in _imported_names(path.read_bytes(), package):
+            spec = _spec_of(name) if name.partition(".")[0] == own_package else None
+            if spec is not None and spec.origin is not None:
+                pending.append((Path(spec.origin), spec.parent or ""))
+    return files
+
+
+def _imported_names(source: bytes, package: str) -> Iterator[str]:
+    """What a source of `package` names where it imports: modules, and what may be modules or only names in one."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return  # A part that is imported for another Python only, or never.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            try:
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:
+                continue  # No package is that high: the module does without, or names it for type checkers only.
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+
+
+def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module of a package that is loaded lies; nothing is imported, and what else is loaded does not matter."""
+    root, *parts = name.split(".")
+    package = sys.modules.get(root)
+    spec, folders = getattr(package, "__spec__", None), getattr(package, "__path__", None)
+    for part in parts:
+        root = f"{root}.{part}"
+        # Asked one by one: Python's own search wants the packages above to be loaded where they have no __init__.py.
+        finders = filter(None, map(pkgutil.get_importer, folders or ()))
+        found = [spec for finder in finders if (spec := finder.find_spec(root))]
+        spec = min(found, key=lambda one: one.loader is None, default=None)
+        folders = spec.submodule_search_locations if spec else None
+    return spec

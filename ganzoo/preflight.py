@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from ganzoo.assemble import latent_drawer, materials_of, phase_updates, spec_players
 from ganzoo.errors import GanzooError, PluginError
 from ganzoo.hardware import memory_format
+from ganzoo.isolation import undisturbed
 from ganzoo.players import Players
 from ganzoo.plugins import Registry
 from ganzoo.step import PhaseUpdate
@@ -34,11 +35,13 @@ class Preflight:
     uncounted: tuple[str, ...] = ()
 
 
+@undisturbed()
 def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     """Check what a run will do, on the meta device: shapes, names of terms, what each phase updates.
 
     Raises `GanzooError` where the contract is broken or the combination is refused. Whatever else goes wrong here is
     left to the run itself, since an operator may merely lack a meta implementation; the FLOPs are unknown then.
+    What a plugin changes of the process meanwhile is put back.
     """
     materials = materials_of(spec, registry)
     try:
@@ -49,7 +52,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     except GanzooError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
     parameters = count_parameters(players)
     layout = memory_format(players.parameters(("generator", "discriminator")), spec.device, spec.precision)
@@ -58,7 +61,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
             flops = _step_flops(updates, spec, drawn.shape[1], count)
     except GanzooError:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         return Preflight(parameters, layout, None)
     draws = 1 + sum(
         (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
@@ -66,6 +69,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     return Preflight(parameters, layout, flops / draws / spec.batch_size, tuple(sorted(count.uncounted)))
 
 
+@undisturbed()
 def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
     """`layout`, or `contiguous` where two images do not get through both networks in it.
 
@@ -83,7 +87,7 @@ def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
             latent = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
             labels = torch.zeros(2, dtype=torch.int64) if spec.classes else None
             players.discriminator(players.generator(latent, labels), labels)
-    except Exception:
+    except (Exception, SystemExit):
         return "contiguous"
     return layout
 

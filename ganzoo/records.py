@@ -67,17 +67,57 @@ def run_folder(results: Path, spec: RunSpec, run_id: str) -> Path:
 
 
 def write_record(record: RunRecord, folder: Path) -> RunRecord:
-    """Write `record.json` in `folder` and return the record with its path. NaN and infinity become null."""
-    text = json.dumps(_without_nan(record.to_json()), indent=1, allow_nan=False, default=str)
+    """Write `record.json` in `folder` and return the record with its path. NaN and infinity become null.
+
+    What `read_record` would refuse is left out, and a run that was ok has crashed then, with the reason.
+    """
     path = folder / RECORD
+    record = _readable(record, path)
+    text = _text_of(record)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda stream: stream.write(text.encode()))
+        write_atomically(path, lambda stream: stream.write(text))
     except OSError as error:
         raise RecordError(
             f"cannot write {printable(path)}: {error.strerror}; choose another --results folder"
         ) from error
     return replace(record, path=path)
+
+
+def _text_of(record: RunRecord) -> bytes:
+    return json.dumps(_plain(record.to_json()), indent=1, allow_nan=False, default=str).encode()
+
+
+def _readable(record: RunRecord, path: Path) -> RunRecord:
+    """The record if its reader will take it; else that of a run that failed, with what the reader takes of it."""
+    fault = _fault_of(record, path)
+    if fault is None:
+        return record
+    status, error = record.status, record.error
+    if record.ok:
+        status = "crashed"
+        error = {"type": "RecordError", "message": f"what the run gave cannot be recorded: {fault}", "tail": ""}
+    kept = RunRecord(record.schema, record.run_id, status, record.spec, error, command=record.command)
+    for names in (TOLD_TOGETHER, *((name,) for name in RECORD_PARTS if name not in TOLD_TOGETHER)):
+        more = replace(kept, **{name: getattr(record, name) for name in names})
+        kept = more if _fault_of(more, path) is None else kept
+    return kept
+
+
+TOLD_TOGETHER = ("scores", "protocols", "training")
+"""Parts of a record that refer to each other."""
+
+
+def _fault_of(record: RunRecord, path: Path) -> str | None:
+    """Why a record would be refused by its reader, or None."""
+    text = _text_of(record)
+    if len(text) > LARGEST_RECORD:
+        return f"it takes more than {LARGEST_RECORD >> 20} MiB"
+    try:
+        record_of(_content_of(text, path), path)
+    except RecordError as error:
+        return str(error).removeprefix(f"{printable(path)}: ")
+    return None
 
 
 def read_record(path: Path) -> RunRecord:
@@ -92,11 +132,16 @@ def read_record(path: Path) -> RunRecord:
 
 def read_content(path: Path) -> dict[str, Any]:
     """The JSON of a record as it stands in the file, of whatever version. Raises what `read_record` does."""
-    where = printable(path)
     try:
-        content = orjson.loads(read_regular(path, LARGEST_RECORD))
+        return _content_of(read_regular(path, LARGEST_RECORD), path)
     except OSError as error:
         raise reading_error(path, error) from error
+
+
+def _content_of(text: bytes, path: Path) -> dict[str, Any]:
+    where = printable(path)
+    try:
+        content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):
@@ -277,11 +322,14 @@ def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
     return sorted(found)
 
 
-def _without_nan(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: no number that is none, and no half of a surrogate pair, which a reader refuses."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [_plain(item) for item in value]
     return value

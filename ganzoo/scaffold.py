@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 import sys
@@ -33,12 +34,15 @@ def new_plugin(name: str, folder: Path, registry: Registry, *, single_file: bool
 
     A package in `folder/NAME/`, or with `single_file` one file `folder/MODULE.py`, where the module is the name in
     lower case with underscores. Raises `UsageError` where the name cannot be that of a package, a module and a variant,
-    where a plugin in `registry` offers it, or where the path is there already; then nothing is written.
+    where a plugin in `registry` offers it, where the path is there already, or where it would hide an installed module;
+    then nothing is written.
     """
     module = check_name(name, registry)
     target = folder / (f"{module}.py" if single_file else name)
     if target.exists() or target.is_symlink():
         raise UsageError(f"{printable(target)}: exists already; choose another name or move it away")
+    if _is_installed(module, folder):
+        raise UsageError(f"'{printable(name)}' would hide the installed module '{module}'; choose another name")
     what = "a GAN of one's own"
     values = {
         "name": name,
@@ -78,6 +82,18 @@ def check_name(name: str, registry: Registry) -> str:
         if name in registry.names(kind):
             raise UsageError(f"'{shown}' is taken: a plugin offers one of that name (see `ganzoo show {shown}`)")
     return module
+
+
+def _is_installed(module: str, folder: Path) -> bool:
+    """Whether Python finds such a module elsewhere than in `folder`, where the same plugin may lie as a single file."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return True
+    if spec is None or spec.origin is None:
+        return False
+    own = (folder / f"{module}.py", folder / module / "__init__.py")
+    return Path(spec.origin).resolve() not in [path.resolve() for path in own]
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

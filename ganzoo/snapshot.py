@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,9 @@ from ganzoo.errors import PluginError, RecordError
 from ganzoo.layout import RECORD_PARTS
 from ganzoo.text import printable
 from ganzoo.train import TermLog, TrainResult
+
+NETWORKS = ("generator", "discriminator", "average")
+"""Whose weights a snapshot holds, as its names begin."""
 
 
 def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -46,6 +49,7 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
 
     Raises `RecordError` where the snapshot is of another run, or of none.
     """
+    _check_names(run, tensors)
     try:
         with torch.no_grad():
             for name, tensor in _weights(run):
@@ -88,6 +92,24 @@ def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:
     for player, network in networks.items():
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
             yield f"{player}/{name}", tensor
+
+
+def _check_names(run: Assembly, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `RecordError` where the saved networks and the fresh ones do not hold the same.
+
+    A buffer that a network makes in its first forward pass would silently begin anew.
+    """
+    fresh = {name for name, _ in _weights(run)}
+    saved = {name for name in tensors if name.partition("/")[0] in NETWORKS}
+    if more := _listed(saved - fresh):
+        reason = "which the networks lack when they are built; a buffer must be registered in __init__"
+        raise RecordError(f"the checkpoint holds {more}, {reason}")
+    if absent := _listed(fresh - saved):
+        raise RecordError(f"the checkpoint does not hold this run: it lacks {absent}")
+
+
+def _listed(names: Set[str]) -> str:
+    return printable(", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else ""), 200)
 
 
 def _parameters(run: Assembly, player: str) -> dict[str, nn.Parameter]:

@@ -149,6 +149,8 @@ def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures
         (("--seeds", "1000000000"), "--seeds 1000000000: give at most 10000"),
         (("--eval-every", "1e-9"), "evaluations; give at least 0.02"),
         (("--seed", "-1"), "--seed -1: give a whole number from 0"),
+        (("--seed", str(2**64)), "--seed 18446744073709551616: give a whole number from 0 to 9223372036854775807"),
+        (("--seed", str(2**63 - 1), "--seeds", "2"), "give a whole number from 0 to 9223372036854775806"),
         (("--threads", "0"), "--threads 0: give a number from 1"),
         (("--step-mode", "fast"), "--step-mode fast: choose from eager, graph, compile"),
         (("--step-mode", "graph"), "--step-mode graph: cpu has no CUDA graphs; use eager or compile"),

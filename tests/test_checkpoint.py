@@ -124,6 +124,59 @@ def test_a_run_goes_on_where_the_networks_are_built_in_another_order(tmp_path):
     assert course(*after) == course(*whole)
 
 
+LATE_BUFFER = """
+import math
+
+import ganzoo
+import torch
+from torch import nn
+
+
+class Discriminator(nn.Module):
+    def __init__(self, image_shape):
+        super().__init__()
+        self.head = nn.Linear(math.prod(image_shape), 1)
+
+    def forward(self, images):
+        if not hasattr(self, "seen"):
+            self.register_buffer("seen", torch.zeros((), device=images.device))
+        self.seen = self.seen + 1
+        return self.head(images.flatten(1)).squeeze(1) / self.seen
+
+
+def build(image_shape, latent, classes):
+    generator = nn.Sequential(nn.Linear(latent, math.prod(image_shape)), nn.Tanh(), nn.Unflatten(1, image_shape))
+    return generator, Discriminator(image_shape)
+
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("late", build, latent=8, image_sizes=None)
+"""
+
+
+def test_a_buffer_that_a_fresh_network_lacks_does_not_silently_begin_anew(tmp_path):
+    (tmp_path / "late.py").write_text(LATE_BUFFER)
+    registry = discover([str(tmp_path / "late.py")])
+    plan = BenchPlan(("late+non-saturating",), batch_size=BATCH, kimg=0.12, device="cpu", throughput_only=False)
+    resolved = resolve(plan, registry)
+    spec, dataset = resolved.runs[0].spec, resolved.dataset
+    part = trained(spec, dataset, leave_after=5, registry=registry)
+    with pytest.raises(
+        RecordError, match=r"holds discriminator/network\.seen, which the networks lack when they are built"
+    ):
+        trained(spec, dataset, saved=part, registry=registry)
+
+
+def test_a_checkpoint_without_a_part_of_the_networks_is_refused_by_name():
+    spec, dataset = planned("mlp")
+    tensors, state = snapshot(assemble(spec, REGISTRY, dataset), TermLog(TrainResult()))
+    name = next(name for name in tensors if name.startswith("average/"))
+    del tensors[name]
+    with pytest.raises(RecordError, match=f"does not hold this run: it lacks {name}"):
+        restore(assemble(spec, REGISTRY, dataset), tensors, state)
+
+
 def test_optimizer_state_of_a_parameter_that_the_run_lacks_is_refused():
     spec, dataset = planned("mlp")
     tensors, state = snapshot(assemble(spec, REGISTRY, dataset), TermLog(TrainResult()))

@@ -189,6 +189,32 @@ def test_what_is_not_images_with_labels_is_the_plugins_fault(cache, images, labe
         prepare(dataset, REQUEST, None)
 
 
+@pytest.mark.parametrize(
+    ("loaded", "complaint"),
+    [
+        (None, "load gave NoneType; it must give ganzoo.LabelledImages"),
+        ((numbered(4), None), "load gave tuple; it must give ganzoo.LabelledImages"),
+        (LabelledImages(numbered(4), source=Path("there")), r"source is PosixPath\('there'\); it must be str"),
+        (LabelledImages(numbered(4), split=None), "split is None; it must be str"),
+        (LabelledImages(numbered(4), skipped="bad.png"), r"skipped is 'bad.png'; it must be tuple"),
+        (LabelledImages(iter(numbered(4))), "images must be an array or a sequence: TypeError"),
+        (LabelledImages(numbered(4), ["cat", "dog", "cat", "dog"]), r"labels must be \(4,\) integers from 0; got <U3"),
+        (LabelledImages(numbered(4), [0.5, 1.5, 0.0, 1.0]), r"labels must be \(4,\) integers from 0; got float64"),
+        (LabelledImages(numbered(4), [[0], [1, 2], [3], []]), r"labels must be \(4,\) integers from 0; they give"),
+        (LabelledImages(numbered(4), [0, 1, -1, 0]), r"labels must be \(4,\) integers from 0; got -1"),
+    ],
+)
+def test_what_a_dataset_gives_is_checked_before_it_is_used(loaded, complaint, cache):
+    with pytest.raises(PluginError, match=f"dataset odd: .*{complaint}"):
+        prepare(Dataset("odd", lambda request: loaded, lambda request: "1"), REQUEST, None)
+    assert list((cache / "datasets").iterdir()) == []
+
+
+def test_a_fingerprint_is_text(cache):
+    with pytest.raises(PluginError, match="dataset odd: fingerprint gave NoneType; it must give a text"):
+        prepare(Dataset("odd", lambda request: LabelledImages(numbered(4)), lambda request: None), REQUEST, None)
+
+
 def test_an_empty_dataset_is_refused(cache):
     dataset, _ = counted(numbered(0))
     with pytest.raises(DataUnavailable, match="holds no image"):

@@ -19,6 +19,9 @@ from PIL import Image
 from safetensors.numpy import save, save_file
 
 from ganzoo.claims import claim
+from ganzoo.consistency import HIGHER, LOWER, OF_PLUGIN, SCORE_BOUNDS
+from ganzoo.evaluate import protocol_id
+from ganzoo.plugins import discover
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -192,6 +195,55 @@ def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, f
     moved = {str(Path("quarantine", name)) if mlp.name in name else name: data for name, data in before.items()}
     assert contents(runs) == moved
     assert findings(runs) == []
+
+
+def turned_fid(record: dict, plugin: str | None) -> None:
+    """FID below zero, the greatest the best, as of another measure; from `plugin`, or from nobody in particular."""
+    for identity, content in list(record["protocols"].items()):
+        if content["metric"] == "fid":
+            del record["protocols"][identity]
+            content |= {"metric_plugin": plugin}
+            if plugin is None:
+                del content["metric_plugin"]
+            record["protocols"][protocol_id(content)] = content
+            for score in record["scores"]:
+                if score["protocol"] == identity:
+                    score |= {"protocol": protocol_id(content), "value": -score["value"]}
+    for points in (record["training"]["best"], record["training"]["final"]):
+        for name in ("fid/ema", "fid/raw"):
+            points[name]["value"] *= -1
+
+
+@pytest.mark.parametrize(
+    ("plugin", "strange"),
+    [
+        ("my_metrics.py", True),
+        ("fid@my-metrics", True),
+        (7, True),
+        ("fid", False),
+        ("fid@ganzoo", False),
+        (None, False),
+    ],
+)
+def test_what_holds_of_the_zoos_scores_is_not_asked_of_a_strangers_of_that_name(plugin, strange, runs, mlp, findings):
+    record = json.loads((mlp / "record.json").read_text())
+    turned_fid(record, plugin)
+    (mlp / "record.json").write_text(json.dumps(record))
+    found = findings(runs)
+    if strange:
+        assert found == []
+    else:
+        assert any("outside of 0 to inf" in line for line in found)
+        assert any("training.best.fid/ema is not that of its scores" in line for line in found)
+
+
+def test_what_the_doctor_knows_of_scores_is_what_the_zoo_says():
+    told = {
+        name: (offer.plugin, way) for offer in discover().offers["metrics"] for name, way in offer.record.better.items()
+    }
+    ways = dict.fromkeys(LOWER, "lower") | dict.fromkeys(HIGHER, "higher")
+    assert told == {name: (OF_PLUGIN[name], way) for name, way in ways.items()}
+    assert set(SCORE_BOUNDS) <= set(OF_PLUGIN) == set(ways)
 
 
 def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findings):

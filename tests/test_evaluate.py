@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import ganzoo
-from ganzoo.errors import WeightsUnavailable
+from ganzoo.errors import PluginError, WeightsUnavailable
 from ganzoo.evaluate import RealSample, Scorer, eval_mode, find_weights, generated_images, load_extractor
 from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
 from ganzoo.plugins import discover
@@ -97,6 +98,64 @@ def test_images_that_are_not_finite_have_no_score_and_a_reason(scorer):
     assert all("not finite" in score["reason"] for score in scores)
 
 
+def metric_that_gives(given, **better):
+    return ganzoo.Metric("odd", lambda real, fake, settings: given, better=better or {"odd": "lower"})
+
+
+def score_by(metric, scorer):
+    images = torch.zeros(20, 1, 16, 16, dtype=torch.uint8)
+    return Scorer([metric], scorer.real).score(iter([images]), 1.0, True)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [(1e31, "beyond 1e+30"), (-1e300, "beyond 1e+30"), (math.inf, "not finite"), (None, "not finite")],
+)
+def test_a_score_that_no_record_holds_is_none_with_a_reason(given, reason, scorer):
+    (score,) = score_by(metric_that_gives({"odd": (given, 1e31)}), scorer)
+    assert (score["value"], score["std"], score["reason"]) == (None, None, reason)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({7: 1.0}, r"scored \[7\]; its `better` names \['odd'\]"),
+        ({"odd": 1.0, "more": 2.0}, r"scored \['odd', 'more'\]; its `better` names \['odd'\]"),
+        ({}, r"scored \[\]; its `better` names \['odd'\]"),
+        (3.5, r"scored 3\.5; its `better` names \['odd'\]"),
+        ({"odd": "3.5"}, r"odd is '3\.5'; it must be a number, or \(value, std\)"),
+        ({"odd": (1.0, 2.0, 3.0)}, r"odd is \(1\.0, 2\.0, 3\.0\); it must be a number, or \(value, std\)"),
+        ({"odd": torch.zeros(2)}, r"odd is tensor\(\[0\., 0\.\]\); it must be a number, or \(value, std\)"),
+    ],
+)
+def test_what_a_metric_gives_is_held_against_what_it_promises(given, complaint, scorer):
+    with pytest.raises(PluginError, match=f"metric 'odd'.* {complaint}"):
+        score_by(metric_that_gives(given), scorer)
+
+
+LOUD = """
+import ganzoo
+
+@ganzoo.hookimpl
+def ganzoo_metrics():
+    better = {"loud": "lower", "low": "lower"}
+    yield ganzoo.Metric("loud", lambda real, fake, settings: {"loud": 1e31, "low": 2.0}, better)
+"""
+
+
+def test_a_run_with_a_score_beyond_all_measure_is_done_once(run_cli):
+    (run_cli.cwd / "loud.py").write_text(LOUD)
+    bench = ("bench", "--models", "mlp", "--plugin", "loud.py", "--metrics", "loud", "--kimg", "0.064", "--json")
+    brief = ("--batch-size", "32", "--fakes", "64", "--throughput-seconds", "0.05", "--device", "cpu")
+    done = run_cli(*bench, *brief)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert {score["metric"]: score["value"] for score in record["scores"]} == {"loud": None, "low": 2.0}
+    again = run_cli(*bench, *brief)
+    assert (again.returncode, json.loads(again.stdout)) == (0, [record]), again.stderr
+    assert "started" not in again.stderr
+
+
 def test_other_weights_need_their_hash_said(tmp_path):
     extractor = REGISTRY.get("features", "digits-cnn").record
     own, sha256 = find_weights(extractor, None, None)
@@ -109,6 +168,26 @@ def test_other_weights_need_their_hash_said(tmp_path):
     assert find_weights(extractor, other, actual) == (other, actual)
     with pytest.raises(WeightsUnavailable, match="no such file"):
         find_weights(extractor, tmp_path / "absent", None)
+
+
+def exits(path):
+    raise SystemExit("set MY_WEIGHTS")
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "complaint"),
+    [
+        (lambda path: "weights.pth", PluginError, "weights gave str; it must give a pathlib.Path"),
+        (lambda path: None, PluginError, "weights gave NoneType; it must give a pathlib.Path"),
+        (lambda path: {}["url"], WeightsUnavailable, "cannot be had: KeyError: 'url'"),
+        (exits, WeightsUnavailable, "cannot be had: SystemExit: set MY_WEIGHTS"),
+        (lambda path: Path("absent.pth"), WeightsUnavailable, "cannot be had: FileNotFoundError: .*absent.pth"),
+    ],
+)
+def test_an_extractor_without_a_file_of_weights_is_one_line(weights, error, complaint):
+    extractor = ganzoo.FeatureExtractor("odd", weights, lambda path: None, sha256="", preprocessing="")
+    with pytest.raises(error, match=f"'odd'.*{complaint}"):
+        find_weights(extractor, None, None)
 
 
 def test_generated_images_depend_on_the_seed_alone():

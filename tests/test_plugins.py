@@ -6,7 +6,9 @@ import contextlib
 import json
 import re
 import shutil
+import sys
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +144,7 @@ CARELESS = {
     "optimizer=ganzoo.Optimizer(betas=(0.5,))": "optimizer.betas",
     "rate_decay=ganzoo.Schedule('cosin')": "rate_decay.kind",
     "hyper={'clip': None}": "hyper",
+    "hyper={7: 1.0}": "hyper",
     "schedules={'clip': 'linear'}": "schedules",
     "label_smoothing=None": "label_smoothing",
     "summary=None": "summary",
@@ -162,6 +165,18 @@ def test_a_field_of_the_wrong_type_is_an_error_of_the_plugin_and_no_traceback_la
     status = statuses_by_name(discover([str(path)]))["careless.py"]
     assert status.state == "broken"
     assert CARELESS[given] in status.error
+
+
+@pytest.mark.usefixtures("no_entry_points")
+def test_scores_have_names_that_are_text(tmp_path):
+    (tmp_path / "numbered.py").write_text(
+        "import ganzoo\n\n@ganzoo.hookimpl\ndef ganzoo_metrics():\n"
+        "    yield ganzoo.Metric('numbered', lambda real, fake, settings: {7: 1.0}, better={7: 'lower'})\n"
+    )
+    registry = discover([str(tmp_path / "numbered.py")])
+    status = statuses_by_name(registry)["numbered.py"]
+    assert (status.state, offered_by(registry, "numbered.py")) == ("broken", [])
+    assert "Metric 'numbered'.better is {7: 'lower'}" in status.error
 
 
 # --- good plugins ----------------------------------------------------------------------------------------------------
@@ -194,6 +209,118 @@ def test_the_source_hash_follows_the_source(tmp_path, stranger):
         hashes.append(statuses_by_name(discover([str(copy)]))["healthy.py"].source_sha256)
     assert hashes[0] == statuses_by_name(discover([str(stranger("healthy"))]))["healthy.py"].source_sha256
     assert hashes[0] != hashes[1]
+
+
+HIGHER_UP = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+
+import ganzoo
+
+try:
+    from . import _fast
+except ImportError:
+    _fast = None
+try:
+    from .. import settings
+except ImportError:
+    settings = None
+if TYPE_CHECKING:
+    from .types import T
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("higher-up", architecture="mlp", loss="hinge")
+"""
+"""A single file that was once in a package, and is used either way."""
+
+
+def test_a_plugin_of_no_package_may_try_to_import_from_one(fake_distribution, invoke, tmp_path):
+    fake_distribution("ganzoo-higher-up", {"higher-up": HIGHER_UP})
+    (tmp_path / "as_a_file.py").write_text(HIGHER_UP)
+    outcome = invoke("list", "variants", "--json", "--plugin", "as_a_file.py")
+    assert (outcome.code, outcome.err) == (0, "")
+    offered = {(entry["plugin"], entry["name"]) for entry in json.loads(outcome.out)}
+    assert {("higher-up", "higher-up"), ("as_a_file.py", "higher-up"), ("dcgan", "dcgan")} <= offered
+    assert all(status.source_sha256 for status in discover().statuses)
+
+
+def test_a_plugin_whose_source_cannot_be_hashed_is_broken_and_not_fatal(tmp_path, stranger):
+    path = tmp_path / "odd_name.py"
+    path.write_text(stranger("healthy").read_text() + "\n__file__ = 7\n")
+    registry = discover([str(path), str(stranger("twins_a"))])
+    named = statuses_by_name(registry)
+    assert (named["odd_name.py"].state, named["twins_a.py"].state) == ("broken", "ok")
+    assert "TypeError" in named["odd_name.py"].error
+    assert offered_by(registry, "odd_name.py") == []
+
+
+LAZY = {
+    "__init__": "",
+    "plugin": """
+import ganzoo
+
+def build(image_shape, latent, classes):
+    from lazy_gan.nets import networks
+    return networks(image_shape, latent)
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("lazy", build)
+""",
+    "second": """
+import ganzoo, lazy_gan.nets, lazy_gan.deep.er.blocks
+
+@ganzoo.hookimpl
+def ganzoo_losses():
+    yield ganzoo.Loss.of_logits("lazy-loss", discriminator=lambda real, fake: {}, generator=lambda fake: {})
+""",
+    "nets": "def networks(shape, latent):\n    from .deep.er import blocks, new\n    return blocks.pair(shape)\n",
+    "deep/er/blocks": "def pair(shape): ...\n",
+    "deep/er/new": "for a later Python: (\n",
+    "unused": "",
+}
+"""A package whose parts are imported when a network is built; the folders in it have no `__init__.py`."""
+
+
+@pytest.fixture
+def lazy_package(tmp_path, monkeypatch):
+    """`lazy_package("plugin", "second")`: the source hash of the first where these parts are plugins, in that order."""
+    for name, source in LAZY.items():
+        path = tmp_path / "lazy_gan" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("GANZOO_PLUGINS", "")
+
+    def forget():
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lazy_gan"]:
+            del sys.modules[name]
+
+    def source_hash(*parts):
+        forget()
+        named = statuses_by_name(discover([f"lazy_gan.{part}" for part in parts]))
+        assert all(named[f"lazy_gan.{part}"].state == "ok" for part in parts)
+        return named["lazy_gan.plugin"].source_sha256
+
+    yield source_hash
+    forget()
+
+
+@pytest.mark.parametrize("part", ["plugin", "nets", "deep/er/blocks", "deep/er/new"])
+def test_the_source_hash_follows_what_a_plugin_imports_only_when_it_is_used(part, lazy_package, tmp_path):
+    before = lazy_package("plugin")
+    with (tmp_path / "lazy_gan" / f"{part}.py").open("a") as file:
+        file.write("# edited\n")
+    assert lazy_package("plugin") != before
+
+
+def test_the_source_hash_does_not_depend_on_what_else_is_loaded(lazy_package, tmp_path):
+    before = lazy_package("plugin")
+    assert lazy_package("plugin", "second") == before
+    assert lazy_package("second", "plugin") == before
+    (tmp_path / "lazy_gan" / "unused.py").write_text("# edited\n")
+    assert lazy_package("plugin") == before
 
 
 @pytest.mark.usefixtures("no_entry_points")
@@ -521,6 +648,96 @@ def test_a_dataset_that_fails_is_refused_by_name(dataset, invoke, stranger, tmp_
     assert dataset in outcome.error
     assert {"typo-data": "imagse", "no-fingerprint": "missing"}[dataset] in outcome.error
     assert not (tmp_path / "runs").exists()
+
+
+ELSEWHERE = """
+import os, sys
+
+import ganzoo, torch
+from ganzoo_plugins import mlp
+
+def leave():
+    os.makedirs("elsewhere", exist_ok=True)
+    os.chdir("elsewhere")
+
+def build(image_shape, latent, classes):
+    leave()
+    return mlp.build(image_shape, latent, classes)
+
+def quit(image_shape, latent, classes):
+    sys.exit("usage: train.py CONFIG")
+
+def quits_on_meta(real, fake):
+    if real.is_meta:
+        sys.exit("no tensors without memory")
+    return {"real": -real.mean(), "fake": fake.mean()}
+
+def load(request):
+    leave()
+    return ganzoo.LabelledImages(torch.zeros(64, 1, 8, 8, dtype=torch.uint8))
+
+SHY = ganzoo.Loss.of_logits("shy", discriminator=quits_on_meta, generator=lambda fake: {"fool": -fake.mean()})
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    wanderer = ganzoo.Architecture("wanderer", build, image_sizes=None)
+    quitter = ganzoo.Architecture("quitter", quit, image_sizes=None)
+    yield ganzoo.Variant("odd-quitter", quitter, "hinge", batch_size=8)
+    yield ganzoo.Variant("odd-wanderer", wanderer, "hinge", batch_size=8)
+    yield ganzoo.Variant("odd-shy", "mlp", SHY, batch_size=8)
+
+@ganzoo.hookimpl
+def ganzoo_datasets():
+    yield ganzoo.Dataset("far-away", load, lambda request: "1", image_size=8)
+
+@ganzoo.hookimpl
+def ganzoo_event(event):
+    leave()
+"""
+"""Networks, data and an observer that take the process to another folder, or try to end it."""
+
+SPEED = ("--throughput-only", "--throughput-seconds", "0.05", "--device", "cpu", "--plugin", "elsewhere.py")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_networks_that_end_the_program_are_refused_by_name_and_left_out_of_a_glob(invoke, tmp_path):
+    outcome = invoke("bench", "--models", "mlp,odd-quitter", *SPEED)
+    assert outcome.code == 2
+    assert outcome.error == "ganzoo: odd-quitter: its plugin raised SystemExit: usage: train.py CONFIG"
+    outcome = invoke("bench", "--models", "odd-*", "--dry-run", "--json", *SPEED)
+    assert outcome.code == 0
+    assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["odd-shy", "odd-wanderer"]
+    assert outcome.err == "ganzoo: left out odd-quitter: its plugin raised SystemExit: usage: train.py CONFIG\n"
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_records_lie_where_they_were_asked_for_wherever_a_plugin_goes(run_cli):
+    done = run_cli("bench", "--models", "odd-wanderer,odd-shy", "--dataset", "far-away", "--results", "mine", *SPEED)
+    assert done.returncode == 0, done.stderr
+    records = list((run_cli.cwd / "mine").glob("*/*/record.json"))
+    assert sorted(path.parent.name.split("-far")[0] for path in records) == ["odd-shy", "odd-wanderer"]
+    assert sorted(run_cli.cwd.rglob("record.json")) == sorted(records)
+
+
+def test_an_architecture_whose_options_cannot_be_read_is_its_plugins_fault(tmp_path, invoke):
+    (tmp_path / "signless.py").write_text(
+        "import ganzoo\n\nclass Signless:\n    @property\n    def __signature__(self):\n"
+        "        raise ValueError('no signature found')\n    def __call__(self, *arguments): ...\n\n"
+        "@ganzoo.hookimpl\ndef ganzoo_architectures():\n    yield ganzoo.Architecture('signless', Signless())\n"
+    )
+    outcome = invoke("list", "architectures", "--plugin", "signless.py")
+    assert outcome.code == 0
+    assert "dcgan" in outcome.out
+    assert outcome.err == (
+        "ganzoo: plugin signless.py is broken and left out: architecture 'signless': the parameters of its build "
+        "cannot be read (ValueError: no signature found); give a function\n"
+    )
 
 
 # --- a whole bench with strangers ------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import pytest
 
 from ganzoo.compare import comparison, records_table, score_columns, shown_protocols
 from ganzoo.errors import RecordError
+from ganzoo.layout import RECORD_PARTS
 from ganzoo.plan import BenchPlan, resolve
 from ganzoo.plugins import discover
-from ganzoo.records import read_record, read_spec, run_id_of, write_record
+from ganzoo.records import TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
 from ganzoo.types import SCHEMA, RunRecord
 
 
@@ -61,6 +62,39 @@ def test_what_is_not_a_number_is_written_as_null(record, tmp_path):
     assert "NaN" not in text
     assert "Infinity" not in text
     assert read_record(tmp_path).training["curves"]["generator/fool"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("part", "gone"),
+    [
+        ({"throughput": {"train_seconds": 1e31}}, {"throughput"}),
+        ({"throughput": {"step_seconds": 3}}, {"throughput"}),
+        ({"scores": [{"metric": 7, "value": 1.0, "protocol": "p", "kimg": 1.0, "ema": True}]}, TOLD_TOGETHER),
+        ({"training": {"best": {"fid/ema": {"value": -1e31, "kimg": 1.0}}}}, TOLD_TOGETHER),
+        ({"environment": {"plugins": 2**70}}, {"environment"}),
+        ({"hardware": {"id": 2**200}}, {"hardware"}),
+    ],
+)
+def test_what_no_reader_takes_is_left_out_and_the_run_has_crashed(part, gone, record, tmp_path):
+    given = replace(record, parameters={"generator": 5}, command="ganzoo bench", **part)
+    written = write_record(given, tmp_path)
+    assert json.dumps(read_record(tmp_path).to_json()) == json.dumps(written.to_json())
+    assert (written.status, written.error["type"]) == ("crashed", "RecordError")
+    assert written.error["message"].startswith("what the run gave cannot be recorded: ")
+    told = {name for name in RECORD_PARTS if getattr(given, name)}
+    assert {name for name in RECORD_PARTS if getattr(written, name)} == told - set(gone)
+    assert (written.spec, written.command) == (given.spec, "ganzoo bench")
+    # One that failed for another reason keeps that.
+    error = {"type": "MemoryError", "message": "no room", "tail": ""}
+    written = write_record(replace(given, status="oom", error=error), tmp_path)
+    assert json.dumps(read_record(tmp_path).to_json()) == json.dumps(written.to_json())
+    assert (written.status, written.error) == ("oom", error)
+
+
+def test_half_a_surrogate_pair_in_a_message_makes_no_record_unreadable(record, tmp_path):
+    error = {"type": "ValueError", "message": "\ud800 alone", "tail": "\udfff"}
+    write_record(replace(record, status="crashed", error=error), tmp_path)
+    assert read_record(tmp_path).error == {"type": "ValueError", "message": "\\ud800 alone", "tail": "\\udfff"}
 
 
 def test_the_id_depends_on_spec_plugins_and_versions_alone(spec):

@@ -18,12 +18,13 @@ import pytest
 import torch
 from conftest import ONE_MACHINE
 
+import ganzoo
 from ganzoo import checkpoint, runner, stages
 from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
 from ganzoo.consistency import place_faults
 from ganzoo.continuation import resolve_continuation
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import RecordError, RecordUnreadable
+from ganzoo.errors import RecordError, RecordUnreadable, UsageError
 from ganzoo.harness import Bench, ignore
 from ganzoo.launch import ProcessLauncher
 from ganzoo.origins import used_plugins, versions
@@ -116,6 +117,21 @@ def test_a_checkpoint_is_thrown_away_when_the_record_is_there_and_not_before(ben
     bench(launcher, keep_checkpoints=False)
     assert CHECKPOINT in launcher.found[0]
     assert set(files_in(folder)) == {RECORD, SAMPLES, GENERATOR}
+
+
+def test_what_a_run_gives_and_no_record_holds_is_recorded_as_a_crash_and_not_put_aside(bench, tmp_path):
+    def odd(request):
+        return {**outcome_of("ok"), "throughput": {"step_seconds": 3}}
+
+    for _ in range(2):
+        (record,) = bench(Launcher(odd))
+        assert record.status == "crashed"
+        assert "throughput.step_seconds is 3; it must be an object" in record.error["message"]
+        assert statuses(tmp_path) == ["crashed"]
+    assert bench.notes == []
+    # The checkpoint stays, from which a mended run goes on.
+    (path,) = tmp_path.rglob(RECORD)
+    assert set(files_in(path.parent)) == {RECORD, CHECKPOINT}
 
 
 def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_checkpoint(bench, tmp_path):
@@ -415,10 +431,17 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_pat
 def finished(tmp_path) -> Callable[..., Path]:
     """`finished(checkpoint=..., torch=...)`: the folder of a run that can be trained on, but for what is changed."""
 
-    def make(checkpoint: str | None = "its own", weights: str | None = None, source: str | None = None, **environment):
+    def make(
+        checkpoint: str | None = "its own",
+        weights: str | None = None,
+        source: str | None = None,
+        spec: dict | None = None,
+        **environment,
+    ):
         content = read_record(MLP).to_json()
         statuses = used_plugins(SPEC, discover())
         content["environment"] |= {"plugins": statuses, **versions(), **environment}
+        content["spec"] |= spec or {}
         content["spec"]["weights_sha256"] = weights or content["spec"]["weights_sha256"]
         statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]
         folder = tmp_path / "runs" / MLP.parent.name / MLP.name
@@ -483,6 +506,47 @@ def test_options_that_a_run_which_is_trained_on_cannot_have_are_refused(option, 
     said = invoke(*RESUME, finished(), option, *([value] if value else []))
     assert said.code == 2
     assert refusal in said.error
+
+
+DEFAULTS = [
+    ("--precision", "fp32", {"precision": "bf16"}),
+    ("--metrics", "fid,is", {"metrics": ["fid"]}),
+    ("--dataset", "digits", {"dataset": "mnist"}),
+    ("--seed", "0", {"seed": 3}),
+    ("--features", "auto", {}),
+    ("--batch-size", "auto", {}),
+]
+"""Defaults that are written out, and a run that is otherwise."""
+
+
+@pytest.mark.parametrize(("option", "value", "own"), DEFAULTS)
+def test_a_default_that_is_written_out_is_not_passed_over_when_a_run_is_trained_on(
+    option, value, own, finished, invoke
+):
+    said = invoke(*RESUME, finished(spec=own), option, value)
+    assert said.code == 2
+    assert said.error == f"ganzoo: --resume and {option}: the run's own is kept; leave {option} out"
+
+
+def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
+    own = ("--precision", "fp32", "--metrics", "fid,is", "--dataset", "digits", "--seed", "3", "--seeds", "1")
+    said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.batch_size)
+    assert (said.code, said.err) == (0, "")
+    (entry,) = json.loads(said.out)
+    assert (entry["spec"]["precision"], entry["spec"]["seed"]) == ("fp32", 3)
+
+
+@pytest.mark.parametrize(("own", "options", "then"), [(True, (), True), (False, ("--deterministic",), True)])
+def test_a_run_that_was_deterministic_stays_so_when_it_is_trained_on(own, options, then, finished, invoke):
+    said = invoke(*RESUME, finished(spec={"deterministic": own}), *options)
+    assert said.code == 0
+    assert json.loads(said.out)[0]["spec"]["deterministic"] is then
+
+
+def test_from_python_too_a_default_counts_that_is_written_out(finished):
+    folder = finished(spec={"precision": "bf16"})
+    with pytest.raises(UsageError, match="--resume and --precision: the run's own is kept"):
+        ganzoo.bench([], resume=str(folder), kimg=2 * SPEC.kimg, device="cpu", precision="fp32")
 
 
 def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):

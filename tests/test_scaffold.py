@@ -162,6 +162,7 @@ def test_a_single_file_says_how_to_go_on(invoke, tmp_path):
         ("class", "cannot be the name of a Python module ('class')"),
         ("json", "would hide the module 'json'"),
         ("torch", "would hide the module 'torch'"),
+        ("rich", "'rich' would hide the installed module 'rich'; choose another name"),
         ("dcgan", "'dcgan' is taken"),
         ("hinge", "'hinge' is taken"),
     ],
@@ -181,3 +182,23 @@ def test_what_exists_is_left_alone(flags, taken, invoke, tmp_path):
     assert outcome.code == 2
     assert outcome.error == f"ganzoo: {taken}: exists already; choose another name or move it away"
     assert [path.name for path in tmp_path.iterdir()] == [taken]
+
+
+def test_a_package_may_be_written_beside_the_single_file_that_it_grew_from(run_cli):
+    """As `python -m ganzoo` runs, the folder is on the path, and so is the file."""
+    for flags in (("--single-file",), ()):
+        done = run_cli("new", "my-gan", *flags)
+        assert done.returncode == 0, done.stderr
+    again = run_cli("new", "my-gan")
+    assert again.stderr == "ganzoo: my-gan: exists already; choose another name or move it away\n"
+
+
+def test_a_package_that_is_installed_under_that_name_is_not_hidden(fake_distribution, invoke, tmp_path):
+    site = fake_distribution("ganzoo-theirs", {"broken-gan": "raise RuntimeError('unwell')\n"})
+    (site / "broken_gan.py").write_text("")
+    outcome = invoke("new", "broken-gan")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1] == (
+        "ganzoo: 'broken-gan' would hide the installed module 'broken_gan'; choose another name"
+    )
+    assert not (tmp_path / "broken-gan").exists()
