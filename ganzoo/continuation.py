@@ -12,7 +12,7 @@ from ganzoo.data import OnProgress
 from ganzoo.errors import RecordError, RecordMissing, UsageError, WeightsUnavailable
 from ganzoo.evaluate import find_weights
 from ganzoo.generators import find_run
-from ganzoo.origins import used_plugins, versions
+from ganzoo.origins import code_of, what_changed
 from ganzoo.plan import (
     BenchPlan,
     PlannedRun,
@@ -130,11 +130,4 @@ def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None
 
 def _what_changed(record: RunRecord, spec: RunSpec, registry: Registry) -> Iterator[str]:
     """Plugins and versions that are others than those the run was made with."""
-    then, now = record.environment, used_plugins(spec, registry)
-    for name in sorted({*then.get("plugins", {}), *now}):
-        before, after = (plugins.get(name, {}).get("source_sha256") for plugins in (then.get("plugins", {}), now))
-        if before != after:
-            yield f"plugin '{printable(name)}' has changed"
-    for name, version in versions().items():
-        if then.get(name) != version:
-            yield f"{name} went from {printable(then.get(name))} to {version}"
+    return what_changed(record.environment, code_of(spec, registry))
