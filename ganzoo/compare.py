@@ -11,7 +11,7 @@ import orjson
 
 from ganzoo.differences import differences
 from ganzoo.plugins import Registry
-from ganzoo.records import spec_over_seeds
+from ganzoo.records import many_objects, spec_over_seeds
 from ganzoo.statistics import Direction, ranks
 from ganzoo.targets import targets_over_seeds
 from ganzoo.types import RunRecord
@@ -162,6 +162,7 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
     return table
 
 
+@many_objects()
 def comparison(
     records: Sequence[RunRecord],
     better: Mapping[str, Direction] | None = None,

@@ -127,8 +127,8 @@ def _test_of(hint: Any) -> Callable[[Any], bool]:
     if hint is Any:
         return lambda value: True
     if origin in (Union, UnionType):
-        choices = [_test_of(choice) for choice in arguments]
-        return lambda value: any(fits(value) for fits in choices)
+        choices, plain = [_test_of(choice) for choice in arguments], _plain_types(hint)
+        return lambda value: type(value) in plain or any(fits(value) for fits in choices)
     if origin is Literal:
         return lambda value: value in arguments
     if origin is Mapping:
@@ -163,11 +163,16 @@ def _is_number(value: Any, hint: Any) -> bool:
 def _test_of_typeddict(hint: Any) -> Callable[[Any], bool]:
     tests = [(name, _test_of(inner)) for name, inner in _hints(hint).items()]
     required = hint.__required_keys__
-    return lambda value: (
-        isinstance(value, Mapping)
-        and required <= value.keys()
-        and all(fits(value[name]) for name, fits in tests if name in value)
-    )
+
+    def fits_all(value: Any) -> bool:
+        if not isinstance(value, Mapping) or not required <= value.keys():
+            return False
+        for name, fits in tests:  # noqa: SIM110, a generator is slower
+            if name in value and not fits(value[name]):
+                return False
+        return True
+
+    return fits_all
 
 
 def _test_of_held(container: Any, hint: Any, held: Callable[[Any], Any]) -> Callable[[Any], bool]:

@@ -251,7 +251,7 @@ def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
     """
     records: list[RunRecord] = []
     complaints: list[str] = []
-    with _many_objects():
+    with many_objects():
         for path in _all_record_files(folders, complaints):
             try:
                 records.append(read_record(path))
@@ -261,8 +261,8 @@ def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
 
 
 @contextmanager
-def _many_objects() -> Iterator[None]:
-    """No garbage collection for a while: parsing makes no cycles, and looking for them takes half of its time."""
+def many_objects() -> Iterator[None]:
+    """No garbage collection for a while: records and tables make no cycles; to look for some takes half of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
