@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -192,9 +192,12 @@ def comparison_table(
     if matched:
         # Speed is what machines are compared for.
         halves, together = [speed, [*scores, *cost]], [*speed, *scores, *cost]
-    tables = [_filled(summary, settings, together)]
-    if width is not None and scores and _least_width(tables[0]) > width:
-        tables = [_filled(summary, settings, columns) for columns in halves]
+    parts = [[together], halves] if scores else [[together]]
+    ways = [(some, WHOLE) for some in parts] + [(parts[-1], WHOLE - MAY_FOLD)]
+    for some, whole in ways:
+        tables = [_filled(summary, settings, columns, whole) for columns in some]
+        if width is None or max(map(_least_width, tables)) <= width:
+            break
     lines = [f"{identity}: {protocol_words(content)}" for identity, content in protocols.items()]
     failed = [row for row in summary.to_dict("records") if isinstance(row["error"], str)]
     lines += [*dict.fromkeys(f"{row['variant']}: {row['error']}" for row in failed), *flag_lines(summary)]
@@ -214,15 +217,22 @@ PADDING = 2
 """Characters between two columns, and at either end."""
 
 
-def _filled(summary: pandas.DataFrame, settings: Sequence[Column], columns: Sequence[Column]) -> Table:
+MAY_FOLD = frozenset({"ratio", "per peak", "hardware", "commit"})
+
+WHOLE = MAY_FOLD | {"images/s", "memory", *UNITS.values()}
+"""Columns whose cells are kept on one line, those of `MAY_FOLD` where there is room."""
+
+
+def _filled(
+    summary: pandas.DataFrame, settings: Sequence[Column], columns: Sequence[Column], whole: Container[str]
+) -> Table:
     """A table of the variants with these columns; a row whose runs have all failed says how."""
     table = _titled_table(summary)
     table.add_column("variant", style="bold", no_wrap=True)
     for head, _ in settings:
-        table.add_column(safe(head), overflow="fold")
+        table.add_column(safe(head), overflow="fold", no_wrap=head in whole)
     for head, _ in columns:
-        whole = head in ("images/s", "memory", *UNITS.values())
-        table.add_column(safe(head), justify="right", overflow="fold", no_wrap=whole)
+        table.add_column(safe(head), justify="right", overflow="fold", no_wrap=head in whole)
     table.add_column("seeds", justify="right")
     for row in summary.to_dict("records"):
         cells = [safe(row["variant"]), *(show(row) for _, show in settings)]
