@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ganzoo.compare import comparison, same_settings, score_columns, settings_key, shown_protocols
-from ganzoo.differences import differences
+from ganzoo.differences import BROUGHT_ALONG, differences
 from ganzoo.protocols import distinctions, protocol_words
 from ganzoo.statistics import Direction
 from ganzoo.types import RunRecord
@@ -458,7 +458,13 @@ def _drawing_on(run: RunRecord, names: Container[str]) -> RunRecord:
 
 def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
     """The variant, and what sets its steps apart from those of the other lines: the machine, else the recipe."""
-    told = [str(run.spec[name]) for name in STEP[1:] if len({str(other.spec[name]) for other in others}) > 1]
+    near = [other for other in others if other.spec["hardware"] == run.spec["hardware"]]
+    told = []
+    for name in STEP[1:]:
+        # What follows from the machine is told where one machine has several.
+        among = near if name in BROUGHT_ALONG and name != "hardware" else others
+        if len({str(other.spec[name]) for other in among}) > 1:
+            told.append(str(run.spec[name]))
     alike = [other for other in others if all(other.spec[name] == run.spec[name] for name in STEP)]
     if len(alike) > 1:
         told.append(differences(alike)[alike.index(run)])

@@ -277,6 +277,14 @@ def test_steps_of_another_recipe_are_another_line(tmp_path):
     assert list(series.values()) == [([64, 128], [30.0, 50.0])], "the budget does not change a step"
 
 
+def test_steps_of_two_machines_are_called_by_the_machine_and_not_by_its_threads(tmp_path):
+    for threads in (1, 2):
+        own = {"hardware": f"x2-t{threads}", "threads": threads}
+        put_record(tmp_path, f"t{threads}", batch_size=64, rate=(30.0, 29.0, 31.0), **own)
+    (panel,) = page_of(tmp_path).figures()["rate-batch"]["panels"]
+    assert [each["name"] for each in panel["series"]] == ["dcgan, x2-t1", "dcgan, x2-t2"]
+
+
 def test_a_sweep_and_a_full_run_of_one_step_are_one_line(tmp_path):
     record = put_record(tmp_path, "full", batch_size=64, rate=(30.0, 29.0, 31.0))
     assert {"fid", "dcgan"} <= set(record["environment"]["plugins"])
