@@ -8,12 +8,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from ganzoo.errors import PluginError
+from ganzoo.errors import GanzooError, PluginError
 from ganzoo.text import NAME, printable
 from ganzoo.types import Architecture, Loss
 
@@ -44,6 +45,20 @@ def check_record(record: Any, path: str = "") -> None:
         _check_options(record)
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+
+
+@contextmanager
+def blaming(kind: type[GanzooError], fault: str) -> Iterator[None]:
+    """Call a plugin inside of it: what that raises becomes a `kind` of one line, `fault: TypeError: …`.
+
+    Errors of ganzoo's own pass, for they say what they are about.
+    """
+    try:
+        yield
+    except GanzooError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise kind(f"{fault}: {type(error).__name__}: {printable(error)}") from error
 
 
 def _check_options(architecture: Architecture) -> None:

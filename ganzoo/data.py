@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganzoo.contract import check_parts, check_record
+from ganzoo.contract import blaming, check_parts, check_record
 from ganzoo.errors import DataUnavailable, GanzooError, PluginError
 from ganzoo.files import cache_folder, read_regular
 from ganzoo.hardware import resolve_threads
@@ -115,14 +115,8 @@ def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledIma
 
     Raises `DataUnavailable` where there is nothing, and `PluginError` where it is something else.
     """
-    try:
+    with blaming(DataUnavailable, f"dataset {printable(name)} cannot be loaded"):
         loaded = dataset.load(request)
-    except GanzooError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise DataUnavailable(
-            f"dataset {printable(name)} cannot be loaded: {type(error).__name__}: {printable(error)}"
-        ) from error
     if not isinstance(loaded, LabelledImages):
         given = printable(type(loaded).__name__, 80)
         raise PluginError(
@@ -130,12 +124,10 @@ def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledIma
         )
     try:
         check_record(loaded)
-        count = len(loaded.images)
     except PluginError as error:
         raise PluginError(f"dataset {printable(name)}: {error}") from error
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {printable(error)}"
-        raise PluginError(f"dataset {printable(name)}: images must be an array or a sequence: {what}") from error
+    with blaming(PluginError, f"dataset {printable(name)}: images must be an array or a sequence"):
+        count = len(loaded.images)
     if not count:
         raise DataUnavailable(f"dataset {printable(name)} holds no image")
     return loaded
@@ -167,14 +159,8 @@ def whole_dataset(folder: Path) -> PreparedDataset | None:
 
 
 def _asked(dataset: Dataset, request: DatasetRequest) -> str:
-    try:
+    with blaming(DataUnavailable, f"dataset {dataset.name} cannot be read"):
         fingerprint = dataset.fingerprint(request)
-    except GanzooError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise DataUnavailable(
-            f"dataset {dataset.name} cannot be read: {type(error).__name__}: {printable(error)}"
-        ) from error
     if not isinstance(fingerprint, str):
         # None, for instance, would stand for all states of the source.
         given = printable(type(fingerprint).__name__, 80)
@@ -225,10 +211,8 @@ def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
     if loaded.labels is None:
         return None
     wanted = f"dataset {printable(name)}: labels must be ({len(loaded.images)},) integers from 0"
-    try:
+    with blaming(PluginError, wanted):
         given = np.asarray(loaded.labels)
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{wanted}; they give {type(error).__name__}: {printable(error)}") from error
     if given.dtype.kind not in "biu" or given.shape != (len(loaded.images),):
         raise PluginError(f"{wanted}; got {given.dtype} {given.shape}")
     labels = given.astype(np.int64)
@@ -299,13 +283,8 @@ class _Decoding:
 
 def _decoded(images: Any, index: int, name: str) -> Any:
     """One item of a plugin's images; what a lazy one raises is the dataset's fault and not the cache's."""
-    try:
+    with blaming(DataUnavailable, f"dataset {printable(name)}: image {index} cannot be read"):
         return images[index]
-    except GanzooError:
-        raise
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {printable(error)}"
-        raise DataUnavailable(f"dataset {printable(name)}: image {index} cannot be read: {what}") from error
 
 
 def _checked(image: Any, name: str) -> np.ndarray:

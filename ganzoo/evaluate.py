@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ganzoo.contract import blaming
 from ganzoo.data import PreparedDataset
-from ganzoo.errors import GanzooError, PluginError, WeightsUnavailable
+from ganzoo.errors import PluginError, WeightsUnavailable
 from ganzoo.files import cache_folder, sha256_of_file, write_atomically
 from ganzoo.hardware import TORCH_FORMATS, ieee_float32, memory_format
 from ganzoo.images import to_uint8
@@ -66,17 +67,12 @@ def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | N
     """
     if path is not None and not path.is_file():
         raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
-    try:
+    with blaming(WeightsUnavailable, f"the weights of '{extractor.name}' cannot be had"):
         found = extractor.weights(path)
         if not isinstance(found, Path):
             given = printable(type(found).__name__, 80)
             raise PluginError(f"extractor '{extractor.name}': weights gave {given}; it must give a pathlib.Path")
         actual, expected = sha256_of_file(found), sha256 or extractor.sha256
-    except GanzooError:
-        raise
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {printable(error)}"
-        raise WeightsUnavailable(f"the weights of '{extractor.name}' cannot be had: {what}") from error
     if actual != expected:
         raise WeightsUnavailable(
             f"{printable(found)} has sha256 {actual}, not the {expected} of '{extractor.name}'; "

@@ -200,7 +200,7 @@ def test_what_is_not_images_with_labels_is_the_plugins_fault(cache, images, labe
         (LabelledImages(iter(numbered(4))), "images must be an array or a sequence: TypeError"),
         (LabelledImages(numbered(4), ["cat", "dog", "cat", "dog"]), r"labels must be \(4,\) integers from 0; got <U3"),
         (LabelledImages(numbered(4), [0.5, 1.5, 0.0, 1.0]), r"labels must be \(4,\) integers from 0; got float64"),
-        (LabelledImages(numbered(4), [[0], [1, 2], [3], []]), r"labels must be \(4,\) integers from 0; they give"),
+        (LabelledImages(numbered(4), [[0], [1, 2], [3], []]), r"labels must be \(4,\) integers from 0: ValueError"),
         (LabelledImages(numbered(4), [0, 1, -1, 0]), r"labels must be \(4,\) integers from 0; got -1"),
     ],
 )
