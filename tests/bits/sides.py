@@ -1,0 +1,162 @@
+"""The two sides of the bits test: the weights that today's code trains, and those of commit ab3026a.
+
+`hashes.json` keeps the commit's side by torch version and kind of processor. To add this machine's:
+
+    python tests/bits/sides.py
+
+To change a hash is to decide that ganzoo trains to other bits from now on: say why in the commit that does it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+COMMIT = "ab3026a439940fde06551a20a04eb4f07fe5c8bf"
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("train_and_hash.py")
+STORED = Path(__file__).with_name("hashes.json")
+
+Hashes = dict[str, str]
+"""By variant."""
+
+
+class NoHistory(Exception):
+    """The commit's side can be made nowhere without the commit."""
+
+
+def hashes_of_today() -> Hashes:
+    """Of the `ganzoo` that is installed."""
+    return _train_and_hash(os.environ)["hashes"]
+
+
+def hashes_at_the_commit() -> Hashes:
+    """Of the commit, in a folder that is thrown away. Raises `NoHistory` where this is no clone that has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        _lay_out(tree)
+        # What PYTHONPATH names comes before every installed package, editable ones too.
+        path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
+        result = _train_and_hash({**os.environ, "PYTHONPATH": path})
+        assert Path(result["ganzoo"]).parent.samefile(tree), f"{result['ganzoo']} is not the commit's"
+        return result["hashes"]
+
+
+def stored_hashes(path: Path = STORED) -> Hashes | None:
+    """The commit's on a machine like this, if anybody has added them."""
+    return _read(path).get(torch_version(), {}).get(kind_of_processor())
+
+
+def store(hashes: Hashes, path: Path = STORED) -> None:
+    """Add the commit's hashes on this machine."""
+    known = _read(path) if path.exists() else {}
+    known.setdefault(torch_version(), {})[kind_of_processor()] = hashes
+    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def differences(today: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    """The variants whose weights are not what they were, the ones that are gone among them.
+
+    A variant that the commit does not have is compared with nothing. Raises `ValueError` where that is all of them.
+    """
+    if not before:
+        raise ValueError("there is nothing to compare: the commit's side has no variant")
+    return sorted(variant for variant, hash_ in before.items() if today.get(variant) != hash_)
+
+
+def torch_version() -> str:
+    """With its build, such as 2.14.1+cpu: another compiler makes other bits."""
+    import torch
+
+    return str(torch.__version__)
+
+
+def kind_of_processor() -> str:
+    """What decides the order in which sums are made, and by that the bits.
+
+    torch's own kernels go by the vector instructions (its "capability"), MKL by the vendor as well, and oneDNN cuts
+    its loops by the size of the caches, which virtual machines of one model may be given differently.
+    """
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    return " ".join([platform.machine(), *_model(), capability])
+
+
+def _model() -> list[str]:
+    """Vendor, family, model and level 2 cache on Linux, what the system calls it elsewhere."""
+    cpuinfo, cache = Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    if not cpuinfo.exists():
+        return [platform.processor() or "unknown"]
+    text = cpuinfo.read_text(encoding="utf-8")
+    fields = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    found = [match[1] for name in fields if (match := re.search(rf"^{name}\s*: (.+)$", text, re.M))]
+    return [*found, cache.read_text(encoding="utf-8").strip()] if cache.exists() else found
+
+
+def _read(path: Path) -> dict[str, dict[str, Hashes]]:
+    known: dict[str, dict[str, Hashes]] = json.loads(path.read_text(encoding="utf-8"))
+    return known
+
+
+def _train_and_hash(environment: Mapping[str, str]) -> dict[str, Any]:
+    environment = {name: value for name, value in environment.items() if name != "GANZOO_PLUGINS"}
+    # -P: the script's own folder is no place to import from.
+    done = subprocess.run(
+        [sys.executable, "-P", str(SCRIPT)],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        cwd=SCRIPT.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def _lay_out(tree: Path) -> None:
+    """The commit's packages as an installation has them, with entry points."""
+    with zipfile.ZipFile(io.BytesIO(_archive())) as archive:
+        archive.extractall(tree)
+    (tree / "plugins").rename(tree / "ganzoo_plugins")
+    project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = tree / f"{project['name']}-{project['version']}.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
+    )
+    lines = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in points.items()))
+    ]
+    (installed / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _archive() -> bytes:
+    command = ["git", "-C", str(ROOT), "archive", "--format=zip", COMMIT, "ganzoo", "plugins", "pyproject.toml"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NoHistory(
+            f"tests/bits/hashes.json has nothing for torch {torch_version()} on '{kind_of_processor()}', and commit "
+            f"{COMMIT[:7]} is not at hand to make it: fetch the whole history with `git fetch --unshallow`, or run "
+            "the tests in a clone that has it"
+        ) from error
+
+
+if __name__ == "__main__":
+    store(hashes_at_the_commit())
+    print(f"added torch {torch_version()} on '{kind_of_processor()}' to {STORED}")

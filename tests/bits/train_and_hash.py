@@ -1,0 +1,89 @@
+"""Train every variant of the zoo for 100 steps on seeded random images and print a hash of its weights, as JSON.
+
+Runs as a script, in a process of its own, against the `ganzoo` that Python finds: the one of today, and the one of
+commit ab3026a. So it uses only what both have. The one import whose place differs stands in `_train`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import ganzoo
+
+# What the public module `ganzoo.testing` is built on, and so at hand there wherever the files lie.
+from ganzoo.testing import Selection, Trial, discover, select
+
+STEPS, BATCH_SIZE, IMAGE_SHAPE, CLASSES = 100, 8, (1, 8, 8), 10
+
+
+class RandomImages:
+    """Batches of noise in [-1, 1] with labels, from a generator of their own: no dataset and no loader has a say."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        self._rng = torch.Generator().manual_seed(2024)
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        self.drawn += BATCH_SIZE
+        images = torch.rand(BATCH_SIZE, *IMAGE_SHAPE, generator=self._rng) * 2 - 1
+        return images, torch.randint(CLASSES, (BATCH_SIZE,), generator=self._rng)
+
+
+def variants_of_the_zoo(registry: Any) -> Iterator[Selection]:
+    """The zoo's own, whatever else is installed."""
+    for selection in select(registry, ["all"]):
+        if registry.status_of(selection.plugin).source.startswith("ganzoo_plugins."):
+            yield selection
+
+
+def train_for_100_steps(registry: Any, selection: Selection) -> Any:
+    """The run after its last step: players and moving average, by the loop that `bench` trains with."""
+    trial = Trial(registry, selection)
+    run = trial.assemble(trial.spec_at(IMAGE_SHAPE, BATCH_SIZE), seed=0)
+    run.batches = RandomImages()
+    repeats = sum(update.phase.repeats - 1 for update in run.updates if update.phase.updates_discriminator)
+    _train()(run, STEPS * BATCH_SIZE * (1 + repeats) / 1000)
+    assert run.step == STEPS, f"{selection.label}: {run.step} steps"
+    return run
+
+
+def _train() -> Any:
+    try:
+        from ganzoo.training import loop
+    except ModuleNotFoundError:
+        from ganzoo import train as loop
+    return loop.train
+
+
+def hash_of(*networks: nn.Module) -> str:
+    """Of all parameters and buffers: types, shapes and bytes, in the order of the modules."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for tensor in (*network.parameters(), *network.buffers()):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    registry = discover()
+    hashes = {}
+    for selection in variants_of_the_zoo(registry):
+        run = train_for_100_steps(registry, selection)
+        hashes[selection.label] = hash_of(run.players.generator, run.players.discriminator, run.average.average)
+    json.dump({"ganzoo": str(Path(ganzoo.__file__).parent), "hashes": hashes}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
