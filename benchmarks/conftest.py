@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ganzoo.assemble import Assembly, assemble
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import Registry, discover
+from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.registry.registry import Registry, discover
+from ganzoo.training.assembly import Assembly, assemble
 
 
 @pytest.fixture(scope="session")

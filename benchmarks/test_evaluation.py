@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganzoo.evaluate import FeatureSample, RealSample, load_extractor
-from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+from ganzoo.evaluation.scorer import FeatureSample, RealSample, load_extractor
+from ganzoo.planning.plan import BenchPlan, find_dataset, prepare_dataset
 
 FAKES = 5000
 

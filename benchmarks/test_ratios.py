@@ -152,9 +152,9 @@ def test_evaluation(benchmark, registry, tmp_path):
     import torch_fidelity
     from safetensors.torch import load_file
 
-    from ganzoo.evaluate import RealSample, Scorer, load_extractor
-    from ganzoo.images import save_png
-    from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+    from ganzoo.evaluation.scorer import RealSample, Scorer, load_extractor
+    from ganzoo.planning.plan import BenchPlan, find_dataset, prepare_dataset
+    from ganzoo.util.images import save_png
 
     extractor = load_extractor(registry.get("features", "mnist-cnn").record, "cpu")
     offer, argument = find_dataset(registry, "mnist")

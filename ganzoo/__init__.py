@@ -21,7 +21,7 @@ from ganzoo.errors import (
     UsageError,
     WeightsUnavailable,
 )
-from ganzoo.hookspecs import API_VERSION, hookimpl
+from ganzoo.registry.hookspecs import API_VERSION, hookimpl
 from ganzoo.types import (
     Architecture,
     Batch,
@@ -51,8 +51,8 @@ from ganzoo.types import (
 
 if TYPE_CHECKING:
     from ganzoo.api import bench, compare_records, load, load_generator, sample
-    from ganzoo.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
-    from ganzoo.images import resize_images
+    from ganzoo.util.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
+    from ganzoo.util.images import resize_images
 
 __version__ = "0.1.0"
 
@@ -66,12 +66,12 @@ _LAZY = {
     "load": "ganzoo.api",
     "load_generator": "ganzoo.api",
     "sample": "ganzoo.api",
-    "cache_folder": "ganzoo.files",
-    "download": "ganzoo.files",
-    "fingerprint_files": "ganzoo.files",
-    "reachable": "ganzoo.files",
-    "sha256_of_file": "ganzoo.files",
-    "resize_images": "ganzoo.images",
+    "cache_folder": "ganzoo.util.files",
+    "download": "ganzoo.util.files",
+    "fingerprint_files": "ganzoo.util.files",
+    "reachable": "ganzoo.util.files",
+    "sha256_of_file": "ganzoo.util.files",
+    "resize_images": "ganzoo.util.images",
 }
 
 __all__ = [

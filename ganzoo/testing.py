@@ -23,17 +23,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ganzoo.checks import CHECKS, Failed, Skipped
-from ganzoo.describe import find_by_name
+from ganzoo.conformance.metric_checks import METRIC_CHECKS
+from ganzoo.conformance.trial import CLASSES, Trial
+from ganzoo.conformance.variant_checks import CHECKS, Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
-from ganzoo.metric_checks import METRIC_CHECKS
-from ganzoo.plugins import Kind, Offer, Registry, describe, discover
-from ganzoo.randomness import stream
-from ganzoo.select import Selection, select
-from ganzoo.text import printable
-from ganzoo.train import due_calls
-from ganzoo.trial import CLASSES, Trial
+from ganzoo.planning.describe import find_by_name
+from ganzoo.planning.selection import Selection, select
+from ganzoo.registry.registry import Kind, Offer, Registry, describe, discover
+from ganzoo.training.loop import due_calls
 from ganzoo.types import Architecture, Batch, Loss, Metric, Penalty, Variant
+from ganzoo.util.seeds import stream
+from ganzoo.util.text import printable
 
 __all__ = ["CheckResult", "Rehearsal", "Subject", "check", "parametrize_checks", "subjects_of"]
 

@@ -23,7 +23,7 @@ Terms = Mapping[str, "Tensor"]
 """Named scalar terms of a loss; the harness minimizes their sum and logs each one."""
 
 SCHEMA = 2
-"""Version of the record's layout; `ganzoo.upgrades` reads the earlier ones."""
+"""Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
 
 
 # --- what a plugin yields -----------------------------------------------------------------------------------------
@@ -441,8 +441,8 @@ class RunRequest:
     """What a fresh process needs to do one run. JSON-safe.
 
     `continues` is the checkpoint of another run to start from. A checkpoint is written when `checkpoint_seconds` have
-    passed since the last one. `code` is what the plan was made with (`ganzoo.origins.code_of`), to which the process
-    holds what it loads; where it is empty, to nothing.
+    passed since the last one. `code` is what the plan was made with (`ganzoo.planning.provenance.code_of`), to which
+    the process holds what it loads; where it is empty, to nothing.
     """
 
     run_id: str

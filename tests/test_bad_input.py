@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from ganzoo.assemble import assemble
-from ganzoo.cli import build_parser
-from ganzoo.commands import COMMANDS
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.records import write_record
+from ganzoo.cli.commands import COMMANDS
+from ganzoo.cli.main import build_parser
+from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.records.store import write_record
+from ganzoo.registry.registry import discover
+from ganzoo.training.assembly import assemble
 from ganzoo.types import SCHEMA, RunRecord
 
 BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds", "0.1")

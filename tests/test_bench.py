@@ -171,7 +171,7 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     import torch
 
     import ganzoo
-    from ganzoo.images import save_png
+    from ganzoo.util.images import save_png
 
     _, results = finished
     run = next(results.rglob("dcgan-*"))
@@ -185,9 +185,9 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     assert done.returncode == 0, done.stderr
     found = {score["metric"]: score["value"] for score in json.loads(done.stdout)["scores"]}
 
-    from ganzoo.evaluate import RealSample, Scorer, load_extractor
-    from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
-    from ganzoo.plugins import discover
+    from ganzoo.evaluation.scorer import RealSample, Scorer, load_extractor
+    from ganzoo.planning.plan import BenchPlan, find_dataset, prepare_dataset
+    from ganzoo.registry.registry import discover
 
     registry = discover()
     dataset = prepare_dataset(registry, *find_dataset(registry, "digits"), BenchPlan(()))
@@ -414,7 +414,7 @@ def files_of_runs(results: Path) -> dict[Path, bytes]:
 
 SMALL_FILES = """
 import resource, sys
-from ganzoo.cli import main
+from ganzoo.cli.main import main
 # The nearest thing to a full disk without a disk of one's own: a file may grow to a thousand bytes, then writes fail.
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sys.exit(main())

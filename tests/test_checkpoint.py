@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save_file
 from test_training import REGISTRY, VARIANTS, architecture_of, planned
 
-from ganzoo.assemble import assemble
-from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ganzoo.data import Batches
+from ganzoo.data.prepared import Batches
 from ganzoo.errors import RecordError
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.snapshot import restore, snapshot
-from ganzoo.train import TermLog, TrainResult, train
+from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ganzoo.registry.registry import discover
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import TermLog, TrainResult, train
+from ganzoo.training.snapshot import restore, snapshot
 
 BATCH = 8
 

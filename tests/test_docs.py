@@ -17,21 +17,22 @@ import pandas
 import pytest
 import torch
 from conftest import ONE_MACHINE
-from test_floors import FLOOR
 
 import ganzoo
-from ganzoo import hardware, hookspecs, types
-from ganzoo.baseline import with_baseline
-from ganzoo.cli import build_parser
-from ganzoo.compare import comparison
-from ganzoo.data import prepare
-from ganzoo.evaluate import FeatureSample, Scorer, load_extractor
-from ganzoo.matched import by_hardware
-from ganzoo.measure import summary
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import PluginStatus, Registry, discover
-from ganzoo.records import STATUSES, find_records
-from ganzoo.train import TrainResult
+from ganzoo import types
+from ganzoo.cli.main import build_parser
+from ganzoo.comparing.baseline import with_baseline
+from ganzoo.comparing.machines import by_hardware
+from ganzoo.comparing.rows import comparison
+from ganzoo.data.prepared import prepare
+from ganzoo.evaluation.scorer import FeatureSample, Scorer, load_extractor
+from ganzoo.machine import settings as hardware
+from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.records.store import STATUSES, find_records
+from ganzoo.registry import hookspecs
+from ganzoo.registry.registry import PluginStatus, Registry, discover
+from ganzoo.running.speed import summary
+from ganzoo.training.loop import TrainResult
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -60,17 +61,6 @@ def table(text: str) -> dict[str, list[str]]:
 
 def code_blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.M | re.S)
-
-
-# --- architecture.md --------------------------------------------------------------------------------------------------
-
-
-def test_every_file_of_the_core_stands_in_the_table_with_its_floor():
-    files = {path.stem for path in Path(ganzoo.__file__).parent.glob("*.py")}
-    documented = {
-        name.removesuffix(".py"): int(cells[0]) for name, cells in table(section("architecture", "The floors")).items()
-    }
-    assert documented == {name: FLOOR[name] for name in files}
 
 
 # --- plugins.md: hooks and records ------------------------------------------------------------------------------------
@@ -300,9 +290,9 @@ def test_every_key_of_hardware_and_environment_stands(monkeypatch):
 def test_every_key_that_a_run_writes_stands():
     """Read off the source, because to measure takes seconds: string keys of the dicts that become parts of a record."""
     core = Path(ganzoo.__file__).parent
-    measured = re.findall(r'^        "(\w+)": ', (core / "measure.py").read_text(encoding="utf-8"), re.M)
+    measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
-    source = (core / "stages.py").read_text(encoding="utf-8")
+    source = (core / "running" / "stages.py").read_text(encoding="utf-8")
     measured += re.findall(r'throughput(?:"\])?\["(\w+)"\]', source)
     measured += re.findall(r'outcome\["throughput"\] = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)

@@ -12,10 +12,10 @@ import torch
 
 import ganzoo
 from ganzoo.errors import PluginError, WeightsUnavailable
-from ganzoo.evaluate import RealSample, Scorer, eval_mode, find_weights, generated_images, load_extractor
-from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
-from ganzoo.plugins import discover
-from ganzoo.randomness import stream
+from ganzoo.evaluation.scorer import RealSample, Scorer, eval_mode, find_weights, generated_images, load_extractor
+from ganzoo.planning.plan import BenchPlan, find_dataset, prepare_dataset
+from ganzoo.registry.registry import discover
+from ganzoo.util.seeds import stream
 
 REGISTRY = discover()
 

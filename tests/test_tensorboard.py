@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import ganzoo
-from ganzoo.plugins import discover
-from ganzoo.records import read_record
+from ganzoo.records.store import read_record
+from ganzoo.registry.registry import discover
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 
