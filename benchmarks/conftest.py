@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ganzoo.planning.plan import BenchPlan, resolve
-from ganzoo.registry.registry import Registry, discover
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import Registry
 from ganzoo.training.assembly import Assembly, assemble
 
 

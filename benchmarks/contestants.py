@@ -56,8 +56,9 @@ class Contestant:
 
 def assembled(variant: str, size: int, channels: int, batch: int, ready: bool, ema: bool = True) -> Any:
     """One of ganzoo's runs. With `ready` its batches are random tensors made beforehand."""
-    from ganzoo.planning.plan import BenchPlan, resolve
-    from ganzoo.registry.registry import discover
+    from ganzoo.planning.plan import resolve
+    from ganzoo.planning.request import BenchPlan
+    from ganzoo.registry.discovery import discover
     from ganzoo.training.assembly import assemble
 
     registry = discover()
@@ -99,7 +100,7 @@ def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Ca
     import torch
     from plain_loop import PlainLoop, mnist_loader
 
-    from ganzoo.registry.registry import discover
+    from ganzoo.registry.discovery import discover
     from ganzoo.training.players import build_players
 
     architecture = discover().get("architectures", variant).record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ganzoo.machine.settings import synchronize
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 from ganzoo.training.loop import run_step
 
 

@@ -22,12 +22,12 @@ from ganzoo.errors import (
     WeightsUnavailable,
 )
 from ganzoo.registry.hookspecs import API_VERSION, hookimpl
+from ganzoo.runs import Event, RunFinished, RunRecord, RunSpec, RunStarted, Scored, StageChanged, TrainingProgress
 from ganzoo.types import (
     Architecture,
     Batch,
     Dataset,
     DatasetRequest,
-    Event,
     FeatureExtractor,
     ImageShape,
     LabelledImages,
@@ -37,21 +37,15 @@ from ganzoo.types import (
     Penalty,
     Phase,
     Reporter,
-    RunFinished,
-    RunRecord,
-    RunSpec,
-    RunStarted,
     Sample,
     Schedule,
-    Scored,
-    StageChanged,
-    TrainingProgress,
     Variant,
 )
 
 if TYPE_CHECKING:
     from ganzoo.api import bench, compare_records, load, load_generator, sample
-    from ganzoo.util.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
+    from ganzoo.util.download import download, reachable
+    from ganzoo.util.files import cache_folder, fingerprint_files, sha256_of_file
     from ganzoo.util.images import resize_images
 
 __version__ = "0.1.0"
@@ -67,9 +61,9 @@ _LAZY = {
     "load_generator": "ganzoo.api",
     "sample": "ganzoo.api",
     "cache_folder": "ganzoo.util.files",
-    "download": "ganzoo.util.files",
+    "download": "ganzoo.util.download",
     "fingerprint_files": "ganzoo.util.files",
-    "reachable": "ganzoo.util.files",
+    "reachable": "ganzoo.util.download",
     "sha256_of_file": "ganzoo.util.files",
     "resize_images": "ganzoo.util.images",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import UsageError
-from ganzoo.types import Event, RunRecord
+from ganzoo.runs import Event, RunRecord
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def bench(
     and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt`
     carries the records so far as its `records`.
     """
-    from ganzoo.planning.plan import BenchPlan
+    from ganzoo.planning.request import BenchPlan
     from ganzoo.running.bench import RUN_OPTIONS, ignore, prepare_bench
 
     names = [models] if isinstance(models, str) else list(models)
@@ -109,7 +109,8 @@ def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: 
     are warnings. Raises `RecordError` where the run kept no weights, `UnknownName` where the plugin that built it is
     not there.
     """
-    from ganzoo.evaluation.sampling import find_run, generator_of
+    from ganzoo.evaluation.sampling import generator_of
+    from ganzoo.records.store import find_run
     from ganzoo.running.bench import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)

@@ -29,11 +29,12 @@ from ganzoo.conformance.variant_checks import CHECKS, Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
 from ganzoo.planning.describe import find_by_name
 from ganzoo.planning.selection import Selection, select
-from ganzoo.registry.registry import Kind, Offer, Registry, describe, discover
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import Kind, Offer, Registry
 from ganzoo.training.loop import due_calls
 from ganzoo.types import Architecture, Batch, Loss, Metric, Penalty, Variant
 from ganzoo.util.seeds import stream
-from ganzoo.util.text import printable
+from ganzoo.util.text import error_line, printable
 
 __all__ = ["CheckResult", "Rehearsal", "Subject", "check", "parametrize_checks", "subjects_of"]
 
@@ -82,7 +83,7 @@ class Subject:
         except (Failed, GanzooError) as failed:
             status, reason = "failed", printable(failed)
         except (Exception, SystemExit) as error:
-            status, reason = "failed", describe(error)
+            status, reason = "failed", error_line(error)
         return CheckResult(self.name, check, status, reason, round(time.perf_counter() - started, 3))
 
 

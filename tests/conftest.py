@@ -220,11 +220,12 @@ def sampled_run(tmp_path_factory: pytest.TempPathFactory, session_environment: P
     import torch
     from safetensors.torch import save_file
 
-    from ganzoo.planning.plan import BenchPlan, resolve
+    from ganzoo.planning.plan import resolve
+    from ganzoo.planning.request import BenchPlan
     from ganzoo.records.store import GENERATOR, write_record
-    from ganzoo.registry.registry import discover
+    from ganzoo.registry.discovery import discover
+    from ganzoo.runs import SCHEMA, RunRecord
     from ganzoo.training.assembly import materials_of, spec_players
-    from ganzoo.types import SCHEMA, RunRecord
 
     registry = discover()
     spec = resolve(BenchPlan(("mlp",), device="cpu", throughput_only=True), registry).runs[0].spec

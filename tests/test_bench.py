@@ -14,7 +14,7 @@ import pytest
 from conftest import CommandLine
 from PIL import Image
 
-from ganzoo.types import SCHEMA
+from ganzoo.runs import SCHEMA
 
 QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-seconds", "0.2", "--fakes", "100")
 
@@ -185,12 +185,14 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     assert done.returncode == 0, done.stderr
     found = {score["metric"]: score["value"] for score in json.loads(done.stdout)["scores"]}
 
-    from ganzoo.evaluation.scorer import RealSample, Scorer, load_extractor
-    from ganzoo.planning.plan import BenchPlan, find_dataset, prepare_dataset
-    from ganzoo.registry.registry import discover
+    from ganzoo.data.finding import find_dataset, prepare_dataset
+    from ganzoo.evaluation.extractors import load_extractor
+    from ganzoo.evaluation.features import RealSample
+    from ganzoo.evaluation.scorer import Scorer
+    from ganzoo.registry.discovery import discover
 
     registry = discover()
-    dataset = prepare_dataset(registry, *find_dataset(registry, "digits"), BenchPlan(()))
+    dataset = prepare_dataset(registry, *find_dataset(registry, "digits"))
     real = RealSample(dataset, load_extractor(registry.get("features", "digits-cnn").record, "cpu"))
     metrics = [registry.get("metrics", name).record for name in ("fid", "is")]
     scores, _ = Scorer(metrics, real).score(iter(images.split(64)), 0.0, None)

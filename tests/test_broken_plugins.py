@@ -14,8 +14,8 @@ import torch
 from conftest import ONE_MACHINE
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
-from ganzoo.registry.registry import discover
-from ganzoo.types import StageChanged
+from ganzoo.registry.discovery import discover
+from ganzoo.runs import StageChanged
 
 HEALTHY = """
 import ganzoo

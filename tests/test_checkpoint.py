@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 from test_training import REGISTRY, VARIANTS, architecture_of, planned
 
-from ganzoo.data.prepared import Batches
+from ganzoo.data.batches import Batches
 from ganzoo.errors import RecordError
-from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
 from ganzoo.records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.snapshot import restore, snapshot

@@ -18,7 +18,7 @@ from ganzoo.conformance.variant_checks import CHECKS
 from ganzoo.errors import PluginError, UnknownName, UsageError
 from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.planning.selection import select
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
 
 FLAWED = Path(__file__).parent / "plugins_from_strangers" / "flawed.py"

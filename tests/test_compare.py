@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import ONE_MACHINE
 
-from ganzoo.comparing.rows import comparison, records_table, same_settings
-from ganzoo.comparing.targets import first_at_or_below
+from ganzoo.comparing.rows import comparison, first_at_or_below, records_table, same_settings
 from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganzoo.data.prepared import Batches, prepare
+from ganzoo.data.batches import Batches
+from ganzoo.data.prepared import prepare
 from ganzoo.errors import DataUnavailable, PluginError
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 

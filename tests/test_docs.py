@@ -19,18 +19,22 @@ import torch
 from conftest import ONE_MACHINE
 
 import ganzoo
-from ganzoo import types
+from ganzoo import runs, types
 from ganzoo.cli.main import build_parser
 from ganzoo.comparing.baseline import with_baseline
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.rows import comparison
 from ganzoo.data.prepared import prepare
-from ganzoo.evaluation.scorer import FeatureSample, Scorer, load_extractor
-from ganzoo.machine import settings as hardware
-from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import FeatureSample
+from ganzoo.evaluation.scorer import Scorer
+from ganzoo.machine import fingerprint
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
 from ganzoo.records.store import STATUSES, find_records
 from ganzoo.registry import hookspecs
-from ganzoo.registry.registry import PluginStatus, Registry, discover
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import PluginStatus, Registry
 from ganzoo.running.speed import summary
 from ganzoo.training.loop import TrainResult
 
@@ -113,8 +117,8 @@ def test_every_argument_of_of_logits_stands_in_its_signature():
 
 def test_every_event_stands_with_its_fields():
     documented = table(section("plugins", "Observers"))
-    assert list(documented) == [event.__name__ for event in get_args(types.Event)]
-    for event in get_args(types.Event):
+    assert list(documented) == [event.__name__ for event in get_args(runs.Event)]
+    for event in get_args(runs.Event):
         assert re.findall(r"`(\w+)`", documented[event.__name__][0]) == [field.name for field in fields(event)]
 
 
@@ -207,7 +211,7 @@ def test_the_example_dataset_extractor_metric_and_reporter_work_together(documen
 
 def test_the_example_observer_logs_scores(documented, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    documented.notify(types.Scored("0123456789abc", 1.0, [{"metric": "fid", "value": 2.0}]), pytest.fail)
+    documented.notify(runs.Scored("0123456789abc", 1.0, [{"metric": "fid", "value": 2.0}]), pytest.fail)
     assert (tmp_path / "scores.log").read_text() == "0123456789 1.0 fid 2.0\n"
 
 
@@ -270,18 +274,18 @@ def keys_of(title: str) -> list[str]:
 
 
 def test_every_key_of_a_record_stands():
-    assert keys_of("The top level") == [field.name for field in fields(types.RunRecord) if field.name != "path"]
-    assert keys_of("spec") == [field.name for field in fields(types.RunSpec)]
+    assert keys_of("The top level") == [field.name for field in fields(runs.RunRecord) if field.name != "path"]
+    assert keys_of("spec") == [field.name for field in fields(runs.RunSpec)]
     assert keys_of("Statuses") == list(STATUSES)
-    assert f"version of this layout: {types.SCHEMA}" in section("record", "The top level")
+    assert f"version of this layout: {runs.SCHEMA}" in section("record", "The top level")
     assert keys_of("training") == [*(field.name for field in fields(TrainResult)), "best", "final"]
     assert f"`{{{', '.join(summary([1.0]))}}}`" in section("record", "throughput")
 
 
 def test_every_key_of_hardware_and_environment_stands(monkeypatch):
-    monkeypatch.setattr(hardware, "_git_revision", lambda: None)
-    assert keys_of("hardware") == list(hardware.hardware_fingerprint("cpu", 1))
-    environment = hardware.environment({})
+    monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
+    assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
+    environment = fingerprint.environment({})
     rows = table(section("record", "environment"))
     assert [name for name in rows if name in environment] == list(environment)
     assert all(f"`{name}`" in PAGES["record"] for name in environment["flags"])

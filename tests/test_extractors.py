@@ -204,7 +204,7 @@ def test_inception_without_weights_and_network_fails_at_once_and_says_what_to_pu
 def test_inception_weights_are_found_in_the_cache_of_torch_hub(extractor, tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "ganzoo"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("ganzoo.util.files.reachable", lambda url: False)
+    monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: False)
     kept = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
     kept.parent.mkdir()
     kept.write_bytes(b"these are not the right ones")

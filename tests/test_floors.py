@@ -18,7 +18,7 @@ import pytest
 
 import ganzoo
 from ganzoo.registry import hookspecs
-from ganzoo.registry.registry import LOGS
+from ganzoo.registry.discovery import LOGS
 
 ROOT = Path(__file__).parent.parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent

@@ -35,31 +35,34 @@ from test_doctor import checkpoint
 
 import ganzoo
 import ganzoo_plugins
-from ganzoo.comparing.environment_diff import diff_records
+from ganzoo.comparing.diff import diff_records
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.rows import comparison, records_table, score_directions
 from ganzoo.data.prepared import PreparedDataset, prepare
 from ganzoo.errors import GanzooError
-from ganzoo.evaluation.sampling import find_run, generator_of
+from ganzoo.evaluation.sampling import generator_of
 from ganzoo.output.comparison import comparison_tables, diff_tables
 from ganzoo.output.markdown import updated_page
 from ganzoo.output.report.report import write_report
 from ganzoo.output.tables import plugins_page, run_page
 from ganzoo.planning.describe import describe_offer, find_by_name
 from ganzoo.planning.overrides import parse_overrides
-from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.planning.plan import resolve
 from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.request import BenchPlan
 from ganzoo.planning.selection import select
 from ganzoo.records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.records.doctor import CHECKPOINT, examine, quarantine
-from ganzoo.records.store import GENERATOR, RECORD, find_records, read_content
-from ganzoo.registry.registry import KINDS, Registry, discover
+from ganzoo.records.store import GENERATOR, RECORD, find_records, find_run, read_content
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import KINDS, Registry
 from ganzoo.running.stages import kept_outcome
 from ganzoo.running.suites import read_suite, with_options
+from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import TermLog, TrainResult, run_step, train
 from ganzoo.training.snapshot import restore, snapshot
-from ganzoo.types import Dataset, DatasetRequest, LabelledImages, RunSpec
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 from ganzoo.util.files import cache_folder
 from ganzoo.util.text import did_you_mean, printable, slug
 from ganzoo_plugins import folder as image_folder

@@ -22,9 +22,10 @@ from conftest import ONE_MACHINE
 from PIL import EpsImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 
 import ganzoo
-from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
 from ganzoo.records.store import read_spec, run_folder
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 from ganzoo.types import DatasetRequest
 from ganzoo_plugins import folder as image_folder
 from ganzoo_plugins import torchvision_datasets
@@ -420,7 +421,7 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(name, tmp_path
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     for file in source.downloads:
         bomb(tmp_path / place / file)
-    monkeypatch.setattr("ganzoo.util.files.reachable", lambda url: pytest.fail("the network was asked"))
+    monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: pytest.fail("the network was asked"))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ganzoo.DataUnavailable, match=rf"^{name} cannot be unpacked: .* has sha256 \w+, not"):
         torchvision_datasets.fetch(source, tmp_path)

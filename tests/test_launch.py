@@ -19,7 +19,7 @@ import pytest
 from ganzoo.running import process as launch
 from ganzoo.running import worker as execute
 from ganzoo.running.process import Message, ProcessLauncher, RunInterrupted
-from ganzoo.types import RunRequest
+from ganzoo.runs import RunRequest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
 

@@ -12,9 +12,9 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganzoo.losses import gradient_penalty, input_gradient
+from ganzoo.machine import peak
 from ganzoo.machine.onednn import has_onednn, linear_backend, onednn_product, use_onednn
-from ganzoo.registry.registry import discover
-from ganzoo.running import speed as measure
+from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import train
 
@@ -166,8 +166,8 @@ def test_the_peak_is_the_better_of_both_libraries_whatever_the_threads(monkeypat
         return asked.append(work) or len(asked)
 
     multiplied = []
-    monkeypatch.setattr(measure, "_quickest", quickest)
-    monkeypatch.setattr(measure, "onednn_product", lambda x, weight: multiplied.append(onednn_product(x, weight)))
-    assert measure.matrix_product_rate("cpu", "fp32", threads=1) == 2 * 1536**3 / 1
+    monkeypatch.setattr(peak, "_quickest", quickest)
+    monkeypatch.setattr(peak, "onednn_product", lambda x, weight: multiplied.append(onednn_product(x, weight)))
+    assert peak.matrix_product_rate("cpu", "fp32", threads=1) == 2 * 1536**3 / 1
     assert len(asked) == 2
     assert multiplied[0].shape == (1536, 1536)

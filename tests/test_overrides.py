@@ -10,7 +10,7 @@ from ganzoo.errors import GanzooError, UnknownName, UsageError
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import resolve_recipe
 from ganzoo.planning.selection import select
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ import pytest
 
 import ganzoo
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName
-from ganzoo.planning.plan import BenchPlan, resolve
-from ganzoo.registry.registry import KINDS, PluginStatus, Registry, discover
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import KINDS, PluginStatus, Registry
 from ganzoo.running.runner import RunOptions, run_plan
 
 BROKEN = {

@@ -9,8 +9,9 @@ import torch
 from test_training import VARIANTS, assembled, planned
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganzoo.planning.plan import BenchPlan, resolve
-from ganzoo.registry.registry import discover
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import due_calls, train
 from ganzoo.training.preflight import preflight

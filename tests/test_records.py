@@ -12,11 +12,12 @@ import pytest
 
 from ganzoo.comparing.rows import comparison, records_table, score_columns, shown_protocols
 from ganzoo.errors import RecordError
-from ganzoo.planning.plan import BenchPlan, resolve
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
 from ganzoo.records.layout import RECORD_PARTS
 from ganzoo.records.store import TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
-from ganzoo.registry.registry import discover
-from ganzoo.types import SCHEMA, RunRecord
+from ganzoo.registry.discovery import discover
+from ganzoo.runs import SCHEMA, RunRecord
 
 
 @pytest.fixture(scope="module")

@@ -576,7 +576,7 @@ def test_a_picture_that_is_no_grid_is_left_out(spoil, tmp_path):
 
 @pytest.fixture(scope="module")
 def digits(session_environment):
-    from ganzoo.registry.registry import discover
+    from ganzoo.registry.discovery import discover
 
     registry = discover()
     offer = registry.get("datasets", "digits")

@@ -524,7 +524,7 @@ def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
 def test_a_plan_of_200_runs_leaves_nothing_behind_in_the_parent(tmp_path, session_environment):
     """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
     import ganzoo
-    from ganzoo.types import RunFinished
+    from ganzoo.runs import RunFinished
 
     me, seen = psutil.Process(), []
 

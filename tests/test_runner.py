@@ -22,21 +22,21 @@ import ganzoo
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable, UsageError
 from ganzoo.planning.continuation import resolve_continuation
-from ganzoo.planning.plan import BenchPlan, PlannedRun, ResolvedPlan
-from ganzoo.planning.provenance import used_plugins, versions
-from ganzoo.planning.reproduce import reproducing_command
+from ganzoo.planning.plan import PlannedRun, ResolvedPlan
+from ganzoo.planning.provenance import reproducing_command, used_plugins, versions
+from ganzoo.planning.request import BenchPlan
 from ganzoo.records import checkpoint
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
 from ganzoo.records.consistency import place_faults
 from ganzoo.records.store import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 from ganzoo.running import runner, stages
 from ganzoo.running.bench import Bench, ignore
 from ganzoo.running.process import ProcessLauncher
 from ganzoo.running.runner import RunOptions, run_plan
 from ganzoo.running.suites import SuiteBench
+from ganzoo.runs import RunRecord, RunRequest
 from ganzoo.training.preflight import Preflight
-from ganzoo.types import RunRecord, RunRequest
 from ganzoo.util.signals import held_back
 
 (MLP,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")

@@ -13,10 +13,9 @@ from PIL import Image
 from reporting import MODEL, put_record
 
 import ganzoo
-from ganzoo.evaluation.interpolate import spherical_walks, straight_walks
-from ganzoo.evaluation.sampling import image_batches
+from ganzoo.evaluation.sampling import image_batches, spherical_walks, straight_walks
 from ganzoo.output.console import sparkline
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

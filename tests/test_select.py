@@ -8,7 +8,7 @@ import pytest
 
 from ganzoo.errors import AmbiguousName, UnknownName, UsageError
 from ganzoo.planning.selection import select
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 
 MENAGERIE = ["hermit", "lion", "lion-cub", "tiger", "wolf", "wolf.v2"]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_training import assembled, planned, snapshot
 
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.loop import run_step, train

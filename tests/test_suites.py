@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo.planning.plan import BenchPlan, resolve
-from ganzoo.registry.registry import discover
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
 from ganzoo.running.suites import read_suite, suite_names, with_options
 
 SMALL = """

@@ -11,7 +11,7 @@ import pytest
 
 import ganzoo
 from ganzoo.records.store import read_record
-from ganzoo.registry.registry import discover
+from ganzoo.registry.discovery import discover
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ganzoo.errors import Diverged, UsageError
-from ganzoo.planning.plan import BenchPlan, resolve
-from ganzoo.registry.registry import discover
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import run_step, train
 from ganzoo.types import Batch, Loss

@@ -11,7 +11,7 @@ from conftest import ONE_MACHINE
 from ganzoo.errors import RecordError
 from ganzoo.records.store import read_content, read_record
 from ganzoo.records.upgrades import UPGRADES, upgrade
-from ganzoo.types import SCHEMA
+from ganzoo.runs import SCHEMA
 
 STORED = Path(__file__).parent / "records"
 """A record of each version as a release or a commit of its time wrote it."""

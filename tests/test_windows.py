@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganzoo.machine import timing as windows
+from ganzoo.machine import timing
 from ganzoo.machine.timing import measure_windows, summary
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(windows.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(timing.time, "perf_counter", clock.perf_counter)
     return clock
 
 

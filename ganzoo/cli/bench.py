@@ -19,10 +19,11 @@ from ganzoo.util.streams import print_note, reader_may_leave
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
-    from ganzoo.planning.plan import BenchPlan, PlannedRun
+    from ganzoo.planning.plan import PlannedRun
+    from ganzoo.planning.request import BenchPlan
     from ganzoo.running.bench import Bench
     from ganzoo.running.suites import SuiteBench
-    from ganzoo.types import RunRecord
+    from ganzoo.runs import RunRecord
 
 
 def run_bench(arguments: Namespace) -> int:
@@ -141,7 +142,7 @@ def _prepare_suite(arguments: Namespace, plan: BenchPlan, on_progress: Callable[
 
 
 def _plan(arguments: Namespace) -> BenchPlan:
-    from ganzoo.planning.plan import BenchPlan
+    from ganzoo.planning.request import BenchPlan
 
     if not arguments.models and arguments.suite is None and arguments.resume is None:
         raise UsageError("bench: give --models, as in --models dcgan,mlp, or --suite (see `ganzoo list suites`)")
@@ -198,7 +199,7 @@ def _plan(arguments: Namespace) -> BenchPlan:
 
 def _dry_run(runs: Sequence[PlannedRun], as_json: bool) -> int:
     from ganzoo.output.tables import dry_run_page
-    from ganzoo.planning.estimate import dry_run
+    from ganzoo.planning.plan import dry_run
 
     entries, rate = dry_run(runs)
     if as_json:

@@ -17,14 +17,15 @@ from ganzoo.cli.comparing import compare_records, diff_runs, make_leaderboard, m
 from ganzoo.cli.options import check_output, discover_asked, listed
 from ganzoo.errors import UsageError
 from ganzoo.output.console import print_all, stdout
-from ganzoo.registry.registry import KINDS, Kind, discover
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import KINDS, Kind
 from ganzoo.util.streams import print_note
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ganzoo.types import RunRecord
+    from ganzoo.runs import RunRecord
 
 
 def list_offers(arguments: Namespace) -> int:
@@ -64,9 +65,9 @@ def _list_suites(as_json: bool) -> int:
 
 def show_name(arguments: Namespace) -> int:
     """`ganzoo show NAME`, or of a run where nothing that plugins offer is called that."""
-    from ganzoo.evaluation.sampling import find_run, runs_called
     from ganzoo.output.tables import description_lines
     from ganzoo.planning.describe import describe_offer, describe_variant, find_by_name
+    from ganzoo.records.store import find_run, runs_called
 
     registry = discover_asked(arguments)
     descriptions = []

@@ -19,7 +19,8 @@ from ganzoo.util.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ganzoo.types import Reporter, RunRecord
+    from ganzoo.runs import RunRecord
+    from ganzoo.types import Reporter
 
 
 def compare_records(arguments: Namespace) -> int:
@@ -83,9 +84,9 @@ def _comparison_text(
 
 def diff_runs(arguments: Namespace) -> int:
     """`ganzoo diff A B`."""
-    from ganzoo.comparing.environment_diff import diff_records
-    from ganzoo.evaluation.sampling import find_run
+    from ganzoo.comparing.diff import diff_records
     from ganzoo.output.comparison import diff_tables
+    from ganzoo.records.store import find_run
 
     first, second = find_run(arguments.first), find_run(arguments.second)
     diff = diff_records(first, second)

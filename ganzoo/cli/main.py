@@ -117,9 +117,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         place = f"{printable(error.filename)}: " if error.filename else ""
         return f"{place}{printable(error.strerror or error)}", 2
-    from ganzoo.registry.registry import describe
+    from ganzoo.util.text import error_line
 
-    return f"failed unexpectedly with {describe(error)}; --debug shows where", 1
+    return f"failed unexpectedly with {error_line(error)}; --debug shows where", 1
 
 
 def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argparse.ArgumentParser, list[str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
 from ganzoo.comparing.rows import RACE, same_settings, score_columns, seed_scores
 from ganzoo.errors import UnknownName, UsageError
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.significance import difference_interval, rate_ratio_interval, welch_p
 from ganzoo.util.text import did_you_mean, printable
 

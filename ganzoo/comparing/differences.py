@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ganzoo.records.store import spec_over_seeds, whole_spec
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
 BROUGHT_ALONG = ("hardware", "device", "threads", "memory_format", "linear_backend")

@@ -13,7 +13,7 @@ from ganzoo.comparing.differences import flat, setting_text, versions_of
 from ganzoo.comparing.rows import records_table, score_of_column
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.records.store import whole_spec
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable
 
 if TYPE_CHECKING:

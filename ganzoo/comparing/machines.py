@@ -15,7 +15,7 @@ from ganzoo.comparing.differences import OF_THE_MACHINE, disagreements, versions
 from ganzoo.comparing.rows import comparison, same_settings
 from ganzoo.errors import RecordError, UnknownName
 from ganzoo.records.store import spec_over_seeds
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ganzoo.conformance.variant_checks import Failed
-from ganzoo.evaluation.scorer import FeatureSample
+from ganzoo.evaluation.features import FeatureSample
 from ganzoo.types import Metric
 from ganzoo.util.text import printable
 

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from ganzoo.errors import PluginError
 from ganzoo.records.store import read_spec
-from ganzoo.registry.registry import Registry, discover
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import materials_of, spec_players
-from ganzoo.types import RunSpec
 from ganzoo.util.seeds import stream_seed
 
 Digests = list[list[str]]

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.planning.describe import SIZES
-from ganzoo.planning.plan import BenchPlan, resolve_alone
+from ganzoo.planning.plan import resolve_alone
 from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.request import BenchPlan
 from ganzoo.planning.selection import Selection
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import Assembly, Materials, assemble, materials_of
-from ganzoo.types import Architecture, ImageShape, RunSpec
+from ganzoo.types import Architecture, ImageShape
 
 IMAGES, CLASSES = 256, 10
 

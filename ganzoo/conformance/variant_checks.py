@@ -18,16 +18,15 @@ from torch import Tensor, nn
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial, TwoTones
 from ganzoo.errors import GanzooError, UsageError
-from ganzoo.evaluation.scorer import eval_mode
+from ganzoo.evaluation.sampling import eval_mode
 from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.records.store import read_spec
-from ganzoo.registry.registry import describe
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
 from ganzoo.training.loop import due_calls, run_step
 from ganzoo.types import Batch
-from ganzoo.util.text import printable
+from ganzoo.util.text import error_line, printable
 
 GRADIENT_TOLERANCE = 1e-5
 """Relative norm by which captured and compiled gradients may differ from eager ones, in float32."""
@@ -66,7 +65,7 @@ def runs(trial: Trial) -> None:
         for _ in range(2):
             run_step(run)
     except (Exception, SystemExit) as error:
-        reason = printable(error) if isinstance(error, GanzooError) else describe(error)
+        reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
         raise Failed(reason) from error
 
 
@@ -84,7 +83,7 @@ def shapes(trial: Trial) -> None:
                 images = run.players.generator(batch.latent, batch.labels)
                 run.players.discriminator(images, batch.labels)
         except Exception as error:
-            reason = printable(error) if isinstance(error, GanzooError) else describe(error)
+            reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
             raise Failed(f"at {named}: {reason}") from error
         low, high = float(images.min()), float(images.max())
         if not -1 <= low <= high <= 1:
@@ -268,7 +267,7 @@ def batch_independence(trial: Trial) -> None:
         try:
             alone = torch.cat([generator(*one) for one in zip(batch.latent[:, None], labels, strict=True)])
         except Exception as error:
-            raise Failed(f"in eval mode no image can be drawn alone: {describe(error)}") from error
+            raise Failed(f"in eval mode no image can be drawn alone: {error_line(error)}") from error
     if _distance(alone, together) > ROUNDING:
         raise Failed("in eval mode an image depends on the others of its batch; use running statistics there")
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
 from ganzoo.errors import UsageError
-from ganzoo.evaluation.scorer import RealSample, Scorer, dataset_batches, load_extractor
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import RealSample, dataset_batches
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
-from ganzoo.planning.plan import BenchPlan, check_labels, find_dataset, prepare_dataset
 from ganzoo.registry.registry import Registry
 from ganzoo.util.text import printable
 
@@ -40,16 +42,17 @@ def score_folder(
     found = [offer.record for offer in offers]
     if not found:
         raise UsageError("--metrics: name at least one, such as fid,is")
-    plan = BenchPlan((), image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images)
     offer, argument = find_dataset(registry, dataset)
     name = offer.record.features if features == "auto" else features
     features_offer = registry.get("features", name)
     extractor = load_extractor(features_offer.record, device, Path(weights) if weights else None, weights_sha256)
-    real = prepare_dataset(registry, offer, argument, plan)
+    real = prepare_dataset(
+        registry, offer, argument, image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images
+    )
     check_labels(found, real)
     size = real.image_shape[1]
-    own = BenchPlan((), image_size=size, skip_bad_images=skip_bad_images)
-    fake = prepare_dataset(registry, registry.get("datasets", "folder"), str(folder), own)
+    images = registry.get("datasets", "folder")
+    fake = prepare_dataset(registry, images, str(folder), image_size=size, skip_bad_images=skip_bad_images)
     if fake.image_shape != real.image_shape:
         raise UsageError(
             f"{printable(folder)}: its images have {fake.image_shape[0]} channel(s) and those of "

@@ -1,53 +1,31 @@
-"""The generator of a finished run: found, built again, drawn from."""
+"""Images from generators: of a run in training, or of a finished one that is built again; and walks between latents.
+
+Generated images are quantized to uint8 on the device, as if they had been saved as PNG.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganzoo.errors import RecordError, UsageError
-from ganzoo.evaluation.interpolate import spherical_walks, straight_walks
-from ganzoo.records.store import GENERATOR, find_records, read_record, read_spec
+from ganzoo.records.store import GENERATOR, find_run, read_spec
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunRecord, RunSpec
 from ganzoo.training.assembly import latent_drawer, materials_of, spec_players
 from ganzoo.training.players import GeneratorPlayer
-from ganzoo.types import RunRecord, RunSpec
 from ganzoo.util.images import to_uint8
 from ganzoo.util.seeds import stream
 from ganzoo.util.text import printable
 
 BATCH = 256
-
-
-def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]:
-    """The records below `results` whose id, or whose folder's name, begins like that."""
-    records, _ = find_records([results]) if results.exists() else ([], [])
-    return [
-        record
-        for record in records
-        if record.path and (record.run_id.startswith(beginning) or record.path.parent.name.startswith(beginning))
-    ]
-
-
-def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
-    """A record by its folder, by its file, or by the beginning of its id or folder's name below `results`.
-
-    Raises `RecordError` where none or several fit.
-    """
-    if Path(run).exists():
-        return read_record(Path(run))
-    fitting = runs_called(str(run), results)
-    if len(fitting) == 1:
-        return fitting[0]
-    names = ", ".join(printable(record.path.parent.name) for record in fitting[:5] if record.path)
-    reason = f"fits several runs ({names})" if fitting else f"is no folder, and no run in {printable(results)}"
-    raise RecordError(f"run '{printable(run)}' {reason}; give the folder that holds its record.json")
 
 
 def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[GeneratorPlayer, RunSpec]:
@@ -129,3 +107,64 @@ def draw_images(
     """The images of `image_batches` in one: uint8 (n, C, H, W) on the CPU."""
     batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
     return torch.cat(list(batches))
+
+
+def generated_images(
+    generator: nn.Module,
+    count: int,
+    batch_size: int,
+    draw_latent: Callable[[int, torch.Generator], Tensor],
+    rng: torch.Generator,
+    device: str,
+    label_pool: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
+
+    Latents come from `rng`, a CPU generator, so that they are the same on all hardware. Labels are drawn from
+    `label_pool`, so that a conditional generator is scored on the dataset's own mixture of classes.
+    """
+    with eval_mode(generator), torch.inference_mode():
+        for start in range(0, count, batch_size):
+            size = min(batch_size, count - start)
+            latent = draw_latent(size, rng).to(device)
+            labels = None
+            if label_pool is not None:
+                labels = label_pool[torch.randint(len(label_pool), (size,), generator=rng)].to(device)
+            yield to_uint8(generator(latent, labels))
+
+
+@contextlib.contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode for a while, and each part back as it was."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+def straight_walks(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """(N, D) starts and ends to (N · steps, D): each walk along a straight line, both ends in it, one after another."""
+    share = _shares(start, steps)
+    return ((1 - share) * start[:, None] + share * end[:, None]).flatten(0, 1)
+
+
+def spherical_walks(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """The same along great circles, for latents that are normally distributed: (N, D) to (N · steps, D).
+
+    Such latents have lengths close to √D, and the middle of a straight line is far too short to be one of them (White
+    2016, arXiv:1609.04468, section 2.1; Shoemake 1985). Latents that point the same way are joined by a straight line.
+    """
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=1)
+    angle = torch.arccos(cosine.clamp(-1, 1))[:, None, None]
+    share = _shares(start, steps)
+    weights = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    curved = (weights[0] * start[:, None] + weights[1] * end[:, None]) / torch.sin(angle)
+    bent = torch.sin(angle) > 1e-4
+    return torch.where(bent, curved, straight_walks(start, end, steps).unflatten(0, (-1, steps))).flatten(0, 1)
+
+
+def _shares(like: Tensor, steps: int) -> Tensor:
+    return torch.linspace(0, 1, steps, dtype=like.dtype, device=like.device)[None, :, None]

@@ -14,15 +14,15 @@ from rich.measure import measure_renderables
 from rich.table import Table
 
 from ganzoo.comparing.baseline import pair_lines, with_baseline
+from ganzoo.comparing.diff import RecordDiff, change_of, mixed_states
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
-from ganzoo.comparing.environment_diff import RecordDiff, change_of, mixed_states
 from ganzoo.comparing.filters import sort_each
 from ganzoo.comparing.rows import by_dataset, comparison, same_settings, score_of_column, shown_protocols
 from ganzoo.errors import UnknownName
 from ganzoo.output.console import UNITS, missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.output.tables import batch_size_used, simple_table
 from ganzoo.records.protocols import protocol_words
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from ganzoo.output.comparison import (
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate
 from ganzoo.records.protocols import protocol_words
 from ganzoo.records.store import SAMPLES
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.text import printable
 

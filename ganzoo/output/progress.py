@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ganzoo.output.console import safe, show_duration, show_score
-from ganzoo.types import Event, RunFinished, RunStarted, Scored, StageChanged, TrainingProgress
+from ganzoo.runs import Event, RunFinished, RunStarted, Scored, StageChanged, TrainingProgress
 from ganzoo.util.streams import say, unfailing_stderr
 from ganzoo.util.text import printable
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ganzoo.output.console import UNITS, safe, show_duration, show_memory, show_rate, show_score, sparkline
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
-from ganzoo.types import Penalty, RunRecord
+from ganzoo.runs import RunRecord
+from ganzoo.types import Penalty
 
 if TYPE_CHECKING:
     from ganzoo.testing import CheckResult

@@ -7,26 +7,18 @@ from collections.abc import Collection, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
+from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.data.prepared import OnProgress
 from ganzoo.errors import RecordError, RecordMissing, UsageError, WeightsUnavailable
-from ganzoo.evaluation.sampling import find_run
-from ganzoo.evaluation.scorer import find_weights
-from ganzoo.planning.plan import (
-    BenchPlan,
-    PlannedRun,
-    ResolvedPlan,
-    check_numbers,
-    evaluation_points,
-    find_dataset,
-    machine_of,
-    prepare_dataset,
-)
+from ganzoo.evaluation.extractors import find_weights
+from ganzoo.planning.plan import PlannedRun, ResolvedPlan, evaluation_points, machine_of
 from ganzoo.planning.provenance import code_of, what_changed
+from ganzoo.planning.request import BenchPlan, check_numbers
 from ganzoo.records.checkpoint import CHECKPOINT, run_id_of_checkpoint
-from ganzoo.records.store import read_spec
+from ganzoo.records.store import find_run, read_spec
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunRecord, RunSpec
 from ganzoo.training.preflight import preflight
-from ganzoo.types import RunRecord, RunSpec
 from ganzoo.util.text import printable
 
 FIXED = (
@@ -63,7 +55,15 @@ def resolve_continuation(
     checkpoint = record.path.parent / CHECKPOINT
     _check_checkpoint(checkpoint, record)
     offer, argument = find_dataset(registry, before.dataset)
-    dataset = prepare_dataset(registry, offer, argument, replace(plan, image_size=before.image_shape[1]), on_progress)
+    dataset = prepare_dataset(
+        registry,
+        offer,
+        argument,
+        image_size=before.image_shape[1],
+        data_root=plan.data_root,
+        skip_bad_images=plan.skip_bad_images,
+        on_progress=on_progress,
+    )
     if dataset.sha256 != before.dataset_sha256:
         raise RecordError(f"dataset '{printable(dataset.name)}' has changed since the run; start a new one")
     _check_weights(before, registry, plan)

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import GanzooError, UsageError
-from ganzoo.machine.settings import environment, hardware_fingerprint
+from ganzoo.machine.fingerprint import environment, hardware_fingerprint
 from ganzoo.planning.recipe import resolve_recipe
 from ganzoo.planning.selection import Selection, select
-from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry, describe
+from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.preflight import count_parameters, meta_players
 from ganzoo.types import Architecture, ImageShape, Penalty
 from ganzoo.util.cache import cache_sizes
 from ganzoo.util.files import cache_folder
-from ganzoo.util.text import did_you_mean, printable
+from ganzoo.util.text import did_you_mean, error_line, printable
 
 SIZES = (16, 28, 32, 64)
 """Where the parameters are counted of an architecture that builds for any size."""
@@ -82,7 +82,7 @@ def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, A
                 parameters[shape] = count_parameters(_build(architecture, (channels, size, size), recipe))
             except (Exception, SystemExit) as error:
                 parameters[shape] = None
-                reasons[shape] = printable(error) if isinstance(error, GanzooError) else describe(error)
+                reasons[shape] = printable(error) if isinstance(error, GanzooError) else error_line(error)
     description = {"recipe": _json_safe(recipe), "parameters": parameters}
     return description | {"cannot_build": reasons} if reasons else description
 

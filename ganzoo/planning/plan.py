@@ -3,82 +3,32 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ganzoo.data.prepared import OnProgress, PreparedDataset, prepare
+from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
+from ganzoo.data.prepared import OnProgress, PreparedDataset
 from ganzoo.errors import GanzooError, UsageError
-from ganzoo.evaluation.scorer import find_weights
+from ganzoo.evaluation.extractors import find_weights
+from ganzoo.machine.fingerprint import hardware_fingerprint
 from ganzoo.machine.onednn import linear_backend
-from ganzoo.machine.settings import (
-    hardware_fingerprint,
-    resolve_device,
-    resolve_precision,
-    resolve_step_mode,
-    resolve_threads,
-)
+from ganzoo.machine.peak import matrix_product_rate
+from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.request import MOST, BenchPlan, check_numbers
 from ganzoo.planning.selection import Selection, select
-from ganzoo.registry.registry import Offer, Registry
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
 from ganzoo.training.preflight import Preflight, preflight, workable_format
-from ganzoo.types import DatasetRequest, Metric, RunSpec
 from ganzoo.util.text import printable
 
 EVALUATIONS = 4
 """How often a run is scored when `eval_every` is not given: after each such part of the budget."""
-
-
-LARGEST_IMAGE = 4096
-"""Pixels of a side. Every image of a dataset is resized to it."""
-
-MOST = 10_000
-"""Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
-
-LARGEST_SEED = 2**63 - 1
-"""Beyond it not every reader of JSON has whole numbers."""
-
-
-@dataclass(frozen=True)
-class BenchPlan:
-    """What `ganzoo bench` was asked; None means the default. JSON-safe.
-
-    `batch_size="auto"` is each variant's own, halved while it does not fit. `resume` names a run to train on.
-    """
-
-    models: tuple[str, ...] = ()
-    dataset: str = "digits"
-    image_size: int | None = None
-    kimg: float | str | None = None
-    seeds: int = 1
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "fp32"
-    threads: int | None = None
-    batch_size: int | Literal["auto"] | None = None
-    metrics: tuple[str, ...] = ("fid", "is")
-    features: str = "auto"
-    weights: str | None = None
-    weights_sha256: str | None = None
-    fakes: int | None = None
-    eval_every: float | None = None
-    loss: str | None = None
-    set: tuple[str, ...] = ()
-    plugins: tuple[str, ...] = ()
-    strict: bool = False
-    data_root: str | None = None
-    skip_bad_images: bool = False
-    throughput_only: bool = False
-    throughput_seconds: float = 5.0
-    step_mode: str | None = None
-    sweep_batch: str | None = None
-    deterministic: bool = False
-    resume: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +84,15 @@ def resolve(
         extractor = registry.get("features", name)
         own_weights = Path(plan.weights) if plan.weights else None
         _, weights_sha256 = find_weights(extractor.record, own_weights, plan.weights_sha256)
-    dataset = prepare_dataset(registry, dataset_offer, argument, plan, on_progress)
+    dataset = prepare_dataset(
+        registry,
+        dataset_offer,
+        argument,
+        image_size=plan.image_size,
+        data_root=plan.data_root,
+        skip_bad_images=plan.skip_bad_images,
+        on_progress=on_progress,
+    )
     check_labels((metric.record for metric in metrics), dataset)
     batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(_skip_note(dataset))
@@ -223,69 +181,6 @@ def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
     return [*sizes]
 
 
-def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
-    """Raise `UsageError` where a metric needs labels that the dataset has not."""
-    for metric in metrics:
-        if metric.labelled and not dataset.classes:
-            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
-
-
-def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:
-    """`name`, `plugin:name` or, for a dataset that takes an argument, `name:ARGUMENT` or `plugin:name:ARGUMENT`."""
-    for offer in registry.offers["datasets"]:
-        for name in (offer.qualified, offer.record.name):
-            if offer.record.argument and text.startswith(f"{name}:"):
-                argument = text.removeprefix(f"{name}:")
-                if not argument:
-                    raise UsageError(f"--dataset {printable(text)}: write {name}:{offer.record.argument}")
-                return registry.get("datasets", name), argument
-    offer = registry.get("datasets", text)
-    if offer.record.argument:
-        raise UsageError(f"--dataset {printable(text)}: write {offer.record.name}:{offer.record.argument}")
-    return offer, ""
-
-
-def prepare_dataset(
-    registry: Registry,
-    offer: Offer,
-    argument: str,
-    plan: BenchPlan,
-    on_progress: OnProgress = lambda done, total, size: None,
-) -> PreparedDataset:
-    """Prepare a dataset at the size the plan asks for, from its data root (`GANZOO_DATA`, else ./data)."""
-    size = offer.record.image_size if plan.image_size is None else plan.image_size
-    if not 0 < size <= LARGEST_IMAGE:
-        raise UsageError(f"--image-size {size}: give a number from 1 to {LARGEST_IMAGE}")
-    root = Path(plan.data_root or os.environ.get("GANZOO_DATA") or "data")
-    request = DatasetRequest(root, argument, size, plan.skip_bad_images)
-    return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)
-
-
-def check_numbers(plan: BenchPlan) -> None:
-    """Raise `UsageError` for a number of a plan, or a list, that cannot be."""
-
-    def positive(value: float | None, option: str) -> None:
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"{option} {value}: give a number above 0")
-
-    if isinstance(plan.kimg, str) and plan.kimg != "full":
-        raise UsageError(f"--kimg {printable(plan.kimg)}: give thousands of images, or 'full' for each source's budget")
-    if not isinstance(plan.kimg, str):
-        positive(plan.kimg, "--kimg")
-    positive(plan.eval_every, "--eval-every")
-    positive(plan.seeds, "--seeds")
-    if plan.seeds > MOST:
-        raise UsageError(f"--seeds {plan.seeds}: give at most {MOST}")
-    positive(plan.throughput_seconds, "--throughput-seconds")
-    last = LARGEST_SEED - plan.seeds + 1
-    if not 0 <= plan.seed <= last:
-        raise UsageError(f"--seed {plan.seed}: give a whole number from 0 to {last}")
-    if plan.fakes is not None and plan.fakes < 10:
-        raise UsageError(f"--fakes {plan.fakes}: give at least 10, one for each split of the inception score")
-    if not plan.metrics and not plan.throughput_only:
-        raise UsageError("--metrics: name at least one, such as fid,is (or pass --throughput-only)")
-
-
 def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
     if not dataset.skipped:
         return ()
@@ -347,3 +242,24 @@ def _spec(
     }
     named = {field.name for field in fields(RunSpec)}
     return RunSpec(**{name: value for name, value in recipe.items() if name in named} | own | resolved)
+
+
+REACHED = 0.5
+"""The share of the matrix-product rate that a well-filled training step reaches."""
+
+
+def dry_run(runs: Sequence[PlannedRun]) -> tuple[list[dict[str, Any]], float]:
+    """`(entries, rate)`: a JSON object for each run, and this machine's FLOPs per second, measured just now."""
+    first = runs[0].spec
+    rate = matrix_product_rate(first.device, first.precision, first.threads)
+    return [_entry(run, rate) for run in runs], rate
+
+
+def _entry(run: PlannedRun, rate: float) -> dict[str, Any]:
+    flops = run.preflight.flops_per_image
+    return {
+        "spec": run.spec.to_json(),
+        "parameters": dict(run.preflight.parameters),
+        "flops_per_image": flops,
+        "estimated_train_seconds": None if flops is None else run.spec.kimg * 1000 * flops / (REACHED * rate),
+    }

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import PluginError
-from ganzoo.evaluation.scorer import protocol_id
 from ganzoo.machine.timing import summary
 from ganzoo.records.layout import Summary
+from ganzoo.records.protocols import protocol_id
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
-from ganzoo.registry.registry import OWN_DISTRIBUTION
+from ganzoo.registry.discovery import OWN_DISTRIBUTION
 from ganzoo.registry.validation import check_parts
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
 CLOSE = 1e-9

@@ -18,7 +18,7 @@ from pathlib import Path
 from ganzoo.errors import RecordError
 from ganzoo.records import consistency
 from ganzoo.records.checkpoint import CHECKPOINT, verify_checkpoint
-from ganzoo.records.claims import FOLDER, claim
+from ganzoo.records.folder import FOLDER, claim
 from ganzoo.records.store import (
     BEFORE,
     GENERATOR,
@@ -30,7 +30,7 @@ from ganzoo.records.store import (
     read_content,
     record_of,
 )
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.files import PUT_ASIDE, begun_file, free_place, sha256_of_file
 from ganzoo.util.images import read_grid
 from ganzoo.util.tensorfiles import read_header

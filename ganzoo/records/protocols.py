@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ganzoo.util.text import slug
 
 GENERATORS: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
 
@@ -57,3 +61,10 @@ def _parts(content: Mapping[str, Any]) -> list[str]:
 
 def _settings(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in (content.get("settings") or {}).items())
+
+
+def protocol_id(content: Mapping[str, Any]) -> str:
+    """The id of a protocol: what matters most in words, and a hash of all of it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    weights = {True: "ema", False: "raw", None: "images"}[content["ema"]]
+    return f"{content['metric']}-{slug(content['extractor'])}-{content['n_fake']}-{weights}-{digest}"

@@ -20,7 +20,7 @@ from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.layout import RECORD_PARTS, SPEC_PARTS
 from ganzoo.records.upgrades import upgrade
 from ganzoo.registry.validation import check_parts, check_record
-from ganzoo.types import SCHEMA, RunRecord, RunSpec
+from ganzoo.runs import SCHEMA, RunRecord, RunSpec
 from ganzoo.util.files import read_regular, reading_error, write_atomically
 from ganzoo.util.text import printable, slug
 
@@ -333,3 +333,28 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]:
+    """The records below `results` whose id, or whose folder's name, begins like that."""
+    records, _ = find_records([results]) if results.exists() else ([], [])
+    return [
+        record
+        for record in records
+        if record.path and (record.run_id.startswith(beginning) or record.path.parent.name.startswith(beginning))
+    ]
+
+
+def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
+    """A record by its folder, by its file, or by the beginning of its id or folder's name below `results`.
+
+    Raises `RecordError` where none or several fit.
+    """
+    if Path(run).exists():
+        return read_record(Path(run))
+    fitting = runs_called(str(run), results)
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(printable(record.path.parent.name) for record in fitting[:5] if record.path)
+    reason = f"fits several runs ({names})" if fitting else f"is no folder, and no run in {printable(results)}"
+    raise RecordError(f"run '{printable(run)}' {reason}; give the folder that holds its record.json")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from ganzoo.types import Architecture, Dataset, Event, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
+    from ganzoo.runs import Event
+    from ganzoo.types import Architecture, Dataset, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
 
 PROJECT = "ganzoo"
 """The pluggy project and the entry-point group."""

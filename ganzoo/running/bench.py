@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
-from ganzoo.registry.registry import Registry, discover
-from ganzoo.types import Event, RunRecord
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import Event, RunRecord
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
-    from ganzoo.planning.plan import BenchPlan, PlannedRun, ResolvedPlan
+    from ganzoo.planning.plan import PlannedRun, ResolvedPlan
+    from ganzoo.planning.request import BenchPlan
 
 Note = Callable[[str], None]
 

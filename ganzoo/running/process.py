@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from ganzoo.errors import UsageError
 from ganzoo.running.worker import LONGEST_TAIL, STOP, tail_of
-from ganzoo.types import RunRequest
+from ganzoo.runs import RunRequest
 from ganzoo.util.files import remove_partial_files
 
 TAIL_LINES = 40

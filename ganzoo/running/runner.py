@@ -12,15 +12,13 @@ from typing import Any
 
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.planning.plan import ResolvedPlan
-from ganzoo.planning.provenance import INSTALLED, code_of
-from ganzoo.planning.reproduce import reproducing_command
+from ganzoo.planning.provenance import INSTALLED, code_of, reproducing_command
 from ganzoo.records.checkpoint import CHECKPOINT
-from ganzoo.records.claims import claim
-from ganzoo.records.folder import clear_away, known_record, lay_aside, remove, stamp_of
+from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, remove, stamp_of
 from ganzoo.records.store import BEFORE, RECORD, run_folder, run_id_of, write_record
 from ganzoo.registry.registry import Registry
 from ganzoo.running.process import Launcher, Message, ProcessLauncher
-from ganzoo.types import (
+from ganzoo.runs import (
     SCHEMA,
     Event,
     RunFinished,

@@ -18,21 +18,26 @@ from safetensors.torch import save
 
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import PluginError, RecordError, RecordMissing, RecordUnreadable
-from ganzoo.evaluation.scorer import RealSample, Scorer, eval_mode, generated_images, load_extractor
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import RealSample
+from ganzoo.evaluation.sampling import eval_mode, generated_images
+from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import summary
 from ganzoo.planning.provenance import check_unchanged
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.records.layout import RECORD_PARTS
 from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
-from ganzoo.registry.registry import Registry, discover
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_parts
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
+from ganzoo.runs import RunRequest, RunSpec
 from ganzoo.training.assembly import Assembly, assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.snapshot import restore, snapshot
-from ganzoo.types import Metric, RunRequest, RunSpec
+from ganzoo.types import Metric
 from ganzoo.util.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.util.images import enlargement, grid, save_png, to_uint8
 from ganzoo.util.seeds import stream

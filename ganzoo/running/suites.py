@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import DataUnavailable, PluginError, UnknownName, UsageError, WeightsUnavailable
-from ganzoo.planning.plan import BenchPlan, PlannedRun
+from ganzoo.planning.plan import PlannedRun
+from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_record
 from ganzoo.running.bench import Bench, Note, discover_noting, ignore, prepare_bench
-from ganzoo.types import Event, RunFinished, RunRecord, RunStarted
+from ganzoo.runs import Event, RunFinished, RunRecord, RunStarted
 from ganzoo.util.text import did_you_mean, printable
 
 FOLDER = Path(__file__).parent / "suite_plans"

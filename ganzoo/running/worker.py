@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ganzoo.errors import Diverged
-from ganzoo.types import RunRequest
+from ganzoo.runs import RunRequest
 from ganzoo.util.signals import StopRequest
 from ganzoo.util.text import printable
 
@@ -98,14 +98,15 @@ def execute(request: RunRequest, emit: Emit, stop: StopRequest) -> dict[str, Any
     """Train, score, measure; the fields of a record, whatever happens, with the `status` that fits."""
     import torch
 
-    from ganzoo.machine import settings as hardware
+    from ganzoo.machine.fingerprint import environment, hardware_fingerprint
+    from ganzoo.machine.settings import apply_settings
     from ganzoo.records.store import read_spec
     from ganzoo.running.stages import carry_out
 
     spec = read_spec(request.spec)
     outcome: dict[str, Any] = {"status": "ok", "error": None}
     try:
-        hardware.apply_settings(spec.threads, spec.precision)
+        apply_settings(spec.threads, spec.precision)
         if spec.device != "cpu":
             torch.accelerator.set_device_index(torch.device(spec.device).index or 0)
         carry_out(request, spec, outcome, emit, stop)
@@ -117,8 +118,8 @@ def execute(request: RunRequest, emit: Emit, stop: StopRequest) -> dict[str, Any
         outcome |= _failure("oom" if _out_of_memory(error) else "crashed", error)
     # What is left to do is quick, and must be said.
     stop.deferred = True
-    outcome["hardware"] = hardware.hardware_fingerprint(spec.device, spec.threads)
-    outcome["environment"] = hardware.environment({})
+    outcome["hardware"] = hardware_fingerprint(spec.device, spec.threads)
+    outcome["environment"] = environment({})
     return outcome
 
 

@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganzoo.data.prepared import Batches, PreparedDataset
+from ganzoo.data.batches import Batches
+from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.machine.onednn import use_onednn
 from ganzoo.machine.settings import TORCH_FORMATS
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
 from ganzoo.training.cuda_graph import GraphedStep
 from ganzoo.training.objective import Options, fakes_are_shared, phases_of
 from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
-from ganzoo.types import Architecture, Loss, Penalty, Phase, RunSpec, Schedule
+from ganzoo.types import Architecture, Loss, Penalty, Phase, Schedule
 from ganzoo.util.seeds import stream, stream_seed
 
 DrawLatent = Callable[[int, torch.Generator], Tensor]

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
+from ganzoo.runs import RunSpec
 from ganzoo.training.players import StandIn
-from ganzoo.types import Batch, Loss, Penalty, Phase, RunSpec, Terms
+from ganzoo.types import Batch, Loss, Penalty, Phase, Terms
 
 Hyper = Mapping[str, Tensor]
 

@@ -14,10 +14,11 @@ from ganzoo.errors import GanzooError, PluginError
 from ganzoo.machine.settings import memory_format
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players
 from ganzoo.training.phase_update import PhaseUpdate
 from ganzoo.training.players import Players
-from ganzoo.types import Batch, RunSpec
+from ganzoo.types import Batch
 from ganzoo.util.text import printable
 
 

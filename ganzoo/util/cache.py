@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ganzoo.util.files import FETCHED, begun_file, sha256_of_file
+from ganzoo.util.download import FETCHED
+from ganzoo.util.files import begun_file, sha256_of_file
 
 PARTS = ("datasets", "weights", "references")
 """The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""

@@ -31,3 +31,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(f"'{printable(candidate)}'" for candidate in near) + "?"
     return f" (known: {', '.join(printable(candidate) for candidate in names)})" if names else ""
+
+
+def error_line(error: BaseException) -> str:
+    """`ValueError: message`, on one printable line."""
+    # Both may be a stranger's code, and raise: type.__dict__ goes past a metaclass.
+    name = printable(type.__dict__["__name__"].__get__(type(error)), 80)
+    try:
+        message = printable(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        message = ""
+    return f"{name}: {message}" if message else name

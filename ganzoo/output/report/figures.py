@@ -16,7 +16,7 @@ from typing import Any
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.rows import comparison, same_settings, score_columns, settings_key, shown_protocols
 from ganzoo.records.protocols import distinctions, protocol_words
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
 LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "device", "threads")

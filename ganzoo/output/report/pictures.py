@@ -13,7 +13,7 @@ from torch import Tensor
 from ganzoo.data.prepared import PreparedDataset, whole_dataset
 from ganzoo.errors import RecordError
 from ganzoo.records.store import SAMPLE_IMAGES, SAMPLES
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.files import cache_folder
 from ganzoo.util.images import grid, read_grid
 from ganzoo.util.text import printable

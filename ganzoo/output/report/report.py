@@ -39,7 +39,7 @@ from ganzoo.output.report.pictures import (
     sample_images,
 )
 from ganzoo.records.protocols import distinctions, protocol_words
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.images import grid
 from ganzoo.util.significance import Direction

@@ -1,4 +1,4 @@
-"""Two records side by side: what changed in machine, software, flags, plugins and settings, and how figures moved."""
+"""Two records side by side: what changed between them, and how the figures moved."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from ganzoo.comparing.differences import differing_settings
 from ganzoo.comparing.rows import records_table, score_columns
-from ganzoo.types import RunRecord
+from ganzoo.runs import RunRecord
 
 Sides = tuple[Any, Any]
+
 
 ABSENT = "none"
 
