@@ -18,7 +18,7 @@ import pytest
 import torch
 from contestants import Contestant
 
-from ganzoo_plugins.digit_cnns import DigitCNN
+from ganzoo_plugins.features.digit_cnns import DigitCNN
 
 PAIRS = 9
 

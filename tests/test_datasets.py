@@ -26,7 +26,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, CelebA, FashionMNIST
 
 import ganzoo
-from ganzoo_plugins import digits, folder, mnist, stacked_mnist, torchvision_datasets
+from ganzoo_plugins.datasets import digits, folder, mnist, stacked_mnist, torchvision_datasets
 
 DATASETS = {
     dataset.name: dataset

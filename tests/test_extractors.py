@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 import ganzoo
-from ganzoo_plugins import digit_cnns, digits, inception, mnist
+from ganzoo_plugins.datasets import digits, mnist
+from ganzoo_plugins.features import digit_cnns, inception
 
 FACTS = json.loads((digit_cnns.WEIGHTS / "digit-cnns.json").read_text())
 DIGIT_EXTRACTORS = {extractor.name: extractor for extractor in digit_cnns.ganzoo_feature_extractors()}

@@ -132,7 +132,13 @@ def test_a_list_loads_the_zoo_and_nothing_heavy():
 
 # --- the zoo ----------------------------------------------------------------------------------------------------------
 
-PLUGINS = sorted(path.stem for path in ZOO.glob("*.py"))
+PLUGINS = sorted(
+    ".".join(path.relative_to(ZOO).with_suffix("").parts) for path in [*ZOO.glob("*.py"), *ZOO.glob("*/*.py")]
+)
+
+
+def file_of(plugin: str) -> Path:
+    return ZOO.joinpath(*plugin.split(".")).with_suffix(".py")
 
 
 def allowed(name: str, packages: set[str]) -> bool:
@@ -146,7 +152,7 @@ def allowed(name: str, packages: set[str]) -> bool:
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_the_zoo_imports_what_a_third_party_may(plugin):
-    tree = parsed(ZOO / f"{plugin}.py")
+    tree = parsed(file_of(plugin))
     at_the_top = list(imports(tree, "ganzoo_plugins", inside_functions=False))
     anywhere = list(imports(tree, "ganzoo_plugins"))
     assert not [name for name in at_the_top if not allowed(name, LIGHT)], "import it inside of a function"
@@ -176,7 +182,7 @@ def test_what_a_third_party_may_not_import_at_the_top(name):
 def test_the_zoo_enters_by_entry_points_like_anyone():
     entries = [*entry_points(group=hookspecs.PROJECT), *entry_points(group=LOGS)]
     mine = {entry.value for entry in entries if entry.dist and entry.dist.name == "ganzoo"}
-    assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(ZOO / f"{plugin}.py"))}
+    assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(file_of(plugin)))}
     # The core names no plugin: without the zoo there is none.
     for path in Path(ganzoo.__file__).parent.rglob("*.py"):
         assert not [name for name in imports(parsed(path), "ganzoo") if name.startswith("ganzoo_plugins")], path
@@ -209,7 +215,7 @@ def test_these_are_the_hooks():
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_every_hook_is_used_by_the_zoo_or_by_a_stranger(hook):
-    plugins = [*ZOO.glob("*.py"), *(Path(__file__).parent / "plugins_from_strangers").glob("*.py")]
+    plugins = [*ZOO.rglob("*.py"), *(Path(__file__).parent / "plugins_from_strangers").glob("*.py")]
     assert any(hook in implements(parsed(path)) for path in plugins)
 
 

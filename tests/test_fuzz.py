@@ -65,8 +65,8 @@ from ganzoo.training.snapshot import restore, snapshot
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 from ganzoo.util.files import cache_folder
 from ganzoo.util.text import did_you_mean, printable, slug
-from ganzoo_plugins import folder as image_folder
-from ganzoo_plugins import torchvision_datasets
+from ganzoo_plugins.datasets import folder as image_folder
+from ganzoo_plugins.datasets import torchvision_datasets
 
 SECONDS = 20
 """Of computing for one input; most take some milliseconds."""

@@ -27,8 +27,8 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.records.store import read_spec, run_folder
 from ganzoo.registry.discovery import discover
 from ganzoo.types import DatasetRequest
-from ganzoo_plugins import folder as image_folder
-from ganzoo_plugins import torchvision_datasets
+from ganzoo_plugins.datasets import folder as image_folder
+from ganzoo_plugins.datasets import torchvision_datasets
 
 EVIL = [
     "../../../escape",
@@ -271,7 +271,7 @@ MEASURE = """\
 import resource, sys
 from pathlib import Path
 import ganzoo
-from ganzoo_plugins import folder
+from ganzoo_plugins.datasets import folder
 Path("warm").mkdir()
 from PIL import Image
 Image.new("L", (9, 9)).save("warm/a.png")

@@ -15,7 +15,10 @@ import torch
 import ganzoo
 from ganzoo.evaluation.features import FeatureSample, moments
 from ganzoo.util.images import save_png
-from ganzoo_plugins import digit_cnns, digits, fid, inception_score, kid, modes, precision_recall, reporters
+from ganzoo_plugins.datasets import digits
+from ganzoo_plugins.features import digit_cnns
+from ganzoo_plugins.metrics import fid, inception_score, kid, modes, precision_recall
+from ganzoo_plugins.reporters import text as reporters
 
 METRICS = {
     metric.name: metric

@@ -656,7 +656,7 @@ ELSEWHERE = """
 import os, sys
 
 import ganzoo, torch
-from ganzoo_plugins import mlp
+from ganzoo_plugins.variants import mlp
 
 def leave():
     os.makedirs("elsewhere", exist_ok=True)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
 import ganzoo
-from ganzoo_plugins import dcgan
-from ganzoo_plugins.dcgan_dense import dense_layers
+from ganzoo_plugins.variants import dcgan
+from ganzoo_plugins.variants.dcgan_dense import dense_layers
 
 
 def draw_latent(

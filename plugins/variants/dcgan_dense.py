@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins.dcgan import SIZES, Discriminator, initialize
+from ganzoo_plugins.variants.dcgan import SIZES, Discriminator, initialize
 
 
 def halvings(image_shape: tuple[int, int, int], stages: int, smallest: int) -> list[int]:

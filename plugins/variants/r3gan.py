@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins.dcgan import SIZES, Discriminator, stages
+from ganzoo_plugins.variants.dcgan import SIZES, Discriminator, stages
 
 
 class Residual(nn.Module):

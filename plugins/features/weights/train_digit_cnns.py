@@ -1,9 +1,9 @@
 """Trains `digits-cnn` and `mnist-cnn` and writes their weights and digit-cnns.json beside this file.
 
-python plugins/weights/train_digit_cnns.py --data-root DIR      (MNIST under DIR/MNIST/raw, downloaded if absent)
+python plugins/features/weights/train_digit_cnns.py --data-root DIR     (MNIST under DIR/MNIST/raw, or downloaded)
 
 Takes minutes on one CPU core. One seed gives one result on one machine and version of torch; elsewhere the bits may
-differ, so the sha256 in plugins/digit_cnns.py names the files that are committed, not what a rerun gives.
+differ, so the sha256 in plugins/features/digit_cnns.py names the files that are committed, not what a rerun gives.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import ganzoo
-from ganzoo_plugins import digits, mnist
-from ganzoo_plugins.digit_cnns import SIZES, WEIGHTS, DigitCNN, held_out
+from ganzoo_plugins.datasets import digits, mnist
+from ganzoo_plugins.features.digit_cnns import SIZES, WEIGHTS, DigitCNN, held_out
 
 SEED = 0
 EPOCHS = {"digits-cnn": 200, "mnist-cnn": 10}
@@ -100,7 +100,7 @@ def main() -> None:
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "seconds": round(time.perf_counter() - start),
             "torch": torch.__version__,
-            "command": "python plugins/weights/train_digit_cnns.py --data-root DIR",
+            "command": "python plugins/features/weights/train_digit_cnns.py --data-root DIR",
         }
         print(json.dumps(facts[name], indent=2))
     (WEIGHTS / "digit-cnns.json").write_text(json.dumps(facts, indent=2) + "\n")

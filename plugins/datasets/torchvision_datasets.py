@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.folder import FORMATS, square
+from ganzoo_plugins.datasets.folder import FORMATS, square
 
 
 @dataclass(frozen=True)

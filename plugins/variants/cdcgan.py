@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins import dcgan
+from ganzoo_plugins.variants import dcgan
 
 
 class ConditionalGenerator(nn.Module):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 
 import ganzoo
-from ganzoo_plugins.mnist import fingerprint, read_mnist
+from ganzoo_plugins.datasets.mnist import fingerprint, read_mnist
 
 SEED = 1000
 

@@ -13,7 +13,7 @@ from math import prod
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins.dcgan import Discriminator
+from ganzoo_plugins.variants.dcgan import Discriminator
 
 
 def initialize(network: nn.Module, slope: float = 0.0) -> nn.Module:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.torchvision_datasets import IDX_FILES, Source, fetch, read
+from ganzoo_plugins.datasets.torchvision_datasets import IDX_FILES, Source, fetch, read
 
 MNIST = Source(
     "mnist",

@@ -13,8 +13,8 @@ from itertools import pairwise
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins.dcgan import SIZES, Discriminator
-from ganzoo_plugins.dcgan_dense import halvings
+from ganzoo_plugins.variants.dcgan import SIZES, Discriminator
+from ganzoo_plugins.variants.dcgan_dense import halvings
 
 
 def build(

@@ -11,8 +11,8 @@ from math import prod
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins.dcgan import Discriminator, initialize
-from ganzoo_plugins.dcgan_dense import dense_layers
+from ganzoo_plugins.variants.dcgan import Discriminator, initialize
+from ganzoo_plugins.variants.dcgan_dense import dense_layers
 
 
 def build(

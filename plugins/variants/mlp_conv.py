@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 import ganzoo
-from ganzoo_plugins import dcgan, mlp
+from ganzoo_plugins.variants import dcgan, mlp
 
 
 def build(

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import ganzoo
-from ganzoo_plugins.dcgan import SIZES, Discriminator, initialize, stages
+from ganzoo_plugins.variants.dcgan import SIZES, Discriminator, initialize, stages
 
 
 def build(
