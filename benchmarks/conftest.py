@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from ganzoo.assemble import Assembly, assemble
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import Registry, discover
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import Registry
+from ganzoo.training.assembly import Assembly, assemble
 
 
 @pytest.fixture(scope="session")

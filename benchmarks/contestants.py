@@ -23,7 +23,7 @@ class Contestant:
     """A side that runs in its own process and does steps when asked. A context manager."""
 
     def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool, without: str = "") -> None:
-        from ganzoo.launch import KEEP_MEMORY, SHORT_SPINS
+        from ganzoo.running.process import KEEP_MEMORY, SHORT_SPINS
 
         environment = (
             ({} if without == "kept memory" else KEEP_MEMORY) | ({} if without == "short spins" else SHORT_SPINS)
@@ -56,9 +56,10 @@ class Contestant:
 
 def assembled(variant: str, size: int, channels: int, batch: int, ready: bool, ema: bool = True) -> Any:
     """One of ganzoo's runs. With `ready` its batches are random tensors made beforehand."""
-    from ganzoo.assemble import assemble
-    from ganzoo.plan import BenchPlan, resolve
-    from ganzoo.plugins import discover
+    from ganzoo.planning.plan import resolve
+    from ganzoo.planning.request import BenchPlan
+    from ganzoo.registry.discovery import discover
+    from ganzoo.training.assembly import assemble
 
     registry = discover()
     own = () if ema else (f"{variant}.ema_half_life_kimg=0",)
@@ -99,8 +100,8 @@ def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Ca
     import torch
     from plain_loop import PlainLoop, mnist_loader
 
-    from ganzoo.players import build_players
-    from ganzoo.plugins import discover
+    from ganzoo.registry.discovery import discover
+    from ganzoo.training.players import build_players
 
     architecture = discover().get("architectures", variant).record
     players = build_players(architecture, (channels, size, size), architecture.latent, 0, {}, 1)
@@ -121,20 +122,20 @@ def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Ca
 
 def harness(run: Any) -> Callable[[int], object]:
     """What `ganzoo bench` does for each step: schedules, phases, moving average, curves and progress."""
-    import ganzoo.train
+    import ganzoo.training.loop
 
     def steps(count: int) -> None:
         run.step = run.batches.drawn = 0
         # As often as in the default run, which has 1563 steps and about 200 points.
-        ganzoo.train.LOG_POINTS = max(1, count // 8)
-        ganzoo.train.train(run, count * run.batches.batch_size / 1000)
+        ganzoo.training.loop.LOG_POINTS = max(1, count // 8)
+        ganzoo.training.loop.train(run, count * run.batches.batch_size / 1000)
 
     return steps
 
 
 def bare(run: Any) -> Callable[[int], object]:
     """The step alone."""
-    from ganzoo.train import run_step
+    from ganzoo.training.loop import run_step
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -145,7 +146,7 @@ def bare(run: Any) -> Callable[[int], object]:
 
 def with_average(run: Any) -> Callable[[int], object]:
     """The step and the moving average."""
-    from ganzoo.train import run_step
+    from ganzoo.training.loop import run_step
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -173,11 +174,11 @@ def switch_off(technique: str) -> None:
     """Make ganzoo do without one of its techniques, in this process."""
     import torch
 
-    import ganzoo.assemble
-    import ganzoo.plan
-    import ganzoo.step
+    import ganzoo.planning.plan
+    import ganzoo.training.assembly
+    import ganzoo.training.phase_update
 
-    class Unfrozen(ganzoo.step.PhaseUpdate):
+    class Unfrozen(ganzoo.training.phase_update.PhaseUpdate):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.trainable += self.frozen
@@ -191,16 +192,16 @@ def switch_off(technique: str) -> None:
 
     match technique:
         case "channels_last":
-            preflight = ganzoo.plan.preflight
-            ganzoo.plan.preflight = lambda *spec: replace(preflight(*spec), memory_format="contiguous")  # type: ignore
+            preflight = ganzoo.planning.plan.preflight
+            ganzoo.planning.plan.preflight = lambda *spec: replace(preflight(*spec), memory_format="contiguous")  # type: ignore
         case "oneDNN products":
-            ganzoo.plan.linear_backend = lambda *where: "blas"
+            ganzoo.planning.plan.linear_backend = lambda *where: "blas"
         case "shared fakes":
-            ganzoo.assemble.fakes_are_shared = lambda *loss: False
+            ganzoo.training.assembly.fakes_are_shared = lambda *loss: False
         case "freezing":
-            ganzoo.assemble.PhaseUpdate = Unfrozen  # type: ignore[misc]
+            ganzoo.training.assembly.PhaseUpdate = Unfrozen  # type: ignore[misc]
         case "fused Adam":
-            ganzoo.assemble.make_optimizer = lambda parameters, settings, capturable: torch.optim.Adam(
+            ganzoo.training.assembly.make_optimizer = lambda parameters, settings, capturable: torch.optim.Adam(
                 parameters, lr=settings["learning_rate"], betas=tuple(settings["betas"])
             )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ganzoo.compare import comparison
-from ganzoo.records import find_records
+from ganzoo.comparing.rows import comparison
+from ganzoo.records.store import find_records
 
 GOAL_SECONDS = 5.0
 

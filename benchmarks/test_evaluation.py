@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganzoo.evaluate import FeatureSample, RealSample, load_extractor
-from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+from ganzoo.data.finding import find_dataset, prepare_dataset
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import FeatureSample, RealSample
 
 FAKES = 5000
 
@@ -19,7 +20,7 @@ def extractor(registry):
 @pytest.fixture(scope="module")
 def dataset(registry):
     offer, argument = find_dataset(registry, "digits")
-    return prepare_dataset(registry, offer, argument, BenchPlan(()))
+    return prepare_dataset(registry, offer, argument)
 
 
 @pytest.mark.benchmark(group="features of 5000 images, 16 px")

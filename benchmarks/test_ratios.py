@@ -18,7 +18,7 @@ import pytest
 import torch
 from contestants import Contestant
 
-from ganzoo_plugins.digit_cnns import DigitCNN
+from ganzoo_plugins.features.digit_cnns import DigitCNN
 
 PAIRS = 9
 
@@ -152,13 +152,15 @@ def test_evaluation(benchmark, registry, tmp_path):
     import torch_fidelity
     from safetensors.torch import load_file
 
-    from ganzoo.evaluate import RealSample, Scorer, load_extractor
-    from ganzoo.images import save_png
-    from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
+    from ganzoo.data.finding import find_dataset, prepare_dataset
+    from ganzoo.evaluation.extractors import load_extractor
+    from ganzoo.evaluation.features import RealSample
+    from ganzoo.evaluation.scorer import Scorer
+    from ganzoo.util.images import save_png
 
     extractor = load_extractor(registry.get("features", "mnist-cnn").record, "cpu")
     offer, argument = find_dataset(registry, "mnist")
-    dataset = prepare_dataset(registry, offer, argument, BenchPlan(()))
+    dataset = prepare_dataset(registry, offer, argument)
     real = RealSample(dataset, extractor)
     real.statistics()
     images = torch.from_numpy(dataset.images()[:10_000].copy())

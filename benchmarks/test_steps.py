@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ganzoo.hardware import synchronize
-from ganzoo.plugins import discover
-from ganzoo.train import run_step
+from ganzoo.machine.settings import synchronize
+from ganzoo.registry.discovery import discover
+from ganzoo.training.loop import run_step
 
 
 @pytest.mark.parametrize("variant", discover().names("variants"))

@@ -21,13 +21,13 @@ from ganzoo.errors import (
     UsageError,
     WeightsUnavailable,
 )
-from ganzoo.hookspecs import API_VERSION, hookimpl
+from ganzoo.registry.hookspecs import API_VERSION, hookimpl
+from ganzoo.runs import Event, RunFinished, RunRecord, RunSpec, RunStarted, Scored, StageChanged, TrainingProgress
 from ganzoo.types import (
     Architecture,
     Batch,
     Dataset,
     DatasetRequest,
-    Event,
     FeatureExtractor,
     ImageShape,
     LabelledImages,
@@ -37,22 +37,16 @@ from ganzoo.types import (
     Penalty,
     Phase,
     Reporter,
-    RunFinished,
-    RunRecord,
-    RunSpec,
-    RunStarted,
     Sample,
     Schedule,
-    Scored,
-    StageChanged,
-    TrainingProgress,
     Variant,
 )
 
 if TYPE_CHECKING:
     from ganzoo.api import bench, compare_records, load, load_generator, sample
-    from ganzoo.files import cache_folder, download, fingerprint_files, reachable, sha256_of_file
-    from ganzoo.images import resize_images
+    from ganzoo.util.download import download, reachable
+    from ganzoo.util.files import cache_folder, fingerprint_files, sha256_of_file
+    from ganzoo.util.images import resize_images
 
 __version__ = "0.1.0"
 
@@ -66,12 +60,12 @@ _LAZY = {
     "load": "ganzoo.api",
     "load_generator": "ganzoo.api",
     "sample": "ganzoo.api",
-    "cache_folder": "ganzoo.files",
-    "download": "ganzoo.files",
-    "fingerprint_files": "ganzoo.files",
-    "reachable": "ganzoo.files",
-    "sha256_of_file": "ganzoo.files",
-    "resize_images": "ganzoo.images",
+    "cache_folder": "ganzoo.util.files",
+    "download": "ganzoo.util.download",
+    "fingerprint_files": "ganzoo.util.files",
+    "reachable": "ganzoo.util.download",
+    "sha256_of_file": "ganzoo.util.files",
+    "resize_images": "ganzoo.util.images",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m ganzoo` is `ganzoo`."""
 
-from ganzoo.cli import run
+from ganzoo.cli.main import run
 
 run()

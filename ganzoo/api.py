@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import UsageError
-from ganzoo.text import printable
-from ganzoo.types import Event, RunRecord
+from ganzoo.runs import Event, RunRecord
+from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
     import pandas
     from torch import Tensor
 
-    from ganzoo.players import GeneratorPlayer
+    from ganzoo.training.players import GeneratorPlayer
 
 
 def bench(
@@ -32,15 +32,15 @@ def bench(
     """Train and score `models`, and return a record for each run, failed and skipped ones included.
 
     `options` are those of `ganzoo bench` under their own names: of what is run (`kimg=`, `seeds=`, `set=`, …; see
-    `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.runner.RunOptions`).
+    `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.running.runner.RunOptions`).
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
     path in `plugins` can. `log` names where curves go too, such as `"tensorboard"`. Nothing is printed: `on_event` is
     called with each `Event` as it comes, and what it raises ends the bench; broken plugins, variants that are left out
     and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt`
     carries the records so far as its `records`.
     """
-    from ganzoo.harness import RUN_OPTIONS, ignore, prepare_bench
-    from ganzoo.plan import BenchPlan
+    from ganzoo.planning.request import BenchPlan
+    from ganzoo.running.bench import RUN_OPTIONS, ignore, prepare_bench
 
     names = [models] if isinstance(models, str) else list(models)
     if not all(isinstance(name, str) for name in names):
@@ -64,12 +64,12 @@ def bench(
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:
-    """Every record below `folders` (default `runs`) as one row of a table; see `ganzoo.compare.records_table`.
+    """Every record below `folders` (default `runs`) as one row of a table; see `ganzoo.comparing.rows.records_table`.
 
     Records that cannot be read are left out with a warning each. Raises `RecordError` for a folder that is not there.
     """
-    from ganzoo.compare import records_table
-    from ganzoo.records import find_records
+    from ganzoo.comparing.rows import records_table
+    from ganzoo.records.store import find_records
 
     records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
     for complaint in complaints:
@@ -89,10 +89,10 @@ def compare_records(
     such as `"kimg>=100"`. Records that cannot be read and broken plugins are warnings. Raises `RecordError` for a
     folder that is not there, and `UsageError` for a condition that holds for no record.
     """
-    from ganzoo.compare import comparison, score_directions
-    from ganzoo.filters import keep, parse_condition
-    from ganzoo.harness import discover_noting
-    from ganzoo.records import find_records
+    from ganzoo.comparing.filters import keep, parse_condition
+    from ganzoo.comparing.rows import comparison, score_directions
+    from ganzoo.records.store import find_records
+    from ganzoo.running.bench import discover_noting
 
     conditions = [parse_condition(text) for text in ([where] if isinstance(where, str) else where)]
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
@@ -109,8 +109,9 @@ def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: 
     are warnings. Raises `RecordError` where the run kept no weights, `UnknownName` where the plugin that built it is
     not there.
     """
-    from ganzoo.generators import find_run, generator_of
-    from ganzoo.harness import discover_noting
+    from ganzoo.evaluation.sampling import generator_of
+    from ganzoo.records.store import find_run
+    from ganzoo.running.bench import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
     return generator_of(find_run(run), registry, device)[0]
@@ -132,8 +133,8 @@ def sample(
     whole walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins are
     warnings. Raises `UsageError` for a label that the generator does not have.
     """
-    from ganzoo.generators import draw_images
-    from ganzoo.harness import discover_noting
+    from ganzoo.evaluation.sampling import draw_images
+    from ganzoo.running.bench import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
     return draw_images(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)

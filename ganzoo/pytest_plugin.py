@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from ganzoo.runs import RunRecord
     from ganzoo.testing import Rehearsal
-    from ganzoo.types import RunRecord
 
 
 @pytest.fixture

@@ -23,17 +23,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ganzoo.checks import CHECKS, Failed, Skipped
-from ganzoo.describe import find_by_name
+from ganzoo.conformance.metric_checks import METRIC_CHECKS
+from ganzoo.conformance.trial import CLASSES, Trial
+from ganzoo.conformance.variant_checks import CHECKS, Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
-from ganzoo.metric_checks import METRIC_CHECKS
-from ganzoo.plugins import Kind, Offer, Registry, describe, discover
-from ganzoo.randomness import stream
-from ganzoo.select import Selection, select
-from ganzoo.text import printable
-from ganzoo.train import due_calls
-from ganzoo.trial import CLASSES, Trial
+from ganzoo.planning.describe import find_by_name
+from ganzoo.planning.selection import Selection, select
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import Kind, Offer, Registry
+from ganzoo.training.loop import due_calls
 from ganzoo.types import Architecture, Batch, Loss, Metric, Penalty, Variant
+from ganzoo.util.seeds import stream
+from ganzoo.util.text import error_line, printable
 
 __all__ = ["CheckResult", "Rehearsal", "Subject", "check", "parametrize_checks", "subjects_of"]
 
@@ -82,7 +83,7 @@ class Subject:
         except (Failed, GanzooError) as failed:
             status, reason = "failed", printable(failed)
         except (Exception, SystemExit) as error:
-            status, reason = "failed", describe(error)
+            status, reason = "failed", error_line(error)
         return CheckResult(self.name, check, status, reason, round(time.perf_counter() - started, 3))
 
 

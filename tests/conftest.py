@@ -101,7 +101,7 @@ def invoke(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
     """The command line without the second that a process takes to import torch; runs in `tmp_path`."""
-    from ganzoo.cli import main
+    from ganzoo.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -220,11 +220,12 @@ def sampled_run(tmp_path_factory: pytest.TempPathFactory, session_environment: P
     import torch
     from safetensors.torch import save_file
 
-    from ganzoo.assemble import materials_of, spec_players
-    from ganzoo.plan import BenchPlan, resolve
-    from ganzoo.plugins import discover
-    from ganzoo.records import GENERATOR, write_record
-    from ganzoo.types import SCHEMA, RunRecord
+    from ganzoo.planning.plan import resolve
+    from ganzoo.planning.request import BenchPlan
+    from ganzoo.records.store import GENERATOR, write_record
+    from ganzoo.registry.discovery import discover
+    from ganzoo.runs import SCHEMA, RunRecord
+    from ganzoo.training.assembly import materials_of, spec_players
 
     registry = discover()
     spec = resolve(BenchPlan(("mlp",), device="cpu", throughput_only=True), registry).runs[0].spec

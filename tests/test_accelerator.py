@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_training import assembled
 
-from ganzoo.train import train
+from ganzoo.training.loop import train
 
 pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator on this machine")
 

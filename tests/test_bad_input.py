@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from ganzoo.assemble import assemble
-from ganzoo.cli import build_parser
-from ganzoo.commands import COMMANDS
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.records import write_record
-from ganzoo.types import SCHEMA, RunRecord
+from ganzoo.cli.commands import COMMANDS
+from ganzoo.cli.main import build_parser
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.records.store import write_record
+from ganzoo.registry.discovery import discover
+from ganzoo.runs import SCHEMA, RunRecord
+from ganzoo.training.assembly import assemble
 
 BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds", "0.1")
 """A bench that needs neither budget nor extractor, so that what is wrong in a test is what the test gets wrong."""

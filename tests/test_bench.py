@@ -14,7 +14,7 @@ import pytest
 from conftest import CommandLine
 from PIL import Image
 
-from ganzoo.types import SCHEMA
+from ganzoo.runs import SCHEMA
 
 QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-seconds", "0.2", "--fakes", "100")
 
@@ -171,7 +171,7 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     import torch
 
     import ganzoo
-    from ganzoo.images import save_png
+    from ganzoo.util.images import save_png
 
     _, results = finished
     run = next(results.rglob("dcgan-*"))
@@ -185,12 +185,14 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     assert done.returncode == 0, done.stderr
     found = {score["metric"]: score["value"] for score in json.loads(done.stdout)["scores"]}
 
-    from ganzoo.evaluate import RealSample, Scorer, load_extractor
-    from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
-    from ganzoo.plugins import discover
+    from ganzoo.data.finding import find_dataset, prepare_dataset
+    from ganzoo.evaluation.extractors import load_extractor
+    from ganzoo.evaluation.features import RealSample
+    from ganzoo.evaluation.scorer import Scorer
+    from ganzoo.registry.discovery import discover
 
     registry = discover()
-    dataset = prepare_dataset(registry, *find_dataset(registry, "digits"), BenchPlan(()))
+    dataset = prepare_dataset(registry, *find_dataset(registry, "digits"))
     real = RealSample(dataset, load_extractor(registry.get("features", "digits-cnn").record, "cpu"))
     metrics = [registry.get("metrics", name).record for name in ("fid", "is")]
     scores, _ = Scorer(metrics, real).score(iter(images.split(64)), 0.0, None)
@@ -414,7 +416,7 @@ def files_of_runs(results: Path) -> dict[Path, bytes]:
 
 SMALL_FILES = """
 import resource, sys
-from ganzoo.cli import main
+from ganzoo.cli.main import main
 # The nearest thing to a full disk without a disk of one's own: a file may grow to a thousand bytes, then writes fail.
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sys.exit(main())

@@ -14,8 +14,8 @@ import torch
 from conftest import ONE_MACHINE
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
-from ganzoo.plugins import discover
-from ganzoo.types import StageChanged
+from ganzoo.registry.discovery import discover
+from ganzoo.runs import StageChanged
 
 HEALTHY = """
 import ganzoo
@@ -193,7 +193,7 @@ def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):
 
 
 PATIENT = """
-from ganzoo import cli
+from ganzoo.cli import main as cli
 
 # Only Ctrl-C can end this wait.
 cli.PATIENCE_SECONDS = 3600

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganzoo.data import prepare
-from ganzoo.files import download
+from ganzoo.data.prepared import prepare
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+from ganzoo.util.download import download
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_dataset_in_the_making_is_left_to_its_maker(cache, invoke):
 
 
 def test_weights_put_there_by_hand_stay_and_those_that_were_downloaded_go(cache, invoke, tmp_path, monkeypatch):
-    monkeypatch.setattr("ganzoo.files.reachable", lambda url: True)
+    monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: True)
     content = b"weights" * 1000
     (tmp_path / "published.pth").write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()

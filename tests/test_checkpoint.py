@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import save_file
 from test_training import REGISTRY, VARIANTS, architecture_of, planned
 
-from ganzoo.assemble import assemble
-from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ganzoo.data import Batches
+from ganzoo.data.batches import Batches
 from ganzoo.errors import RecordError
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.snapshot import restore, snapshot
-from ganzoo.train import TermLog, TrainResult, train
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ganzoo.registry.discovery import discover
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import TermLog, TrainResult, train
+from ganzoo.training.snapshot import restore, snapshot
 
 BATCH = 8
 

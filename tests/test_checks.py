@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganzoo.checks import CHECKS
+from ganzoo.conformance.metric_checks import METRIC_CHECKS
+from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
+from ganzoo.conformance.trial import Trial
+from ganzoo.conformance.variant_checks import CHECKS
 from ganzoo.errors import PluginError, UnknownName, UsageError
-from ganzoo.hostsync import HostSync, no_host_sync
-from ganzoo.metric_checks import METRIC_CHECKS
-from ganzoo.plugins import discover
-from ganzoo.rebuilt import initial_weights, initial_weights_elsewhere
-from ganzoo.select import select
+from ganzoo.machine.hostsync import HostSync, no_host_sync
+from ganzoo.planning.selection import select
+from ganzoo.registry.discovery import discover
 from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
-from ganzoo.trial import Trial
 
 FLAWED = Path(__file__).parent / "plugins_from_strangers" / "flawed.py"
 VARIANTS = discover().names("variants")
@@ -139,7 +139,7 @@ def test_a_stray_thread_of_any_plugin_does_not_keep_the_other_process_alive(tmp_
         "path": sys.path,
         "threads": 1,
     }
-    command = [sys.executable, "-P", "-m", "ganzoo.rebuilt"]
+    command = [sys.executable, "-P", "-m", "ganzoo.conformance.rebuilt"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == initial_weights(spec, registry)

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import ONE_MACHINE
 
-from ganzoo.compare import comparison, records_table, same_settings
-from ganzoo.records import find_records
-from ganzoo.statistics import welch_p
-from ganzoo.targets import first_at_or_below
+from ganzoo.comparing.rows import comparison, first_at_or_below, records_table, same_settings
+from ganzoo.records.store import find_records
+from ganzoo.util.significance import welch_p
 
 BASE = json.loads(next(ONE_MACHINE.glob("*/dcgan-digits-*/record.json")).read_text())
 """A record of a real run; the tests change what they are about."""

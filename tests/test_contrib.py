@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_checks import DEAR
 
-from ganzoo.evaluate import FeatureSample
-from ganzoo.plugins import discover
+from ganzoo.evaluation.features import FeatureSample
+from ganzoo.registry.discovery import discover
 from ganzoo.testing import subjects_of
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganzoo.data import Batches, prepare
+from ganzoo.data.batches import Batches
+from ganzoo.data.prepared import prepare
 from ganzoo.errors import DataUnavailable, PluginError
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 
@@ -294,15 +295,15 @@ def test_flips_mirror_about_half_of_the_images(cache):
 
 
 def test_what_does_not_fit_is_streamed(ten, monkeypatch):
-    import ganzoo.data
+    import ganzoo.data.prepared
 
     assert Batches(ten, 4, seed=0, device="cpu").resident
-    monkeypatch.setattr(ganzoo.data, "RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr(ganzoo.data.prepared, "RESIDENT_SHARE", 0.0)
     assert not Batches(ten, 4, seed=0, device="cpu").resident
 
 
 def test_uint8_survives_the_way_to_the_unit_range_and_back():
-    from ganzoo.images import to_uint8, to_unit_range
+    from ganzoo.util.images import to_uint8, to_unit_range
 
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(to_unit_range(every)), every)

@@ -26,7 +26,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, CelebA, FashionMNIST
 
 import ganzoo
-from ganzoo_plugins import digits, folder, mnist, stacked_mnist, torchvision_datasets
+from ganzoo_plugins.datasets import digits, folder, mnist, stacked_mnist, torchvision_datasets
 
 DATASETS = {
     dataset.name: dataset
@@ -253,7 +253,7 @@ def celeba(tmp_path, monkeypatch, vouch):
 def asked(monkeypatch):
     """The addresses that are tried; none answers."""
     addresses = []
-    monkeypatch.setattr("ganzoo.files.reachable", addresses.append)
+    monkeypatch.setattr("ganzoo.util.download.reachable", addresses.append)
     return addresses
 
 
@@ -333,7 +333,7 @@ def test_what_gdown_complains_of_becomes_one_line(tmp_path, monkeypatch):
             "Failed to retrieve file url:\n\n\tToo many users have viewed this file.\n\n" + 99 * "x "
         )
 
-    monkeypatch.setattr("ganzoo.files.reachable", lambda url: True)
+    monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: True)
     module(monkeypatch, "gdown", download=download)
     with pytest.raises(
         ganzoo.DataUnavailable,

@@ -17,21 +17,26 @@ import pandas
 import pytest
 import torch
 from conftest import ONE_MACHINE
-from test_floors import FLOOR
 
 import ganzoo
-from ganzoo import hardware, hookspecs, types
-from ganzoo.baseline import with_baseline
-from ganzoo.cli import build_parser
-from ganzoo.compare import comparison
-from ganzoo.data import prepare
-from ganzoo.evaluate import FeatureSample, Scorer, load_extractor
-from ganzoo.matched import by_hardware
-from ganzoo.measure import summary
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import PluginStatus, Registry, discover
-from ganzoo.records import STATUSES, find_records
-from ganzoo.train import TrainResult
+from ganzoo import runs, types
+from ganzoo.cli.main import build_parser
+from ganzoo.comparing.baseline import with_baseline
+from ganzoo.comparing.machines import by_hardware
+from ganzoo.comparing.rows import comparison
+from ganzoo.data.prepared import prepare
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import FeatureSample
+from ganzoo.evaluation.scorer import Scorer
+from ganzoo.machine import fingerprint
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.records.store import STATUSES, find_records
+from ganzoo.registry import hookspecs
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import PluginStatus, Registry
+from ganzoo.running.speed import summary
+from ganzoo.training.loop import TrainResult
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -60,17 +65,6 @@ def table(text: str) -> dict[str, list[str]]:
 
 def code_blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.M | re.S)
-
-
-# --- architecture.md --------------------------------------------------------------------------------------------------
-
-
-def test_every_file_of_the_core_stands_in_the_table_with_its_floor():
-    files = {path.stem for path in Path(ganzoo.__file__).parent.glob("*.py")}
-    documented = {
-        name.removesuffix(".py"): int(cells[0]) for name, cells in table(section("architecture", "The floors")).items()
-    }
-    assert documented == {name: FLOOR[name] for name in files}
 
 
 # --- plugins.md: hooks and records ------------------------------------------------------------------------------------
@@ -123,8 +117,8 @@ def test_every_argument_of_of_logits_stands_in_its_signature():
 
 def test_every_event_stands_with_its_fields():
     documented = table(section("plugins", "Observers"))
-    assert list(documented) == [event.__name__ for event in get_args(types.Event)]
-    for event in get_args(types.Event):
+    assert list(documented) == [event.__name__ for event in get_args(runs.Event)]
+    for event in get_args(runs.Event):
         assert re.findall(r"`(\w+)`", documented[event.__name__][0]) == [field.name for field in fields(event)]
 
 
@@ -217,7 +211,7 @@ def test_the_example_dataset_extractor_metric_and_reporter_work_together(documen
 
 def test_the_example_observer_logs_scores(documented, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    documented.notify(types.Scored("0123456789abc", 1.0, [{"metric": "fid", "value": 2.0}]), pytest.fail)
+    documented.notify(runs.Scored("0123456789abc", 1.0, [{"metric": "fid", "value": 2.0}]), pytest.fail)
     assert (tmp_path / "scores.log").read_text() == "0123456789 1.0 fid 2.0\n"
 
 
@@ -280,18 +274,18 @@ def keys_of(title: str) -> list[str]:
 
 
 def test_every_key_of_a_record_stands():
-    assert keys_of("The top level") == [field.name for field in fields(types.RunRecord) if field.name != "path"]
-    assert keys_of("spec") == [field.name for field in fields(types.RunSpec)]
+    assert keys_of("The top level") == [field.name for field in fields(runs.RunRecord) if field.name != "path"]
+    assert keys_of("spec") == [field.name for field in fields(runs.RunSpec)]
     assert keys_of("Statuses") == list(STATUSES)
-    assert f"version of this layout: {types.SCHEMA}" in section("record", "The top level")
+    assert f"version of this layout: {runs.SCHEMA}" in section("record", "The top level")
     assert keys_of("training") == [*(field.name for field in fields(TrainResult)), "best", "final"]
     assert f"`{{{', '.join(summary([1.0]))}}}`" in section("record", "throughput")
 
 
 def test_every_key_of_hardware_and_environment_stands(monkeypatch):
-    monkeypatch.setattr(hardware, "_git_revision", lambda: None)
-    assert keys_of("hardware") == list(hardware.hardware_fingerprint("cpu", 1))
-    environment = hardware.environment({})
+    monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
+    assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
+    environment = fingerprint.environment({})
     rows = table(section("record", "environment"))
     assert [name for name in rows if name in environment] == list(environment)
     assert all(f"`{name}`" in PAGES["record"] for name in environment["flags"])
@@ -300,9 +294,9 @@ def test_every_key_of_hardware_and_environment_stands(monkeypatch):
 def test_every_key_that_a_run_writes_stands():
     """Read off the source, because to measure takes seconds: string keys of the dicts that become parts of a record."""
     core = Path(ganzoo.__file__).parent
-    measured = re.findall(r'^        "(\w+)": ', (core / "measure.py").read_text(encoding="utf-8"), re.M)
+    measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
-    source = (core / "stages.py").read_text(encoding="utf-8")
+    source = (core / "running" / "stages.py").read_text(encoding="utf-8")
     measured += re.findall(r'throughput(?:"\])?\["(\w+)"\]', source)
     measured += re.findall(r'outcome\["throughput"\] = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)

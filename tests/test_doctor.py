@@ -18,10 +18,10 @@ from conftest import ONE_MACHINE
 from PIL import Image
 from safetensors.numpy import save, save_file
 
-from ganzoo.claims import claim
-from ganzoo.consistency import HIGHER, LOWER, OF_PLUGIN, SCORE_BOUNDS
-from ganzoo.evaluate import protocol_id
-from ganzoo.plugins import discover
+from ganzoo.records.consistency import HIGHER, LOWER, OF_PLUGIN, SCORE_BOUNDS
+from ganzoo.records.folder import claim
+from ganzoo.records.protocols import protocol_id
+from ganzoo.registry.discovery import discover
 
 RESULTS = Path(__file__).parent.parent / "results"
 

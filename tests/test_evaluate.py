@@ -11,18 +11,21 @@ import pytest
 import torch
 
 import ganzoo
+from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.errors import PluginError, WeightsUnavailable
-from ganzoo.evaluate import RealSample, Scorer, eval_mode, find_weights, generated_images, load_extractor
-from ganzoo.plan import BenchPlan, find_dataset, prepare_dataset
-from ganzoo.plugins import discover
-from ganzoo.randomness import stream
+from ganzoo.evaluation.extractors import find_weights, load_extractor
+from ganzoo.evaluation.features import RealSample
+from ganzoo.evaluation.sampling import eval_mode, generated_images
+from ganzoo.evaluation.scorer import Scorer
+from ganzoo.registry.discovery import discover
+from ganzoo.util.seeds import stream
 
 REGISTRY = discover()
 
 
 @pytest.fixture(scope="module")
 def dataset(session_environment):
-    return prepare_dataset(REGISTRY, *find_dataset(REGISTRY, "digits"), BenchPlan(()))
+    return prepare_dataset(REGISTRY, *find_dataset(REGISTRY, "digits"))
 
 
 @pytest.fixture(scope="module")

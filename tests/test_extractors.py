@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 import ganzoo
-from ganzoo_plugins import digit_cnns, digits, inception, mnist
+from ganzoo_plugins.datasets import digits, mnist
+from ganzoo_plugins.features import digit_cnns, inception
 
 FACTS = json.loads((digit_cnns.WEIGHTS / "digit-cnns.json").read_text())
 DIGIT_EXTRACTORS = {extractor.name: extractor for extractor in digit_cnns.ganzoo_feature_extractors()}
@@ -204,7 +205,7 @@ def test_inception_without_weights_and_network_fails_at_once_and_says_what_to_pu
 def test_inception_weights_are_found_in_the_cache_of_torch_hub(extractor, tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "ganzoo"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("ganzoo.files.reachable", lambda url: False)
+    monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: False)
     kept = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
     kept.parent.mkdir()
     kept.write_bytes(b"these are not the right ones")

@@ -19,13 +19,14 @@ import torch
 from conftest import ONE_MACHINE
 from safetensors.torch import load_file, save, save_file
 
-from ganzoo.data import prepare
-from ganzoo.doctor import examine
+from ganzoo.data.prepared import prepare
 from ganzoo.errors import GanzooError
-from ganzoo.files import write_atomically
-from ganzoo.images import grid, save_png
-from ganzoo.records import read_record, read_spec, run_folder, write_record
-from ganzoo.types import SCHEMA, Dataset, DatasetRequest, LabelledImages
+from ganzoo.records.doctor import examine
+from ganzoo.records.store import read_record, read_spec, run_folder, write_record
+from ganzoo.runs import SCHEMA
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+from ganzoo.util.files import write_atomically
+from ganzoo.util.images import grid, save_png
 
 resource = pytest.importorskip("resource", reason="limits on the size of files are a matter of POSIX")
 
@@ -159,8 +160,9 @@ def test_whatever_step_fails_the_old_files_stay_whole(name, code, cache, monkeyp
 
 
 def test_a_reference_that_cannot_be_kept_costs_a_note_and_no_score(cache):
-    from ganzoo.evaluate import RealSample, load_extractor
-    from ganzoo.plugins import discover
+    from ganzoo.evaluation.extractors import load_extractor
+    from ganzoo.evaluation.features import RealSample
+    from ganzoo.registry.discovery import discover
 
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
     dataset = Dataset("grey", lambda request: LabelledImages(images), lambda request: "1", image_size=16)

@@ -35,35 +35,38 @@ from test_doctor import checkpoint
 
 import ganzoo
 import ganzoo_plugins
-from ganzoo.assemble import assemble
-from ganzoo.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ganzoo.compare import comparison, records_table, score_directions
-from ganzoo.comparison_tables import comparison_tables, diff_tables
-from ganzoo.data import PreparedDataset, prepare
-from ganzoo.describe import describe_offer, find_by_name
-from ganzoo.doctor import CHECKPOINT, examine, quarantine
-from ganzoo.environment_diff import diff_records
+from ganzoo.comparing.diff import diff_records
+from ganzoo.comparing.machines import by_hardware
+from ganzoo.comparing.rows import comparison, records_table, score_directions
+from ganzoo.data.prepared import PreparedDataset, prepare
 from ganzoo.errors import GanzooError
-from ganzoo.files import cache_folder
-from ganzoo.generators import find_run, generator_of
-from ganzoo.leaderboard import updated_page
-from ganzoo.matched import by_hardware
-from ganzoo.overrides import parse_overrides
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import KINDS, Registry, discover
-from ganzoo.recipe import resolve_recipe
-from ganzoo.records import GENERATOR, RECORD, find_records, read_content
-from ganzoo.report import write_report
-from ganzoo.select import select
-from ganzoo.snapshot import restore, snapshot
-from ganzoo.stages import kept_outcome
-from ganzoo.suites import read_suite, with_options
-from ganzoo.tables import plugins_page, run_page
-from ganzoo.text import did_you_mean, printable, slug
-from ganzoo.train import TermLog, TrainResult, run_step, train
-from ganzoo.types import Dataset, DatasetRequest, LabelledImages, RunSpec
-from ganzoo_plugins import folder as image_folder
-from ganzoo_plugins import torchvision_datasets
+from ganzoo.evaluation.sampling import generator_of
+from ganzoo.output.comparison import comparison_tables, diff_tables
+from ganzoo.output.markdown import updated_page
+from ganzoo.output.report.report import write_report
+from ganzoo.output.tables import plugins_page, run_page
+from ganzoo.planning.describe import describe_offer, find_by_name
+from ganzoo.planning.overrides import parse_overrides
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.request import BenchPlan
+from ganzoo.planning.selection import select
+from ganzoo.records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ganzoo.records.doctor import CHECKPOINT, examine, quarantine
+from ganzoo.records.store import GENERATOR, RECORD, find_records, find_run, read_content
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import KINDS, Registry
+from ganzoo.running.stages import kept_outcome
+from ganzoo.running.suites import read_suite, with_options
+from ganzoo.runs import RunSpec
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import TermLog, TrainResult, run_step, train
+from ganzoo.training.snapshot import restore, snapshot
+from ganzoo.types import Dataset, DatasetRequest, LabelledImages
+from ganzoo.util.files import cache_folder
+from ganzoo.util.text import did_you_mean, printable, slug
+from ganzoo_plugins.datasets import folder as image_folder
+from ganzoo_plugins.datasets import torchvision_datasets
 
 SECONDS = 20
 """Of computing for one input; most take some milliseconds."""

@@ -22,12 +22,13 @@ from conftest import ONE_MACHINE
 from PIL import EpsImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 
 import ganzoo
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.records import read_spec, run_folder
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.records.store import read_spec, run_folder
+from ganzoo.registry.discovery import discover
 from ganzoo.types import DatasetRequest
-from ganzoo_plugins import folder as image_folder
-from ganzoo_plugins import torchvision_datasets
+from ganzoo_plugins.datasets import folder as image_folder
+from ganzoo_plugins.datasets import torchvision_datasets
 
 EVIL = [
     "../../../escape",
@@ -270,7 +271,7 @@ MEASURE = """\
 import resource, sys
 from pathlib import Path
 import ganzoo
-from ganzoo_plugins import folder
+from ganzoo_plugins.datasets import folder
 Path("warm").mkdir()
 from PIL import Image
 Image.new("L", (9, 9)).save("warm/a.png")
@@ -420,7 +421,7 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(name, tmp_path
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     for file in source.downloads:
         bomb(tmp_path / place / file)
-    monkeypatch.setattr("ganzoo.files.reachable", lambda url: pytest.fail("the network was asked"))
+    monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: pytest.fail("the network was asked"))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ganzoo.DataUnavailable, match=rf"^{name} cannot be unpacked: .* has sha256 \w+, not"):
         torchvision_datasets.fetch(source, tmp_path)
@@ -483,7 +484,7 @@ def npy(shape: str, kind: str = "|u1") -> bytes:
 )
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
 def test_a_damaged_array_in_the_cache_is_made_again(name, data, tmp_path, monkeypatch):
-    from ganzoo.data import prepare
+    from ganzoo.data.prepared import prepare
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))

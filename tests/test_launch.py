@@ -16,9 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from ganzoo import execute, launch
-from ganzoo.launch import Message, ProcessLauncher, RunInterrupted
-from ganzoo.types import RunRequest
+from ganzoo.running import process as launch
+from ganzoo.running import worker as execute
+from ganzoo.running.process import Message, ProcessLauncher, RunInterrupted
+from ganzoo.runs import RunRequest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
 

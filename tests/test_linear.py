@@ -11,12 +11,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganzoo import measure
-from ganzoo.assemble import assemble
-from ganzoo.linear import has_onednn, linear_backend, onednn_product, use_onednn
 from ganzoo.losses import gradient_penalty, input_gradient
-from ganzoo.plugins import discover
-from ganzoo.train import train
+from ganzoo.machine import peak
+from ganzoo.machine.onednn import has_onednn, linear_backend, onednn_product, use_onednn
+from ganzoo.registry.discovery import discover
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import train
 
 pytestmark = pytest.mark.skipif(not has_onednn(), reason="this torch was built without oneDNN")
 
@@ -119,12 +119,12 @@ def test_other_shapes_go_the_usual_way(shape):
 
 
 def test_the_rule(monkeypatch):
-    monkeypatch.setattr("ganzoo.linear._is_amd", lambda: True)
+    monkeypatch.setattr("ganzoo.machine.onednn._is_amd", lambda: True)
     assert linear_backend("cpu", "fp32", "eager") == "onednn"
     assert linear_backend("cpu", "bf16", "eager") == "blas"
     assert linear_backend("cpu", "fp32", "compile") == "blas"
     assert linear_backend("cuda:0", "fp32", "eager") == "blas"
-    monkeypatch.setattr("ganzoo.linear._is_amd", lambda: False)
+    monkeypatch.setattr("ganzoo.machine.onednn._is_amd", lambda: False)
     assert linear_backend("cpu", "fp32", "eager") == "blas"
 
 
@@ -132,7 +132,7 @@ def test_the_rule(monkeypatch):
 def test_a_run_takes_the_same_first_step_by_either(models, monkeypatch):
     moved = []
     for amd in (True, False):
-        monkeypatch.setattr("ganzoo.linear._is_amd", lambda amd=amd: amd)
+        monkeypatch.setattr("ganzoo.machine.onednn._is_amd", lambda amd=amd: amd)
         settings = ("*.optimizer.kind=sgd", "*.optimizer.learning_rate=0.01")
         spec, dataset = planned(models, set=settings)
         assert spec.linear_backend == ("onednn" if amd else "blas")
@@ -166,8 +166,8 @@ def test_the_peak_is_the_better_of_both_libraries_whatever_the_threads(monkeypat
         return asked.append(work) or len(asked)
 
     multiplied = []
-    monkeypatch.setattr(measure, "_quickest", quickest)
-    monkeypatch.setattr(measure, "onednn_product", lambda x, weight: multiplied.append(onednn_product(x, weight)))
-    assert measure.matrix_product_rate("cpu", "fp32", threads=1) == 2 * 1536**3 / 1
+    monkeypatch.setattr(peak, "_quickest", quickest)
+    monkeypatch.setattr(peak, "onednn_product", lambda x, weight: multiplied.append(onednn_product(x, weight)))
+    assert peak.matrix_product_rate("cpu", "fp32", threads=1) == 2 * 1536**3 / 1
     assert len(asked) == 2
     assert multiplied[0].shape == (1536, 1536)

@@ -23,8 +23,8 @@ def offered(*names):
     return {record.name: record for module in modules for record in module.ganzoo_losses()}
 
 
-LOSSES = offered("losses", "infogan")
-PENALTIES = offered("penalties")
+LOSSES = offered("losses.of_logits", "variants.infogan")
+PENALTIES = offered("losses.penalties")
 
 
 def sigmoid(z):
@@ -303,7 +303,7 @@ def test_penalties_leave_running_statistics_alone(name):
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("architecture", ["dcgan", "cnn_pool", "sngan", "r3gan", "cdcgan", "infogan"])
 def test_penalties_on_the_zoo(architecture, name):
-    (record,) = importlib.import_module(f"ganzoo_plugins.{architecture}").ganzoo_architectures()
+    (record,) = importlib.import_module(f"ganzoo_plugins.variants.{architecture}").ganzoo_architectures()
     torch.manual_seed(0)
     discriminator = record.build((2, 16, 16), record.latent, 10, base_channels=8)[1]
     real, fake = (torch.rand(4, 2, 16, 16) * 2 - 1 for _ in range(2))
@@ -324,7 +324,7 @@ def test_penalties_on_the_zoo(architecture, name):
 
 def infogan(architecture="infogan"):
     """Networks as phases see them: both take labels and drop them."""
-    (record,) = importlib.import_module(f"ganzoo_plugins.{architecture}").ganzoo_architectures()
+    (record,) = importlib.import_module(f"ganzoo_plugins.variants.{architecture}").ganzoo_architectures()
     torch.manual_seed(0)
     generator, discriminator = record.build((1, 16, 16), 74, 0)
     take_labels(generator)
@@ -338,7 +338,7 @@ def take_labels(network):
 
 
 def batch():
-    (record,) = importlib.import_module("ganzoo_plugins.infogan").ganzoo_architectures()
+    (record,) = importlib.import_module("ganzoo_plugins.variants.infogan").ganzoo_architectures()
     latent = record.draw_latent(6, 74, torch.Generator().manual_seed(0))
     return ganzoo.Batch(real=torch.rand(6, 1, 16, 16) * 2 - 1, labels=None, latent=latent)
 

@@ -13,9 +13,12 @@ import scipy.linalg
 import torch
 
 import ganzoo
-from ganzoo.evaluate import FeatureSample, moments
-from ganzoo.images import save_png
-from ganzoo_plugins import digit_cnns, digits, fid, inception_score, kid, modes, precision_recall, reporters
+from ganzoo.evaluation.features import FeatureSample, moments
+from ganzoo.util.images import save_png
+from ganzoo_plugins.datasets import digits
+from ganzoo_plugins.features import digit_cnns
+from ganzoo_plugins.metrics import fid, inception_score, kid, modes, precision_recall
+from ganzoo_plugins.reporters import text as reporters
 
 METRICS = {
     metric.name: metric
@@ -109,7 +112,7 @@ def test_fid_equals_that_of_torch_fidelity_in_double_precision(real_count, fake_
 
 
 def test_moments_are_those_of_numpy_across_blocks(monkeypatch):
-    monkeypatch.setattr("ganzoo.evaluate.MOMENT_BLOCK", 64)
+    monkeypatch.setattr("ganzoo.evaluation.features.MOMENT_BLOCK", 64)
     features = gaussian(1000, 12, 3, shift=100.0).float()
     for ours, numpys in zip(moments(features), numpy_moments(features), strict=True):
         np.testing.assert_allclose(ours.numpy(), numpys, rtol=1e-12, atol=1e-12)

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from ganzoo.errors import GanzooError, UnknownName, UsageError
-from ganzoo.overrides import parse_overrides
-from ganzoo.plugins import discover
-from ganzoo.recipe import resolve_recipe
-from ganzoo.select import select
+from ganzoo.planning.overrides import parse_overrides
+from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.selection import select
+from ganzoo.registry.discovery import discover
 
 
 @pytest.fixture

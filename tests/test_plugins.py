@@ -14,9 +14,11 @@ import pytest
 
 import ganzoo
 from ganzoo.errors import AmbiguousName, PluginError, UnknownName
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import KINDS, PluginStatus, Registry, discover
-from ganzoo.runner import RunOptions, run_plan
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import KINDS, PluginStatus, Registry
+from ganzoo.running.runner import RunOptions, run_plan
 
 BROKEN = {
     "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
@@ -654,7 +656,7 @@ ELSEWHERE = """
 import os, sys
 
 import ganzoo, torch
-from ganzoo_plugins import mlp
+from ganzoo_plugins.variants import mlp
 
 def leave():
     os.makedirs("elsewhere", exist_ok=True)

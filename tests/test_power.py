@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ganzoo import power
-from ganzoo.power import NvmlMeter, RaplMeter, Watch, datasheet_flops
+from ganzoo.machine import meters
+from ganzoo.machine.meters import NvmlMeter, RaplMeter, Watch, datasheet_flops
 
 CPU = torch.device("cpu")
 
@@ -187,10 +187,10 @@ class Scripted:
 
 
 def watched(monkeypatch, meter, seconds, device=CPU):
-    monkeypatch.setattr(power, "meter_of", lambda device: meter)
+    monkeypatch.setattr(meters, "meter_of", lambda device: meter)
     watch = Watch(device)
     now = 50.0
-    monkeypatch.setattr(power.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(meters.time, "perf_counter", lambda: now)
     for gap in (0, *seconds):
         now += gap
         watch.edge()
@@ -216,8 +216,8 @@ def test_neighbours_and_throttling_are_flagged(monkeypatch):
 
 def test_a_busy_cpu_is_flagged_and_an_idle_one_is_not(monkeypatch):
     seconds = iter([(100.0, 10.0), (100.0 + 4 * 3.5, 10.0 + 4)])
-    monkeypatch.setattr(power, "_cpu_seconds", lambda: next(seconds))
-    monkeypatch.setattr(power.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(meters, "_cpu_seconds", lambda: next(seconds))
+    monkeypatch.setattr(meters.os, "cpu_count", lambda: 4)
     assert watched(monkeypatch, Scripted([None, None]), (4,)).flags() == ["other processes used 62% of the CPU"]
     seconds = iter([(100.0, 10.0), (108.0, 18.0)])
     assert watched(monkeypatch, Scripted([None, None]), (4,)).flags() == []

@@ -9,11 +9,12 @@ import torch
 from test_training import VARIANTS, assembled, planned
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganzoo.assemble import assemble
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.preflight import preflight
-from ganzoo.train import due_calls, train
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import due_calls, train
+from ganzoo.training.preflight import preflight
 
 REGISTRY = discover()
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from ganzoo.compare import comparison, records_table, score_columns, shown_protocols
+from ganzoo.comparing.rows import comparison, records_table, score_columns, shown_protocols
 from ganzoo.errors import RecordError
-from ganzoo.layout import RECORD_PARTS
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.records import TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
-from ganzoo.types import SCHEMA, RunRecord
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.records.layout import RECORD_PARTS
+from ganzoo.records.store import TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
+from ganzoo.registry.discovery import discover
+from ganzoo.runs import SCHEMA, RunRecord
 
 
 @pytest.fixture(scope="module")

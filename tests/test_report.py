@@ -20,15 +20,15 @@ from conftest import ONE_MACHINE
 from PIL import Image
 from reporting import FID, MODEL, put_record
 
-from ganzoo import report_pictures
-from ganzoo.data import prepare
+from ganzoo.data.prepared import prepare
 from ganzoo.errors import RecordError
-from ganzoo.images import grid, save_png
-from ganzoo.protocols import distinctions
-from ganzoo.records import find_records, read_record
-from ganzoo.report import render_report
-from ganzoo.report_figures import pareto_front, report_rows
+from ganzoo.output.report import pictures as report_pictures
+from ganzoo.output.report.figures import pareto_front, report_rows
+from ganzoo.output.report.report import render_report
+from ganzoo.records.protocols import distinctions
+from ganzoo.records.store import find_records, read_record
 from ganzoo.types import DatasetRequest
+from ganzoo.util.images import grid, save_png
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -536,7 +536,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, samp
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
-        "from ganzoo.cli import main\nsys.exit(main(sys.argv[1:]))"
+        "from ganzoo.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=240
@@ -576,7 +576,7 @@ def test_a_picture_that_is_no_grid_is_left_out(spoil, tmp_path):
 
 @pytest.fixture(scope="module")
 def digits(session_environment):
-    from ganzoo.plugins import discover
+    from ganzoo.registry.discovery import discover
 
     registry = discover()
     offer = registry.get("datasets", "digits")

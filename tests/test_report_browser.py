@@ -14,8 +14,8 @@ import pytest
 from conftest import ONE_MACHINE
 from reporting import FID, MODEL, put_record
 
-from ganzoo.records import find_records
-from ganzoo.report import write_report
+from ganzoo.output.report.report import write_report
+from ganzoo.records.store import find_records
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from conftest import CommandLine
 
-from ganzoo.checkpoint import read_checkpoint
-from ganzoo.launch import killed_for_memory
+from ganzoo.records.checkpoint import read_checkpoint
+from ganzoo.running.process import killed_for_memory
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
@@ -59,7 +59,7 @@ class Background:
             children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
             return []
-        return [child for child in children if "ganzoo.execute" in command_of(child)]
+        return [child for child in children if "ganzoo.running.worker" in command_of(child)]
 
     def wait_for_checkpoint(self) -> None:
         wait_for(lambda: list(self.results.rglob("checkpoint.safetensors")) or self.process.poll() is not None)
@@ -410,7 +410,7 @@ def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
 
 FILES_TO_4_MB = """
 import resource, sys
-from ganzoo.cli import main
+from ganzoo.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
 sys.exit(main())
 """
@@ -524,7 +524,7 @@ def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
 def test_a_plan_of_200_runs_leaves_nothing_behind_in_the_parent(tmp_path, session_environment):
     """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
     import ganzoo
-    from ganzoo.types import RunFinished
+    from ganzoo.runs import RunFinished
 
     me, seen = psutil.Process(), []
 

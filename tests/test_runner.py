@@ -19,24 +19,25 @@ import torch
 from conftest import ONE_MACHINE
 
 import ganzoo
-from ganzoo import checkpoint, runner, stages
-from ganzoo.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
-from ganzoo.consistency import place_faults
-from ganzoo.continuation import resolve_continuation
-from ganzoo.data import PreparedDataset
+from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable, UsageError
-from ganzoo.harness import Bench, ignore
-from ganzoo.launch import ProcessLauncher
-from ganzoo.origins import used_plugins, versions
-from ganzoo.plan import BenchPlan, PlannedRun, ResolvedPlan
-from ganzoo.plugins import discover
-from ganzoo.preflight import Preflight
-from ganzoo.records import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
-from ganzoo.reproduce import reproducing_command
-from ganzoo.runner import RunOptions, run_plan
-from ganzoo.stop import held_back
-from ganzoo.suites import SuiteBench
-from ganzoo.types import RunRecord, RunRequest
+from ganzoo.planning.continuation import resolve_continuation
+from ganzoo.planning.plan import PlannedRun, ResolvedPlan
+from ganzoo.planning.provenance import reproducing_command, used_plugins, versions
+from ganzoo.planning.request import BenchPlan
+from ganzoo.records import checkpoint
+from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
+from ganzoo.records.consistency import place_faults
+from ganzoo.records.store import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
+from ganzoo.registry.discovery import discover
+from ganzoo.running import runner, stages
+from ganzoo.running.bench import Bench, ignore
+from ganzoo.running.process import ProcessLauncher
+from ganzoo.running.runner import RunOptions, run_plan
+from ganzoo.running.suites import SuiteBench
+from ganzoo.runs import RunRecord, RunRequest
+from ganzoo.training.preflight import Preflight
+from ganzoo.util.signals import held_back
 
 (MLP,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
 SPEC = read_spec(read_record(MLP).spec)
@@ -287,7 +288,7 @@ def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_p
 
     def run(*endings, **options):
         launcher = Launcher(*endings)
-        monkeypatch.setattr("ganzoo.launch.ProcessLauncher", lambda timeout: launcher)
+        monkeypatch.setattr("ganzoo.running.process.ProcessLauncher", lambda timeout: launcher)
         with contextlib.suppress(KeyboardInterrupt):
             suite.run(tmp_path, on_event=ignore, on_note=ignore, **options)
         return len(launcher.found)

@@ -13,10 +13,9 @@ from PIL import Image
 from reporting import MODEL, put_record
 
 import ganzoo
-from ganzoo.generators import image_batches
-from ganzoo.interpolate import spherical_walks, straight_walks
-from ganzoo.plugins import discover
-from ganzoo.terminal import sparkline
+from ganzoo.evaluation.sampling import image_batches, spherical_walks, straight_walks
+from ganzoo.output.console import sparkline
+from ganzoo.registry.discovery import discover
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -66,7 +65,7 @@ def test_walks_through_a_prior_of_its_own_are_straight(sampled_run, monkeypatch)
     """InfoGAN's one-hot codes lie on no sphere."""
     from dataclasses import replace
 
-    from ganzoo import generators
+    from ganzoo.evaluation import sampling as generators
 
     def corners(n, latent, rng, **options):
         return torch.eye(latent)[torch.randint(latent, (n,), generator=rng)]
@@ -128,7 +127,7 @@ def test_a_folder_on_a_full_disk_says_so_and_keeps_whole_images(run_cli, sampled
         "-c",
         "import resource, signal, sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "from ganzoo.cli import main\nsys.exit(main())",
+        "from ganzoo.cli.main import main\nsys.exit(main())",
     )
     done = run_cli("sample", sampled_run, "-n", 3, "-o", "images/", program=program)
     assert done.returncode == 2, done.stderr

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo.checks import CHECKS
+from ganzoo.conformance.variant_checks import CHECKS
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "first-plugin.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from ganzoo.errors import AmbiguousName, UnknownName, UsageError
-from ganzoo.plugins import discover
-from ganzoo.select import select
+from ganzoo.planning.selection import select
+from ganzoo.registry.discovery import discover
 
 MENAGERIE = ["hermit", "lion", "lion-cub", "tiger", "wolf", "wolf.v2"]
 

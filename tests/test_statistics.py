@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ganzoo.statistics import MOST_RANKED, difference_interval, ranks, rate_ratio_interval, welch_p
+from ganzoo.util.significance import MOST_RANKED, difference_interval, ranks, rate_ratio_interval, welch_p
 
 
 def test_welch_has_the_closed_form_for_two_and_four_degrees_of_freedom():

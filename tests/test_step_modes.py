@@ -12,11 +12,11 @@ import pytest
 import torch
 from test_training import assembled, planned, snapshot
 
-from ganzoo.assemble import assemble
-from ganzoo.graph import WARMUP_STEPS, GraphedStep
-from ganzoo.plugins import discover
-from ganzoo.step import eager_step
-from ganzoo.train import run_step, train
+from ganzoo.registry.discovery import discover
+from ganzoo.training.assembly import assemble
+from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
+from ganzoo.training.loop import run_step, train
+from ganzoo.training.phase_update import eager_step
 from ganzoo.types import Batch
 
 REGISTRY = discover()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.suites import read_suite, suite_names, with_options
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.running.suites import read_suite, suite_names, with_options
 
 SMALL = """
 summary = "small"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import ganzoo
-from ganzoo.plugins import discover
-from ganzoo.records import read_record
+from ganzoo.records.store import read_record
+from ganzoo.registry.discovery import discover
 
 pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 
@@ -138,7 +138,7 @@ def test_a_run_that_was_finished_without_the_log_is_completed_from_its_record(be
 
 def test_where_the_package_is_missing_one_line_names_the_extra(invoke, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    for name in ("ganzoo_plugins.tensorboard", "torch.utils.tensorboard"):
+    for name in ("ganzoo_plugins.logs.tensorboard", "torch.utils.tensorboard"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     outcome = invoke(*BENCH)
     assert outcome.code == 2

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ganzoo.assemble import assemble
 from ganzoo.errors import Diverged, UsageError
-from ganzoo.plan import BenchPlan, resolve
-from ganzoo.plugins import discover
-from ganzoo.train import run_step, train
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import run_step, train
 from ganzoo.types import Batch, Loss
 
 REGISTRY = discover()
@@ -206,7 +207,7 @@ def test_fakes_are_made_once_where_no_update_of_the_generator_comes_between(mode
 
 def test_sharing_fakes_changes_no_gradient(monkeypatch):
     run = assembled("dcgan")
-    monkeypatch.setattr("ganzoo.assemble.fakes_are_shared", lambda *arguments: False)
+    monkeypatch.setattr("ganzoo.training.assembly.fakes_are_shared", lambda *arguments: False)
     apart = assembled("dcgan")
     assert [update.takes_fakes for update in (*run.updates, *apart.updates)] == [False, True, False, False]
     real, labels = next(run.batches)
@@ -268,7 +269,7 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
 
 def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
     """The label says that the real one is the more real: 0.9 of it, and 0.1 of the contrary."""
-    from ganzoo.objective import Options, phases_of
+    from ganzoo.training.objective import Options, phases_of
 
     loss = REGISTRY.get("losses", "relativistic").record
     real, fake = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
@@ -282,7 +283,7 @@ def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
 
 
 def test_label_smoothing_is_refused_where_no_term_is_the_real_one():
-    from ganzoo.objective import Options, phases_of
+    from ganzoo.training.objective import Options, phases_of
 
     loss = Loss.of_logits(
         "odd", discriminator=lambda r, f: {"a": r.mean(), "b": f.mean()}, generator=lambda f: {"c": f}
@@ -312,7 +313,7 @@ def test_an_exploding_run_is_named():
 
 
 def test_the_moving_average_has_its_half_life():
-    from ganzoo.ema import MovingAverage
+    from ganzoo.training.average import MovingAverage
 
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)

@@ -9,9 +9,9 @@ import pytest
 from conftest import ONE_MACHINE
 
 from ganzoo.errors import RecordError
-from ganzoo.records import read_content, read_record
-from ganzoo.types import SCHEMA
-from ganzoo.upgrades import UPGRADES, upgrade
+from ganzoo.records.store import read_content, read_record
+from ganzoo.records.upgrades import UPGRADES, upgrade
+from ganzoo.runs import SCHEMA
 
 STORED = Path(__file__).parent / "records"
 """A record of each version as a release or a commit of its time wrote it."""

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganzoo import windows
-from ganzoo.windows import measure_windows, summary
+from ganzoo.machine import timing
+from ganzoo.machine.timing import measure_windows, summary
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(windows.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(timing.time, "perf_counter", clock.perf_counter)
     return clock
 
 
@@ -143,7 +143,7 @@ def test_equal_samples_have_no_outlier_and_no_width():
 
 AGE = """
 import time
-from ganzoo.measure import process_seconds
+from ganzoo.running.speed import process_seconds
 print(time.monotonic(), process_seconds(), time.monotonic())
 """
 

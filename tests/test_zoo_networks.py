@@ -51,9 +51,9 @@ def offered(hook, names):
     return {record.name: record for module in modules for record in getattr(module, hook, lambda: ())()}
 
 
-ARCHITECTURES = offered("ganzoo_architectures", PLUGINS)
-VARIANTS = offered("ganzoo_variants", PLUGINS + RECIPES)
-LOSSES = offered("ganzoo_losses", ["losses", "penalties", "infogan"])
+ARCHITECTURES = offered("ganzoo_architectures", [f"variants.{name}" for name in PLUGINS])
+VARIANTS = offered("ganzoo_variants", [f"variants.{name}" for name in PLUGINS + RECIPES])
+LOSSES = offered("ganzoo_losses", ["losses.of_logits", "losses.penalties", "variants.infogan"])
 
 
 @pytest.fixture(autouse=True)
@@ -371,7 +371,7 @@ def test_sngan_normalizes_every_weight_of_the_discriminator():
 
 @pytest.mark.parametrize("options", [{}, {"blocks": 2, "groups": 8, "expansion": 1}], ids=str)
 def test_r3gan_has_no_normalization_and_starts_its_branches_at_zero(options):
-    from ganzoo_plugins.r3gan import Residual
+    from ganzoo_plugins.variants.r3gan import Residual
 
     for network in build("r3gan", 32, **options):
         assert not any(isinstance(module, NORMALIZATIONS) for module in network.modules())

@@ -1,0 +1,308 @@
+"""What each command does: ask the library, print data on stdout and everything else on stderr, return the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ganzoo.cli.bench import run_bench
+from ganzoo.cli.comparing import compare_records, diff_runs, make_leaderboard, make_report
+from ganzoo.cli.options import check_output, discover_asked, listed
+from ganzoo.errors import UsageError
+from ganzoo.output.console import print_all, stdout
+from ganzoo.registry.discovery import discover
+from ganzoo.registry.registry import KINDS, Kind
+from ganzoo.util.streams import print_note
+from ganzoo.util.text import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ganzoo.runs import RunRecord
+
+
+def list_offers(arguments: Namespace) -> int:
+    """`ganzoo list`."""
+    from ganzoo.output.tables import offers_table
+    from ganzoo.planning.describe import describe_offer
+
+    if arguments.kind == "suites":
+        return _list_suites(arguments.json)
+    registry = discover_asked(arguments)
+    kinds: tuple[Kind, ...] = (arguments.kind,) if arguments.kind else KINDS
+    offers = {kind: [offer for offer in registry.offers[kind] if not offer.inline] for kind in kinds}
+    if arguments.json:
+        described = [
+            describe_offer(offer, None if arguments.kind else kind) for kind in kinds for offer in offers[kind]
+        ]
+        print(json.dumps(described, indent=1))
+    else:
+        print_all(offers_table(kind, offers[kind], titled=not arguments.kind) for kind in kinds)
+    return 0
+
+
+def _list_suites(as_json: bool) -> int:
+    from ganzoo.output.tables import simple_table
+    from ganzoo.running.suites import FOLDER, read_suite, suite_names
+
+    suites = [
+        {"name": suite.name, "summary": suite.summary, "path": str(FOLDER / f"{suite.name}.toml")}
+        for suite in map(read_suite, suite_names())
+    ]
+    if as_json:
+        print(json.dumps(suites, indent=1))
+    else:
+        print_all([simple_table(("name", "summary", "file"), [tuple(suite.values()) for suite in suites])])
+    return 0
+
+
+def show_name(arguments: Namespace) -> int:
+    """`ganzoo show NAME`, or of a run where nothing that plugins offer is called that."""
+    from ganzoo.output.tables import description_lines
+    from ganzoo.planning.describe import describe_offer, describe_variant, find_by_name
+    from ganzoo.records.store import find_run, runs_called
+
+    registry = discover_asked(arguments)
+    descriptions = []
+    try:
+        found = find_by_name(registry, arguments.name)
+    except UsageError:
+        if not Path(arguments.name).exists() and not runs_called(arguments.name):
+            raise
+        return _show_run(find_run(arguments.name), arguments.json)
+    for kind, offer in found:
+        description = describe_offer(offer, kind)
+        if kind == "variants":
+            with redirect_stdout(sys.stderr):
+                description |= describe_variant(registry, arguments.name, offer)
+        descriptions.append(description)
+    if arguments.json:
+        print(json.dumps(descriptions, indent=1))
+    else:
+        print_all((line for description in descriptions for line in description_lines(description)), soft_wrap=True)
+    return 0
+
+
+def _show_run(record: RunRecord, as_json: bool) -> int:
+    from ganzoo.output.tables import run_page
+
+    if as_json:
+        print(json.dumps(record.to_json(), indent=1))
+    else:
+        print_all(run_page(record), soft_wrap=True)
+    return 0
+
+
+def sample_run(arguments: Namespace) -> int:
+    """`ganzoo sample RUN`."""
+    from ganzoo.evaluation.sampling import image_batches
+
+    output = Path(arguments.output)
+    to_folder = arguments.output.endswith(("/", os.sep)) or output.is_dir()
+    if to_folder and output.is_dir() and any(output.iterdir()) and not arguments.force:
+        raise UsageError(f"-o {printable(output)}: is not empty; choose another folder or pass --force")
+    if not to_folder:
+        check_output(arguments)
+    elif not output.parent.is_dir():
+        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
+    registry = discover_asked(arguments)
+    with redirect_stdout(sys.stderr):
+        batches = image_batches(
+            arguments.run,
+            registry,
+            arguments.n,
+            label=arguments.label,
+            seed=arguments.seed,
+            interpolate=arguments.interpolate,
+        )
+        try:
+            count = (_write_pngs if to_folder else _write_grid)(batches, output, arguments.n)
+        except OSError as error:
+            reason = printable(error.strerror or error)
+            raise UsageError(f"-o {printable(output)}: cannot be written: {reason}; choose another place") from error
+    print_note(f"wrote {count} images to {printable(output)}")
+    return 0
+
+
+def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
+    import torch
+
+    from ganzoo.util.images import enlargement, grid, save_png
+
+    images = torch.cat(list(batches))
+    save_png(grid(images), output, scale=enlargement(images.shape[2]))
+    return len(images)
+
+
+def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
+    """Into a folder that is empty or may be overwritten; the numbered images of an earlier draw would mix in."""
+    from ganzoo.output.progress import say_drawn
+    from ganzoo.util.images import save_numbered_pngs
+
+    folder.mkdir(exist_ok=True)
+    for earlier in folder.glob("*.png"):
+        if earlier.stem.isdecimal():
+            earlier.unlink()
+    return save_numbered_pngs(say_drawn(batches, asked), folder, digits=max(5, len(str(asked))))
+
+
+def score_images(arguments: Namespace) -> int:
+    """`ganzoo score DIR --dataset NAME`."""
+    from ganzoo.evaluation.folder import score_folder
+    from ganzoo.output.tables import scores_table
+
+    registry = discover_asked(arguments)
+    with redirect_stdout(sys.stderr):
+        scores, protocols, notes = score_folder(
+            registry,
+            Path(arguments.folder),
+            dataset=arguments.dataset,
+            metrics=listed(arguments.metrics),
+            **{
+                name: getattr(arguments, name)
+                for name in (
+                    "image_size",
+                    "data_root",
+                    "skip_bad_images",
+                    "features",
+                    "weights",
+                    "weights_sha256",
+                    "device",
+                    "threads",
+                )
+            },
+        )
+    for note in notes:
+        print_note(note)
+    if arguments.json:
+        print(json.dumps({"scores": scores, "protocols": protocols}, indent=1))
+    else:
+        stdout().print(scores_table(scores))
+    return 0
+
+
+def check_conformance(arguments: Namespace) -> int:
+    """`ganzoo check NAME|path.py`."""
+    from ganzoo.machine.settings import apply_settings, resolve_device
+    from ganzoo.output.tables import checks_table
+    from ganzoo.testing import subjects_of
+
+    # The networks are small: a second thread gains nothing, and beside another process it costs.
+    apply_settings(threads=1, precision="fp32")
+    subjects = subjects_of(arguments.target, arguments.plugin, resolve_device(arguments.device))
+    results = []
+    for subject in subjects:
+        own = [subject.result(name) for name in subject.checks]
+        results += own
+        if not arguments.json:
+            stdout().print(checks_table(own))
+    if arguments.json:
+        print(json.dumps([asdict(result) for result in results], indent=1))
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def write_new(arguments: Namespace) -> int:
+    """`ganzoo new NAME`."""
+    from ganzoo.conformance.scaffold import new_plugin
+
+    registry = discover_asked(arguments)
+    files = new_plugin(arguments.name, Path(), registry, single_file=arguments.single_file)
+    for file in files:
+        print(printable(file))
+    name = arguments.name
+    if arguments.single_file:
+        print_note(f"next: ganzoo check {files[0]}, then ganzoo bench --models {name} --plugin {files[0]}")
+    else:
+        print_note(f"next: pip install -e './{name}[test]', then ganzoo check {name}, and pytest in ./{name}")
+    return 0
+
+
+def list_plugins(arguments: Namespace) -> int:
+    """`ganzoo plugins`."""
+    from ganzoo.output.tables import plugins_page
+
+    registry = discover(arguments.plugin, strict=arguments.strict)
+    if arguments.json:
+        print(json.dumps([asdict(status) for status in registry.statuses], indent=1))
+    else:
+        print_all(plugins_page(registry))
+    return 0
+
+
+def examine_results(arguments: Namespace) -> int:
+    """`ganzoo doctor DIR`."""
+    from ganzoo.records.doctor import examine, quarantine
+
+    examination = examine(Path(arguments.folder))
+    moved = quarantine(examination, print_note) if arguments.fix else []
+    if arguments.json:
+        findings = [{"path": str(one.path), "what": one.what} for one in examination.findings]
+        counts = {"records": examination.records, "checkpoints": examination.checkpoints}
+        places = [{"from": str(origin), "to": str(target)} for origin, target in moved]
+        print(json.dumps({**counts, "findings": findings, "moved": places}, indent=1))
+    else:
+        for one in examination.findings:
+            print(f"{printable(one.path)}: {printable(one.what)}")
+        found = f"{len(examination.findings)} fault(s)" if examination.findings else "all is well"
+        print(f"{examination.records} record(s), {examination.checkpoints} checkpoint(s): {found}")
+    for origin, target in moved:
+        print_note(f"moved {printable(origin)} to {printable(target)}")
+    if not arguments.fix and any(one.fix for one in examination.findings):
+        print_note("--fix moves what is broken to quarantine/, and deletes nothing")
+    return 1 if examination.findings else 0
+
+
+def show_environment(arguments: Namespace) -> int:
+    """`ganzoo env`."""
+    if arguments.clear_cache:
+        return _clear_cache(arguments.json)
+    from ganzoo.machine.settings import resolve_device, resolve_threads
+    from ganzoo.output.tables import facts_tables
+    from ganzoo.planning.describe import describe_machine
+
+    statuses = discover(arguments.plugin, strict=arguments.strict).statuses
+    facts = describe_machine(resolve_device(arguments.device), resolve_threads(arguments.threads), statuses)
+    if arguments.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        print_all(facts_tables(facts))
+    return 0
+
+
+def _clear_cache(as_json: bool) -> int:
+    from ganzoo.output.console import show_memory
+    from ganzoo.util.cache import clear_cache
+    from ganzoo.util.files import cache_folder
+
+    freed = clear_cache(cache_folder())
+    if as_json:
+        print(json.dumps({"freed": freed}, indent=1))
+    else:
+        print(f"freed {show_memory(sum(freed.values()))} in {printable(cache_folder())}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "bench": run_bench,
+    "list": list_offers,
+    "show": show_name,
+    "compare": compare_records,
+    "diff": diff_runs,
+    "leaderboard": make_leaderboard,
+    "report": make_report,
+    "sample": sample_run,
+    "score": score_images,
+    "check": check_conformance,
+    "new": write_new,
+    "plugins": list_plugins,
+    "env": show_environment,
+    "doctor": examine_results,
+}
+"""What the command line calls for each command."""

@@ -1,0 +1,195 @@
+"""The commands that read records and set them against each other: compare, diff, leaderboard, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.cli.options import check_output, discover_asked
+from ganzoo.errors import RecordError, UsageError
+from ganzoo.output.console import paper, print_all, safe, stdout
+from ganzoo.util.streams import print_note
+from ganzoo.util.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ganzoo.runs import RunRecord
+    from ganzoo.types import Reporter
+
+
+def compare_records(arguments: Namespace) -> int:
+    """`ganzoo compare DIR…`."""
+    from ganzoo.comparing.filters import keep, parse_condition
+    from ganzoo.comparing.regressions import changes, parse_tolerance
+    from ganzoo.comparing.rows import score_columns, score_directions
+
+    check_output(arguments)
+    if bool(arguments.against) != bool(arguments.fail_on):
+        raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
+    if arguments.target_fid is not None and not arguments.target_fid > 0:
+        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    registry = discover_asked(arguments)
+    better = score_directions(registry)
+    reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
+    conditions = [parse_condition(text) for text in arguments.where]
+    tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
+    records = keep(_load_records(arguments.folders), conditions)
+    earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
+    if arguments.target_fid is not None and not any(metric == "fid" for metric, _ in score_columns(records)):
+        print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
+    text = _comparison_text(records, arguments, better, reporter)
+    found, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
+    _write_output(text, arguments)
+    _note_some("not compared", notes)
+    for change in found:
+        print_note(f"{'regression: ' if change.too_much else ''}{change}")
+    return 3 if any(change.too_much for change in found) else 0
+
+
+def _comparison_text(
+    records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
+) -> str:
+    """What `compare` gives: tables for people, or a reporter's text."""
+    from ganzoo.comparing.baseline import with_baseline
+    from ganzoo.comparing.filters import sort_rows
+    from ganzoo.comparing.machines import by_hardware
+    from ganzoo.comparing.rows import comparison
+    from ganzoo.output.comparison import comparison_tables, matched_tables
+
+    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    console = stdout() if arguments.output is None else paper()
+    if arguments.by == "hardware":
+        summary, matched, notes = by_hardware(records, baseline, better, target)
+        _note_some("not matched", notes)
+        if reporter is None:
+            return _as_text(matched_tables(summary, matched, sort=sorting, width=console.width), console)
+    elif reporter is None:
+        tables = comparison_tables(
+            records, better, target_fid=target, baseline=baseline, sort=sorting, width=console.width
+        )
+        return _as_text(tables, console)
+    else:
+        summary = comparison(records, better, target)
+        summary = summary if baseline is None else with_baseline(summary, records, baseline)
+    summary = sort_rows(summary, sorting) if sorting else summary
+    with redirect_stdout(sys.stderr):
+        return str(reporter.render(summary)).rstrip("\n")
+
+
+def diff_runs(arguments: Namespace) -> int:
+    """`ganzoo diff A B`."""
+    from ganzoo.comparing.diff import diff_records
+    from ganzoo.output.comparison import diff_tables
+    from ganzoo.records.store import find_run
+
+    first, second = find_run(arguments.first), find_run(arguments.second)
+    diff = diff_records(first, second)
+    if arguments.json:
+        print(json.dumps(diff.to_json(), indent=1))
+    else:
+        print_all(_endings({"A": first, "B": second}))
+        print_all(diff_tables(diff, ("A", "B")))
+    return 0
+
+
+def _endings(records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """How those of the runs ended that did not finish, a line each."""
+    for name, record in records.items():
+        if not record.ok:
+            message = (record.error or {}).get("message")
+            yield f"{name} ended as {record.status}" + (f": {safe(message)}" if message else "")
+
+
+def make_leaderboard(arguments: Namespace) -> int:
+    """`ganzoo leaderboard DIR`."""
+    from ganzoo.comparing.rows import score_directions
+    from ganzoo.output.markdown import PAGE, updated_page, write_page
+
+    registry = discover_asked(arguments)
+    folder = Path(arguments.folder)
+    page = updated_page(folder, _load_records([arguments.folder]), score_directions(registry))
+    path = folder / PAGE
+    stale = not path.exists() or path.read_text(encoding="utf-8") != page
+    if arguments.check and stale:
+        print_note(f"{printable(path)}: is not what its records give; run `ganzoo leaderboard {printable(folder)}`")
+        return 1
+    if stale:
+        write_page(folder, page)
+    print_note(f"{'wrote' if stale else 'up to date:'} {printable(path)}")
+    return 0
+
+
+def make_report(arguments: Namespace) -> int:
+    """`ganzoo report DIR… -o report.html`."""
+    from ganzoo.comparing.rows import score_directions
+    from ganzoo.output.report.report import write_report
+
+    better = score_directions(discover_asked(arguments))
+    records, complaints = _find_records(arguments.folders)
+    output = Path(arguments.output)
+    size = write_report(
+        records,
+        complaints,
+        arguments.folders,
+        output,
+        neighbours=arguments.neighbours,
+        better=better,
+        force=arguments.force,
+    )
+    what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
+    print_note(f"wrote {printable(output)}, {size / 1e6:.1f} MB: {what}")
+    return 0
+
+
+def _load_records(folders: Sequence[str]) -> list[RunRecord]:
+    """The records below the folders, at least one."""
+    records, _ = _find_records(folders)
+    if not records:
+        where = ", ".join(printable(folder) for folder in folders)
+        raise RecordError(f"{where}: holds no record; run `ganzoo bench` first, or name another folder")
+    return records
+
+
+def _find_records(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
+    """The records below the folders, and of each that is left out why, which is noted too."""
+    from ganzoo.records.store import find_records
+
+    records, complaints = find_records([Path(folder) for folder in folders])
+    for complaint in complaints:
+        print_note(f"left out: {complaint}")
+    return records, complaints
+
+
+def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
+    for note in notes[:most]:
+        print_note(f"{what}: {note}")
+    if len(notes) > most:
+        print_note(f"{what}: {len(notes) - most} more")
+
+
+def _write_output(text: str, arguments: Namespace) -> None:
+    """Text to `-o FILE`, whole or not at all, or to stdout."""
+    from ganzoo.util.files import write_atomically
+
+    if arguments.output is None:
+        print(text)
+        return
+    output = Path(arguments.output)
+    try:
+        write_atomically(output, lambda stream: stream.write(f"{text}\n".encode()))
+    except OSError as error:
+        raise RecordError(f"-o {printable(output)}: {error.strerror}; choose another place") from error
+    print_note(f"wrote {printable(output)}")
+
+
+def _as_text(parts: Iterable[object], console: Console) -> str:
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get().rstrip("\n")

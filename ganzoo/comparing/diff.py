@@ -1,0 +1,144 @@
+"""Two records side by side: what changed between them, and how the figures moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ganzoo.comparing.differences import differing_settings
+from ganzoo.comparing.rows import records_table, score_columns
+from ganzoo.runs import RunRecord
+
+Sides = tuple[Any, Any]
+
+
+ABSENT = "none"
+
+
+@dataclass(frozen=True)
+class RecordDiff:
+    """How two runs ended and what differs between them, by dotted names to the two values.
+
+    Only `status` and `figures` have what stayed, too. `figures` are medians and final scores; a score under another
+    protocol is another figure.
+    """
+
+    status: Sides
+    hardware: Mapping[str, Sides]
+    software: Mapping[str, Sides]
+    flags: Mapping[str, Sides]
+    plugins: Mapping[str, Sides]
+    settings: Mapping[str, Sides]
+    figures: Mapping[str, Sides]
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"status": [a, b], "hardware": {name: [a, b]}, …, "figures": {name: {"a", "b", "change"}}}`.
+
+        `change` is a share of a.
+        """
+        parts = ("hardware", "software", "flags", "plugins", "settings")
+        changed = {part: {name: list(sides) for name, sides in getattr(self, part).items()} for part in parts}
+        figures = {name: {"a": a, "b": b, "change": change_of(a, b)} for name, (a, b) in self.figures.items()}
+        return {"status": list(self.status), **changed, "figures": figures}
+
+
+def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
+    """What differs between two records."""
+    environments = [dict(record.environment or {}) for record in (first, second)]
+    flags = [environment.pop("flags", None) or {} for environment in environments]
+    plugins = [environment.pop("plugins", None) or {} for environment in environments]
+    return RecordDiff(
+        status=(first.status, second.status),
+        hardware=_changed(first.hardware, second.hardware),
+        software=_changed(*environments),
+        flags=_changed(*flags),
+        plugins=_changed(*({name: _source(facts) for name, facts in side.items()} for side in plugins)),
+        settings={name: (one, other) for name, (one, other) in differing_settings([first, second]).items()},
+        figures=_figures(first, second),
+    )
+
+
+def mixed_states(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """What runs that should share it do not: of the code, the software and the machine, as far as it is known."""
+    states = [_state(run) for run in runs]
+    names = dict.fromkeys(name for state in states for name in state)
+    found = {name: list(dict.fromkeys(state[name] for state in states if name in state)) for name in names}
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def _state(run: RunRecord) -> dict[str, str]:
+    """What decides a figure and stands in no spec; memory in whole GiB, for it varies a little from boot to boot."""
+    hardware, environment = run.hardware or {}, run.environment or {}
+    memory = hardware.get("machine_memory_bytes")
+    facts = {
+        "commit": environment.get("git"),
+        "python": environment.get("python"),
+        "platform": environment.get("platform"),
+        "memory": memory and f"{memory / 2**30:.0f} GiB",
+        **{name: hardware.get(name) for name in ("driver", "cuda", "cudnn", "power_limit_watts", "cpu_capability")},
+        **(environment.get("packages") or {}),
+        **(environment.get("flags") or {}),
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def change_of(before: Any, now: Any) -> float | None:
+    """How a figure moved, as a share of what it was; None where it cannot be said."""
+    if before is None or now is None or not before:
+        return None
+    return float((now - before) / abs(before))
+
+
+def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Sides]:
+    sides = [dict(_dotted("", side)) for side in (first, second)]
+    names = dict.fromkeys([*sides[0], *sides[1]])
+    pairs = {name: (sides[0].get(name, ABSENT), sides[1].get(name, ABSENT)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _dotted(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, held in value.items():
+            yield from _dotted(f"{prefix}.{name}" if prefix else str(name), held)
+    else:
+        yield prefix, value
+
+
+def _source(facts: Mapping[str, Any]) -> str:
+    """A plugin's version with the hash of its source: `0.1.0 2b85338963`."""
+    return f"{facts.get('version') or 'file'} {(facts.get('source_sha256') or '?')[:10]}"
+
+
+FIGURES = (
+    "train_images_per_second",
+    "sample_images_per_second",
+    "sample_latency_seconds",
+    "evaluation_images_per_second",
+    "warmup_seconds",
+    "peak_memory_bytes",
+    "flops_per_image",
+    "peak_flops",
+    "mfu",
+    "energy_joules_per_kimg",
+)
+
+
+def _figures(first: RunRecord, second: RunRecord) -> dict[str, Sides]:
+    both = (first, second)
+    columns = score_columns(both)
+    table = records_table(both)
+    found: dict[str, Sides] = {}
+    for column in columns.values():
+        found[column] = tuple(None if value != value else value for value in table[column].astype(float))  # type: ignore[assignment]
+    for name in FIGURES:
+        found[name] = tuple(_single(record.throughput.get(name)) for record in both)  # type: ignore[assignment]
+    found["train_seconds"] = tuple(record.training.get("train_seconds") for record in both)  # type: ignore[assignment]
+    return {name: sides for name, sides in found.items() if sides != (None, None)}
+
+
+def _single(value: Any) -> float | None:
+    """A number, or the median of a summary of several."""
+    if isinstance(value, Mapping):
+        value = value.get("median")
+    return value if isinstance(value, (int, float)) else None

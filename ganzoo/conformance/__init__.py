@@ -1,0 +1,1 @@
+"""The checks of a plugin, and the template of a new one."""

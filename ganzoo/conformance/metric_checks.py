@@ -1,0 +1,105 @@
+"""The conformance checks of a metric, each a function of it: it returns, or raises `Failed`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ganzoo.conformance.variant_checks import Failed
+from ganzoo.evaluation.features import FeatureSample
+from ganzoo.types import Metric
+from ganzoo.util.text import printable
+
+COUNT, FEATURES, CLASSES = 500, 16, 10
+
+
+def scores(metric: Metric) -> None:
+    """`score` gives a finite number, or `(value, std)`, for each name in `better` and for no other."""
+    values = _score(metric, good_fakes())
+    if set(values) != set(metric.better):
+        raise Failed(f"it scores {_listed(values)}, and `better` names {_listed(metric.better)}")
+    for name, value in values.items():
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in _numbers(value)):
+            raise Failed(f"'{name}' is {printable(repr(value), 80)}; it must be a finite number, or (value, std)")
+
+
+def same_scores(metric: Metric) -> None:
+    """The same images get the same scores. Draw random numbers from a seed that stands in `settings`."""
+    if _score(metric, good_fakes()) != _score(metric, good_fakes()):
+        raise Failed("the same images get other scores the second time; draw from a seed of the metric's own")
+
+
+def json_settings(metric: Metric) -> None:
+    """`settings` are the same after a way through JSON, for they are part of the protocol."""
+    settings = dict(metric.settings(COUNT, COUNT))
+    try:
+        told = json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise Failed(f"settings cannot be written as JSON: {printable(error)}") from error
+    if told != settings:
+        raise Failed(f"settings are {printable(settings, 100)}, and after JSON {printable(told, 100)}")
+
+
+def direction(metric: Metric) -> None:
+    """Fakes that are like the real images score better, as `better` means it, than fakes that are far off."""
+    good, bad = _score(metric, good_fakes()), _score(metric, bad_fakes())
+    for name, way in metric.better.items():
+        near, far = _numbers(good[name])[0], _numbers(bad[name])[0]
+        if not (near < far if way == "lower" else near > far):
+            raise Failed(
+                f"'{name}' is {near:.4g} for fakes like the real images and {far:.4g} for fakes far off, "
+                f"and `better` says {way}"
+            )
+
+
+METRIC_CHECKS: dict[str, Callable[[Metric], None]] = {
+    function.__name__.replace("_", "-"): function for function in (scores, same_scores, json_settings, direction)
+}
+"""The checks of a metric by name; all others need the first."""
+
+
+# --- made-up samples --------------------------------------------------------------------------------------------------
+
+
+def real_images() -> FeatureSample:
+    """Clusters of features, one for each class, that the logits tell apart."""
+    return _clusters(seed=0, labelled=True)
+
+
+def good_fakes() -> FeatureSample:
+    """Others of the same distribution."""
+    return _clusters(seed=1, labelled=False)
+
+
+def bad_fakes() -> FeatureSample:
+    """Features far from the real ones, and all alike; logits that tell nothing."""
+    noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(2))
+    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, CLASSES))
+
+
+def _clusters(seed: int, labelled: bool) -> FeatureSample:
+    labels = torch.arange(COUNT) % CLASSES
+    centres = 4 * torch.randn(CLASSES, FEATURES, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(seed))
+    return FeatureSample(centres[labels] + noise, 8 * torch.eye(CLASSES)[labels], labels if labelled else None)
+
+
+def _score(metric: Metric, fakes: FeatureSample) -> Mapping[str, Any]:
+    real: Any = real_images()
+    given: Any = fakes
+    found = metric.score(real, given, dict(metric.settings(COUNT, COUNT)))
+    if not isinstance(found, Mapping):
+        raise Failed(f"score gave {type(found).__name__}; it must give {{score: value or (value, std)}}")
+    return found
+
+
+def _numbers(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f"'{printable(name)}'" for name in sorted(map(str, names))) or "nothing"

@@ -1,0 +1,534 @@
+"""The conformance checks of a variant, each a function of a `Trial`: it returns, or raises `Failed` or `Skipped`.
+
+The docstring of a check tells an author what it demands and how to mend what it finds. Its name is that of the function
+with dashes. All but `shapes` work at the smallest images that the architecture claims, with batches of 8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
+from ganzoo.conformance.trial import Trial, TwoTones
+from ganzoo.errors import GanzooError, UsageError
+from ganzoo.evaluation.sampling import eval_mode
+from ganzoo.machine.hostsync import HostSync, no_host_sync
+from ganzoo.machine.settings import resolve_step_mode
+from ganzoo.records.store import read_spec
+from ganzoo.training.assembly import Assembly
+from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
+from ganzoo.training.loop import due_calls, run_step
+from ganzoo.types import Batch
+from ganzoo.util.text import error_line, printable
+
+GRADIENT_TOLERANCE = 1e-5
+"""Relative norm by which captured and compiled gradients may differ from eager ones, in float32."""
+
+ROUNDING = 1e-3
+"""Relative norm by which two orders of summation may differ, after many layers: batches of another size or layout."""
+
+STEPS, BETWEEN = 1000, 20
+"""Steps that a variant has to learn the toy target in one attempt, and after how many it is looked at."""
+
+ATTEMPTS = ((5.0, -1.0, 0), (1.0, 0.1, 0), (5.0, -1.0, 1))
+"""How many times the recipe's learning rates are taken, the scale of the toy, and the seed.
+
+Five times the rates let most recipes learn within `STEPS` from pictures that vary; the rest learns from their mean.
+"""
+
+LEARNED = 0.6
+"""A generator has learned when less than this share of its images is strange to the target, twice in a row."""
+
+
+class Failed(Exception):
+    """A check found what it looks for. The message says what, and how to mend it."""
+
+
+class Skipped(Exception):
+    """A check does not apply here. The message says why."""
+
+
+Check = Callable[[Trial], None]
+
+
+def runs(trial: Trial) -> None:
+    """The recipe resolves and two steps run. Everything else needs this; the message is that of the exception."""
+    try:
+        run = trial.assemble()
+        for _ in range(2):
+            run_step(run)
+    except (Exception, SystemExit) as error:
+        reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
+        raise Failed(reason) from error
+
+
+def shapes(trial: Trial) -> None:
+    """At every size and channel count that the architecture claims, images are (N, C, H, W) in [-1, 1] and logits fit.
+
+    Mend `build`, end the generator in a tanh, or claim less in `image_sizes` and `channels`.
+    """
+    for shape in trial.shapes:
+        named = "x".join(map(str, shape))
+        try:
+            run = trial.assemble(trial.spec_at(shape, batch_size=2))
+            (_, batch), *_ = due_calls(run)
+            with torch.no_grad():
+                images = run.players.generator(batch.latent, batch.labels)
+                run.players.discriminator(images, batch.labels)
+        except Exception as error:
+            reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
+            raise Failed(f"at {named}: {reason}") from error
+        low, high = float(images.min()), float(images.max())
+        if not -1 <= low <= high <= 1:
+            raise Failed(f"at {named} the generator gives values from {low:.3g} to {high:.3g}; they must be in [-1, 1]")
+
+
+def finite_terms(trial: Trial) -> None:
+    """Every term of every phase is a finite number in the first steps.
+
+    Keep logarithms and roots away from 0, for instance by `softplus` or a small number under the root.
+    """
+    run = trial.assemble()
+    for step in range(4):
+        calls = due_calls(run)
+        for (update, _), terms in zip(calls, run.perform(calls), strict=True):
+            for name, term in terms.items():
+                if not torch.isfinite(term):
+                    raise Failed(f"the term '{update.phase.name}/{name}' is {float(term)} in step {step}")
+        run.step += 1
+
+
+def updates(trial: Trial) -> None:
+    """Each phase moves each target that its `updates` names and nothing else, and every weight in use gets a gradient.
+
+    A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
+    `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
+    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
+    """
+    run = trial.assemble()
+    players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
+    learnable = _learnable(run, players)
+    for update in run.updates:
+        before = _weights(players)
+        update.generator = run.players.generator
+        update(_batch(run))
+        after = _weights(players)
+        moved = [name for name in before if not torch.equal(before[name], after[name])]
+        for target in update.phase.targets:
+            if not any(name.startswith(f"{target}.") for name in moved):
+                raise Failed(f"phase '{update.phase.name}' updates '{target}' and leaves it as it was")
+        for name in moved:
+            if not any(name.startswith(f"{target}.") for target in update.phase.targets):
+                raise Failed(f"phase '{update.phase.name}' moves '{name}', which its `updates` does not name")
+    if idle := _without_gradient(run, players, learnable):
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        named = ", ".join(f"'{name}'" for name in idle[:3])
+        raise Failed(f"no phase gives a gradient to {named}{more}; is something detached on the way?")
+
+
+def penalty_gradients(trial: Trial) -> None:
+    """Every penalty has a gradient by the discriminator's weights.
+
+    Take input gradients from `ganzoo.losses.input_gradient`, and do not detach them. A penalty that is flat near the
+    start (one-sided ones are) is tried at larger weights too.
+    """
+    penalties = _penalties(trial)
+    if not penalties:
+        raise Skipped("the recipe has no penalty")
+    run = trial.assemble()
+    discriminator = run.players.discriminator
+    weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
+    batch = _batch(run)
+    fake = run.players.generator(batch.latent, batch.labels).detach()
+    for penalty in penalties:
+        prefix = f"{penalty.name}."
+        hyper = {
+            name.removeprefix(prefix): value for name, value in run.updates[0].hyper.items() if name.startswith(prefix)
+        }
+        for _ in range(3):
+            if _has_gradient(penalty.function(discriminator, batch.real, fake, batch.labels, hyper), weights):
+                break
+            with torch.no_grad():
+                torch._foreach_mul_([weight.data for weight in weights], 4.0)
+        else:
+            raise Failed(f"penalty '{penalty.name}' has no gradient by the discriminator's weights")
+
+
+def captured_gradients(trial: Trial) -> None:
+    """The gradients of a phase that is captured as a CUDA graph and replayed are those of the eager phase.
+
+    Keep state in buffers and draw from torch: what Python does is done once, when the graph is recorded.
+    """
+    if torch.device(trial.device).type != "cuda":
+        raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
+    run, other = trial.assemble(), trial.assemble()
+    _restore(other, _states(run))
+    capture = CudaCapture()
+
+    def replayed(index: int, batch: Batch) -> list[Tensor]:
+        update = other.updates[index]
+        kept = _states(other)
+        for _ in range(WARMUP_STEPS):
+            capture.beside(lambda: [update.gradients(batch)])
+            _clear(other)
+        replay, _ = capture.capture(lambda: [update.gradients(batch)])
+        gradients = [weight.grad for weight in update.updated]
+        _restore(other, kept)
+        torch.manual_seed(index)
+        replay()
+        return [gradient.clone() for gradient in gradients if gradient is not None]
+
+    _compare_gradients(run, other, replayed, "captured")
+
+
+def compiled_gradients(trial: Trial) -> None:
+    """The gradients of a compiled phase are those of the eager phase.
+
+    Where they differ, something in the phase or the networks does another thing under `torch.compile`.
+    """
+    try:
+        resolve_step_mode("compile", trial.device)
+    except UsageError:
+        raise Skipped("torch.compile needs a C++ compiler, and none is installed") from None
+    # A limit on recompilations, shared by all that was compiled before, would let the rest run eagerly.
+    torch._dynamo.reset()
+    from torch._inductor.utils import fresh_cache
+
+    # Compiled code draws other random numbers than eager code, unless it is asked for the same. A cache of its own
+    # leaves nothing behind, and trips over nothing that a killed process left in the user's.
+    with torch._inductor.config.patch(fallback_random=True), fresh_cache():
+        run, other = trial.assemble(linear_backend="blas"), trial.assemble(linear_backend="blas", step_mode="compile")
+        _restore(other, _states(run))
+        _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")
+
+
+def same_bits(trial: Trial) -> None:
+    """One seed gives the same weights after a few steps, bit for bit, and another seed starts from others.
+
+    Draw from torch's global generators in `build` and in phases, and from `rng` in `draw_latent`; from nothing else.
+    The weights that another process starts from are the same too, in the same order: go through no set in `build`.
+    """
+    (start, first), (_, again), (other, _) = (_weights_along(trial, seed) for seed in (0, 0, 1))
+    for name, weight in first.items():
+        if not torch.equal(weight, again[name]):
+            raise Failed(f"'{name}' differs between two runs of one seed; draw from torch's global generators only")
+    if all(torch.equal(weight, other[name]) for name, weight in start.items()):
+        raise Failed("two seeds give the same weights; draw the initial weights from torch's global generator")
+    here = initial_weights(trial.spec, trial.registry)
+    for ours, theirs in zip_longest(here, initial_weights_elsewhere(trial.spec, trial.plugins)):
+        if ours != theirs:
+            name, *_ = ours or theirs
+            raise Failed(
+                f"'{name}' starts otherwise in another process; go through a list in place of a set in `build`"
+            )
+
+
+def no_host_sync_in_a_phase(trial: Trial) -> None:
+    """No phase, penalty, network or `after` makes the host wait for the device.
+
+    Leave out `.item()`, printing, branches on tensors and indexing by masks; `torch.where` chooses without waiting.
+    """
+    run = trial.assemble()
+    run_step(run)
+    for update in run.updates:
+        update.generator = run.players.generator
+        batch = _batch(run)
+        try:
+            with no_host_sync(trial.device):
+                update.gradients(batch)
+                if update.phase.after is not None:
+                    with torch.no_grad():
+                        update.phase.after(update.updated, update.hyper)
+        except HostSync as sync:
+            raise Failed(f"phase '{update.phase.name}' waits for the device: {sync}") from None
+        finally:
+            _clear(run)
+
+
+def batch_independence(trial: Trial) -> None:
+    """In eval mode the generator draws the same image from a latent alone as in company.
+
+    Scores are taken in batches of another size than training has. Normalize by running statistics in eval mode. The
+    discriminator is free to look at its whole batch.
+    """
+    run = trial.assemble()
+    run_step(run)
+    batch, generator = _batch(run), run.players.generator
+    with eval_mode(generator), torch.no_grad():
+        together = generator(batch.latent, batch.labels)
+        labels = [None] * len(together) if batch.labels is None else batch.labels[:, None]
+        try:
+            alone = torch.cat([generator(*one) for one in zip(batch.latent[:, None], labels, strict=True)])
+        except Exception as error:
+            raise Failed(f"in eval mode no image can be drawn alone: {error_line(error)}") from error
+    if _distance(alone, together) > ROUNDING:
+        raise Failed("in eval mode an image depends on the others of its batch; use running statistics there")
+
+
+def state_dict(trial: Trial) -> None:
+    """Networks that are built anew and given the weights of trained ones compute the same.
+
+    What decides the output belongs into parameters and buffers, not into plain attributes.
+    """
+    run, anew = trial.assemble(), trial.assemble(seed=trial.spec.seed + 1)
+    for _ in range(3):
+        run_step(run)
+    batch = _batch(run)
+    for name in ("generator", "discriminator"):
+        old, new = getattr(run.players, name), getattr(anew.players, name)
+        state = {key: value.detach().clone() for key, value in old.network.state_dict().items()}
+        try:
+            new.network.load_state_dict(state)
+        except RuntimeError as error:
+            raise Failed(f"the {name}'s state dict does not fit one that is built anew: {printable(error)}") from error
+        given = batch.latent if name == "generator" else batch.real
+        with eval_mode(old), eval_mode(new), torch.no_grad():
+            if not torch.equal(old(given, batch.labels), new(given, batch.labels)):
+                raise Failed(f"a {name} with the weights of another gives something else; register what decides it")
+
+
+def json_spec(trial: Trial) -> None:
+    """The spec is the same after a way through JSON, by which it reaches a run's process and its record.
+
+    Options are text, finite numbers, true, false, None, and lists and text-keyed dicts of these.
+    """
+    spec = trial.spec
+    told = json.loads(json.dumps(spec.to_json(), allow_nan=False))
+    told = read_spec(told).to_json()
+    for name, value in spec.to_json().items():
+        if _as_lists(value) != _as_lists(told[name]):
+            raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(told[name], 100)}")
+
+
+def memory_formats(trial: Trial) -> None:
+    """In channels_last the networks compute what they compute in the ordinary format, gradients included.
+
+    Use `flatten` or `reshape` where a `view` of what a convolution gives is refused. (A bench falls back to the
+    ordinary format and is slower.)
+    """
+    run, other = trial.assemble(memory_format="contiguous"), trial.assemble(memory_format="channels_last")
+    _restore(other, _states(run))
+    try:
+        _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "channels_last", ROUNDING)
+    except RuntimeError as error:
+        raise Failed(f"in channels_last: {printable(error)}; use flatten or reshape in place of view") from error
+
+
+def learns(trial: Trial) -> None:
+    """The generator comes to draw a toy target, one dark and one bright half, in one of a few attempts.
+
+    Look at the signs of the terms (all are minimized), at the learning rates, and at what reaches the generator. A
+    recipe that is kept for the record says so by `expect_learning=False` and a `reason`.
+    """
+    variant = trial.selection.variant
+    if not variant.expect_learning:
+        raise Skipped(variant.reason or "the variant does not expect to learn, and gives no reason")
+    best = 1.0
+    for attempt in ATTEMPTS:
+        found = _least_strangeness(trial, *attempt)
+        if found < LEARNED:
+            return
+        best = min(best, found)
+    raise Failed(
+        f"{best:.0%} of what the generator draws stays strange to a toy target, and {LEARNED:.0%} would be learned, "
+        f"after {len(ATTEMPTS)} attempts of {STEPS} steps"
+    )
+
+
+def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> float:
+    """The least that holds twice in a row; an attempt ends where that is little enough."""
+    spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
+    rates: dict[str, Any] = {
+        name: {**settings, "learning_rate": haste * settings["learning_rate"]}
+        for name, settings in (
+            ("optimizer", spec.optimizer),
+            ("discriminator_optimizer", spec.discriminator_optimizer),
+        )
+    }
+    run = trial.assemble(replace(spec, seed=seed, **rates), scale)
+    toy, before, least = TwoTones.of(spec.image_shape, scale), 1.0, 1.0
+    for step in range(1, STEPS + 1):
+        run_step(run)
+        if step % BETWEEN == 0:
+            now = _strangeness(run, toy)
+            before, least = now, min(least, max(before, now))
+            if least < LEARNED:
+                break
+    return least
+
+
+CHECKS: dict[str, Check] = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        runs,
+        shapes,
+        finite_terms,
+        updates,
+        penalty_gradients,
+        captured_gradients,
+        compiled_gradients,
+        same_bits,
+        no_host_sync_in_a_phase,
+        batch_independence,
+        state_dict,
+        json_spec,
+        memory_formats,
+        learns,
+    )
+}
+"""The checks of a variant by name, in the order in which they are shown; all others need the first."""
+
+
+# --- what several checks need -----------------------------------------------------------------------------------------
+
+
+def _batch(run: Assembly) -> Batch:
+    real, labels = next(run.batches)
+    return Batch(real, labels, run.draw_latent(len(real), run.latent_rng))
+
+
+def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{player}.{name}": weight.detach().clone()
+        for player, network in players.items()
+        for name, weight in network.named_parameters()
+    }
+
+
+def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """At the start of a run and after a few steps."""
+    run = trial.assemble(seed=seed)
+    players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
+    start = _weights(players)
+    for _ in range(3):
+        run_step(run)
+    return start, _weights(players)
+
+
+def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The weights that some phase updates, by name, but for those that `build` has frozen."""
+    targets = tuple(f"{target}." for update in run.updates for target in update.phase.targets)
+    named = {f"{player}.{name}": w for player, network in players.items() for name, w in network.named_parameters()}
+    return {name: weight for name, weight in named.items() if name.startswith(targets) and weight.requires_grad}
+
+
+def _without_gradient(
+    run: Assembly, players: Mapping[str, nn.Module], learnable: Mapping[str, nn.Parameter]
+) -> list[str]:
+    """Which of these weights get no gradient within a few steps, though the module that holds them is called."""
+    idle = dict(learnable)
+    called: set[nn.Module] = set()
+    watch = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(module))
+    try:
+        # Several, for what lies behind a weight that starts at zero gets its first gradient in the second.
+        for _ in range(3):
+            for update in run.updates:
+                update.gradients(_batch(run))
+                learning = {id(weight) for weight in update.updated if _learns(weight)}
+                idle = {name: weight for name, weight in idle.items() if id(weight) not in learning}
+                _clear(run)
+            run_step(run)
+    finally:
+        watch.remove()
+    return [name for name, weight in idle.items() if _owner(players, name) in called]
+
+
+def _learns(weight: Tensor) -> bool:
+    """Whether it has a gradient. That of a bias may cancel out, as in the last layer of a Wasserstein critic."""
+    return weight.grad is not None and (weight.dim() < 2 or bool(weight.grad.any()))
+
+
+def _owner(players: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """The module that holds the weight `name`."""
+    player, _, path = name.partition(".")
+    return players[player].get_submodule(path.rpartition(".")[0])
+
+
+def _penalties(trial: Trial) -> Sequence[Any]:
+    return trial.materials.penalties
+
+
+def _has_gradient(value: Tensor, weights: Sequence[Tensor]) -> bool:
+    if not value.requires_grad:
+        return False
+    gradients = torch.autograd.grad(value, weights, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def _gradients(run: Assembly, index: int, batch: Batch) -> list[Tensor]:
+    """What the phase `index` gives to the weights that it updates, on fakes and random numbers of its own."""
+    update = run.updates[index]
+    update.generator = run.players.generator
+    torch.manual_seed(index)
+    update.gradients(batch)
+    gradients = [weight.grad.clone() for weight in update.updated if weight.grad is not None]
+    _clear(run)
+    return gradients
+
+
+def _compare_gradients(
+    run: Assembly,
+    other: Assembly,
+    theirs: Callable[[int, Batch], list[Tensor]],
+    manner: str,
+    tolerance: float = GRADIENT_TOLERANCE,
+) -> None:
+    """Raise `Failed` where a phase of `other` has other gradients than the same phase of `run`, made eagerly."""
+    for index, update in enumerate(run.updates):
+        batch = _batch(run)
+        other.updates[index].generator = other.players.generator
+        eager, found = _gradients(run, index, batch), theirs(index, batch)
+        same = len(eager) == len(found)
+        distance = _distance(_flat(found), _flat(eager)) if same else float("inf")
+        if not distance <= tolerance:
+            raise Failed(
+                f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
+                f"their norm (allowed: {tolerance:.0e})"
+            )
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    """The norm of the difference, relative to what is expected."""
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+
+
+def _clear(run: Assembly) -> None:
+    for parameter in (*run.players.generator.parameters(), *run.players.discriminator.parameters()):
+        parameter.grad = None
+
+
+def _states(run: Assembly) -> list[dict[str, Tensor]]:
+    return [
+        {name: tensor.clone() for name, tensor in player.state_dict().items()}
+        for player in (run.players.generator, run.players.discriminator)
+    ]
+
+
+def _restore(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
+    for player, state in zip((run.players.generator, run.players.discriminator), states, strict=True):
+        player.load_state_dict(state)
+
+
+def _as_lists(value: Any) -> Any:
+    """JSON knows lists and no tuples; keys and everything else stay as they are."""
+    if isinstance(value, Mapping):
+        return {key: _as_lists(item) for key, item in value.items()}
+    return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _strangeness(run: Assembly, toy: TwoTones) -> float:
+    latent = run.draw_latent(64, torch.Generator(run.batches.device).manual_seed(0))
+    labels = torch.arange(64, device=run.batches.device) % toy.classes
+    with eval_mode(run.players.generator), torch.no_grad():
+        return toy.strangeness(run.players.generator(latent, labels))

@@ -1,0 +1,60 @@
+"""A dataset found by its name among the plugins, and prepared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ganzoo.data.prepared import OnProgress, PreparedDataset, prepare
+from ganzoo.errors import UsageError
+from ganzoo.registry.registry import Offer, Registry
+from ganzoo.types import DatasetRequest, Metric
+from ganzoo.util.text import printable
+
+LARGEST_IMAGE = 4096
+"""Pixels of a side. Every image of a dataset is resized to it."""
+
+
+def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
+    """Raise `UsageError` where a metric needs labels that the dataset has not."""
+    for metric in metrics:
+        if metric.labelled and not dataset.classes:
+            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
+
+
+def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:
+    """`name`, `plugin:name` or, for a dataset that takes an argument, `name:ARGUMENT` or `plugin:name:ARGUMENT`."""
+    for offer in registry.offers["datasets"]:
+        for name in (offer.qualified, offer.record.name):
+            if offer.record.argument and text.startswith(f"{name}:"):
+                argument = text.removeprefix(f"{name}:")
+                if not argument:
+                    raise UsageError(f"--dataset {printable(text)}: write {name}:{offer.record.argument}")
+                return registry.get("datasets", name), argument
+    offer = registry.get("datasets", text)
+    if offer.record.argument:
+        raise UsageError(f"--dataset {printable(text)}: write {offer.record.name}:{offer.record.argument}")
+    return offer, ""
+
+
+def prepare_dataset(
+    registry: Registry,
+    offer: Offer,
+    argument: str,
+    *,
+    image_size: int | None = None,
+    data_root: str | None = None,
+    skip_bad_images: bool = False,
+    on_progress: OnProgress = lambda done, total, size: None,
+) -> PreparedDataset:
+    """Prepare a dataset, by default at its own size, from `data_root` (else `GANZOO_DATA`, else ./data).
+
+    Raises `UsageError` for a size that cannot be, and what `prepare` raises.
+    """
+    size = offer.record.image_size if image_size is None else image_size
+    if not 0 < size <= LARGEST_IMAGE:
+        raise UsageError(f"--image-size {size}: give a number from 1 to {LARGEST_IMAGE}")
+    root = Path(data_root or os.environ.get("GANZOO_DATA") or "data")
+    request = DatasetRequest(root, argument, size, skip_bad_images)
+    return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)

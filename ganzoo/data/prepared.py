@@ -1,0 +1,285 @@
+"""Datasets: prepared once as uint8 in the cache, then held on the device, or streamed where they do not fit.
+
+`prepare` asks a dataset plugin for its images, decodes and hashes them, and keeps them as a memory-mapped array.
+A run maps that array, so no run imports torchvision or decodes an image, and all see the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from ganzoo.errors import DataUnavailable, GanzooError, PluginError
+from ganzoo.machine.settings import resolve_threads
+from ganzoo.registry.validation import blaming, check_parts, check_record
+from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
+from ganzoo.util.files import cache_folder, read_regular
+from ganzoo.util.text import printable, slug
+
+WORTH_PROCESSES = 512
+"""Images that are decoded on demand, from which on worker processes are worth their start."""
+
+
+OnProgress = Callable[[int, int, int], None]
+"""Told of images done, images in all, and the bytes that all will take."""
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A dataset in the cache. `sha256` is of shape, pixels and labels; `classes` is 0 without labels."""
+
+    name: str
+    folder: str
+    image_shape: ImageShape
+    count: int
+    classes: int
+    sha256: str
+    source: str
+    split: str
+    skipped: tuple[str, ...]
+
+    def images(self) -> np.ndarray:
+        """uint8 (N, C, H, W), memory-mapped."""
+        return np.load(Path(self.folder) / "images.npy", mmap_mode="r")
+
+    def labels(self) -> np.ndarray | None:
+        """int64 (N,), or None."""
+        return np.load(Path(self.folder) / "labels.npy") if self.classes else None
+
+
+def prepare(
+    dataset: Dataset,
+    request: DatasetRequest,
+    source_sha256: str | None,
+    on_progress: OnProgress = lambda done, total, size: None,
+) -> PreparedDataset:
+    """Load `dataset`, or find it in the cache, and return where it lies.
+
+    The cache is keyed by name, argument, size, the dataset's own fingerprint and the plugin's source.
+    `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
+    `DataUnavailable` where the images are absent, unreadable or empty.
+    """
+    name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
+    identity = (name, request.image_size, request.skip_bad_images, source_sha256, _asked(dataset, request))
+    key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+    folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
+    if (folder / "dataset.json").exists():
+        if (cached := whole_dataset(folder)) is not None:
+            return cached
+        shutil.rmtree(folder, ignore_errors=True)
+    loaded = _loaded(dataset, request, name)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        prepared = _write(name, folder, temporary, loaded, on_progress)
+        (temporary / "dataset.json").write_text(json.dumps(asdict(prepared), indent=1))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process prepared the same dataset first; its copy is as good.
+            if not (folder / "dataset.json").exists():
+                raise
+    except OSError as error:
+        raise DataUnavailable(
+            f"cannot write the prepared dataset to {folder.parent}: {error.strerror}; "
+            "free space there or set GANZOO_CACHE"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return prepared
+
+
+def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledImages:
+    """What a dataset gives, if it is what it must be; images and labels themselves are looked at as they are written.
+
+    Raises `DataUnavailable` where there is nothing, and `PluginError` where it is something else.
+    """
+    with blaming(DataUnavailable, f"dataset {printable(name)} cannot be loaded"):
+        loaded = dataset.load(request)
+    if not isinstance(loaded, LabelledImages):
+        given = printable(type(loaded).__name__, 80)
+        raise PluginError(
+            f"dataset {printable(name)}: load gave {given}; it must give ganzoo.LabelledImages(images, …)"
+        )
+    try:
+        check_record(loaded)
+    except PluginError as error:
+        raise PluginError(f"dataset {printable(name)}: {error}") from error
+    with blaming(PluginError, f"dataset {printable(name)}: images must be an array or a sequence"):
+        count = len(loaded.images)
+    if not count:
+        raise DataUnavailable(f"dataset {printable(name)} holds no image")
+    return loaded
+
+
+def whole_dataset(folder: Path) -> PreparedDataset | None:
+    """What lies in a folder of the cache, or None where it is damaged: headers and sizes fit what was noted down.
+
+    Nothing is read but headers, so neither a cut file nor one that claims more than there is costs memory.
+    """
+    try:
+        facts = json.loads(read_regular(folder / "dataset.json", 1 << 20))
+        facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
+        check_parts(facts, get_type_hints(PreparedDataset))
+        prepared = PreparedDataset(**facts | {"folder": str(folder)})
+        shape = (prepared.count, *prepared.image_shape)
+        if (folder / "images.npy").stat().st_size <= math.prod(shape):
+            return None
+        # A header may claim a shape whose size is no number that NumPy can hold.
+        with np.errstate(over="ignore"):
+            images = prepared.images()
+            whole = images.dtype == np.uint8 and images.shape == shape
+            if prepared.classes:
+                labels = np.load(folder / "labels.npy", mmap_mode="r")
+                whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
+    except Exception:  # NumPy raises almost anything on a damaged file
+        return None
+    return prepared if whole else None
+
+
+def _asked(dataset: Dataset, request: DatasetRequest) -> str:
+    with blaming(DataUnavailable, f"dataset {dataset.name} cannot be read"):
+        fingerprint = dataset.fingerprint(request)
+    if not isinstance(fingerprint, str):
+        # None, for instance, would stand for all states of the source.
+        given = printable(type(fingerprint).__name__, 80)
+        raise PluginError(f"dataset {dataset.name}: fingerprint gave {given}; it must give a text")
+    return fingerprint
+
+
+def _write(
+    name: str, folder: Path, temporary: Path, loaded: LabelledImages, on_progress: OnProgress
+) -> PreparedDataset:
+    labels = _labels_of(loaded, name)
+    first = _checked(_decoded(loaded.images, 0, name), name)
+    shape = (len(loaded.images), *first.shape)
+    _check_space(temporary, math.prod(shape), name)
+    stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    _reserve(temporary / "images.npy")
+    for index, item in enumerate(_all_decoded(loaded.images, name, loaded.independent)):
+        image = _checked(item, name)
+        if image.shape != first.shape:
+            raise PluginError(f"dataset {name}: image {index} is {image.shape}, and the first is {first.shape}")
+        stored[index] = image
+        if index % 1000 == 0:
+            on_progress(index, len(loaded.images), stored.nbytes)
+    stored.flush()
+    digest = hashlib.sha256(repr(shape).encode())
+    for start in range(0, len(stored), 4096):
+        digest.update(stored[start : start + 4096].tobytes())
+    classes = 0
+    if labels is not None:
+        classes = int(labels.max()) + 1
+        digest.update(labels.tobytes())
+        np.save(temporary / "labels.npy", labels)
+    return PreparedDataset(
+        name=name,
+        folder=str(folder),
+        image_shape=(int(shape[1]), int(shape[2]), int(shape[3])),
+        count=shape[0],
+        classes=classes,
+        sha256=digest.hexdigest(),
+        source=loaded.source,
+        split=loaded.split,
+        skipped=tuple(loaded.skipped),
+    )
+
+
+def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
+    """int64 (N,) as many as there are images, or None."""
+    if loaded.labels is None:
+        return None
+    wanted = f"dataset {printable(name)}: labels must be ({len(loaded.images)},) integers from 0"
+    with blaming(PluginError, wanted):
+        given = np.asarray(loaded.labels)
+    if given.dtype.kind not in "biu" or given.shape != (len(loaded.images),):
+        raise PluginError(f"{wanted}; got {given.dtype} {given.shape}")
+    labels = given.astype(np.int64)
+    if labels.min() < 0:
+        raise PluginError(f"{wanted}; got {labels.min()}")
+    return labels
+
+
+def _check_space(folder: Path, size: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataUnavailable(
+            f"dataset {printable(name)} takes {size / 2**30:.1f} GiB decoded, and {folder.parent} has "
+            f"{free / 2**30:.1f} GiB free; free space there or set GANZOO_CACHE"
+        )
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a sparse file now: a full disk under a memory map is no error but the end of the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            try:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+
+def _all_decoded(images: Any, name: str, independent: bool) -> Iterator[Any]:
+    """Every image in order; `independent` ones by as many processes as there are cores, where they are many."""
+    # Only a forked process has the plugin's objects, which need not survive pickling; and only on Linux is a fork safe.
+    workers = resolve_threads(None) if independent and len(images) >= WORTH_PROCESSES and sys.platform == "linux" else 0
+    loader: Any = DataLoader(
+        _Decoding(images, name),  # type: ignore[arg-type]
+        batch_size=32,
+        collate_fn=list,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    try:
+        for batch in loader:
+            for item in batch:
+                if isinstance(item, GanzooError):
+                    raise item
+                yield item
+    except RuntimeError as error:
+        # A worker was killed, or there is no shared memory left.
+        raise DataUnavailable(f"dataset {printable(name)} cannot be decoded: {printable(error)}") from error
+
+
+class _Decoding:
+    """A plugin's images as a map-style dataset; an error is an item, for it must reach the parent as it is."""
+
+    def __init__(self, images: Any, name: str) -> None:
+        self.images = images
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            # As arrays they travel between processes by value, and not by a piece of shared memory each.
+            return np.asarray(_decoded(self.images, index, self.name))
+        except GanzooError as error:
+            return DataUnavailable(str(error))
+
+
+def _decoded(images: Any, index: int, name: str) -> Any:
+    """One item of a plugin's images; what a lazy one raises is the dataset's fault and not the cache's."""
+    with blaming(DataUnavailable, f"dataset {printable(name)}: image {index} cannot be read"):
+        return images[index]
+
+
+def _checked(image: Any, name: str) -> np.ndarray:
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3:
+        raise PluginError(f"dataset {name}: an image is {array.dtype} {array.shape}; it must be uint8 (C, H, W)")
+    return array

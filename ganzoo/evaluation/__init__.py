@@ -1,0 +1,1 @@
+"""Drawing from generators, features of images, scores and their protocols."""

@@ -1,0 +1,71 @@
+"""Feature extractors: their weights found and checked, and loaded onto a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ganzoo.errors import PluginError, WeightsUnavailable
+from ganzoo.machine.settings import TORCH_FORMATS, ieee_float32, memory_format
+from ganzoo.registry.validation import blaming
+from ganzoo.types import FeatureExtractor
+from ganzoo.util.files import sha256_of_file
+from ganzoo.util.text import printable
+
+
+@dataclass(frozen=True)
+class LoadedExtractor:
+    """An extractor on a device, with the sha256 of the weights it really has."""
+
+    extractor: FeatureExtractor
+    weights_sha256: str
+    module: nn.Module
+    device: str
+
+    @torch.inference_mode()
+    def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device."""
+        features, logits = [], []
+        with ieee_float32():
+            for batch in batches:
+                feature, logit = self.module(batch.to(self.device, non_blocking=True))
+                features.append(feature.float())
+                logits.append(logit.float())
+        return torch.cat(features), torch.cat(logits)
+
+
+def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:
+    """The weights file and its sha256, checked: against `sha256` where given, else the extractor's own.
+
+    Raises `WeightsUnavailable` where the file is absent, cannot be read or is another one, and `PluginError` where the
+    extractor gives no path.
+    """
+    if path is not None and not path.is_file():
+        raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
+    with blaming(WeightsUnavailable, f"the weights of '{extractor.name}' cannot be had"):
+        found = extractor.weights(path)
+        if not isinstance(found, Path):
+            given = printable(type(found).__name__, 80)
+            raise PluginError(f"extractor '{extractor.name}': weights gave {given}; it must give a pathlib.Path")
+        actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+    if actual != expected:
+        raise WeightsUnavailable(
+            f"{printable(found)} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
+            "delete it to fetch it again, or to use these weights on purpose pass --weights-sha256 with its hash"
+        )
+    return found, actual
+
+
+def load_extractor(
+    extractor: FeatureExtractor, device: str, path: Path | None = None, sha256: str | None = None
+) -> LoadedExtractor:
+    """Find, check and load an extractor; see `find_weights` for what it raises."""
+    found, actual = find_weights(extractor, path, sha256)
+    module = extractor.load(found).eval().requires_grad_(False)
+    layout = getattr(torch, TORCH_FORMATS[memory_format(module.parameters(), device, "fp32")])
+    module.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    return LoadedExtractor(extractor, actual, module, device)

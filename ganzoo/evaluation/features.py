@@ -1,0 +1,172 @@
+"""Samples as metrics see them: features, logits and moments of real and generated images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ganzoo.data.prepared import PreparedDataset
+from ganzoo.evaluation.extractors import LoadedExtractor
+from ganzoo.util.files import cache_folder, write_atomically
+from ganzoo.util.text import slug
+
+CACHED_FEATURE_BYTES = 2 << 30
+"""Real features larger than this are not kept on disk; their statistics always are."""
+
+
+MOMENT_BLOCK = 8192
+"""Images whose features are in float64 at a time."""
+
+
+class FeatureSample:
+    """A `Sample` of features on a device; they come to the CPU once, when a metric asks for them there."""
+
+    def __init__(self, features: Tensor, logits: Tensor, labels: Tensor | None = None) -> None:
+        self._features = features
+        self._logits = logits
+        self.labels = labels
+
+    @cached_property
+    def features(self) -> Tensor:
+        """float32 (N, D) on the CPU."""
+        return self._features.cpu()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """float32 (N, K) on the CPU."""
+        return self._logits.cpu()
+
+    @property
+    def finite(self) -> bool:
+        """Whether every feature and logit is a finite number."""
+        return bool(torch.isfinite(self._features).all() and torch.isfinite(self._logits).all())
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Float64 mean (D,) and unbiased covariance (D, D), on the device of the features."""
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        return moments(self._features)
+
+
+class RealSample:
+    """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache.
+
+    `source_sha256` is of the extractor's plugin. What cannot be kept is made again the next time; `on_note` is told so.
+    """
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        extractor: LoadedExtractor,
+        on_note: Callable[[str], None] = lambda line: None,
+        source_sha256: str | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.extractor = extractor
+        self.on_note = on_note
+        # The code that computes features decides them as much as its weights do.
+        identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256, source_sha256)
+        key = hashlib.sha256(
+            json.dumps([*identity, extractor.extractor.preprocessing, dataset.split, dataset.count]).encode()
+        ).hexdigest()[:16]
+        self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
+
+    @cached_property
+    def _features_and_logits(self) -> tuple[Tensor, Tensor]:
+        cached = self._read("features", ("features", "logits"))
+        if cached is not None:
+            return cached["features"], cached["logits"]
+        batches = dataset_batches(self.dataset, self.extractor.extractor.batch_size)
+        features, logits = (found.cpu() for found in self.extractor(batches))
+        if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
+            self._write("features", {"features": features, "logits": logits})
+        return features, logits
+
+    @property
+    def features(self) -> Tensor:
+        """float32 (N, D)."""
+        return self._features_and_logits[0]
+
+    @property
+    def logits(self) -> Tensor:
+        """float32 (N, K)."""
+        return self._features_and_logits[1]
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """int64 (N,), or None."""
+        labels = self.dataset.labels()
+        return None if labels is None else torch.from_numpy(labels)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Float64 mean (D,) and unbiased covariance (D, D), on the device of the fakes' own; cached on disk."""
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        cached = self._read("statistics", ("mu", "sigma"))
+        if cached is not None:
+            mu, sigma = cached["mu"], cached["sigma"]
+        else:
+            mu, sigma = moments(self.features.to(self.extractor.device))
+            self._write("statistics", {"mu": mu.cpu(), "sigma": sigma.cpu()})
+        device = float64_device(self.extractor.device)
+        return mu.to(device), sigma.to(device)
+
+    def _read(self, kind: str, keys: tuple[str, str]) -> dict[str, Tensor] | None:
+        path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError):
+            return None
+        return tensors if set(keys) <= set(tensors) else None
+
+    def _write(self, kind: str, tensors: dict[str, Tensor]) -> None:
+        path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+        try:
+            write_atomically(path, lambda stream: stream.write(save(tensors)))
+        except OSError as error:
+            self.on_note(f"cannot keep {path}: {error.strerror}; free space there or set GANZOO_CACHE")
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and unbiased covariance (D, D) of features (N, D), in float64, summed in blocks of images.
+
+    On the device of `features`, or on the CPU where that knows no float64. NaN for a single image.
+    """
+    device = float64_device(features.device)
+    mean = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
+    covariance = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=device)
+    for block in features.split(MOMENT_BLOCK):
+        mean += block.to(device, torch.float64).sum(0)
+    mean /= len(features)
+    for block in features.split(MOMENT_BLOCK):
+        centred = block.to(device, torch.float64) - mean
+        covariance.addmm_(centred.T, centred)
+    return mean, covariance / (len(features) - 1)
+
+
+def float64_device(device: str | torch.device) -> torch.device:
+    """`device`, or the CPU where it knows no float64."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:
+    """Every image of a dataset in order: uint8 (n, C, H, W) on the CPU, `size` at a time."""
+    images = dataset.images()
+    for start in range(0, len(images), size):
+        yield torch.from_numpy(np.array(images[start : start + size]))

@@ -1,0 +1,69 @@
+"""Score any folder of images against a dataset, by the protocol that runs are scored by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
+from ganzoo.errors import UsageError
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import RealSample, dataset_batches
+from ganzoo.evaluation.scorer import Scorer
+from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
+from ganzoo.registry.registry import Registry
+from ganzoo.util.text import printable
+
+
+def score_folder(
+    registry: Registry,
+    folder: Path,
+    *,
+    dataset: str,
+    metrics: Sequence[str],
+    image_size: int | None = None,
+    data_root: str | None = None,
+    skip_bad_images: bool = False,
+    features: str = "auto",
+    weights: str | None = None,
+    weights_sha256: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+    """`(scores, protocols, notes)` of the images in `folder` against `dataset`.
+
+    The largest centred square of each image is resized to the dataset's size; `notes` counts skipped files. Raises
+    `UsageError` for images of another number of channels, and what `prepare` and `load_extractor` raise.
+    """
+    device = resolve_device(device)
+    apply_settings(resolve_threads(threads), "fp32")
+    offers = [registry.get("metrics", name) for name in metrics]
+    found = [offer.record for offer in offers]
+    if not found:
+        raise UsageError("--metrics: name at least one, such as fid,is")
+    offer, argument = find_dataset(registry, dataset)
+    name = offer.record.features if features == "auto" else features
+    features_offer = registry.get("features", name)
+    extractor = load_extractor(features_offer.record, device, Path(weights) if weights else None, weights_sha256)
+    real = prepare_dataset(
+        registry, offer, argument, image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images
+    )
+    check_labels(found, real)
+    size = real.image_shape[1]
+    images = registry.get("datasets", "folder")
+    fake = prepare_dataset(registry, images, str(folder), image_size=size, skip_bad_images=skip_bad_images)
+    if fake.image_shape != real.image_shape:
+        raise UsageError(
+            f"{printable(folder)}: its images have {fake.image_shape[0]} channel(s) and those of "
+            f"'{printable(real.name)}' {real.image_shape[0]}; save them alike"
+        )
+    if fake.count < 10:
+        raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
+    notes = [f"skipped {len(fake.skipped)} unreadable image(s)"] if fake.skipped else []
+    batches = dataset_batches(fake, extractor.extractor.batch_size)
+    # With the source it is the reference that runs have made and kept.
+    reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
+    scorer = Scorer(found, reference, {offer.record.name: offer.plugin for offer in offers})
+    scores, protocols = scorer.score(batches, kimg=None, ema=None)
+    return scores, protocols, notes

@@ -1,0 +1,170 @@
+"""Images from generators: of a run in training, or of a finished one that is built again; and walks between latents.
+
+Generated images are quantized to uint8 on the device, as if they had been saved as PNG.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ganzoo.errors import RecordError, UsageError
+from ganzoo.records.store import GENERATOR, find_run, read_spec
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunRecord, RunSpec
+from ganzoo.training.assembly import latent_drawer, materials_of, spec_players
+from ganzoo.training.players import GeneratorPlayer
+from ganzoo.util.images import to_uint8
+from ganzoo.util.seeds import stream
+from ganzoo.util.text import printable
+
+BATCH = 256
+
+
+def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[GeneratorPlayer, RunSpec]:
+    """The generator of a run with its weights, in eval mode, and the run's spec.
+
+    Raises `RecordError` where the run kept no weights or those of another network, `UnknownName` where the plugin
+    that built it is not there.
+    """
+    assert record.path is not None
+    weights = record.path.parent / GENERATOR
+    spec = read_spec(record.spec)
+    if not weights.is_file():
+        raise RecordError(f"{printable(weights)}: not there; the weights are kept where the run was made, run it again")
+    generator = spec_players(spec, materials_of(spec, registry)).generator
+    try:
+        generator.network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise RecordError(f"{printable(weights)}: does not fit architecture '{spec.architecture}'") from error
+    return generator.to(device).eval().requires_grad_(False), spec
+
+
+def image_batches(
+    run: str | Path,
+    registry: Registry,
+    n: int,
+    *,
+    label: int | None,
+    seed: int,
+    interpolate: bool = False,
+    device: str = "cpu",
+) -> Iterator[Tensor]:
+    """`n` images of a run's generator, drawn as they are asked for: batches of uint8 (N, C, H, W) on the CPU.
+
+    Without `label` the classes take turns. With `interpolate` they are walks from one latent to another: ⌈√n⌉ walks at
+    most, of ⌈√n⌉ images each, whole ones only, so there may be a few more than `n`; a walk keeps its class. Raises at
+    once `UsageError` for a number or a label that cannot be, and what `find_run` and `generator_of` raise.
+    """
+    if n < 1 + interpolate:
+        raise UsageError(f"n is {n}; ask for at least {'2 images' if interpolate else '1 image'}")
+    generator, spec = generator_of(find_run(run), registry, device)
+    if label is not None and not generator.conditional:
+        raise UsageError(f"--label {label}: variant '{spec.variant}' is unconditional; leave --label out")
+    if label is not None and not 0 <= label < spec.classes:
+        raise UsageError(f"--label {label}: the labels of '{spec.dataset}' are 0 to {spec.classes - 1}")
+    architecture = materials_of(spec, registry).architecture
+    draw, rng = latent_drawer(spec, architecture), stream(seed, "samples")
+    steps = math.ceil(math.sqrt(n)) if interpolate else 1
+    walks = straight_walks if architecture.draw_latent else spherical_walks
+
+    def latents(count: int) -> Tensor:
+        return walks(draw(count, rng), draw(count, rng), steps) if interpolate else draw(count, rng)
+
+    def batches() -> Iterator[Tensor]:
+        drawn, in_all, at_once = 0, math.ceil(n / steps), max(1, BATCH // steps)
+        while drawn < in_all:
+            count = min(at_once, in_all - drawn)
+            labels = None
+            if generator.conditional:
+                turns = torch.arange(drawn, drawn + count) % spec.classes
+                labels = (turns if label is None else torch.full_like(turns, label)).repeat_interleave(steps).to(device)
+            with torch.inference_mode():
+                images = to_uint8(generator(latents(count).to(device), labels)).cpu()
+            drawn += count
+            yield images
+
+    return batches()
+
+
+def draw_images(
+    run: str | Path,
+    registry: Registry,
+    n: int,
+    *,
+    label: int | None,
+    seed: int,
+    interpolate: bool = False,
+    device: str = "cpu",
+) -> Tensor:
+    """The images of `image_batches` in one: uint8 (n, C, H, W) on the CPU."""
+    batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
+    return torch.cat(list(batches))
+
+
+def generated_images(
+    generator: nn.Module,
+    count: int,
+    batch_size: int,
+    draw_latent: Callable[[int, torch.Generator], Tensor],
+    rng: torch.Generator,
+    device: str,
+    label_pool: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
+
+    Latents come from `rng`, a CPU generator, so that they are the same on all hardware. Labels are drawn from
+    `label_pool`, so that a conditional generator is scored on the dataset's own mixture of classes.
+    """
+    with eval_mode(generator), torch.inference_mode():
+        for start in range(0, count, batch_size):
+            size = min(batch_size, count - start)
+            latent = draw_latent(size, rng).to(device)
+            labels = None
+            if label_pool is not None:
+                labels = label_pool[torch.randint(len(label_pool), (size,), generator=rng)].to(device)
+            yield to_uint8(generator(latent, labels))
+
+
+@contextlib.contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode for a while, and each part back as it was."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+def straight_walks(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """(N, D) starts and ends to (N · steps, D): each walk along a straight line, both ends in it, one after another."""
+    share = _shares(start, steps)
+    return ((1 - share) * start[:, None] + share * end[:, None]).flatten(0, 1)
+
+
+def spherical_walks(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """The same along great circles, for latents that are normally distributed: (N, D) to (N · steps, D).
+
+    Such latents have lengths close to √D, and the middle of a straight line is far too short to be one of them (White
+    2016, arXiv:1609.04468, section 2.1; Shoemake 1985). Latents that point the same way are joined by a straight line.
+    """
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=1)
+    angle = torch.arccos(cosine.clamp(-1, 1))[:, None, None]
+    share = _shares(start, steps)
+    weights = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    curved = (weights[0] * start[:, None] + weights[1] * end[:, None]) / torch.sin(angle)
+    bent = torch.sin(angle) > 1e-4
+    return torch.where(bent, curved, straight_walks(start, end, steps).unflatten(0, (-1, steps))).flatten(0, 1)
+
+
+def _shares(like: Tensor, steps: int) -> Tensor:
+    return torch.linspace(0, 1, steps, dtype=like.dtype, device=like.device)[None, :, None]

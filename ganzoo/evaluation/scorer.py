@@ -1,0 +1,113 @@
+"""Scores of generated images against a dataset, each with the protocol that makes two scores comparable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ganzoo.errors import PluginError
+from ganzoo.evaluation.features import FeatureSample, RealSample
+from ganzoo.records.protocols import protocol_id
+from ganzoo.records.store import LARGEST_FIGURE
+from ganzoo.types import Metric, Sample
+from ganzoo.util.text import printable
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores samples of generated images against one dataset by the given metrics."""
+
+    metrics: Sequence[Metric]
+    real: RealSample
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """The plugin that each metric is from: two may give one name to two measures."""
+
+    def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
+        """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
+        dataset, loaded = self.real.dataset, self.real.extractor
+        content = {
+            "metric": metric.name,
+            "metric_plugin": self.plugins.get(metric.name),
+            "extractor": loaded.extractor.name,
+            "weights_sha256": loaded.weights_sha256,
+            "preprocessing": loaded.extractor.preprocessing,
+            # Of `folder:PATH` the path is left out: the sha256 says which images they are.
+            "dataset": dataset.name.partition(":")[0],
+            "dataset_sha256": dataset.sha256,
+            "image_shape": list(dataset.image_shape),
+            "real_split": dataset.split,
+            "n_real": dataset.count,
+            "n_fake": fakes,
+            "quantization": "uint8",
+            "generator_mode": "eval",
+            "ema": ema,
+            "settings": dict(metric.settings(dataset.count, fakes)),
+        }
+        return protocol_id(content), content
+
+    def score(
+        self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
+    ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+        """`(scores, protocols)` as they stand in a record; a score that is not finite is None, with a reason.
+
+        So is one beyond what a record holds. Raises `PluginError` where a metric does not give what `Metric` promises.
+        """
+        generated = FeatureSample(*self.real.extractor(images))
+        fake: Sample = generated  # type: ignore[assignment]
+        real: Sample = self.real  # type: ignore[assignment]
+        scores, protocols = [], {}
+        finite = generated.finite
+        for metric in self.metrics:
+            identity, content = self.protocol(metric, len(generated), ema)
+            protocols[identity] = content
+            if finite:
+                values: Mapping[str, Any] = _named(metric, metric.score(real, fake, content["settings"]))
+            else:
+                values = dict.fromkeys(metric.better, math.nan)
+            for name, told in values.items():
+                value, deviation = _figures(metric, name, told)
+                entry = {"metric": name, "value": _kept(value), "std": _kept(deviation)}
+                entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
+                if entry["value"] is None:
+                    entry["reason"] = (
+                        _why_not(value) if finite else "the generated images have features that are not finite"
+                    )
+                scores.append(entry)
+        return scores, protocols
+
+
+def _named(metric: Metric, given: Any) -> Mapping[str, Any]:
+    """What a metric gave. Raises `PluginError` where it is not a value for each name in `better` and no other."""
+    if isinstance(given, Mapping) and set(given) == set(metric.better):
+        return given
+    told = printable(list(given) if isinstance(given, Mapping) else repr(given), 80)
+    raise PluginError(f"metric '{metric.name}' scored {told}; its `better` names {printable(list(metric.better), 80)}")
+
+
+def _figures(metric: Metric, name: str, told: Any) -> tuple[float | None, float | None]:
+    """`(value, std)` as numbers, infinite ones included."""
+    value, deviation = told if isinstance(told, tuple) and len(told) == 2 else (told, None)
+    try:
+        return _number(value), _number(deviation)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        what = printable(repr(told), 80)
+        raise PluginError(f"metric '{metric.name}': {name} is {what}; it must be a number, or (value, std)") from error
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        raise TypeError("text is no number")
+    return None if value is None else float(value)
+
+
+def _kept(value: float | None) -> float | None:
+    """A figure as a record holds it."""
+    return value if value is not None and abs(value) <= LARGEST_FIGURE else None
+
+
+def _why_not(value: float | None) -> str:
+    return "not finite" if value is None or not math.isfinite(value) else f"beyond {LARGEST_FIGURE:g}"

@@ -1,0 +1,1 @@
+"""The machine: what it is, how it is set, its meters and clocks."""

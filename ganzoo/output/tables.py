@@ -1,0 +1,214 @@
+"""What the commands print for people: tables and pages for the console. Scripts take `--json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from ganzoo.output.console import UNITS, safe, show_duration, show_memory, show_rate, show_score, sparkline
+from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
+from ganzoo.runs import RunRecord
+from ganzoo.types import Penalty
+
+if TYPE_CHECKING:
+    from ganzoo.testing import CheckResult
+
+
+def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+    """A plain table of text from strangers."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(safe(cell) for cell in row))
+    return table
+
+
+# --- bench ------------------------------------------------------------------------------------------------------------
+
+
+def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[Table | str]:
+    """What would run: a row for each variant and batch, its time, and every value of its first seed's spec."""
+    variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        spec = entry["spec"]
+        apart = (spec["variant"], spec["batch_size"], spec["dataset"], *spec["image_shape"])
+        variants.setdefault(apart, []).append(entry)
+    rows = []
+    for (name, *_), runs in variants.items():
+        spec, parameters = runs[0]["spec"], runs[0]["parameters"]
+        rows.append(
+            (
+                name,
+                _seeds(runs),
+                f"{spec['architecture']} + {spec['loss']}",
+                f"{spec['dataset']} {'x'.join(str(side) for side in spec['image_shape'])}",
+                f"{spec['kimg']:g}",
+                spec["batch_size"],
+                f"{parameters['generator']:,}",
+                f"{parameters['discriminator']:,}",
+                (_estimate(runs[0]["estimated_train_seconds"]) if spec["kimg"] else "–")
+                + (" each" if len(runs) > 1 else ""),
+            )
+        )
+    columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "params G", "params D", "estimate")
+    yield simple_table(columns, rows)
+    first = entries[0]["spec"]
+    yield (
+        f"on {safe(first['device'])} ({safe(first['hardware'])}), {safe(first['precision'])}; the estimate of the "
+        f"training time takes half of this machine's {rate / 1e9:,.0f} GFLOP/s matrix-product rate, and small networks "
+        "reach less"
+    )
+    for (name, *_), runs in variants.items():
+        spec = runs[0]["spec"]
+        seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
+        yield f"\n[bold]{safe(name)}[/bold]{seeds}"
+        yield from (f"  {field} = {safe(json.dumps(value))}" for field, value in spec.items())
+
+
+def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
+    first, last = (run["spec"]["seed"] for run in (runs[0], runs[-1]))
+    return f"{first} to {last}" if first != last else str(first)
+
+
+def _estimate(seconds: float | None) -> str:
+    return "?" if seconds is None else f"{seconds:.0f} s"
+
+
+# --- list, show, score, check, plugins, env ---------------------------------------------------------------------------
+
+
+def offers_table(kind: Kind, offers: Sequence[Offer], titled: bool) -> Table:
+    """The offers of one kind by name; losses and penalties share one list, and a penalty says that it is one."""
+    rows = [
+        (
+            offer.record.name,
+            ("penalty: " if isinstance(offer.record, Penalty) else "") + offer.record.summary,
+            offer.record.reference,
+            offer.plugin,
+        )
+        for offer in offers
+    ]
+    return simple_table(("name", "summary", "reference", "plugin"), sorted(rows), kind if titled else None)
+
+
+def description_lines(description: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of one name, a line for each field that says anything."""
+    name, kind, plugin = (description[key] for key in ("name", "kind", "plugin"))
+    yield f"[bold]{safe(name)}[/bold] ({kind}, plugin {safe(plugin)})"
+    for field, value in description.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        if text and field not in ("name", "kind", "plugin"):
+            yield f"  {field.replace('_', ' ')}: {safe(text, 5000)}"
+
+
+def run_page(record: RunRecord) -> Iterator[Table | str]:
+    """What a run was and how it went, with a sparkline for each term of its loss and each of its scores."""
+    spec, training, throughput = record.spec, record.training, record.throughput
+    yield (
+        f"[bold]{safe(spec['variant'])}[/bold] on {safe(spec['dataset'])}, seed {spec['seed']}: "
+        f"{safe(record.status)}, on {safe(spec['hardware'])}"
+    )
+    if record.error:
+        yield f"  {safe(record.error.get('type'))}: {safe(record.error.get('message'))}"
+    rate = (throughput.get("train_images_per_second") or {}).get("median")
+    facts = {
+        "run id": record.run_id,
+        "folder": record.path.parent if record.path else None,
+        "kimg": f"{training['kimg']:g} of {spec['kimg']:g}" if "kimg" in training else f"0 of {spec['kimg']:g}",
+        "batch size": batch_size_used(spec),
+        "training time": show_duration(training.get("train_seconds")),
+        "images/s": show_rate(rate),
+        "memory": show_memory(throughput.get("peak_memory_bytes")),
+    }
+    yield from (f"  {name}: {safe(value)}" for name, value in facts.items())
+    curves = dict(_curves(record))
+    if not curves:
+        yield "  no curves: it was not trained, or not to its first point"
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for head in ("curve", "over kimg"):
+        table.add_column(head, no_wrap=True)
+    for head in ("last", "least", "most"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, values in curves.items():
+        known = [value for value in values if value is not None]
+        ends = (known[-1], min(known), max(known)) if known else (None,) * 3
+        table.add_row(safe(name, 60), sparkline(values), *(show_score(value) for value in ends))
+    yield table
+
+
+def batch_size_used(spec: Mapping[str, Any]) -> str:
+    """The batch size of a run, and with `--batch-size auto` the one that did not fit."""
+    used, requested = spec["batch_size"], spec.get("requested_batch_size")
+    return f"{used}" if requested is None else f"{used} in place of {requested}, which did not fit into memory"
+
+
+def _curves(record: RunRecord) -> Iterator[tuple[str, list[float | None]]]:
+    """Terms of the loss, then scores at each evaluation, of the averaged generator and of the raw one."""
+    for name, values in (record.training.get("curves") or {}).items():
+        if name != "kimg":
+            yield name, list(values)
+    scores: dict[str, list[float | None]] = {}
+    for score in record.scores:
+        name = f"{UNITS.get(score['metric'], score['metric'])}, {'EMA' if score['ema'] else 'raw'}"
+        scores.setdefault(name, []).append(score["value"])
+    yield from scores.items()
+
+
+def scores_table(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """Scores of a folder, and why one has no value."""
+    rows = [
+        (
+            entry["metric"],
+            entry.get("reason", "–") if entry["value"] is None else f"{entry['value']:.6g}",
+            "" if entry["std"] is None else f"± {entry['std']:.3g}",
+            entry["protocol"],
+        )
+        for entry in scores
+    ]
+    return simple_table(("score", "value", "std", "protocol"), rows)
+
+
+def plugins_page(registry: Registry) -> Iterator[Table | str]:
+    """Plugins, the broken ones with the reason; then each name that several offer, and how to ask for either."""
+    rows = [
+        (
+            status.name,
+            status.state,
+            status.version or "",
+            "" if status.load_seconds is None else f"{status.load_seconds * 1000:.0f} ms",
+            status.source,
+            ", ".join(hook.removeprefix("ganzoo_") for hook in status.hooks) or status.error or "",
+        )
+        for status in registry.statuses
+    ]
+    yield simple_table(("plugin", "state", "version", "load", "source", "hooks, or what is wrong"), rows)
+    for kind, rivals in registry.conflicts():
+        forms = " or ".join(safe(offer.qualified) for offer in rivals)
+        yield f"conflict: {len(rivals)} plugins offer a {SINGULAR[kind]} {safe(rivals[0].record.name)}; ask for {forms}"
+
+
+def checks_table(results: Sequence[CheckResult]) -> Table:
+    """What the checks said of one subject."""
+    colours = {"passed": "green", "failed": "red", "skipped": "yellow"}
+    table = simple_table(("check", "result", "seconds", "reason"), [], safe(results[0].subject))
+    for result in results:
+        status = f"[{colours[result.status]}]{result.status}[/]"
+        table.add_row(safe(result.check), status, f"{result.seconds:.1f}", safe(result.reason, 2000))
+    return table
+
+
+def facts_tables(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """A machine's facts, a table for each group; the plugins have a command of their own."""
+    for title, content in facts.items():
+        rows = [
+            (name, value if isinstance(value, str) else json.dumps(value))
+            for name, value in content.items()
+            if name != "plugins"
+        ]
+        yield simple_table(("", ""), rows, title)

@@ -1,0 +1,1 @@
+"""From what was asked to run specs in which everything is settled."""

@@ -1,0 +1,133 @@
+"""A finished run trained on: the same spec with a larger budget, from its checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+from ganzoo.data.finding import find_dataset, prepare_dataset
+from ganzoo.data.prepared import OnProgress
+from ganzoo.errors import RecordError, RecordMissing, UsageError, WeightsUnavailable
+from ganzoo.evaluation.extractors import find_weights
+from ganzoo.planning.plan import PlannedRun, ResolvedPlan, evaluation_points, machine_of
+from ganzoo.planning.provenance import code_of, what_changed
+from ganzoo.planning.request import BenchPlan, check_numbers
+from ganzoo.records.checkpoint import CHECKPOINT, run_id_of_checkpoint
+from ganzoo.records.store import find_run, read_spec
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunRecord, RunSpec
+from ganzoo.training.preflight import preflight
+from ganzoo.util.text import printable
+
+FIXED = (
+    *("models", "dataset", "image_size", "seeds", "seed", "precision", "batch_size", "sweep_batch", "loss", "set"),
+    *("metrics", "features", "fakes", "throughput_only"),
+)
+"""What a run that is trained on has from its record: nothing else may be asked of it."""
+
+
+def resolve_continuation(
+    plan: BenchPlan,
+    registry: Registry,
+    results: Path,
+    on_progress: OnProgress = lambda done, total, size: None,
+    given: Collection[str] = (),
+) -> ResolvedPlan:
+    """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
+
+    Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
+    `given` names what of `plan` was asked for though it is the default; all that differs from the default was.
+    A note says what of the code is another than that of the run. Raises `UsageError` and its kin where it cannot be
+    done: where the dataset or the extractor's weights have changed, for instance.
+    """
+    assert plan.resume is not None
+    check_numbers(plan)
+    record = find_run(plan.resume, results)
+    assert record.path is not None
+    before = read_spec(record.spec)
+    asked = {*given, *(field.name for field in fields(plan) if getattr(plan, field.name) != field.default)}
+    _check_options(plan, before, asked)
+    kimg = plan.kimg
+    if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
+        raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
+    checkpoint = record.path.parent / CHECKPOINT
+    _check_checkpoint(checkpoint, record)
+    offer, argument = find_dataset(registry, before.dataset)
+    dataset = prepare_dataset(
+        registry,
+        offer,
+        argument,
+        image_size=before.image_shape[1],
+        data_root=plan.data_root,
+        skip_bad_images=plan.skip_bad_images,
+        on_progress=on_progress,
+    )
+    if dataset.sha256 != before.dataset_sha256:
+        raise RecordError(f"dataset '{printable(dataset.name)}' has changed since the run; start a new one")
+    _check_weights(before, registry, plan)
+    spec = replace(
+        before,
+        kimg=float(kimg),
+        evaluate_at_kimg=evaluation_points(plan.eval_every or before.evaluate_at_kimg[0], float(kimg)),
+        throughput_seconds=plan.throughput_seconds,
+        deterministic=plan.deterministic if "deterministic" in asked else before.deterministic,
+        continues=record.run_id,
+        **machine_of(replace(plan, precision=before.precision)),
+    )
+    run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
+    changed = list(_what_changed(record, spec, registry))
+    notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
+    # By its folder it is found again, wherever the results are.
+    found = replace(plan, resume=str(record.path.parent))
+    return ResolvedPlan((run,), dataset, found, notes if changed else ())
+
+
+def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
+    """Raise `UsageError` for what was asked of the run and is not so."""
+    own = {
+        "dataset": before.dataset,
+        "image_size": before.image_shape[1],
+        "seeds": 1,
+        "seed": before.seed,
+        "precision": before.precision,
+        "batch_size": before.batch_size,
+        "loss": before.loss,
+        "metrics": before.metrics,
+        "features": before.features,
+        "fakes": before.fakes,
+    }
+    for name in FIXED:
+        if name in asked and getattr(plan, name) != own.get(name):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"--resume and {option}: the run's own is kept; leave {option} out")
+
+
+def _check_checkpoint(path: Path, record: RunRecord) -> None:
+    """Raise `RecordError` where there is none that can be gone on from, and where it is another run's."""
+    try:
+        run_id = run_id_of_checkpoint(path)
+    except RecordMissing as error:
+        again = "do it again without --discard-checkpoints, and train that one on"
+        raise RecordMissing(f"{printable(path)}: the run kept no checkpoint; {again}") from error
+    if run_id != record.run_id:
+        raise RecordError(f"{printable(path)}: is of another run, {printable(run_id, 10)}; put the run's own there")
+
+
+def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None:
+    """Scores of other weights are others; the spec says that they are the run's."""
+    if not before.features:
+        return
+    extractor = registry.get("features", before.features).record
+    _, sha256 = find_weights(extractor, Path(plan.weights) if plan.weights else None, plan.weights_sha256)
+    if sha256 != before.weights_sha256:
+        raise WeightsUnavailable(
+            f"the weights of '{printable(extractor.name)}' are not those of the run: give --weights FILE and "
+            f"--weights-sha256 {printable(before.weights_sha256)}, or start a new run"
+        )
+
+
+def _what_changed(record: RunRecord, spec: RunSpec, registry: Registry) -> Iterator[str]:
+    """Plugins and versions that are others than those the run was made with."""
+    return what_changed(record.environment, code_of(spec, registry))

@@ -1,0 +1,122 @@
+"""What ganzoo knows, as plain data: a record that a plugin offers, a variant with its recipe, this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import GanzooError, UsageError
+from ganzoo.machine.fingerprint import environment, hardware_fingerprint
+from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.selection import Selection, select
+from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
+from ganzoo.training.players import Players, build_players
+from ganzoo.training.preflight import count_parameters, meta_players
+from ganzoo.types import Architecture, ImageShape, Penalty
+from ganzoo.util.cache import cache_sizes
+from ganzoo.util.files import cache_folder
+from ganzoo.util.text import did_you_mean, error_line, printable
+
+SIZES = (16, 28, 32, 64)
+"""Where the parameters are counted of an architecture that builds for any size."""
+
+CLASSES = 10
+"""How many labels the data is taken to have."""
+
+
+def find_by_name(registry: Registry, name: str) -> list[tuple[Kind, Offer]]:
+    """Everything called `name` or `plugin:name`, of whatever kind; any `architecture+loss` is a variant.
+
+    Raises `UsageError` where there is nothing, with the nearest names.
+    """
+    kinds = [kind for kind in KINDS if any(name in (offer.qualified, _bare(offer)) for offer in registry.offers[kind])]
+    if not kinds and "+" in name and "," not in name:
+        # A pair of the grid is in no plugin.
+        return [("variants", Offer("-", select(registry, [name])[0].variant))]
+    if not kinds:
+        known = {known for kind in KINDS for known in registry.names(kind)}
+        raise UsageError(f"nothing is called '{printable(name)}'{did_you_mean(name, known)}")
+    return [(kind, registry.get(kind, name)) for kind in kinds]
+
+
+def _bare(offer: Offer) -> str | None:
+    return None if offer.inline else str(offer.record.name)
+
+
+def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
+    """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions."""
+    record = offer.record
+    head = {"kind": "penalty" if isinstance(record, Penalty) else SINGULAR[kind]} if kind else {}
+    description = {
+        **head,
+        "name": record.name,
+        "summary": record.summary,
+        "plugin": offer.plugin,
+        "reference": record.reference,
+    }
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if field.name not in description and not callable(value):
+            description[field.name] = _json_safe(value)
+    if hasattr(record, "build"):
+        description["options"] = _json_safe(record.options)
+    return description
+
+
+def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, Any]:
+    """The `recipe` with every default in force, and the `parameters` at each size that the architecture claims.
+
+    A size that cannot be built has null there, and its reason in `cannot_build`.
+    """
+    recipe = resolve_recipe(Selection(name, offer.record, offer.plugin), registry, (), None, None)
+    architecture = registry.get("architectures", recipe["architecture"], Architecture).record
+    parameters: dict[str, dict[str, int] | None] = {}
+    reasons: dict[str, str] = {}
+    for size in architecture.image_sizes or SIZES:
+        for channels in architecture.channels:
+            shape = f"{channels}x{size}x{size}"
+            try:
+                parameters[shape] = count_parameters(_build(architecture, (channels, size, size), recipe))
+            except (Exception, SystemExit) as error:
+                parameters[shape] = None
+                reasons[shape] = printable(error) if isinstance(error, GanzooError) else error_line(error)
+    description = {"recipe": _json_safe(recipe), "parameters": parameters}
+    return description | {"cannot_build": reasons} if reasons else description
+
+
+def _build(architecture: Architecture, shape: ImageShape, recipe: Mapping[str, Any]) -> Players:
+    return meta_players(
+        lambda: build_players(architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1)
+    )
+
+
+def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]) -> dict[str, dict[str, Any]]:
+    """`hardware` and `environment` as a run would record them, and the `folders` that ganzoo uses."""
+    used = {status.name: {"version": status.version, "source_sha256": status.source_sha256} for status in statuses}
+    cache = cache_folder()
+    sizes = cache_sizes(cache)
+    return {
+        "hardware": {"device": device, **hardware_fingerprint(device, threads)},
+        "environment": environment(used),
+        "folders": {
+            "data": str(Path(os.environ.get("GANZOO_DATA") or "data").resolve()),
+            "cache": str(cache),
+            "cache_bytes": sum(sizes.values()),
+            **{f"{part}_bytes": size for part, size in sizes.items()},
+        },
+    }
+
+
+def _json_safe(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "name"):
+            return value.name
+        return _json_safe(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_json_safe(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else printable(value)

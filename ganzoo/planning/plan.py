@@ -1,0 +1,265 @@
+"""From what the user asked to run specs: every name looked up, every default filled in, everything checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
+from ganzoo.data.prepared import OnProgress, PreparedDataset
+from ganzoo.errors import GanzooError, UsageError
+from ganzoo.evaluation.extractors import find_weights
+from ganzoo.machine.fingerprint import hardware_fingerprint
+from ganzoo.machine.onednn import linear_backend
+from ganzoo.machine.peak import matrix_product_rate
+from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
+from ganzoo.planning.overrides import parse_overrides
+from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.request import MOST, BenchPlan, check_numbers
+from ganzoo.planning.selection import Selection, select
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
+from ganzoo.training.preflight import Preflight, preflight, workable_format
+from ganzoo.util.text import printable
+
+EVALUATIONS = 4
+"""How often a run is scored when `eval_every` is not given: after each such part of the budget."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A spec and what is known of it before it runs. `checkpoint` is that of the run which it continues."""
+
+    spec: RunSpec
+    preflight: Preflight
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """The runs of a plan, the dataset they share, what was asked, and notes for the user on what was left out."""
+
+    runs: tuple[PlannedRun, ...]
+    dataset: PreparedDataset
+    asked: BenchPlan
+    notes: tuple[str, ...] = ()
+
+    @property
+    def until_it_fits_no_more(self) -> bool:
+        """Whether this is a sweep over growing batches that ends for a variant at the first that fails."""
+        return self.asked.sweep_batch == "auto"
+
+    @property
+    def shrinks_to_fit(self) -> bool:
+        """Whether a batch that does not fit into memory is halved."""
+        return self.asked.batch_size == "auto"
+
+
+def resolve(
+    plan: BenchPlan, registry: Registry, on_progress: OnProgress = lambda done, total, size: None
+) -> ResolvedPlan:
+    """Check everything that can be checked before training, and give the fully resolved runs.
+
+    Raises `UsageError` and its kin with one line that names the fix; then nothing was trained or written but the
+    dataset's cache.
+    """
+    if plan.sweep_batch is not None:
+        plan = replace(plan, throughput_only=True)
+    check_numbers(plan)
+    if not plan.models:
+        raise UsageError("--models: name what to run, such as dcgan,mlp")
+    selections = select(registry, plan.models)
+    overrides = parse_overrides(plan.set, [selection.label for selection in selections])
+    machine = machine_of(plan)
+    dataset_offer, argument = find_dataset(registry, plan.dataset)
+    metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
+    extractor, weights_sha256 = None, ""
+    if not plan.throughput_only:
+        name = dataset_offer.record.features if plan.features == "auto" else plan.features
+        extractor = registry.get("features", name)
+        own_weights = Path(plan.weights) if plan.weights else None
+        _, weights_sha256 = find_weights(extractor.record, own_weights, plan.weights_sha256)
+    dataset = prepare_dataset(
+        registry,
+        dataset_offer,
+        argument,
+        image_size=plan.image_size,
+        data_root=plan.data_root,
+        skip_bad_images=plan.skip_bad_images,
+        on_progress=on_progress,
+    )
+    check_labels((metric.record for metric in metrics), dataset)
+    batch_sizes = _batch_sizes(plan, dataset.count)
+    runs, notes = [], list(_skip_note(dataset))
+    for selection, batch_size in product(selections, batch_sizes):
+        own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
+        try:
+            recipe = resolve_recipe(selection, registry, own, plan.loss, batch_size)
+            spec = _spec(
+                selection.label,
+                recipe,
+                plan,
+                dataset,
+                dataset_kimg=dataset_offer.record.kimg,
+                fakes=0 if plan.throughput_only else plan.fakes or dataset_offer.record.fakes,
+                metrics=tuple(registry.reference("metrics", metric) for metric in metrics),
+                features=registry.reference("features", extractor) if extractor else "",
+                weights_sha256=weights_sha256,
+                full_kimg=selection.variant.full_kimg,
+                **machine,
+            )
+            checked = preflight(spec, registry)
+            spec = replace(spec, memory_format=workable_format(spec, registry, checked.memory_format))
+        except GanzooError as error:
+            if selection.named:
+                raise type(error)(f"{printable(selection.label)}: {error}") from error
+            notes.append(f"left out {printable(selection.label)}: {error}")
+            continue
+        runs += [PlannedRun(replace(spec, seed=plan.seed + index), checked) for index in range(plan.seeds)]
+    if not runs:
+        raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
+    return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)))
+
+
+def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dataset: PreparedDataset) -> RunSpec:
+    """The spec of one variant on images that are there already, for steps without scores.
+
+    Of `plan` it takes the batch size and what concerns the machine. Raises as `resolve` does.
+    """
+    (batch_size,) = _batch_sizes(plan, dataset.count)
+    recipe = resolve_recipe(selection, registry, (), None, batch_size)
+    spec = _spec(
+        selection.label,
+        recipe,
+        replace(plan, throughput_only=True),
+        dataset,
+        dataset_kimg=1.0,
+        full_kimg=None,
+        fakes=0,
+        metrics=(),
+        features="",
+        weights_sha256="",
+        **machine_of(plan),
+    )
+    return replace(spec, memory_format=workable_format(spec, registry, preflight(spec, registry).memory_format))
+
+
+def machine_of(plan: BenchPlan) -> dict[str, Any]:
+    """Where and how the runs of a plan compute, by fixed rules: fields of a spec."""
+    device = resolve_device(plan.device)
+    precision = resolve_precision(plan.precision, device)
+    threads = resolve_threads(plan.threads)
+    step_mode = resolve_step_mode(plan.step_mode, device)
+    return {
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "step_mode": step_mode,
+        "linear_backend": linear_backend(device, precision, step_mode),
+        "hardware": hardware_fingerprint(device, threads)["id"],
+    }
+
+
+def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
+    """The batch sizes of a sweep, growing; the one of the plan (None: each variant's own) where there is no sweep."""
+    if plan.sweep_batch is None:
+        return [None if plan.batch_size == "auto" else plan.batch_size]
+    if plan.batch_size is not None:
+        raise UsageError("--sweep-batch and --batch-size: give one of them")
+    if plan.sweep_batch == "auto":
+        sizes = [2**power for power in range(4, 21) if 2**power <= images]
+    else:
+        texts = [text.strip() for text in plan.sweep_batch.split(",")]
+        if not all(text.isdecimal() and int(text) >= 2 for text in texts):
+            raise UsageError(f"--sweep-batch {printable(plan.sweep_batch)}: give sizes from 2, as in 16,32,64, or auto")
+        sizes = sorted({int(text) for text in texts})
+    return [*sizes]
+
+
+def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
+    if not dataset.skipped:
+        return ()
+    shown = ", ".join(printable(name) for name in dataset.skipped[:3])
+    return (f"skipped {len(dataset.skipped)} unreadable image(s): {shown}",)
+
+
+def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
+    """Where a run of `kimg` is scored, its end last. Raises `UsageError` where `every` is a slip of the finger."""
+    if kimg / every > MOST:
+        count = f"{kimg / every:,.0f} evaluations"
+        raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
+    return (*(round(every * index, 6) for index in range(1, math.ceil(kimg / every))), kimg)
+
+
+def _spec(
+    label: str,
+    recipe: Mapping[str, Any],
+    plan: BenchPlan,
+    dataset: PreparedDataset,
+    *,
+    dataset_kimg: float,
+    full_kimg: float | None,
+    **resolved: Any,
+) -> RunSpec:
+    if recipe["batch_size"] > dataset.count:
+        raise UsageError(
+            f"batch_size {recipe['batch_size']} is larger than dataset '{printable(dataset.name)}' "
+            f"with its {dataset.count} images; choose a smaller --batch-size"
+        )
+    if plan.kimg == "full":
+        if full_kimg is None:
+            raise UsageError("--kimg full: its source gives no budget; give a number")
+        kimg = full_kimg
+    else:
+        kimg = float(plan.kimg or dataset_kimg)
+    points = evaluation_points(plan.eval_every or kimg / EVALUATIONS, kimg)
+    own: dict[str, Any] = {
+        "variant": label,
+        "dataset": dataset.name,
+        "image_shape": dataset.image_shape,
+        "classes": dataset.classes,
+        "dataset_images": dataset.count,
+        "dataset_sha256": dataset.sha256,
+        "kimg": 0.0 if plan.throughput_only else kimg,
+        "seed": plan.seed,
+        "phases": tuple({"name": name, **frequency} for name, frequency in recipe["phases"].items()),
+        "penalties": tuple({"name": name, **frequency} for name, frequency in recipe["lazy"].items()),
+        "schedules": {
+            name: schedule for name, schedule in recipe["schedules"].items() if schedule["kind"] != "constant"
+        },
+        "evaluate_at_kimg": () if plan.throughput_only else points,
+        "throughput_seconds": plan.throughput_seconds,
+        "deterministic": plan.deterministic,
+        "requested_batch_size": None,
+        "continues": "",
+        # Known when the networks are built.
+        "memory_format": "contiguous",
+    }
+    named = {field.name for field in fields(RunSpec)}
+    return RunSpec(**{name: value for name, value in recipe.items() if name in named} | own | resolved)
+
+
+REACHED = 0.5
+"""The share of the matrix-product rate that a well-filled training step reaches."""
+
+
+def dry_run(runs: Sequence[PlannedRun]) -> tuple[list[dict[str, Any]], float]:
+    """`(entries, rate)`: a JSON object for each run, and this machine's FLOPs per second, measured just now."""
+    first = runs[0].spec
+    rate = matrix_product_rate(first.device, first.precision, first.threads)
+    return [_entry(run, rate) for run in runs], rate
+
+
+def _entry(run: PlannedRun, rate: float) -> dict[str, Any]:
+    flops = run.preflight.flops_per_image
+    return {
+        "spec": run.spec.to_json(),
+        "parameters": dict(run.preflight.parameters),
+        "flops_per_image": flops,
+        "estimated_train_seconds": None if flops is None else run.spec.kimg * 1000 * flops / (REACHED * rate),
+    }

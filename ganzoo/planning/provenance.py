@@ -1,0 +1,111 @@
+"""What code a run draws on: its plugins with the hashes of their sources, ganzoo and torch; whether it has changed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from importlib import metadata
+from typing import Any
+
+from ganzoo.errors import PluginError, UsageError
+from ganzoo.planning.overrides import parse_overrides
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import ALLOW_LIST
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
+from ganzoo.util.text import printable
+
+INSTALLED = ("ganzoo", "torch")
+"""The distributions whose versions belong to a run's id."""
+
+
+def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
+    """What a record's `environment` says of the code that its run draws on: plugins, their allow-list, versions."""
+    allowed = os.environ.get(ALLOW_LIST)
+    return {"plugins": used_plugins(spec, registry), "plugin_allow_list": allowed, **versions()}
+
+
+def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
+    """Version and source hash of every plugin that a run draws on."""
+    names: list[tuple[Any, str]] = [("architectures", spec.architecture), ("losses", spec.loss)]
+    names += [("losses", penalty["name"]) for penalty in spec.penalties]
+    names += [("metrics", metric) for metric in spec.metrics]
+    names += [("features", spec.features)] if spec.features else []
+    plugins = {registry.get(kind, name).plugin for kind, name in names}
+    # A pair of the grid is in no plugin, and a dataset's name may carry its argument.
+    for kind, name in (
+        ("variants", spec.variant),
+        ("datasets", spec.dataset),
+        ("datasets", spec.dataset.split(":")[0]),
+    ):
+        plugins |= {offer.plugin for offer in registry.offers[kind] if name in (offer.record.name, offer.qualified)}  # type: ignore[index]
+    statuses = {name: registry.status_of(name) for name in sorted(plugins)}
+    return {
+        name: {"version": status.version, "source_sha256": status.source_sha256} for name, status in statuses.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of ganzoo and torch, as they are installed now: an upgrade may come while Python runs."""
+    return {name: metadata.version(name) for name in INSTALLED}
+
+
+def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """In words, what differs between two answers of `code_of`; that of a record may lack parts."""
+    before, after = then.get("plugins", {}), now["plugins"]
+    for name in sorted({*before, *after}):
+        if before.get(name, {}).get("source_sha256") != after.get(name, {}).get("source_sha256"):
+            yield f"plugin '{printable(name)}' has changed"
+    for name in INSTALLED:
+        if then.get(name) != now[name]:
+            yield f"{name} went from {printable(then.get(name))} to {printable(now[name])}"
+
+
+def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registry) -> None:
+    """Hold what this process has loaded to what the run was planned with, an answer of `code_of`.
+
+    Raises `PluginError` where it is something else: the run's id and its record would tell of code that did not run.
+    """
+    changes = " and ".join(what_changed(planned, code_of(spec, registry)))
+    if changes:
+        raise PluginError(f"{changes} since the bench began; give the command again")
+
+
+SAID_ANYWAY = ("models", "seeds", "seed", "device", "threads", "batch_size", "sweep_batch")
+"""What the command says by the run's own values, or what one run has no use for."""
+
+
+def reproducing_command(plan: BenchPlan, spec: RunSpec) -> str:
+    """`ganzoo bench …` for the one run of `plan` that `spec` is, quoted for a POSIX shell."""
+    words = ["ganzoo", "bench"]
+    if plan.resume is None:
+        words += ["--models", spec.variant, "--seed", str(spec.seed), "--batch-size", str(spec.batch_size)]
+    words += ["--device", spec.device, "--threads", str(spec.threads)]
+    for field in fields(plan):
+        value = getattr(plan, field.name)
+        default = None if field.default is MISSING else field.default
+        if field.name not in SAID_ANYWAY and value != default:
+            words += _option(field.name, value, spec)
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any, spec: RunSpec) -> list[str]:
+    option = "--" + {"plugins": "plugin"}.get(name, name).replace("_", "-")
+    if value is True:
+        return [option]
+    if name == "metrics":
+        return [option, ",".join(value)]
+    if isinstance(value, tuple):
+        used = (item for item in value if name != "set" or _concerns(item, spec))
+        return [word for item in used for word in (option, item)]
+    # Every digit of a number counts: another one makes another run.
+    return [option, repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)]
+
+
+def _concerns(override: str, spec: RunSpec) -> bool:
+    try:
+        return bool(parse_overrides([override], [spec.variant]))
+    except UsageError:
+        return False

@@ -1,0 +1,272 @@
+"""A record held against itself: all in it that follows from something else in it, worked out again.
+
+Each function looks for one kind of fault and yields what is wrong, in words. No plugin is loaded for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import PluginError
+from ganzoo.machine.timing import summary
+from ganzoo.records.layout import Summary
+from ganzoo.records.protocols import protocol_id
+from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
+from ganzoo.registry.discovery import OWN_DISTRIBUTION
+from ganzoo.registry.validation import check_parts
+from ganzoo.runs import RunRecord
+from ganzoo.util.text import printable
+
+CLOSE = 1e-9
+"""How far a number may lie from the one it is worked out to, as a share of it: the order of a sum may differ."""
+
+MOST_MFU = 1.05
+"""A step may beat the matrix product it is held against by this much, because the two are measured one by one."""
+
+LOWER, HIGHER = ("fid", "kid", "kl"), ("is", "precision", "recall", "modes")
+"""Which way the scores of the zoo are better; of any other the best is the least or the greatest."""
+
+OF_PLUGIN: Mapping[str, str] = {
+    **dict.fromkeys(("precision", "recall"), "precision-recall"),
+    **dict.fromkeys(("modes", "kl"), "modes"),
+    "fid": "fid",
+    "is": "inception-score",
+    "kid": "kid",
+}
+"""The plugin of each score of the zoo: that of a stranger may have the same name, and be another measure."""
+
+Bounds = tuple[float, float]
+POSITIVE: Bounds = (math.nextafter(0, 1), math.inf)
+FROM_ZERO: Bounds = (0, math.inf)
+ANY: Bounds = (-math.inf, math.inf)
+
+SCORE_BOUNDS: Mapping[str, Bounds] = {"fid": FROM_ZERO, "is": (1, math.inf), "precision": (0, 1), "recall": (0, 1)}
+SPEED_BOUNDS: Mapping[str, Bounds] = {
+    **dict.fromkeys(("import_seconds", "assemble_seconds", "first_step_seconds", "warmup_seconds"), FROM_ZERO),
+    **dict.fromkeys(("peak_memory_bytes", "peak_memory_reserved_bytes", "peak_flops", "datasheet_flops"), POSITIVE),
+    **dict.fromkeys(("flops_per_image", "energy_joules_per_kimg", "capture_seconds"), FROM_ZERO),
+    "data_wait_share": (0, 1),
+}
+"""What a number of a record lies between, bounds included. FID's square root may fall below zero by rounding only."""
+
+
+def faults(content: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
+    """Everything that does not fit in `record`, which `content` is as it stands in the file."""
+    yield from identity_faults(content)
+    yield from place_faults(record)
+    yield from status_faults(record)
+    yield from dataset_faults(record)
+    yield from speed_faults(record)
+    yield from protocol_faults(record)
+    yield from score_faults(record)
+    yield from training_faults(record)
+
+
+def identity_faults(content: Mapping[str, Any]) -> Iterator[str]:
+    """The run id is the hash of the spec as it was written, of the plugins' source and of the versions."""
+    environment = content.get("environment") or {}
+    plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}
+    versions = {name: environment.get(name) for name in ("ganzoo", "torch")}
+    if content["run_id"] != identity_of(content["spec"], plugins, versions):
+        yield "run_id is not that of its spec, plugins and versions: one of them was changed"
+
+
+def place_faults(record: RunRecord) -> Iterator[str]:
+    """The folder is named after the run, and lies in one named after the hardware."""
+    assert record.path is not None
+    place = record.path.resolve().parent
+    wanted = run_folder(Path(), read_spec(record.spec), record.run_id)
+    if place.name.removesuffix(BEFORE) != wanted.name:
+        yield f"its folder is called {printable(place.name)}, and the run {wanted.name}"
+    if place.parent.name != wanted.parent.name:
+        yield f"it lies in {printable(place.parent.name)}, and was made on {wanted.parent.name}"
+    hardware = record.hardware.get("id", record.spec["hardware"])
+    if hardware != record.spec["hardware"]:
+        yield f"hardware.id is {printable(hardware)}, and spec.hardware {printable(record.spec['hardware'])}"
+
+
+def status_faults(record: RunRecord) -> Iterator[str]:
+    """A failure says why, and what is well gives no reason."""
+    if record.ok and record.error:
+        yield "status is ok, and there is an error"
+    if not record.ok and not record.error:
+        yield f"status is {record.status}, and no error says why"
+    missing = [name for name in ("throughput", "hardware", "environment", "dataset") if not getattr(record, name)]
+    if record.ok and missing:
+        yield f"status is ok, and there is no {', '.join(missing)}"
+    if record.ok and record.spec["kimg"] and not record.training:
+        yield "status is ok, and there is no training"
+
+
+def dataset_faults(record: RunRecord) -> Iterator[str]:
+    """The images are those of the spec."""
+    for key, wanted in (("sha256", "dataset_sha256"), ("count", "dataset_images"), ("name", "dataset")):
+        if record.dataset.get(key, record.spec[wanted]) != record.spec[wanted]:
+            yield f"dataset.{key} is not spec.{wanted}"
+
+
+def speed_faults(record: RunRecord) -> Iterator[str]:
+    """Summaries are those of their samples, the MFU that of its parts; rates are above zero."""
+    throughput = record.throughput
+    for name, part in throughput.items():
+        if not isinstance(part, Mapping) or "samples" not in part:
+            continue
+        try:
+            check_parts({"summary": part}, {"summary": Summary})
+        except PluginError as error:
+            yield f"throughput.{printable(name, 80)}: {error}"
+        else:
+            yield from _summary_faults(f"throughput.{printable(name, 80)}", part, record)
+    yield from _outside("throughput", throughput, SPEED_BOUNDS)
+    mfu, flops, peak = (throughput.get(name) for name in ("mfu", "flops_per_image", "peak_flops"))
+    rate = throughput.get("train_images_per_second", {}).get("median")
+    if mfu is None:
+        return
+    if flops is None or not peak or rate is None or not _close(mfu, flops * rate / peak):
+        yield "throughput.mfu is not flops_per_image times the median rate over peak_flops"
+    if mfu <= 0:
+        yield f"throughput.mfu is {mfu:g}, and not above 0"
+
+
+def doubts(record: RunRecord) -> Iterator[str]:
+    """What is hard to believe and contradicts nothing: no reason to do the run again."""
+    mfu, flags = record.throughput.get("mfu"), record.throughput.get("flags")
+    # Where the record itself says that others were at work, the peak may have been measured in a worse moment.
+    if mfu is not None and mfu > MOST_MFU and not flags:
+        yield f"throughput.mfu is {mfu:g}, above {MOST_MFU}: the peak may have been measured in a worse moment"
+
+
+def _summary_faults(name: str, part: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
+    samples = part["samples"]
+    if not samples:
+        yield f"{name} has no samples"
+        return
+    if min(samples) <= 0:
+        yield f"{name} has a sample of {min(samples):g}, not above 0"
+    found = summary(samples)
+    yield from (
+        f"{name}.{key} is {part[key]:g}, and its samples give {found[key]:g}"
+        for key in ("median", "min", "max")
+        if key in part and not _close(part[key], found[key])
+    )
+    # Another NumPy may draw other resamples: then the interval can only be held against what it must contain.
+    alike = all(_close(part[key], found[key]) for key in ("low", "high"))
+    possible = min(samples) <= part["low"] <= part["median"] <= part["high"] <= max(samples)
+    if not possible or (not alike and _same_numpy(record)):
+        yield f"{name}.low and .high are not the interval of the median that its samples give"
+
+
+def _same_numpy(record: RunRecord) -> bool:
+    import numpy
+
+    return (record.environment.get("packages") or {}).get("numpy") == numpy.__version__
+
+
+def protocol_faults(record: RunRecord) -> Iterator[str]:
+    """A protocol's id follows from its content, and what it says of data and weights is what the spec says."""
+    spec = record.spec
+    alike = {"weights_sha256": "weights_sha256", "dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
+    for identity, content in record.protocols.items():
+        where = f"protocol {printable(identity, 80)}"
+        absent = {"metric", "extractor", "n_fake", "ema"} - set(content)
+        if absent:
+            yield f"{where} lacks {', '.join(sorted(absent))}"
+            continue
+        if identity != protocol_id(content):
+            yield f"{where}: the id is not that of its content"
+        for key, field in {**alike, "n_fake": "fakes"}.items():
+            if content.get(key, spec[field]) != spec[field]:
+                yield f"{where}: {key} is not spec.{field}"
+
+
+def score_faults(record: RunRecord) -> Iterator[str]:
+    """Scores lie in their ranges, and each has its protocol."""
+    for score in record.scores:
+        name, value, protocol = score["metric"], score["value"], record.protocols.get(score["protocol"])
+        where = f"score {printable(name, 80)} at {score['kimg']:g} kimg"
+        if protocol is None:
+            yield f"{where}: no protocol is called {printable(score['protocol'], 80)}"
+        elif protocol.get("ema") != score["ema"]:
+            yield f"{where}: ema is {score['ema']}, and its protocol's {protocol.get('ema')}"
+        low, high = SCORE_BOUNDS[name] if name in SCORE_BOUNDS and _of_the_zoo(score, record) else ANY
+        slack = CLOSE * max(1, abs(low))
+        if value is not None and not low - slack <= value <= high + slack:
+            yield f"{where} is {value:g}, outside of {low:g} to {high:g}"
+        if (score.get("std") or 0) < 0:
+            yield f"{where}: std is {score['std']:g}, below 0"
+        if score["kimg"] <= 0:
+            yield f"{where}: kimg is not above 0"
+
+
+def _of_the_zoo(score: Mapping[str, Any], record: RunRecord) -> bool:
+    """Whether a score is the zoo's of that name; older records do not say whose it is, and then it is."""
+    plugin = record.protocols.get(score["protocol"], {}).get("metric_plugin")
+    own = OF_PLUGIN.get(score["metric"])
+    return plugin in (None, own, f"{own}@{OWN_DISTRIBUTION}")
+
+
+def training_faults(record: RunRecord) -> Iterator[str]:
+    """The budget was used up, curves have one length, and best and final are those of the scores."""
+    training = record.training
+    if not training:
+        return
+    yield from _outside("training", training, {"kimg": POSITIVE, "train_seconds": POSITIVE})
+    updates = training.get("updates") or {}
+    yield from _outside("training.updates", updates, dict.fromkeys(updates, FROM_ZERO))
+    if record.ok and training.get("kimg", 0) < record.spec["kimg"] * (1 - CLOSE):
+        yield f"training.kimg is {training.get('kimg', 0):g}, less than the budget of {record.spec['kimg']:g}"
+    curves = training.get("curves") or {}
+    if len({len(curve) for curve in curves.values()}) > 1:
+        yield "training.curves differ in length"
+    axis = [point for point in curves.get("kimg", ()) if point is not None]
+    if any(later <= earlier for earlier, later in pairwise(axis)):
+        yield "training.curves.kimg does not grow"
+    series: dict[str, list[Mapping[str, Any]]] = {}
+    for score in record.scores:
+        series.setdefault(f"{score['metric']}/{'ema' if score['ema'] else 'raw'}", []).append(score)
+    for which, wanted in (("final", _finals), ("best", _bests)):
+        # A run that failed was scored, and has neither.
+        told = training.get(which)
+        if told is None:
+            if record.ok and series:
+                yield f"training.{which} is absent, and there are scores"
+            continue
+        for name in sorted(set(told) | set(series)):
+            if not any(_same_point(told.get(name), point) for point in wanted(series.get(name, ()), record)):
+                yield f"training.{which}.{printable(name, 80)} is not that of its scores"
+
+
+def _finals(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
+    return [scores[-1]] if scores else [None]
+
+
+def _bests(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
+    """What may be the best: the first that is least, or greatest; either where nothing is known of the metric."""
+    known = [score for score in scores if score["value"] is not None]
+    if not known:
+        return [None]
+    metric = known[0]["metric"] if all(_of_the_zoo(score, record) for score in known) else ""
+    least, greatest = (choose(known, key=lambda score: score["value"]) for choose in (min, max))
+    return [least] if metric in LOWER else [greatest] if metric in HIGHER else [least, greatest]
+
+
+def _same_point(point: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> bool:
+    if point is None or score is None:
+        return point is score
+    return point["value"] == score["value"] and point["kimg"] == score["kimg"]
+
+
+def _outside(where: str, values: Mapping[str, Any], bounds: Mapping[str, Bounds]) -> Iterator[str]:
+    for name, (low, high) in bounds.items():
+        value = values.get(name)
+        if isinstance(value, (int, float)) and not low <= value <= high:
+            shown = "above 0" if low > 0 else f"from {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            yield f"{where}.{printable(name, 80)} is {value:g}, and not {shown}"
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=CLOSE)

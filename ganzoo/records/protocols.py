@@ -1,0 +1,70 @@
+"""A protocol in words: what stands beside every score, and what sets it apart from others like it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganzoo.util.text import slug
+
+GENERATORS: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
+
+
+def protocol_words(content: Mapping[str, Any]) -> str:
+    """`digits-cnn features, 1797 real (all) against 5000 fakes, EMA generator, splits 10`."""
+    settings = _settings(content)
+    generator = GENERATORS[content.get("ema")]
+    weights = generator if generator == "images" else f"{generator} generator"
+    return (
+        f"{content.get('extractor')} features, {content.get('n_real')} real ({content.get('real_split')}) "
+        f"against {content.get('n_fake')} fakes, {weights}" + (f", {settings}" if settings else "")
+    )
+
+
+def distinctions(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """For each protocol, by id, what sets it apart from those of the same metric, dataset and extractor.
+
+    `5000 fakes, raw`, or the last digits of the id where these words are those of another; empty for one that is alone.
+    """
+    alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for identity, content in protocols.items():
+        alike[tuple(content.get(name) for name in ("metric", "dataset", "extractor"))].append(identity)
+    return {identity: text for own in alike.values() for identity, text in _apart(own, protocols).items()}
+
+
+def _apart(identities: Sequence[str], protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    if len(identities) == 1:
+        return {identities[0]: ""}
+    parts = {identity: _parts(protocols[identity]) for identity in identities}
+    varying = [place for place, found in enumerate(zip(*parts.values(), strict=True)) if len(set(found)) > 1]
+    texts = {identity: ", ".join(filter(None, (own[place] for place in varying))) for identity, own in parts.items()}
+    counts = Counter(texts.values())
+    return {
+        identity: text if text and counts[text] == 1 else ", ".join(filter(None, (text, identity.rpartition("-")[2])))
+        for identity, text in texts.items()
+    }
+
+
+def _parts(content: Mapping[str, Any]) -> list[str]:
+    """What two protocols of a metric may differ in, in words."""
+    return [
+        " x ".join(map(str, content.get("image_shape") or ())),
+        f"{content.get('n_real')} real ({content.get('real_split')})",
+        f"{content.get('n_fake')} fakes",
+        GENERATORS[content.get("ema")],
+        _settings(content),
+    ]
+
+
+def _settings(content: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (content.get("settings") or {}).items())
+
+
+def protocol_id(content: Mapping[str, Any]) -> str:
+    """The id of a protocol: what matters most in words, and a hash of all of it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    weights = {True: "ema", False: "raw", None: "images"}[content["ema"]]
+    return f"{content['metric']}-{slug(content['extractor'])}-{content['n_fake']}-{weights}-{digest}"

@@ -1,0 +1,360 @@
+"""Read, write and find records: one folder for each run, `record.json` written last and atomically."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ganzoo.errors import PluginError, RecordError
+from ganzoo.records.checkpoint import CHECKPOINT
+from ganzoo.records.layout import RECORD_PARTS, SPEC_PARTS
+from ganzoo.records.upgrades import upgrade
+from ganzoo.registry.validation import check_parts, check_record
+from ganzoo.runs import SCHEMA, RunRecord, RunSpec
+from ganzoo.util.files import read_regular, reading_error, write_atomically
+from ganzoo.util.text import printable, slug
+
+RECORD = "record.json"
+SAMPLES = "samples.png"
+SAMPLE_IMAGES = 64
+GENERATOR = "generator.safetensors"
+RUN_FILES = {RECORD: "record", CHECKPOINT: "checkpoint", SAMPLES: "picture", GENERATOR: "generator"}
+"""What ganzoo itself puts into the folder of a run, and what each is."""
+
+BEFORE = ".before"
+"""What `--force` adds to the name of a finished run's folder for what stays of it until the run is done again."""
+
+QUARANTINE = "quarantine"
+"""The folder into which `ganzoo doctor --fix` moves what is broken; no record is looked for there."""
+
+LARGEST_RECORD = 64 << 20
+DEEPEST = 32
+"""A record is smaller than that many bytes and flatter than that many levels; what is not is refused unread."""
+
+LARGEST_FIGURE = 1e30
+"""Sums and squares of numbers below it are numbers, too."""
+
+STATUSES = ("ok", "diverged", "oom", "crashed", "timeout", "interrupted")
+
+
+def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
+    """The sha256 of a run's canonical JSON, of the source of the plugins it uses and of the versions it runs on."""
+    return identity_of(spec.to_json(), plugin_hashes, versions)
+
+
+def identity_of(
+    spec: Mapping[str, Any], plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]
+) -> str:
+    """`run_id_of` a spec as JSON: with the fields that it had when the run was made."""
+    content = {"spec": spec, "plugins": dict(plugin_hashes), "versions": dict(versions)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def run_folder(results: Path, spec: RunSpec, run_id: str) -> Path:
+    """`<results>/<hardware>/<variant>-<dataset>-s<seed>-<id>`, every part of it a slug."""
+    name = f"{slug(spec.variant, 40)}-{slug(spec.dataset, 24)}-s{spec.seed}-{slug(run_id[:10])}"
+    return results / slug(spec.hardware) / name
+
+
+def write_record(record: RunRecord, folder: Path) -> RunRecord:
+    """Write `record.json` in `folder` and return the record with its path. NaN and infinity become null.
+
+    What `read_record` would refuse is left out, and a run that was ok has crashed then, with the reason.
+    """
+    path = folder / RECORD
+    record = _readable(record, path)
+    text = _text_of(record)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda stream: stream.write(text))
+    except OSError as error:
+        raise RecordError(
+            f"cannot write {printable(path)}: {error.strerror}; choose another --results folder"
+        ) from error
+    return replace(record, path=path)
+
+
+def _text_of(record: RunRecord) -> bytes:
+    return json.dumps(_plain(record.to_json()), indent=1, allow_nan=False, default=str).encode()
+
+
+def _readable(record: RunRecord, path: Path) -> RunRecord:
+    """The record if its reader will take it; else that of a run that failed, with what the reader takes of it."""
+    fault = _fault_of(record, path)
+    if fault is None:
+        return record
+    status, error = record.status, record.error
+    if record.ok:
+        status = "crashed"
+        error = {"type": "RecordError", "message": f"what the run gave cannot be recorded: {fault}", "tail": ""}
+    kept = RunRecord(record.schema, record.run_id, status, record.spec, error, command=record.command)
+    for names in (TOLD_TOGETHER, *((name,) for name in RECORD_PARTS if name not in TOLD_TOGETHER)):
+        more = replace(kept, **{name: getattr(record, name) for name in names})
+        kept = more if _fault_of(more, path) is None else kept
+    return kept
+
+
+TOLD_TOGETHER = ("scores", "protocols", "training")
+"""Parts of a record that refer to each other."""
+
+
+def _fault_of(record: RunRecord, path: Path) -> str | None:
+    """Why a record would be refused by its reader, or None."""
+    text = _text_of(record)
+    if len(text) > LARGEST_RECORD:
+        return f"it takes more than {LARGEST_RECORD >> 20} MiB"
+    try:
+        record_of(_content_of(text, path), path)
+    except RecordError as error:
+        return str(error).removeprefix(f"{printable(path)}: ")
+    return None
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one `record.json`, or the folder that holds it.
+
+    Raises `RecordError` saying what is wrong with it: `RecordMissing` where it is not there, `RecordUnreadable` where
+    it is and the file system does not give it.
+    """
+    path = path / RECORD if os.path.isdir(path) else path
+    return record_of(read_content(path), path)
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The JSON of a record as it stands in the file, of whatever version. Raises what `read_record` does."""
+    try:
+        return _content_of(read_regular(path, LARGEST_RECORD), path)
+    except OSError as error:
+        raise reading_error(path, error) from error
+
+
+def _content_of(text: bytes, path: Path) -> dict[str, Any]:
+    where = printable(path)
+    try:
+        content = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{where}: is not a record")
+    if _nests_deeper(content, DEEPEST):
+        raise RecordError(f"{where}: is not a record: it nests deeper than {DEEPEST}")
+    return content
+
+
+def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
+    """The record that `content`, read from `path`, is once it is upgraded. Raises `RecordError`."""
+    where = printable(path)
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RecordError(f"{where}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise RecordError(f"{where}: has no schema that this version knows")
+    content = upgrade(content)
+    missing = [name for name in ("run_id", "status", "spec") if content.get(name) is None]
+    if missing:
+        raise RecordError(f"{where}: lacks {', '.join(missing)}")
+    if content["status"] not in STATUSES:
+        raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
+    spec = content["spec"]
+    absent = REQUIRED_OF_SPEC - set(spec) if isinstance(spec, dict) else {"spec"}
+    if absent:
+        raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
+    given = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
+    try:
+        check_parts(spec, SPEC_PARTS)
+        record = RunRecord(**given, path=path)
+        check_record(record)
+        check_record(read_spec(spec))
+        check_parts(given, RECORD_PARTS)
+    except PluginError as error:
+        raise RecordError(f"{where}: {error}") from error
+    for figure in _figures(record):
+        if isinstance(figure, (int, float)) and abs(figure) > LARGEST_FIGURE:
+            raise RecordError(f"{where}: holds the figure {figure:.3g}, beyond anything that is measured")
+    return record
+
+
+RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")
+REQUIRED_OF_SPEC = {field.name for field in fields(RunSpec) if field.default is MISSING}
+SPEC_DEFAULTS = {field.name: None if field.default is MISSING else field.default for field in fields(RunSpec)}
+SPEC_TUPLES = ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg")
+
+
+def _nests_deeper(value: dict[str, Any], limit: int) -> bool:
+    """Whether there are more than `limit` objects and arrays around anything; without recursion."""
+    level = [value]
+    for _ in range(limit):
+        level = [item for holder in level for item in _holders_in(holder)]
+    return any(level)
+
+
+def _holders_in(holder: dict[str, Any] | list[Any]) -> list[Any]:
+    """The objects and arrays right in one; most arrays are of numbers alone, which their types tell quickly."""
+    held = holder.values() if isinstance(holder, dict) else holder
+    return [] if HOLDERS.isdisjoint(map(type, held)) else [item for item in held if type(item) in HOLDERS]
+
+
+HOLDERS = frozenset({dict, list})
+
+
+def read_spec(spec: Mapping[str, Any]) -> RunSpec:
+    """A `RunSpec` from the JSON of a record; a field that came later has its default."""
+    values = whole_spec(spec)
+    for name in SPEC_TUPLES:
+        values[name] = tuple(values[name])
+    return RunSpec(**values)
+
+
+def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `RunSpec` as a record has them, by name; one that came later has its default."""
+    return {name: spec.get(name, default) for name, default in SPEC_DEFAULTS.items()}
+
+
+def _figures(record: RunRecord) -> Iterator[Any]:
+    """What a record holds where others take means of numbers."""
+    for score in record.scores:
+        yield from (score["value"], score["kimg"], score.get("train_seconds"))
+    for value in record.throughput.values():
+        yield from (value["median"], value["low"], value["high"], *value["samples"]) if _is_summary(value) else (value,)
+    yield record.training.get("train_seconds")
+    for point in (record.training.get("best") or {}).values():
+        yield point["value"]
+
+
+def _is_summary(value: Any) -> bool:
+    return isinstance(value, dict) and "median" in value
+
+
+def spec_over_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the specs of a row's runs share: all but the seed, and of a run that was trained on only that it was."""
+    whole = whole_spec(spec)
+    del whole["seed"]
+    # The id of the run before stands for its seed too.
+    return whole | {"continues": "another run" if whole["continues"] else ""}
+
+
+def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
+    """Every record below `folders`, and one line for each record or folder that cannot be used.
+
+    A file that is met twice counts once. Of two finished records of one run id with different content the first is
+    kept. Raises `RecordError` for a folder that is not there.
+    """
+    records: list[RunRecord] = []
+    complaints: list[str] = []
+    with many_objects():
+        for path in _all_record_files(folders, complaints):
+            try:
+                records.append(read_record(path))
+            except RecordError as error:
+                complaints.append(str(error))
+    return _of_different_runs(records, complaints), complaints
+
+
+@contextmanager
+def many_objects() -> Iterator[None]:
+    """No garbage collection for a while: records and tables make no cycles; to look for some takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _of_different_runs(records: Sequence[RunRecord], complaints: list[str]) -> list[RunRecord]:
+    """The records without copies of what is there, and without what contradicts it.
+
+    A failed attempt stays beside the finished run: it says how often the run was tried.
+    """
+    first: dict[str, RunRecord] = {}
+    kept: list[RunRecord] = []
+    for record in records:
+        known = first.setdefault(record.run_id, record) if record.ok else record
+        if known is record:
+            kept.append(record)
+        elif replace(known, path=record.path) != record:
+            complaints.append(
+                f"{printable(record.path)}: has the run id of {printable(known.path)} but other content; "
+                "compare them with `ganzoo diff`, and remove one"
+            )
+    return kept
+
+
+def _all_record_files(folders: Sequence[Path], complaints: list[str]) -> list[Path]:
+    """The record files below all `folders`, each once."""
+    files: dict[Path, None] = {}
+    for folder in folders:
+        try:
+            there = folder.exists()
+        except OSError as error:
+            complaints.append(f"{printable(folder)}: cannot be read: {printable(error.strerror)}")
+            continue
+        if not there:
+            raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
+        files |= dict.fromkeys(_record_files(folder, complaints))
+    return list(files)
+
+
+def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
+    """The files called `record.json` below a folder, sorted, or the file itself."""
+    if folder.is_file():
+        return [folder]
+
+    # Path.rglob passes over what it may not read without a word.
+    def complain(error: OSError) -> None:
+        complaints.append(f"{printable(error.filename)}: cannot be read: {printable(error.strerror)}")
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=complain):
+        folders[:] = [name for name in folders if name != QUARANTINE]
+        found += [Path(place, RECORD)] if RECORD in files else []
+    return sorted(found)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: no number that is none, and no half of a surrogate pair, which a reader refuses."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]:
+    """The records below `results` whose id, or whose folder's name, begins like that."""
+    records, _ = find_records([results]) if results.exists() else ([], [])
+    return [
+        record
+        for record in records
+        if record.path and (record.run_id.startswith(beginning) or record.path.parent.name.startswith(beginning))
+    ]
+
+
+def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
+    """A record by its folder, by its file, or by the beginning of its id or folder's name below `results`.
+
+    Raises `RecordError` where none or several fit.
+    """
+    if Path(run).exists():
+        return read_record(Path(run))
+    fitting = runs_called(str(run), results)
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(printable(record.path.parent.name) for record in fitting[:5] if record.path)
+    reason = f"fits several runs ({names})" if fitting else f"is no folder, and no run in {printable(results)}"
+    raise RecordError(f"run '{printable(run)}' {reason}; give the folder that holds its record.json")

@@ -1,0 +1,1 @@
+"""The hooks, and the registry of all that the plugins offer."""

@@ -1,0 +1,285 @@
+"""Load plugins from entry points, files and modules; a failure stays with its plugin."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from ganzoo.errors import PluginError, UsageError
+from ganzoo.registry import hookspecs
+from ganzoo.registry.isolation import undisturbed
+from ganzoo.registry.registry import RECORD_TYPES, SINGULAR, Kind, Offer, PluginStatus, Registry
+from ganzoo.registry.sources import source_sha256
+from ganzoo.registry.validation import check_record
+from ganzoo.runs import Event
+from ganzoo.types import Loss, Variant
+from ganzoo.util.text import did_you_mean, error_line, printable
+
+ALLOW_LIST = "GANZOO_PLUGINS"
+"""The environment variable that names the entry points that may load; `''` is none, unset is all."""
+
+
+LOGS = "ganzoo.logs"
+"""The entry-point group of observers that load only where `--log` names them."""
+
+
+OWN_DISTRIBUTION = "ganzoo"
+
+
+def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequence[str] = ()) -> Registry:
+    """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
+
+    `logs` names observers of the entry-point group `ganzoo.logs`, which the list concerns too, ganzoo's own excepted.
+    Raises `UsageError` for a path, module or log that is not there or not allowed, and `PluginError` for a broken log
+    and, with `strict`, for any broken plugin. What a plugin prints meanwhile goes to stderr.
+    """
+    loader = _Loader(os.environ.get(ALLOW_LIST))
+    with contextlib.redirect_stdout(sys.stderr):
+        loader.load_entry_points()
+        for plugin in plugins:
+            loader.load_named(plugin)
+        for log in dict.fromkeys(logs):
+            loader.load_log(log)
+    loader.note_conflicts()
+    broken = [status for status in loader.registry.statuses if status.state == "broken"]
+    if strict and broken:
+        reasons = "; ".join(f"{printable(status.name)}: {status.error}" for status in broken)
+        raise PluginError(f"--strict: {len(broken)} broken plugin(s): {reasons}")
+    return loader.registry
+
+
+class _Loader:
+    """Fills a registry, one plugin at a time."""
+
+    def __init__(self, allow_list: str | None) -> None:
+        self.allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
+        self.registry = Registry()
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+
+    def allows(self, name: str) -> bool:
+        return self.allowed is None or name in self.allowed
+
+    def load_entry_points(self) -> None:
+        for entry_point in _entry_points(hookspecs.PROJECT):
+            distribution = _distribution(entry_point)
+            taken = {status.name for status in self.registry.statuses}
+            status = PluginStatus(
+                name=entry_point.name if entry_point.name not in taken else f"{entry_point.name}@{distribution}",
+                source=f"{entry_point.value} ({distribution})",
+                version=entry_point.dist.version if entry_point.dist else None,
+            )
+            if not self.allows(entry_point.name):
+                self.registry.statuses.append(replace(status, state="disabled", error=f"not in {ALLOW_LIST}"))
+            else:
+                self.load(status, entry_point.load)
+
+    def load_named(self, plugin: str) -> None:
+        path = Path(plugin)
+        # A package under development lies beside its own folder's name: an importable name is a module, then.
+        if path.suffix == ".py" or os.sep in plugin or (path.exists() and not _module_exists(plugin)):
+            if not path.is_file() or path.suffix != ".py":
+                reason = "is not a Python file (.py)" if path.exists() else "does not exist"
+                raise UsageError(f"--plugin {printable(plugin)}: {reason}; give the path of a .py file or a module")
+            name = self.free_name(path.name)
+            self.load(PluginStatus(name=name, source=str(path.resolve())), lambda: _import_file(path.resolve()))
+            return
+        if not _module_exists(plugin):
+            raise UsageError(f"--plugin {printable(plugin)}: no such file or module; give a path that ends in .py")
+        self.load(PluginStatus(name=self.free_name(plugin), source=plugin), lambda: importlib.import_module(plugin))
+
+    def load_log(self, log: str) -> None:
+        known = _entry_points(LOGS)
+        found = [entry_point for entry_point in known if entry_point.name == log]
+        if not found:
+            names = [entry_point.name for entry_point in known]
+            raise UsageError(f"--log: no log is called '{printable(log)}'{did_you_mean(log, names)}")
+        distribution, *others = sorted({_distribution(entry_point) for entry_point in found})
+        if others:
+            owners = printable(" and ".join([distribution, *others]))
+            raise UsageError(f"--log {printable(log)}: {owners} each have a log of that name; uninstall one")
+        entry_point = found[0]
+        if distribution != OWN_DISTRIBUTION and not self.allows(log):
+            raise UsageError(f"--log {printable(log)}: it is of {printable(distribution)} and not in {ALLOW_LIST}")
+        source = f"{entry_point.value} ({distribution})"
+        version = entry_point.dist.version if entry_point.dist else None
+        self.load(PluginStatus(name=self.free_name(log), source=source, version=version), entry_point.load)
+        # It was asked for, so going on without it would be no service.
+        if (status := self.registry.statuses[-1]).state == "broken":
+            raise PluginError(f"--log {log}: {status.error}")
+
+    def note_conflicts(self) -> None:
+        contested = [offer for _, rivals in self.registry.conflicts() for offer in rivals]
+        for index, status in enumerate(self.registry.statuses):
+            forms = dict.fromkeys(offer.qualified for offer in contested if offer.plugin == status.name)
+            self.registry.statuses[index] = replace(status, conflicts=tuple(forms))
+
+    def free_name(self, name: str) -> str:
+        taken = sum(status.name == name or status.name.startswith(f"{name}@") for status in self.registry.statuses)
+        return f"{name}@{taken + 1}" if taken else name
+
+    def load(self, status: PluginStatus, import_plugin: Callable[[], object]) -> None:
+        """Import, register, call and check one plugin; whatever fails, nothing of it stays."""
+        started = time.perf_counter()
+        plugin: object = None
+        try:
+            with undisturbed():
+                plugin = import_plugin()
+                offers, observers = self.collect(status.name, plugin)
+                source = source_sha256(plugin) if isinstance(plugin, ModuleType) else None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if plugin is not None and self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            reason = printable(error) if isinstance(error, PluginError) else error_line(error)
+            self.registry.statuses.append(replace(status, state="broken", error=reason))
+            return
+        for kind, offer in offers:
+            self.registry.offers[kind].append(offer)
+        self.registry.observers += observers
+        callers = self.manager.get_hookcallers(plugin) or []
+        self.registry.statuses.append(
+            replace(
+                status,
+                hooks=tuple(sorted(caller.name for caller in callers)),
+                source_sha256=source,
+                load_seconds=round(time.perf_counter() - started, 4),
+            )
+        )
+
+    def collect(
+        self, name: str, plugin: object
+    ) -> tuple[list[tuple[Kind, Offer]], list[tuple[str, Callable[[Event], object]]]]:
+        self.manager.register(plugin, name)
+        # pluggy accepts a misspelt hook until somebody asks; asked now, the answer names this plugin.
+        self.manager.check_pending()
+        offers: list[tuple[Kind, Offer]] = []
+        observers = []
+        for caller in self.manager.get_hookcallers(plugin) or []:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is not plugin:
+                    continue
+                if implementation.wrapper or implementation.hookwrapper:
+                    raise PluginError(f"{caller.name} is a hook wrapper; hooks here only yield records")
+                if caller.name == "ganzoo_event":
+                    observers.append((name, _event_function(implementation)))
+                else:
+                    offers += self.records(name, caller.name, implementation.function)
+        if not self.manager.get_hookcallers(plugin):
+            raise PluginError("implements no hook; put @ganzoo.hookimpl above ganzoo_variants() and the like")
+        return offers + _inline_offers(name, offers), observers
+
+    def records(self, plugin: str, hook: str, function: Callable[..., Any]) -> list[tuple[Kind, Offer]]:
+        kind, types = RECORD_TYPES[hook]
+        expected = " or ".join(type_.__name__ for type_ in types)
+        try:
+            yielded = function()
+            records: list[Any] = [] if yielded is None else list(yielded)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise PluginError(f"{hook} raised {error_line(error)}") from error
+        names = set()
+        for record in records:
+            if not any(isinstance(record, type_) for type_ in types):
+                raise PluginError(f"{hook} yielded {printable(repr(record), 80)}; it must yield {expected}")
+            check_record(record)
+            if record.name in names:
+                raise PluginError(f"{hook} yielded two records called '{record.name}'")
+            names.add(record.name)
+        return [(kind, Offer(plugin, record)) for record in records]
+
+
+def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    """Each entry point once: an editable install beside a stale egg-info lists one distribution twice."""
+    found = importlib.metadata.entry_points(group=group)
+    return list({(point.name, point.value, _distribution(point)): point for point in found}.values())
+
+
+def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else "?"
+
+
+def _inline_offers(plugin: str, offers: Sequence[tuple[Kind, Offer]]) -> list[tuple[Kind, Offer]]:
+    """The objects that stand in a plugin's records in place of a name: found as `plugin:name` only.
+
+    Raises `PluginError` where two that differ have one name, for nothing could tell them apart.
+    """
+    known = {(kind, offer.record.name): offer.record for kind, offer in offers}
+    inline: list[tuple[Kind, Offer]] = []
+    for _, offer in offers:
+        for kind, part in _inline_objects(offer.record):
+            if (kind, part.name) not in known:
+                known[kind, part.name] = part
+                inline.append((kind, Offer(plugin, part, inline=True)))
+            elif known[kind, part.name] != part:
+                raise PluginError(f"has two that differ for the {SINGULAR[kind]} '{part.name}'; give them two names")
+    return inline
+
+
+def _inline_objects(record: Any) -> Iterator[tuple[Kind, Any]]:
+    parts: list[tuple[Kind, Any]] = []
+    if isinstance(record, Variant):
+        parts += [("architectures", record.architecture), ("losses", record.loss)]
+    if isinstance(record, (Variant, Loss)):
+        parts += [("losses", penalty) for penalty in record.penalties]
+    for kind, part in parts:
+        if not isinstance(part, str):
+            yield kind, part
+            yield from _inline_objects(part)
+
+
+def _event_function(implementation: pluggy.HookImpl) -> Callable[[Event], object]:
+    return lambda event: implementation.function(*([event] if implementation.argnames else []))
+
+
+def _module_exists(name: str) -> bool:
+    """Whether there is a module to import, even one that fails; looking for `package.module` imports the package.
+
+    A folder without `__init__.py` is none, though Python would import it as an empty namespace.
+    """
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    try:
+        spec = importlib.util.find_spec(name)
+        return spec is not None and spec.origin is not None
+    except ModuleNotFoundError as error:
+        return error.name is None or not f"{name}.".startswith(f"{error.name}.")
+    except ValueError:
+        return False
+    except (Exception, SystemExit):
+        return True
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a .py file under a name of its own.
+
+    The module is in `sys.modules` while it runs: dataclasses with postponed annotations look themselves up there.
+    """
+    name = f"ganzoo_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

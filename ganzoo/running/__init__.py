@@ -1,0 +1,1 @@
+"""From run specs to records: one process for each run."""

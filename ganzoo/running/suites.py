@@ -1,0 +1,195 @@
+"""Suites: benches that belong together, written down as a TOML file and run one after another."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ganzoo.errors import DataUnavailable, PluginError, UnknownName, UsageError, WeightsUnavailable
+from ganzoo.planning.plan import PlannedRun
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.registry import Registry
+from ganzoo.registry.validation import check_record
+from ganzoo.running.bench import Bench, Note, discover_noting, ignore, prepare_bench
+from ganzoo.runs import Event, RunFinished, RunRecord, RunStarted
+from ganzoo.util.text import did_you_mean, printable
+
+FOLDER = Path(__file__).parent / "suite_plans"
+
+FIELDS = tuple(field.name for field in fields(BenchPlan) if field.name != "resume")
+LISTS = ("models", "metrics", "set", "plugins")
+ADDED = ("set", "plugins")
+"""What the command line adds to a suite's own; any other option of it takes the place of the suite's."""
+
+
+@dataclass(frozen=True)
+class SuitePart:
+    """One `[[bench]]` of a suite; an `optional` one is left out with a note where its data or weights are not there."""
+
+    plan: BenchPlan
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite's file holds."""
+
+    name: str
+    summary: str
+    parts: tuple[SuitePart, ...]
+
+
+@dataclass(frozen=True)
+class SuiteBench:
+    """A suite in which everything is settled; nothing has run yet. It runs as one `Bench` does."""
+
+    benches: tuple[Bench, ...]
+
+    @property
+    def registry(self) -> Registry:
+        """The plugins that all parts share."""
+        return self.benches[0].registry
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """The runs of all parts, in order."""
+        return tuple(run for bench in self.benches for run in bench.runs)
+
+    @property
+    def swept(self) -> tuple[PlannedRun, ...]:
+        """The runs of those parts that are sweeps over batches."""
+        return tuple(run for bench in self.benches for run in bench.swept)
+
+    def run(self, results: Path, *, on_event: Callable[[Event], None], **options: Any) -> list[RunRecord]:
+        """Do what `results` does not hold yet, part by part, with the `options` of `Bench.run`.
+
+        Events count the runs of the whole suite.
+        """
+        if options.pop("force", False):
+            # Of all parts at once: without it the suite then goes on with what is left.
+            for bench in self.benches:
+                bench.start_over(results, options["on_note"])
+        records: list[RunRecord] = []
+        before, total = 0, len(self.runs)
+        for bench in self.benches:
+
+            def tell(event: Event, before: int = before) -> None:
+                if isinstance(event, (RunStarted, RunFinished)):
+                    event = replace(event, index=before + event.index, total=total)
+                on_event(event)
+
+            try:
+                records += bench.run(results, on_event=tell, **options)
+            except KeyboardInterrupt as interrupt:
+                interrupt.records = [*records, *getattr(interrupt, "records", [])]  # type: ignore[attr-defined]
+                raise
+            before += len(bench.runs)
+            if not options.get("keep_going", True) and not all(record.ok for record in records):
+                break
+        return records
+
+
+def suite_names() -> list[str]:
+    """The suites that come with ganzoo."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read_suite(name: str) -> Suite:
+    """A suite by its name, or from the TOML file at that path.
+
+    A file has a `summary` and any number of `[[bench]]` tables, whose keys are the fields of `BenchPlan` and
+    `optional`. Paths of plugins and weights are taken from the file's folder where they are there. Raises `UnknownName`
+    and `UsageError`, naming the table.
+    """
+    path = FOLDER / f"{name}.toml" if name in suite_names() else Path(name)
+    where = f"--suite {printable(name)}"
+    if path.suffix != ".toml":
+        raise UnknownName(f"{where}: no suite is called that{did_you_mean(name, suite_names())}; or give a .toml file")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{where}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{where}: is not TOML: {printable(error)}") from error
+    _refuse_unknown(where, content, ("summary", "bench"))
+    tables, summary = content.get("bench"), content.get("summary", "")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{where}: has no [[bench]] table")
+    if not isinstance(summary, str):
+        raise UsageError(f"{where}: summary must be a text")
+    parts = tuple(_part(f"{where}, bench {index}", table, path.parent) for index, table in enumerate(tables, 1))
+    return Suite(path.stem, summary, parts)
+
+
+def with_options(suite: Suite, options: Mapping[str, Any]) -> Suite:
+    """The suite with fields of `BenchPlan` in place of its own, in every part; `ADDED` ones come after its own."""
+
+    def changed(plan: BenchPlan) -> BenchPlan:
+        added = {name: (*getattr(plan, name), *options[name]) for name in ADDED if name in options}
+        return replace(plan, **{**options, **added})
+
+    return replace(suite, parts=tuple(replace(part, plan=changed(part.plan)) for part in suite.parts))
+
+
+def prepare_suite(
+    suite: Suite,
+    on_note: Note,
+    on_progress: Callable[[int, int, int], None] = ignore,
+    logs: Sequence[str] = (),
+) -> SuiteBench:
+    """Resolve every part before any runs, under all the plugins that any part names.
+
+    Raises what `prepare_bench` does; an optional part without its data or weights is left out with a note.
+    """
+    plugins = tuple(dict.fromkeys(plugin for part in suite.parts for plugin in part.plan.plugins))
+    registry = discover_noting(plugins, any(part.plan.strict for part in suite.parts), on_note, logs)
+    benches: list[Bench] = []
+    for part in suite.parts:
+        plan = replace(part.plan, plugins=plugins)
+        try:
+            benches.append(prepare_bench(plan, on_note, on_progress, registry=registry))
+        except (DataUnavailable, WeightsUnavailable) as error:
+            if not part.optional:
+                raise
+            on_note(f"suite {printable(suite.name)}: left out {printable(plan.dataset)}: {error}")
+    if not benches:
+        raise DataUnavailable(f"suite {printable(suite.name)}: no part of it has its data here")
+    return SuiteBench(tuple(benches))
+
+
+def _part(where: str, table: Mapping[str, Any], folder: Path) -> SuitePart:
+    _refuse_unknown(where, table, (*FIELDS, "optional"))
+    values = dict(table)
+    optional = values.pop("optional", False)
+    if "models" not in values:
+        raise UsageError(f'{where}: names no models; write models = ["dcgan"]')
+    for name in LISTS:
+        if name in values and not isinstance(values[name], list):
+            raise UsageError(f'{where}: {name} must be a list, as in {name} = ["…"]')
+        values[name] = tuple(values.get(name, getattr(BenchPlan, name, ())))
+    part = SuitePart(BenchPlan(**values), optional)
+    try:
+        check_record(part)
+    except PluginError as error:
+        raise UsageError(f"{where}: {str(error).removeprefix('plan.')}") from error
+    plan = part.plan
+    weights = plan.weights and _beside(folder, plan.weights)
+    return replace(part, plan=replace(plan, plugins=_all_beside(folder, plan.plugins), weights=weights))
+
+
+def _refuse_unknown(where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in table:
+        if name not in known:
+            raise UnknownName(f"{where}: no key is called '{printable(name)}'{did_you_mean(name, known)}")
+
+
+def _all_beside(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_beside(folder, path) for path in paths)
+
+
+def _beside(folder: Path, path: str) -> str:
+    """A path as seen from the suite's folder where it leads to something there, else as it is: it may be a module."""
+    return str(folder / path) if (folder / path).exists() else path

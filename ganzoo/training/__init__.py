@@ -1,0 +1,1 @@
+"""One run's training: players, phases, the step and the loop."""

@@ -1,0 +1,132 @@
+"""A whole step as one CUDA graph: captured after a few eager ones, then replayed on buffers that stay in place.
+
+There is one graph for each set of phases that fall due together, so lazy phases keep their rhythm. What a step reads
+is copied into the buffers before each replay; rates and coefficients are tensors that the schedules fill in place; the
+default generator, from which dropout and penalties draw, is advanced by the replay itself (PyTorch's documentation on
+CUDA graphs: whole-network capture).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import GanzooError, PluginError
+from ganzoo.training.phase_update import Call, eager_step
+from ganzoo.types import Batch
+from ganzoo.util.text import printable
+
+WARMUP_STEPS = 3
+"""Eager steps before a capture: libraries pick their algorithms, and optimizers allocate their state, in these."""
+
+Terms = list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class CapturedStep:
+    """Replaying reads `batches` and overwrites `terms`."""
+
+    batches: Sequence[Batch]
+    replay: Callable[[], object]
+    terms: Terms
+
+
+class GraphedStep:
+    """A step to be called like `eager_step`; the terms it returns are overwritten by the next call.
+
+    `capture(function) -> (replay, what the function gave)` records what `function` does without doing it, and
+    `beside(function)` runs it where a capture may follow.
+    """
+
+    def __init__(
+        self,
+        capture: Callable[[Callable[[], Terms]], tuple[Callable[[], object], Terms]] | None = None,
+        beside: Callable[[Callable[[], Terms]], Terms] | None = None,
+    ) -> None:
+        cuda = CudaCapture() if capture is None else None
+        self.capture = capture or cuda.capture  # type: ignore[union-attr]
+        self.beside = beside or (cuda.beside if cuda else lambda function: function())
+        self.capture_seconds = 0.0
+        self._captured: dict[tuple[str, ...], CapturedStep] = {}
+        self._warmed: dict[tuple[str, ...], int] = {}
+
+    def __call__(self, calls: Sequence[Call]) -> Terms:
+        due = tuple(update.phase.name for update, _ in calls)
+        captured = self._captured.get(due)
+        if captured is None:
+            warmed = self._warmed.get(due, 0)
+            if warmed < WARMUP_STEPS:
+                self._warmed[due] = warmed + 1
+                return self.beside(lambda: eager_step(calls))
+            captured = self._captured[due] = self._record(calls)
+        for buffers, (_, batch) in zip(captured.batches, calls, strict=True):
+            _fill(buffers, batch)
+        captured.replay()
+        return captured.terms
+
+    def _record(self, calls: Sequence[Call]) -> CapturedStep:
+        started = time.perf_counter()
+        kept: dict[int, Tensor] = {}
+
+        def buffer(tensor: Tensor | None) -> Tensor | None:
+            # Phases that share a batch share its buffer too.
+            if tensor is not None and id(tensor) not in kept:
+                kept[id(tensor)] = tensor.clone()
+            return None if tensor is None else kept[id(tensor)]
+
+        batches: list[Any] = [
+            Batch(buffer(batch.real), buffer(batch.labels), buffer(batch.latent))  # type: ignore[arg-type]
+            for _, batch in calls
+        ]
+        own = [(update, batch) for (update, _), batch in zip(calls, batches, strict=True)]
+        replay, terms = self.capture(lambda: eager_step(own))
+        self.capture_seconds += time.perf_counter() - started
+        return CapturedStep(batches, replay, terms)
+
+
+def _fill(buffers: Batch, batch: Batch) -> None:
+    buffers.real.copy_(batch.real, non_blocking=True)
+    buffers.latent.copy_(batch.latent, non_blocking=True)
+    if buffers.labels is not None and batch.labels is not None:
+        buffers.labels.copy_(batch.labels, non_blocking=True)
+
+
+class CudaCapture:
+    """Captures on CUDA. All graphs of a step share one pool: they are replayed one at a time, and their terms read."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream()
+
+    def capture(self, function: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
+        """Record `function`. Raises `PluginError` where it does what a graph cannot hold."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Only this thread's calls: the one that streams data pins memory, which a global capture forbids.
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+                terms = function()
+        except Exception as error:
+            # The end of a failed capture raises an error of its own, in front of the one that tells the reason.
+            reason: BaseException = error
+            while reason.__context__ is not None:
+                reason = reason.__context__
+            if isinstance(reason, (torch.OutOfMemoryError, GanzooError)):
+                raise reason from None
+            raise PluginError(
+                "the step cannot be captured as a CUDA graph: keep .item(), printing and data-dependent shapes out of "
+                f"phases and networks, or pass --step-mode eager ({printable(reason, 200)})"
+            ) from error
+        return graph.replay, terms
+
+    def beside(self, function: Callable[[], Terms]) -> Terms:
+        """Run on a side stream: autograd remembers where a gradient was made first, and captures avoid the main one."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            terms = function()
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return terms

@@ -1,0 +1,172 @@
+"""The training loop: phases, moving average, budget. What varies between GANs lives in the phases."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import Diverged
+from ganzoo.machine.settings import synchronize
+from ganzoo.training.assembly import Assembly
+from ganzoo.training.phase_update import Call
+from ganzoo.types import Batch, Phase
+
+LOG_POINTS = 200
+"""About how many points a curve has, and how often the loop waits for the device to read the losses."""
+
+
+@dataclass
+class TrainResult:
+    """How far a training is.
+
+    `curves` maps `kimg` and `phase/term` to lists of one length, each point the mean since the last one.
+    `train_seconds` leaves out evaluation and saving; `updates` counts the updates of each player as a whole.
+    `evaluated_kimg` is where the last evaluation took place, `resumed_at_kimg` where another process took over.
+    """
+
+    kimg: float = 0.0
+    train_seconds: float = 0.0
+    steps_per_point: int = 1
+    evaluated_kimg: float = 0.0
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    updates: dict[str, int] = field(default_factory=lambda: {"generator": 0, "discriminator": 0})
+    resumed_at_kimg: list[float] = field(default_factory=list)
+
+
+def run_step(run: Assembly, log: TermLog | None = None) -> None:
+    """One step: every phase that is due, as often as it repeats."""
+    calls = due_calls(run)
+    for (update, _), terms in zip(calls, run.perform(calls), strict=True):
+        if log is not None:
+            log.add(update.phase, terms)
+    run.step += 1
+
+
+def due_calls(run: Assembly) -> list[Call]:
+    """The updates of the coming step, each with what it is given.
+
+    All phases of a step share its batch of real images; a repeat of a phase that updates the discriminator draws
+    another. Every call has a latent of its own, unless it takes the fakes that the call before it made.
+    """
+    calls: list[Call] = []
+    real, labels = next(run.batches)
+    for update in run.updates:
+        if run.step % update.phase.every:
+            continue
+        for repeat in range(update.phase.repeats):
+            if repeat and update.phase.updates_discriminator:
+                real, labels = next(run.batches)
+            latent = calls[-1][1].latent if update.takes_fakes else run.draw_latent(len(real), run.latent_rng)
+            calls.append((update, Batch(real, labels, latent)))
+    return calls
+
+
+def train(
+    run: Assembly,
+    total_kimg: float,
+    evaluate_at_kimg: Sequence[float] = (),
+    *,
+    log: TermLog | None = None,
+    on_progress: Callable[[TrainResult, dict[str, float]], None] = lambda result, terms: None,
+    on_evaluate: Callable[[float], None] = lambda kimg: None,
+    pause_due: Callable[[], bool] = lambda: False,
+    on_pause: Callable[[], None] = lambda: None,
+) -> TrainResult:
+    """Train until `total_kimg` thousand real images were shown to the discriminator, from where `log` says it is.
+
+    `on_progress` follows each point of the curves. `on_evaluate(kimg)` is called as soon as each of
+    `evaluate_at_kimg` is reached, and `on_pause()` between two steps whenever `pause_due()`, both off the clock.
+    Raises `Diverged` with the phase, the term and the place when a term is not finite.
+    """
+    log = log or TermLog(TrainResult())
+    result = log.result
+    clock = Clock(result, run.batches.device)
+    due = sorted(kimg for kimg in evaluate_at_kimg if min(kimg, total_kimg) > result.evaluated_kimg)
+    while True:
+        over = result.kimg >= total_kimg
+        evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
+        if log.counts and (run.step % result.steps_per_point == 0 or evaluation_due or over):
+            with clock.stopped():
+                on_progress(result, log.flush(result.kimg))
+        if evaluation_due:
+            with clock.stopped():
+                on_evaluate(result.kimg)
+            result.evaluated_kimg = result.kimg
+            due = [kimg for kimg in due if kimg > result.kimg]
+        if over:
+            return result
+        if pause_due():
+            with clock.stopped():
+                on_pause()
+        run.schedules.apply(result.kimg / total_kimg, run.step)
+        run_step(run, log)
+        seen, result.kimg = result.kimg, run.batches.drawn / 1000
+        run.average.update(result.kimg, result.kimg - seen)
+        if run.step == 1:
+            result.steps_per_point = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
+
+
+class Clock:
+    """Adds the seconds of the training to a result; stopped while anything else is done."""
+
+    def __init__(self, result: TrainResult, device: torch.device) -> None:
+        self.result = result
+        self.device = device
+        self.started = time.perf_counter()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop when the device has done all that it was given, and go on afterwards."""
+        synchronize(self.device)
+        self.result.train_seconds += time.perf_counter() - self.started
+        yield
+        self.started = time.perf_counter()
+
+
+class TermLog:
+    """Sums the terms on the device, and reads the means when asked: the loop waits for no loss in between."""
+
+    def __init__(self, result: TrainResult) -> None:
+        self.result = result
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def add(self, phase: Phase, terms: Mapping[str, Tensor]) -> None:
+        """Count an update of each player that is updated as a whole, and add the terms, which the caller may reuse."""
+        for player in self.result.updates:
+            self.result.updates[player] += player in phase.targets
+        for name, term in terms.items():
+            key = f"{phase.name}/{name}"
+            if key in self.sums:
+                self.sums[key] += term
+            else:
+                self.sums[key] = term.float().clone()
+            self.counts[key] += 1
+
+    def flush(self, kimg: float) -> dict[str, float]:
+        """Append the means since the last flush to the curves and return them. Raises `Diverged`."""
+        keys = list(self.sums)
+        values = torch.stack([self.sums[key] for key in keys]).cpu().tolist() if keys else []
+        means = {key: value / self.counts[key] for key, value in zip(keys, values, strict=True)}
+        for key, mean in means.items():
+            if mean != mean or mean in (float("inf"), float("-inf")):
+                raise Diverged(f"the term '{key}' became {mean} by {kimg:.3f} kimg; lower the learning rate")
+        points = len(self.result.curves.setdefault("kimg", []))
+        self.result.curves["kimg"].append(kimg)
+        for key, mean in means.items():
+            # A lazy phase may be absent between two points; its curve keeps the last value to stay aligned.
+            curve = self.result.curves.setdefault(key, [])
+            curve += [mean] * (points - len(curve))
+            curve.append(mean)
+        for key, curve in self.result.curves.items():
+            if key != "kimg" and len(curve) <= points:
+                curve.append(curve[-1])
+        self.sums.clear()
+        self.counts.clear()
+        return means

@@ -1,0 +1,226 @@
+"""From a loss and a recipe's options to the phases of a step.
+
+Here the functions of logits become phases, penalties join the discriminator's phase or get a lazy one, and label
+smoothing, feature matching and weight penalties are added. After this, training knows nothing but phases.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import PluginError, UsageError
+from ganzoo.runs import RunSpec
+from ganzoo.training.players import StandIn
+from ganzoo.types import Batch, Loss, Penalty, Phase, Terms
+
+Hyper = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that any variant can take; see `Variant`."""
+
+    generator_first: bool = False
+    label_smoothing: float = 0.0
+    feature_matching: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> Options:
+        """Those of a run."""
+        return cls(**{option.name: getattr(spec, option.name) for option in fields(cls)})
+
+
+def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tuple[Phase, ...]:
+    """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
+    if loss.phases:
+        phases, apart = [*loss.phases], [*penalties]
+        if options.label_smoothing:
+            phases = _with_label_smoothing(phases, loss, options.label_smoothing)
+    else:
+        apart = [penalty for penalty in penalties if penalty.every > 1]
+        joined = [penalty for penalty in penalties if penalty.every == 1]
+        phases = [_discriminator_phase(loss, joined, options), _generator_phase(loss)]
+    if options.generator_first:
+        phases.sort(key=lambda phase: phase.updates_discriminator)
+    if options.feature_matching:
+        phases = _with_feature_matching(phases, loss, options.feature_matching)
+    if options.l1 or options.l2:
+        phases = [_with_weight_penalty(phase, options) for phase in phases]
+    phases += [_penalty_phase(penalty) for penalty in apart]
+    names = [phase.name for phase in phases]
+    for name in names:
+        if names.count(name) > 1:
+            raise PluginError(f"loss '{loss.name}' with its penalties has two phases called '{name}'; rename one")
+    return tuple(phases)
+
+
+def fakes_are_shared(loss: Loss, phases: Sequence[Phase], options: Options) -> bool:
+    """Whether the generator's phase may take the fakes that the discriminator's has made.
+
+    So for functions of logits, whose forward passes are the harness's own, with one update of each in a step: then
+    nothing updates the generator between the two. A loss of phases is promised a fresh latent for each call.
+    """
+    if loss.phases or options.generator_first:
+        return False
+    return all(
+        phase.repeats == 1 and phase.every == 1 for phase in phases if phase.name in ("discriminator", "generator")
+    )
+
+
+def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Options) -> Phase:
+    logits_terms = _smoothed(loss, options.label_smoothing)
+
+    def discriminator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        fake = generator(batch.latent, batch.labels)
+        real_logits = discriminator(batch.real, batch.labels)
+        fake_logits = discriminator(fake, batch.labels)
+        terms = dict(logits_terms(real_logits, fake_logits))
+        for penalty in penalties:
+            if penalty.name in terms:
+                raise PluginError(f"loss '{loss.name}' has a term '{penalty.name}' already; rename the penalty")
+            terms[penalty.name] = penalty.function(
+                discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name)
+            )
+        return terms
+
+    return Phase("discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=loss.after)
+
+
+def _generator_phase(loss: Loss) -> Phase:
+    function = loss.generator
+    assert function is not None
+    wants_real = len(inspect.signature(function).parameters) == 2
+
+    def generator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        fake = generator(batch.latent, batch.labels)
+        fake_logits = discriminator(fake, batch.labels)
+        if wants_real:
+            return function(fake_logits, discriminator(batch.real, batch.labels))
+        return function(fake_logits)
+
+    return Phase("generator", generator_phase, "generator")
+
+
+def _with_feature_matching(phases: Sequence[Phase], loss: Loss, weight: float) -> list[Phase]:
+    """Adds weight · ‖E f(x) − E f(G(z))‖² to the first phase that updates the generator as a whole.
+
+    f is what the discriminator's head sees (Salimans et al. 2016, section 3.1). The phase's own fakes are kept as it
+    makes them, so the generator is not run twice. Raises `UsageError` where no phase updates the generator alone.
+    """
+    for index, phase in enumerate(phases):
+        if phase.targets == ("generator",):
+            return [*phases[:index], replace(phase, function=_feature_matching(phase, weight)), *phases[index + 1 :]]
+    raise UsageError(
+        f"feature_matching needs a phase that updates the generator alone, and loss '{loss.name}' has none"
+    )
+
+
+def _feature_matching(phase: Phase, weight: float) -> Callable[..., Terms]:
+    def feature_matching_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        kept: list[Tensor] = []
+
+        def keep(latent: Tensor, labels: Tensor | None) -> Tensor:
+            kept.append(generator(latent, labels))
+            return kept[-1]
+
+        terms = dict(phase.function(StandIn(generator, keep), discriminator, batch, hyper))
+        fake = kept[-1] if kept else generator(batch.latent, batch.labels)
+        real_mean = discriminator.features(batch.real, batch.labels).mean(0)
+        fake_mean = discriminator.features(fake, batch.labels).mean(0)
+        return terms | {"feature_matching": weight * (real_mean - fake_mean).square().sum()}
+
+    return feature_matching_phase
+
+
+def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:
+    """One-sided label smoothing: the real term is mixed with what the same logits cost as fakes.
+
+    For BCE this is exactly the target 1 - s, because BCE is linear in its target. A loss of one term compares real with
+    fake, and its label says which is which: there the mixture is with the two exchanged.
+    """
+    function = loss.discriminator
+    assert function is not None
+    if not smoothing:
+        return function
+    probe = torch.zeros((2,) if loss.logits == 1 else (2, 2))
+    names = set(function(probe, probe))
+    if len(names) == 1:
+        return lambda real_logits, fake_logits: {
+            name: (1 - smoothing) * term + smoothing * function(fake_logits, real_logits)[name]
+            for name, term in function(real_logits, fake_logits).items()
+        }
+    if names != {"real", "fake"}:
+        raise UsageError(_NOT_SMOOTHED.format(loss.name))
+
+    def smoothed(real_logits: Tensor, fake_logits: Tensor) -> Terms:
+        terms = function(real_logits, fake_logits)
+        real_as_fake = function(real_logits, real_logits)["fake"]
+        return {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake, "fake": terms["fake"]}
+
+    return smoothed
+
+
+_NOT_SMOOTHED = (
+    "label_smoothing needs a loss whose discriminator gives one term, or the two terms 'real' and 'fake'; '{}' does not"
+)
+
+
+def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float) -> list[Phase]:
+    """The same for a loss of phases: what real images cost as fakes is what the phase gives for a generator of them."""
+
+    def with_smoothing(phase: Phase) -> Phase:
+        def smoothed_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+            terms = dict(phase.function(generator, discriminator, batch, hyper))
+            if not {"real", "fake"} <= set(terms):
+                raise UsageError(_NOT_SMOOTHED.format(loss.name))
+            reality = StandIn(generator, lambda latent, labels: batch.real)
+            real_as_fake = phase.function(reality, discriminator, batch, hyper)["fake"]
+            return terms | {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake}
+
+        return replace(phase, function=smoothed_phase)
+
+    return [with_smoothing(phase) if phase.targets == ("discriminator",) else phase for phase in phases]
+
+
+def _penalty_phase(penalty: Penalty) -> Phase:
+    """A lazy penalty: every so many steps, and as many times as strong."""
+
+    def penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
+        value = penalty.function(discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name))
+        return {penalty.name: penalty.every * value}
+
+    return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
+
+
+def _with_weight_penalty(phase: Phase, options: Options) -> Phase:
+    """Adds l1 · Σ|w| and l2 · Σw² over the weights that the phase updates."""
+
+    def weight_penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        terms = dict(phase.function(generator, discriminator, batch, hyper))
+        players = {"generator": generator, "discriminator": discriminator}
+        weights = []
+        for target in phase.targets:
+            player, _, path = target.partition(".")
+            weights += list(players[player].network.get_submodule(path).parameters())
+        if options.l1:
+            terms["l1"] = options.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
+        if options.l2:
+            terms["l2"] = options.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+        return terms
+
+    return replace(phase, function=weight_penalty_phase)
+
+
+def _own(hyper: Hyper, penalty: str) -> Hyper:
+    """The coefficients of one penalty under their own names: `r1.gamma` as `gamma`."""
+    prefix = f"{penalty}."
+    return {name.removeprefix(prefix): value for name, value in hyper.items() if name.startswith(prefix)}

@@ -1,0 +1,143 @@
+"""One phase as a callable: freeze, forward, backward, update; and a step as phases called one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganzoo.errors import PluginError
+from ganzoo.training.players import GeneratorPlayer, Players, StandIn
+from ganzoo.types import Batch, Phase
+
+
+class SharedFakes:
+    """One forward pass of the generator for two phases: the discriminator's makes the fakes, the generator's takes it.
+
+    Allowed where nothing in between updates the generator. `maker` and `taker` stand for the generator in the phases;
+    everything but a call is the generator's own.
+    """
+
+    def __init__(self, generator: GeneratorPlayer) -> None:
+        self.generator = generator
+        self.maker = StandIn(generator, self._make)
+        self.taker = StandIn(generator, self._take)
+        self._images: Tensor | None = None
+
+    def _make(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        self._images = self.generator(latent, labels)
+        return self._images.detach()
+
+    def _take(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        images, self._images = self._images, None
+        assert images is not None, "the discriminator's phase comes first, and each batch of fakes is taken once"
+        return images
+
+
+class PhaseUpdate:
+    """Runs one update of a phase and returns its detached terms; no host synchronization.
+
+    What the phase does not update is frozen while it runs, so its gradients stay None and are never computed. With
+    `shared` its fakes are those of the step's other phase.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        players: Players,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        hyper: Mapping[str, Tensor],
+        precision: str = "fp32",
+        shared: SharedFakes | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.phase = phase
+        self.players = players
+        self.hyper = hyper
+        self.function = torch.compile(phase.function, dynamic=False) if compiled else phase.function
+        self.updated = players.updated_by(phase)
+        self.takes_fakes = shared is not None and not phase.updates_discriminator
+        makes_fakes = shared is not None and not self.takes_fakes
+        self.generator: Any = players.generator
+        if shared is not None:
+            self.generator = shared.taker if self.takes_fakes else shared.maker
+        updated = {id(parameter) for parameter in self.updated}
+        # Fakes made for the generator's phase carry its graph, so the generator is not frozen while they are made;
+        # they are detached for the discriminator, whose backward pass then leaves the generator alone.
+        others = players.parameters(("discriminator",) if makes_fakes else ("generator", "discriminator"))
+        self.trainable = [*self.updated, *(players.parameters(("generator",)) if makes_fakes else ())]
+        self.frozen = [parameter for parameter in others if id(parameter) not in updated]
+        self.optimizers = [
+            optimizers[player]
+            for player in sorted({target.split(".")[0] for target in phase.targets} & set(optimizers))
+        ]
+        device_type = self.updated[0].device.type
+        # Autocast knows no meta device, on which a run is checked before it starts.
+        self.device_type = "cpu" if device_type == "meta" else device_type
+        self.autocast = precision == "bf16"
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        terms = self.gradients(batch)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self.phase.after is not None:
+            with torch.no_grad():
+                self.phase.after(self.updated, self.hyper)
+        return terms
+
+    def gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """The forward and backward pass: gradients on what the phase updates, and its detached terms."""
+        for parameter in self.frozen:
+            parameter.requires_grad_(False)
+        for parameter in self.trainable:
+            parameter.requires_grad_(True)
+        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
+            terms = self.function(self.generator, self.players.discriminator, batch, self.hyper)
+        total_of(terms, self.phase).backward()
+        return {name: term.detach() for name, term in terms.items()}
+
+
+Call = tuple[PhaseUpdate, Batch]
+"""One update of a step, and what it is given."""
+
+
+def eager_step(calls: Sequence[Call]) -> list[dict[str, Tensor]]:
+    """Make the updates of a step one after another; their terms in the same order."""
+    return [update(batch) for update, batch in calls]
+
+
+def total_of(terms: Any, phase: Phase) -> Tensor:
+    """The sum of a phase's terms; raises `PluginError` where they are not named 0-dim tensors."""
+    if not isinstance(terms, Mapping) or not terms:
+        raise PluginError(f"phase '{phase.name}' gave {type(terms).__name__}; it must give {{name: 0-dim tensor}}")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim() != 0:
+            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            raise PluginError(f"phase '{phase.name}' gave a term '{name}' of shape {shape}; it must be a 0-dim tensor")
+    return torch.stack(list(terms.values())).sum()
+
+
+def make_optimizer(
+    parameters: Sequence[Tensor], settings: Mapping[str, Any], capturable: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer of one player, fused where torch has a fused kernel for the device.
+
+    With `capturable` its counters and its learning rate are tensors on the device, so that a captured step follows
+    the schedule of the rate under replay.
+    """
+    device = parameters[0].device
+    rate = torch.tensor(settings["learning_rate"], device=device) if capturable else settings["learning_rate"]
+    fused = {"fused": True} if device.type in ("cpu", "cuda") else {}
+    captured = {"capturable": True} if capturable else {}
+    match settings["kind"]:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, betas=tuple(settings["betas"]), **fused, **captured)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=settings["momentum"], **fused)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=rate, momentum=settings["momentum"], **captured)
+        case kind:
+            raise ValueError(f"unknown optimizer {kind}")

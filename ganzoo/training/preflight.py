@@ -1,0 +1,152 @@
+"""Before training: build a run's networks without memory, put every phase through once, count parameters and FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ganzoo.errors import GanzooError, PluginError
+from ganzoo.machine.settings import memory_format
+from ganzoo.registry.isolation import undisturbed
+from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunSpec
+from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players
+from ganzoo.training.phase_update import PhaseUpdate
+from ganzoo.training.players import Players
+from ganzoo.types import Batch
+from ganzoo.util.text import printable
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is known of a run before it starts.
+
+    `parameters` of each player; `memory_format` that suits its networks; `flops_per_image` of training, for each real
+    image shown, or None if unknown; `uncounted` names the operators that have no FLOP formula and are taken for free.
+    """
+
+    parameters: Mapping[str, int]
+    memory_format: str
+    flops_per_image: float | None
+    uncounted: tuple[str, ...] = ()
+
+
+@undisturbed()
+def preflight(spec: RunSpec, registry: Registry) -> Preflight:
+    """Check what a run will do, on the meta device: shapes, names of terms, what each phase updates.
+
+    Raises `GanzooError` where the contract is broken or the combination is refused. Whatever else goes wrong here is
+    left to the run itself, since an operator may merely lack a meta implementation; the FLOPs are unknown then.
+    What a plugin changes of the process meanwhile is put back.
+    """
+    materials = materials_of(spec, registry)
+    try:
+        players = meta_players(lambda: spec_players(spec, materials))
+        with torch.device("meta"):
+            hyper = {name: torch.empty(()) for name in spec.hyper}
+        updates = phase_updates(spec, materials, players, {}, hyper, compiled=False)
+        drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
+    except GanzooError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
+    parameters = count_parameters(players)
+    layout = memory_format(players.parameters(("generator", "discriminator")), spec.device, spec.precision)
+    try:
+        with FlopCount() as count:
+            flops = _step_flops(updates, spec, drawn.shape[1], count)
+    except GanzooError:
+        raise
+    except (Exception, SystemExit):
+        return Preflight(parameters, layout, None)
+    draws = 1 + sum(
+        (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
+    )
+    return Preflight(parameters, layout, flops / draws / spec.batch_size, tuple(sorted(count.uncounted)))
+
+
+@undisturbed()
+def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
+    """`layout`, or `contiguous` where two images do not get through both networks in it.
+
+    A network that takes a `view` of what a convolution gives cannot have that in channels_last, and the meta device
+    does not show it. Whatever else fails here, the run itself will tell.
+    """
+    if layout == "contiguous":
+        return layout
+    materials = materials_of(spec, registry)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            players = spec_players(spec, materials)
+            for player in (players.generator, players.discriminator):
+                player.to(memory_format=getattr(torch, layout))
+            latent = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
+            labels = torch.zeros(2, dtype=torch.int64) if spec.classes else None
+            players.discriminator(players.generator(latent, labels), labels)
+    except (Exception, SystemExit):
+        return "contiguous"
+    return layout
+
+
+def count_parameters(players: Players) -> dict[str, int]:
+    """How many numbers each player learns."""
+    return {
+        name: sum(parameter.numel() for parameter in players.parameters((name,)))
+        for name in ("generator", "discriminator")
+    }
+
+
+def meta_players(build: Callable[[], Players]) -> Players:
+    """The players without memory; built with it first where an architecture reads a tensor's values meanwhile."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception:
+        players = build()
+        for player in (players.generator, players.discriminator):
+            player.to("meta")
+        return players
+
+
+def _step_flops(updates: Sequence[PhaseUpdate], spec: RunSpec, latent: int, count: FlopCount) -> float:
+    """FLOPs of a step's forward and backward passes at the run's batch size, lazy phases by their share."""
+    size = spec.batch_size
+    with torch.device("meta"):
+        real = torch.empty(size, *spec.image_shape)
+        labels = torch.empty(size, dtype=torch.int64) if spec.classes else None
+        batch = Batch(real, labels, torch.empty(size, latent))
+        flops = 0.0
+        for update in updates:
+            before = count.total
+            update.gradients(batch)
+            flops += (count.total - before) * update.phase.repeats / update.phase.every
+            for parameter in update.trainable:
+                parameter.grad = None
+    return flops
+
+
+class FlopCount(TorchDispatchMode):
+    """Counts with torch's own formulas, two FLOPs for a multiply-add; `uncounted` names operators without one.
+
+    torch's `FlopCounterMode` also tracks modules, and that tracker raises on input gradients and parametrizations.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        self.uncounted: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out)
+        elif not func.is_view:
+            self.uncounted.add(str(func._overloadpacket).removeprefix("aten."))
+        return out

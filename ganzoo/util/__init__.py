@@ -1,0 +1,1 @@
+"""Text, files, streams, signals, images and numbers: what knows nothing of GANs."""

@@ -1,0 +1,81 @@
+"""Files from the network: checked by sha256 before they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from ganzoo.errors import DataUnavailable
+from ganzoo.util.files import cache_folder, write_atomically
+from ganzoo.util.streams import unfailing_stderr
+
+FETCHED = ".fetched"
+"""What `download` adds to the name of weights in the cache, for a note of the sha256 with which they came."""
+
+
+def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
+    """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched where it is there already.
+
+    Beside weights in the cache it leaves a note, so that they can be told from those that somebody put there by hand.
+    Shows a progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what came
+    does not have the expected sha256; in both cases `path` is left absent.
+    """
+    if path.exists():
+        return path
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not reachable(url):
+        raise ConnectionError(f"cannot reach {url}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def fetch(stream: BinaryIO) -> None:
+        digest = hashlib.sha256()
+        console = Console(file=unfailing_stderr())
+        with urllib.request.urlopen(url, timeout=timeout) as response, Progress(console=console) as bar:
+            task = bar.add_task(path.name, total=int(response.headers.get("Content-Length") or 0) or None)
+            while block := response.read(1 << 20):
+                digest.update(block)
+                stream.write(block)
+                bar.update(task, advance=len(block))
+        if digest.hexdigest() != sha256:
+            raise DataUnavailable(f"{url} gave a file with sha256 {digest.hexdigest()}, expected {sha256}; not kept")
+
+    try:
+        write_atomically(path, fetch)
+    except (TimeoutError, urllib.error.URLError) as error:
+        raise ConnectionError(f"cannot reach {url}") from error
+    if path.parent == cache_folder() / "weights":
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + FETCHED).write_text(sha256)
+    return path
+
+
+def reachable(url: str, seconds: float = 4.0) -> bool:
+    """Whether the host of `url`, or the proxy in force for it, accepts a connection within `seconds`.
+
+    Asked in a thread, because looking up a name knows no timeout.
+    """
+    host = urlsplit(url)
+    proxy = urllib.request.getproxies().get(host.scheme)
+    if proxy and not urllib.request.proxy_bypass(host.netloc):
+        host = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    port = host.port or (443 if host.scheme == "https" else 80)
+    answered = threading.Event()
+
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host.hostname, port), seconds).close()
+            answered.set()
+
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(seconds)
+    return answered.is_set()

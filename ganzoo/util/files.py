@@ -1,0 +1,148 @@
+"""Files: where caches lie, atomic writes, hashes, downloads with a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable, Iterable
+from itertools import chain, count
+from pathlib import Path
+from typing import BinaryIO
+
+from ganzoo.errors import DataUnavailable, RecordError, RecordMissing, RecordUnreadable
+from ganzoo.util.text import printable
+
+PUT_ASIDE = ".broken"
+"""What `put_aside` adds to the name of a file."""
+
+
+def cache_folder(*parts: str) -> Path:
+    """The folder for things that can be made again: `GANZOO_CACHE`, else `~/.cache/ganzoo`; created on demand.
+
+    Raises `DataUnavailable` where it cannot be created.
+    """
+    base = os.environ.get("GANZOO_CACHE")
+    root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
+    folder = root.joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataUnavailable(
+            f"cannot create the cache folder {folder}: {error.strerror}; set GANZOO_CACHE to a folder you can write to"
+        ) from error
+    return folder
+
+
+class NotRegular(OSError):
+    """There is something else than a plain file of a size that is wanted."""
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of a plain file of at most `limit` bytes: a pipe would be waited for, and a device has no end.
+
+    Raises `NotRegular` for anything else, and `OSError` where it cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegular(errno.EINVAL, "not a plain file", str(path))
+    if status.st_size > limit:
+        raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
+    return path.read_bytes()
+
+
+def reading_error(path: Path, error: OSError) -> RecordError:
+    """What to raise for a record or checkpoint that `error` was met in reading.
+
+    `RecordMissing` where it is absent, `RecordError` where something else is in its place, else `RecordUnreadable`.
+    """
+    kind: type[RecordError] = RecordError
+    if not isinstance(error, NotRegular):
+        kind = RecordMissing if isinstance(error, FileNotFoundError) else RecordUnreadable
+    return kind(f"{printable(path)}: cannot be read: {error.strerror}")
+
+
+def sha256_of_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint_files(paths: Iterable[Path]) -> str:
+    """A short hash of sizes, modification times and places below the common folder: changes when the files do.
+
+    No file is read. Raises `OSError` where one is not there.
+    """
+    files = sorted(paths)
+    common = os.path.commonpath([path.parent for path in files])
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.relative_to(common).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
+"""What `write_atomically` calls a file until it is whole."""
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
+
+    A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in `folder` outlive a power cut, where the system lets one."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that the next attempt does not meet it; where it is now.
+
+    Nothing is overwritten: the second is called `.broken.2`.
+    """
+    return path.rename(free_place(path.with_name(path.name + PUT_ASIDE)))
+
+
+def free_place(path: Path) -> Path:
+    """The path itself where nothing is there, else with the first number that is free after it."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(2))
+    return next(place for place in chain([path], numbered) if not os.path.lexists(place))
+
+
+def begun_file(name: str) -> str | None:
+    """The name that a file was to have which `write_atomically` began under this one; None of any other."""
+    begun = BEGUN.fullmatch(name)
+    return begun and begun[1]
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what `write_atomically` had begun in `folder` when its process was killed; nobody may be writing there."""
+    for path in folder.glob(".*.part"):
+        if begun_file(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,125 @@
+"""Images as tensors: between uint8 and [-1, 1], resizing, grids, PNG files."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganzoo.util.files import write_atomically
+from ganzoo.util.text import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 in [0, 255] to float32 in [-1, 1], any shape."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float in [-1, 1] to uint8 in [0, 255], rounded to the nearest; inverse of `to_unit_range`. Any shape."""
+    return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize_images(images: Tensor, size: int) -> Tensor:
+    """uint8 (N, C, H, W) to uint8 (N, C, size, size): bilinear, antialiased, with torchvision's v2 transform."""
+    if images.shape[-2:] == (size, size):
+        return images
+    from torchvision.transforms.v2 import functional as transforms
+
+    return transforms.resize(images, [size, size], antialias=True)
+
+
+def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor:
+    """uint8 (N, C, H, W) to one uint8 (C, rows·(H+padding)+padding, …) picture on white, nearest to a square."""
+    count, channels, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    picture = images.new_full(
+        (channels, rows * (height + padding) + padding, columns * (width + padding) + padding), 255
+    )
+    for index, image in enumerate(images):
+        top = padding + index // columns * (height + padding)
+        left = padding + index % columns * (width + padding)
+        picture[:, top : top + height, left : left + width] = image
+    return picture
+
+
+def enlargement(height: int) -> int:
+    """How many times the pixels of images so high are repeated in a picture for people."""
+    return max(1, 64 // height)
+
+
+def save_png(picture: Tensor, path: Path, scale: int = 1) -> None:
+    """Write a uint8 (C, H, W) picture, C = 1 or 3, as PNG, atomically; `scale` repeats each pixel."""
+    pixels = picture.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    image = _as_image(pixels)
+    write_atomically(path, lambda stream: image.save(stream, format="PNG"))
+
+
+def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int = 2) -> Tensor:
+    """The `count` images of shape (C, H, W) in a PNG that `save_png` wrote of their `grid`: uint8 (count, C, H, W).
+
+    Raises `ValueError` saying what is wrong with the file. Its size is asked before a pixel is decoded: a picture of
+    absurd size takes no memory. No other format is decoded: Pillow has Ghostscript run PostScript.
+    """
+    from PIL import Image
+
+    channels, height, width = image_shape
+    if not path.is_file():
+        raise ValueError("is not there")
+    if min(height, width) < 1:
+        raise ValueError(f"holds no images: they would have {width} x {height} pixels")
+    # Small images were enlarged by repeating pixels; taking every one of these once undoes that.
+    scale, columns = enlargement(height), math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    mode = "L" if channels == 1 else "RGB"
+    size = (scale * (columns * (width + padding) + padding), scale * (rows * (height + padding) + padding))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as picture:
+                found = (picture.mode, picture.size)
+                pixels = np.array(picture) if found == (mode, size) else None
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
+        raise ValueError(f"is no PNG that can be read: {printable(error, 100)}") from error
+    if pixels is None:
+        shown, due = (f"{width} x {height} pixels" for width, height in (found[1], size))
+        raise ValueError(f"is {found[0]} of {shown}; {count} images of {channels} channel(s) make {due}")
+    cells = torch.from_numpy(pixels)[::scale, ::scale].reshape(size[1] // scale, size[0] // scale, -1)
+    cells = cells[padding:, padding:].unflatten(0, (rows, -1)).unflatten(2, (columns, -1))
+    # (rows, H + padding, columns, W + padding, C)
+    images = cells[:, :height, :, :width].permute(0, 2, 4, 1, 3)
+    return images.flatten(0, 1)[:count].contiguous()
+
+
+def save_numbered_pngs(batches: Iterable[Tensor], folder: Path, digits: int) -> int:
+    """Write every uint8 (C, H, W) image of the batches to `folder` as `00000.png`, …, as it comes; how many there were.
+
+    Where one cannot be written, what there is of it is removed, and the `OSError` goes on.
+    """
+    count = 0
+    for batch in batches:
+        for picture in batch:
+            path = folder / f"{count:0{digits}}.png"
+            try:
+                _as_image(picture).save(path)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+            count += 1
+    return count
+
+
+def _as_image(picture: Tensor) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray((picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)).numpy())

@@ -1,0 +1,1 @@
+"""Datasets, embedded, downloaded or a folder of the user's."""

@@ -1,0 +1,1 @@
+"""Feature extractors, with the weights that come along."""

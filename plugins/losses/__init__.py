@@ -1,0 +1,1 @@
+"""Losses and penalties that go with any architecture."""

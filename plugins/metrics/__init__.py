@@ -1,0 +1,1 @@
+"""Scores from the features of real and generated images."""

@@ -1,0 +1,1 @@
+"""Comparisons as text for other programs."""

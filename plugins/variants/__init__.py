@@ -1,0 +1,1 @@
+"""Variants of GANs, with their architectures: one file each."""

@@ -1,0 +1,222 @@
+"""What is public, what a start loads, and what the zoo may import; import-linter holds the packages (pyproject.toml)."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import ganzoo
+from ganzoo.registry import hookspecs
+from ganzoo.registry.discovery import LOGS
+
+ROOT = Path(__file__).parent.parent
+ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
+
+HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"}
+"""What a plugin may import inside of functions only: each costs a second, or is not installed everywhere."""
+
+LIGHT = {"torch", "numpy", "safetensors"}
+"""What a plugin may import anywhere, beside the standard library and ganzoo."""
+
+OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
+"""What a third party may import of ganzoo."""
+
+HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]
+
+
+def imports(tree: ast.AST, package: str, *, inside_functions: bool = True, typing: bool = True) -> Iterator[str]:
+    """What is imported below `tree`, in full: `a.b` for `import a.b`, `a.b` for `from a import b`."""
+    for node in ast.iter_child_nodes(tree):
+        a_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif (inside_functions or not a_function) and (typing or not for_typing):
+            yield from imports(node, package, inside_functions=inside_functions, typing=typing)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def core_modules() -> set[str]:
+    return {module.name for module in pkgutil.walk_packages(ganzoo.__path__, "ganzoo.")}
+
+
+# --- the core ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_public_resolves_and_stays_what_it_is():
+    names = {name: getattr(ganzoo, name) for name in ganzoo.__all__}
+    assert len(names) == len(ganzoo.__all__)
+    assert not [name for name, value in names.items() if isinstance(value, ModuleType)]
+    assert set(dir(ganzoo)) >= set(names)
+    # A function that shared a submodule's name would be replaced by the module as soon as that is imported.
+    for module in core_modules() - {"ganzoo.__main__"}:
+        importlib.import_module(module)
+    assert {name: getattr(ganzoo, name) for name in ganzoo.__all__} == names
+
+
+def test_no_public_name_is_that_of_a_submodule():
+    submodules = {name.split(".")[1] for name in core_modules()}
+    assert not set(ganzoo.__all__) & submodules
+    public = {name for name, value in vars(importlib.import_module("ganzoo.api")).items() if inspect.isfunction(value)}
+    assert not public & submodules
+
+
+def test_every_public_name_is_explained():
+    for name in set(ganzoo.__all__) - {"API_VERSION", "hookimpl", "Event"}:
+        documentation = inspect.getdoc(getattr(ganzoo, name))
+        assert documentation, name
+        assert not documentation.startswith(f"{name}("), f"{name} has the docstring that dataclass made up"
+
+
+# --- what is loaded when ----------------------------------------------------------------------------------------------
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages and plugins in a fresh process after `code`."""
+    report = "import json, sys; sys.stderr.write('LOADED' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=120, check=True
+    )
+    modules = json.loads(done.stderr.rpartition("LOADED")[2])
+    return {name.split(".")[0] for name in modules}
+
+
+def command(*arguments: str) -> str:
+    return (
+        "from ganzoo.cli.main import main\n"
+        f"try:\n    code = main({[*arguments]!r})\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        "assert not code, code"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import ganzoo", command("--help"), command("bench", "--help"), command("--version"), command()],
+    ids=["import", "help", "bench-help", "version", "nothing"],
+)
+def test_a_start_loads_neither_torch_nor_a_plugin(code):
+    loaded = loaded_by(code)
+    assert "ganzoo" in loaded
+    assert not loaded & {"torch", "numpy", "rich", "ganzoo_plugins", *HEAVY}
+
+
+def test_a_mistake_in_the_command_is_found_without_torch():
+    code = command("bnech").replace("assert not code", "assert code == 2")
+    assert not loaded_by(code) & {"torch", "rich", "ganzoo_plugins", *HEAVY}
+
+
+def test_a_list_loads_the_zoo_and_nothing_heavy():
+    loaded = loaded_by("\n".join([command("list"), command("list", "--json"), command("plugins")]))
+    assert {"ganzoo_plugins", "torch"} <= loaded
+    assert not loaded & {"torchvision", "torch_fidelity", "sklearn", "pandas", "lmdb"}
+
+
+# --- the zoo ----------------------------------------------------------------------------------------------------------
+
+PLUGINS = sorted(
+    ".".join(path.relative_to(ZOO).with_suffix("").parts) for path in [*ZOO.glob("*.py"), *ZOO.glob("*/*.py")]
+)
+
+
+def file_of(plugin: str) -> Path:
+    return ZOO.joinpath(*plugin.split(".")).with_suffix(".py")
+
+
+def allowed(name: str, packages: set[str]) -> bool:
+    top = name.split(".")[0]
+    if top == "ganzoo":
+        module, _, attribute = name.rpartition(".")
+        public = module == "ganzoo" and attribute in ganzoo.__all__
+        return public or name in OPEN_MODULES or module in OPEN_MODULES - {"ganzoo"}
+    return top in packages or top in sys.stdlib_module_names or top == "ganzoo_plugins"
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_the_zoo_imports_what_a_third_party_may(plugin):
+    tree = parsed(file_of(plugin))
+    at_the_top = list(imports(tree, "ganzoo_plugins", inside_functions=False))
+    anywhere = list(imports(tree, "ganzoo_plugins"))
+    assert not [name for name in at_the_top if not allowed(name, LIGHT)], "import it inside of a function"
+    assert not [name for name in anywhere if not allowed(name, LIGHT | HEAVY)]
+    used = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "ganzoo"
+    }
+    assert used <= {*ganzoo.__all__, "losses"}, "not in ganzoo.__all__"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ganzoo.registry.registry",
+        "ganzoo.util.text.printable",
+        "ganzoo.running.runner",
+        "ganzoo._LAZY",
+        "torchvision",
+        "sklearn.datasets.load_digits",
+        "requests",
+    ],
+)
+def test_what_a_third_party_may_not_import_at_the_top(name):
+    assert not allowed(name, LIGHT)
+
+
+def test_the_zoo_enters_by_entry_points_like_anyone():
+    entries = [*entry_points(group=hookspecs.PROJECT), *entry_points(group=LOGS)]
+    mine = {entry.value for entry in entries if entry.dist and entry.dist.name == "ganzoo"}
+    assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(file_of(plugin)))}
+
+
+# --- the hooks --------------------------------------------------------------------------------------------------------
+
+
+def implements(tree: ast.Module) -> set[str]:
+    """The hooks that a plugin implements."""
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any("hookimpl" in ast.dump(mark) for mark in node.decorator_list)
+    }
+
+
+def test_these_are_the_hooks():
+    assert HOOKS == [
+        "ganzoo_variants",
+        "ganzoo_architectures",
+        "ganzoo_losses",
+        "ganzoo_datasets",
+        "ganzoo_feature_extractors",
+        "ganzoo_metrics",
+        "ganzoo_reporters",
+        "ganzoo_event",
+    ]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_used_by_the_zoo_or_by_a_stranger(hook):
+    plugins = [*ZOO.rglob("*.py"), *(Path(__file__).parent / "plugins_from_strangers").glob("*.py")]
+    assert any(hook in implements(parsed(path)) for path in plugins)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_with_its_signature(hook):
+    parameters = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
+    assert f"def {hook}({parameters})" in (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
