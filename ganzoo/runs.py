@@ -19,56 +19,86 @@ SCHEMA = 2
 class RunSpec:
     """One run, fully resolved: one variant x dataset x seed x hardware. JSON-safe.
 
-    Names of objects that were given in place of a name read `plugin:name`. `phases` and `penalties` carry the
-    frequencies in force, `options` and `hyper` every value in force. `evaluate_at_kimg` lists when the generator is
-    scored; its last entry is the end of the budget. `requested_batch_size` is what did not fit into memory where a
-    smaller batch was taken for it. `continues` is the id of the run whose training this one goes on with.
+    Every value is the one in force. Names of objects that were given in place of a name read `plugin:name`.
     """
 
     variant: str
+    """As it was selected; a pair reads `dcgan+hinge`."""
     architecture: str
     loss: str
     dataset: str
+    """With its argument: `folder:PATH`."""
     image_shape: tuple[int, int, int]
+    """[C, H, W]."""
     classes: int
+    """Number of labels; 0: none."""
     dataset_images: int
+    """How many real images."""
     dataset_sha256: str
+    """Of shape, pixels and labels."""
     kimg: float
+    """The budget, thousands of real images; 0 with `--throughput-only`."""
     batch_size: int
     seed: int
     latent: int
+    """Length of the latent."""
     options: Mapping[str, Any]
+    """Every option of the architecture."""
     hyper: Mapping[str, float]
+    """Every coefficient; a penalty's as `PENALTY.NAME`."""
     phases: tuple[Mapping[str, Any], ...]
+    """`name`, `repeats`, `every` of each phase of the loss."""
     penalties: tuple[Mapping[str, Any], ...]
+    """`name`, `every` of each penalty."""
     optimizer: Mapping[str, Any]
+    """The generator's: `kind`, `learning_rate`, `betas`, `momentum`."""
     discriminator_optimizer: Mapping[str, Any]
+    """The discriminator's, likewise."""
     rate_decay: Mapping[str, Any]
+    """A schedule: `kind`, `to`, `start`, `factor`, `per_updates`."""
     schedules: Mapping[str, Mapping[str, Any]]
+    """Coefficient to schedule; constant ones are left out."""
     generator_first: bool
     label_smoothing: float
     feature_matching: float
     l1: float
     l2: float
     ema_half_life_kimg: float
+    """0: no average."""
     ema_rampup: float
     flips: bool
     metrics: tuple[str, ...]
+    """Empty with `--throughput-only`."""
     features: str
+    """The extractor; empty with `--throughput-only`."""
     weights_sha256: str
+    """sha256 of the extractor's weights file; empty with `--throughput-only`."""
     fakes: int
+    """Images per evaluation; 0 with `--throughput-only`."""
     evaluate_at_kimg: tuple[float, ...]
+    """When the generator is scored; the last entry is the budget."""
     throughput_seconds: float
+    """Measured time for each kind of rate."""
     device: str
+    """Such as `cpu` or `cuda:0`."""
     precision: str
+    """`fp32`, `tf32` or `bf16`."""
     threads: int
+    """CPU threads."""
     memory_format: str
+    """`contiguous` or `channels_last`."""
     step_mode: str
+    """`eager`, `graph` or `compile`."""
     hardware: str
+    """The hardware's id."""
     linear_backend: str
+    """`onednn` or `blas`: what multiplies matrices in linear layers."""
     deterministic: bool
+    """Whether `--deterministic` was given."""
     requested_batch_size: int | None
+    """With `--batch-size auto`: what did not fit, where `batch_size` is smaller for it."""
     continues: str
+    """The id of the run that this one goes on with; empty if none."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields."""
@@ -100,26 +130,43 @@ class RunRequest:
 class RunRecord:
     """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
 
-    Everything that could not be measured is None; a run that failed lacks what it did not reach. `command` does the run
-    again. `path` is where it was read from and is not part of the JSON.
+    Everything that could not be measured is None; a run that failed lacks what it did not reach.
     """
 
     schema: int
+    """Version of this layout."""
     run_id: str
+    """64 hexadecimal digits."""
     status: Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+    """How the run ended."""
     spec: Mapping[str, Any]
+    """What was to be done, fully resolved."""
     error: Mapping[str, str] | None = None
+    """`type`, `message`, `tail` (strings): the exception or signal, one line, and the last lines of stderr and of the
+    traceback, at most 2000 characters of each and 65 536 in all; null if ok."""
     scores: Sequence[Mapping[str, Any]] = ()
+    """One object for each score at each evaluation."""
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Protocol id to its content."""
     throughput: Mapping[str, Any] = field(default_factory=dict)
+    """Speed and memory."""
     training: Mapping[str, Any] = field(default_factory=dict)
+    """Curves, updates, time, best and final scores."""
     parameters: Mapping[str, int] = field(default_factory=dict)
+    """Parameter counts."""
     dataset: Mapping[str, Any] = field(default_factory=dict)
+    """What the images were."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
+    """The machine."""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    """The software."""
     files: Mapping[str, str] = field(default_factory=dict)
+    """The sha256 of `samples.png` and of `generator.safetensors`, by name; empty in older records, and where training
+    did not come to its end; one that could not be written, as on a full disk, is not named."""
     command: str = ""
+    """Does this run again; quoted for a POSIX shell."""
     path: Path | None = None
+    """Where it was read from; not part of the JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, without `path`."""
