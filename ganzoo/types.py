@@ -429,7 +429,7 @@ class Metric:
     name: str
     """What `--metrics` refers to."""
     score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float]]]
-    """`score(real, fake, settings) -> {score: value or (value, std)}`, of two `Sample`s."""
+    """`score(real, fake, settings) -> {score: value or (value, std)}`, real and fake each a `Sample`."""
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}
