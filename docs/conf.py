@@ -55,7 +55,7 @@ SECURITY
 CHANGELOG
 ```
 """
-"""What the side bar lists. It is added to README.md as it is read, for elsewhere that page would show it as code."""
+"""What the side bar lists. In README.md itself it would be shown as code wherever else that page is read."""
 
 myst_heading_anchors = 4
 
@@ -76,9 +76,11 @@ html_theme_options = {"top_of_page_buttons": []}
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
+    """Add the side bar's contents to the first page as it is read."""
     if page == root_doc:
         source[0] += CONTENTS
 
 
 def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
     app.connect("source-read", add_contents)
