@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from safetensors.torch import load_file, save, save_file
 
 from ganzoo.data.prepared import prepare
@@ -253,7 +253,7 @@ def may_mount() -> bool:
     """Whether this user may mount a disk of its own, in a name space that nobody else sees."""
     command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     try:
-        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=HANGING).returncode == 0
     except OSError:
         return False
 
@@ -262,7 +262,7 @@ def may_mount() -> bool:
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 def test_a_real_disk_that_is_full_or_read_only(kind, tmp_path):
     program = ["unshare", "--mount", sys.executable, "-c", MOUNTED, tmp_path / "disk", kind, Path(__file__).parent]
-    done = subprocess.run([*map(str, program)], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([*map(str, program)], capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) > 12
 

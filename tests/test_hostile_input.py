@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from PIL import EpsImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 
 import ganzoo
@@ -295,7 +295,7 @@ def test_images_of_absurd_size_are_refused_before_memory_is_taken(tmp_path):
         folders[-1].mkdir()
         (folders[-1] / name).write_bytes(make())
     program = [sys.executable, "-c", MEASURE, *map(str, folders)]
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from PIL import Image
 from reporting import FID, MODEL, put_record
 
@@ -539,7 +539,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, samp
         "from ganzoo.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=HANGING
     )
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()

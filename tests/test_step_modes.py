@@ -6,7 +6,9 @@ CPU with a recorder in its place, which replays by calling the recorded function
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,6 +136,7 @@ def test_a_compiled_step_gives_the_eager_gradients(models):
     # the settings of this module lie outside of its `__dict__`, and from pytest 9.2 on it would delete them in the end.
     with config.patch(fallback_random=True):
         assert_same_gradients(assemble(spec, REGISTRY, dataset), assembled(models))
+    assert any(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.so")), "compiled into the folder of this process"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
