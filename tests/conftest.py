@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, what is skipped by accident fails
 
 # Two processes that share the cores slow each other twentyfold while their threads wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"

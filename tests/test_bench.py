@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import HANGING, CommandLine, as_at_a_terminal, wait_for
 from PIL import Image
+from skips import needs_system
 
 from ganzoo.runs import SCHEMA
 
@@ -347,7 +348,7 @@ def buffered() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@needs_system(os.name == "posix", "pipes as POSIX has them")
 def test_a_reader_that_leaves_changes_no_exit_code(run_cli):
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     for format in ((), ("--json",)):
@@ -361,14 +362,14 @@ def test_a_reader_that_leaves_changes_no_exit_code(run_cli):
         assert (done.returncode, done.stderr) == (0, ""), command
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@needs_system(os.name == "posix", "pipes as POSIX has them")
 def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
     done = with_nobody_reading("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
     assert done.returncode == 0
     assert [record["status"] for record in json.loads(done.stdout)] == ["ok"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@needs_system(Path("/dev/full").exists(), "has no /dev/full")
 @pytest.mark.parametrize("display", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "live"])
 def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
     command = [sys.executable, "-m", "ganzoo", "bench", "--models", "mlp", *SPEED]
@@ -381,7 +382,7 @@ def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
     assert [record["status"] for record in records_in(run_cli.cwd / "runs")] == ["ok"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="terminals as POSIX has them")
+@needs_system(os.name == "posix", "terminals as POSIX has them")
 def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "ganzoo", "bench", "--models", "mlp", *SPEED, "--json"]
@@ -394,7 +395,7 @@ def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
     assert [record["status"] for record in json.loads(said)] == ["ok"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@needs_system(Path("/dev/full").exists(), "has no /dev/full")
 def test_a_table_that_cannot_be_written_is_one_line(run_cli):
     for command in (("list", "--json"), ("list", "metrics", "--json")):
         with open("/dev/full", "w") as full:
@@ -422,7 +423,7 @@ sys.exit(main())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+@needs_system(sys.platform == "linux", "limits as Linux has them")
 def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli):
     bench = ("bench", *SPEED, "--quiet", "--json")
     assert run_cli(*bench, "--models", "mlp").returncode == 0
@@ -438,7 +439,7 @@ def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli
     assert files_of_runs(run_cli.cwd / "runs") == before
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@needs_system(os.name == "posix", "signals as POSIX has them")
 def test_a_run_dies_with_its_parent_and_the_next_command_does_it(run_cli):
     command = [sys.executable, "-m", "ganzoo", "bench", "--models", "dcgan", "--kimg", "100000", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=run_cli.cwd, stderr=subprocess.DEVNULL)
@@ -449,7 +450,7 @@ def test_a_run_dies_with_its_parent_and_the_next_command_does_it(run_cli):
     assert list(run_cli.cwd.rglob("record.json")) == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@needs_system(os.name == "posix", "signals as POSIX has them")
 def test_ctrl_c_records_the_run_as_interrupted(run_cli):
     command = [sys.executable, "-m", "ganzoo", "bench", "--models", "dcgan", "--kimg", "100000", "--device", "cpu"]
     process = subprocess.Popen(

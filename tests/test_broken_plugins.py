@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HANGING, ONE_MACHINE, as_at_a_terminal
+from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
 from ganzoo.registry.discovery import discover
@@ -209,7 +210,7 @@ cli.run()
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C as POSIX has it")
+@needs_system(os.name == "posix", "Ctrl-C as POSIX has it")
 def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_path):
     (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
     process = subprocess.Popen(

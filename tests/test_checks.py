@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HANGING
+from skips import NO_ACCELERATOR
 
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
@@ -101,7 +102,7 @@ def test_a_flaw_is_found_by_its_check_and_by_no_other(flaw):
 
 def assert_found(flaw, checks):
     if flaw == "captured-gradients" and DEVICE == "cpu":
-        pytest.skip("CUDA graphs need a CUDA device")
+        pytest.skip(f"{NO_ACCELERATOR}CUDA graphs need a CUDA device")
     if flaw == "compiled-gradients" and not COMPILER:
         pytest.skip("torch.compile needs a C++ compiler")
     found = outcome(f"flawed-{flaw}", checks=checks)

@@ -15,13 +15,14 @@ from typing import Any
 import psutil
 import pytest
 from conftest import HANGING, wait_for
+from skips import needs_system
 
 from ganzoo.running import process as launch
 from ganzoo.running import worker as execute
 from ganzoo.running.process import Message, ProcessLauncher, RunInterrupted
 from ganzoo.runs import RunRequest
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
+pytestmark = needs_system(os.name == "posix", "signals and processes as POSIX has them")
 
 FAKE_RUN = """
 import json, os, signal, sys, time
@@ -132,7 +133,7 @@ def first_in_a_container() -> Iterator[None]:
     ctypes.CDLL(None).prctl(set_child_subreaper, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_CHILD_SUBREAPER is Linux's")
+@needs_system(sys.platform == "linux", "PR_SET_CHILD_SUBREAPER is Linux's")
 def test_the_first_process_of_a_container_is_left_no_zombie(launched, child, first_in_a_container):
     launched(LEAVES_A_CHILD.replace("APART", "pass") + "end()")
     with pytest.raises(psutil.NoSuchProcess):

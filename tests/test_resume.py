@@ -19,11 +19,12 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import HANGING, CommandLine, as_at_a_terminal, wait_for
+from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
 from ganzoo.running.process import killed_for_memory
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+pytestmark = needs_system(os.name == "posix", "signals as POSIX has them")
 
 CPU = ("--device", "cpu", "--threads", "1", "--throughput-seconds", "0.05")
 BRIEF = (*CPU, "--fakes", "64", "--checkpoint-seconds")
@@ -224,7 +225,7 @@ def ganzoo_variants():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@needs_system(sys.platform == "linux", "PR_SET_PDEATHSIG is Linux's")
 def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
     (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
     with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:

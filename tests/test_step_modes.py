@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from skips import needs_accelerator
 from test_training import assembled, planned, snapshot
 
 from ganzoo.registry.discovery import discover
@@ -139,7 +140,7 @@ def test_a_compiled_step_gives_the_eager_gradients(models):
     assert any(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.so")), "compiled into the folder of this process"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_accelerator(torch.cuda.is_available(), "no CUDA device")
 @pytest.mark.parametrize("mode", ["graph", "compile"])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_on_cuda_a_captured_or_compiled_run_is_the_eager_run(recipe, mode):
