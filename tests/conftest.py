@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, what is skipped by accident fails
 
 # Two processes that share the cores slow each other twentyfold while their threads wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -35,13 +39,40 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole session, so that a dataset is prepared once and nobody's own cache is touched."""
+    """One cache for the whole session, so that a dataset is prepared once and nobody's own cache is touched.
+
+    What torch compiles goes to a folder of this process, for two that compile into one wait for each other.
+    """
+    compiled = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("cache")
         patch.setenv("GANZOO_CACHE", str(cache))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled))
         for name in UNSET:
             patch.delenv(name, raising=False)
         yield cache
+    # It is large, and pytest would keep it for two more sessions.
+    shutil.rmtree(compiled, ignore_errors=True)
+
+
+HANGING = 600.0
+"""Seconds after which a test takes what lasts some seconds for hanging, however busy the machine is."""
+
+Found = TypeVar("Found")
+
+
+def wait_for(condition: Callable[[], Found]) -> Found:
+    """What `condition` gives as soon as that is true. Fails where it never is."""
+    deadline = time.monotonic() + HANGING
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {HANGING:.0f} s"
+        time.sleep(0.02)
+    return found
+
+
+def as_at_a_terminal() -> None:
+    """For `preexec_fn`: Ctrl-C is heard, also where a script has started the tests in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -56,7 +87,7 @@ class CommandLine:
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
         program: tuple[str, ...] = (sys.executable, "-m", "ganzoo"),
-        timeout: float = 240,
+        timeout: float = HANGING,
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end; in `env`, None takes a variable away. Raises `TimeoutExpired` where it hangs."""
         changed = {**os.environ, **(env or {})}

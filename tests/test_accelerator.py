@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from skips import needs_accelerator
 from test_training import assembled
 
 from ganzoo.training.loop import train
 
-pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator on this machine")
+pytestmark = needs_accelerator(torch.accelerator.is_available(), "none that torch knows")
 
 
 def device() -> str:

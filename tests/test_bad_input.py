@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import pytest
@@ -461,9 +460,9 @@ def test_weights_that_cannot_be_had_are_refused_within_seconds(refused, pictures
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
     monkeypatch.setenv("GANZOO_CACHE", str(cache))
     monkeypatch.setenv("TORCH_HOME", str(cache))
-    started = time.monotonic()
+    # Nor is it tried again after a while.
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     line = refused("bench", "--models", "mlp", "--device", "cpu", "--dataset", f"folder:{pictures}", "--batch-size", 4)
-    assert time.monotonic() - started < 15
     assert "inception has no weights" in line
     assert f"at {cache}" in line
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE, as_at_a_terminal
+from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
 from ganzoo.registry.discovery import discover
@@ -185,7 +186,7 @@ def test_healthy_variants_are_benched_among_them(installed, run_cli, tmp_path):
 
 def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):
     (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
-    done = run_cli("plugins", "--json", "--plugin", "stray.py", env={"GANZOO_PLUGINS": ""}, timeout=60)
+    done = run_cli("plugins", "--json", "--plugin", "stray.py", env={"GANZOO_PLUGINS": ""})
     assert done.returncode == 0
     (status,) = (status for status in json.loads(done.stdout) if status["state"] == "broken")
     assert status["error"] == "KeyError: 'thread'"
@@ -209,7 +210,7 @@ cli.run()
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C as POSIX has it")
+@needs_system(os.name == "posix", "Ctrl-C as POSIX has it")
 def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_path):
     (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
     process = subprocess.Popen(
@@ -219,11 +220,12 @@ def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=as_at_a_terminal,
     )
     try:
         assert "and now it waits\n" in iter(process.stdout.readline, "")
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANGING)
     finally:
         process.kill()
     assert (process.returncode, said) == (130, "")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import HANGING
+from skips import NO_ACCELERATOR
 
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
@@ -100,7 +102,7 @@ def test_a_flaw_is_found_by_its_check_and_by_no_other(flaw):
 
 def assert_found(flaw, checks):
     if flaw == "captured-gradients" and DEVICE == "cpu":
-        pytest.skip("CUDA graphs need a CUDA device")
+        pytest.skip(f"{NO_ACCELERATOR}CUDA graphs need a CUDA device")
     if flaw == "compiled-gradients" and not COMPILER:
         pytest.skip("torch.compile needs a C++ compiler")
     found = outcome(f"flawed-{flaw}", checks=checks)
@@ -140,7 +142,7 @@ def test_a_stray_thread_of_any_plugin_does_not_keep_the_other_process_alive(tmp_
         "threads": 1,
     }
     command = [sys.executable, "-P", "-m", "ganzoo.conformance.rebuilt"]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == initial_weights(spec, registry)
 
@@ -404,7 +406,7 @@ def test_each_check_is_a_test_of_pytest(plugin, stranger, tmp_path):
         "def test_variant(check):\n    check()\n"
     )
     command = (sys.executable, "-m", "pytest", "-rA", "-k", "metric or learns or json", "-p", "no:cacheprovider")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING)
     assert "1 failed, 4 passed, 1 skipped" in done.stdout
     assert "flawed-direction, direction: 'gap' is" in done.stdout
     assert "too small to learn anything" in done.stdout
@@ -418,7 +420,7 @@ def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
         "    assert not {'torch', 'numpy', 'rich', 'ganzoo_plugins'} & set(sys.modules)\n"
     )
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stdout
 
 

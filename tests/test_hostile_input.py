@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from PIL import EpsImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
+from skips import needs_system
 
 import ganzoo
 from ganzoo.planning.plan import resolve
@@ -287,7 +288,7 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+@needs_system(sys.platform == "linux", "ru_maxrss is in KiB on Linux")
 def test_images_of_absurd_size_are_refused_before_memory_is_taken(tmp_path):
     folders = []
     for name, make in IMAGE_BOMBS.items():
@@ -295,7 +296,7 @@ def test_images_of_absurd_size_are_refused_before_memory_is_taken(tmp_path):
         folders[-1].mkdir()
         (folders[-1] / name).write_bytes(make())
     program = [sys.executable, "-c", MEASURE, *map(str, folders)]
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -320,7 +321,7 @@ def ghostscript(tmp_path, monkeypatch) -> Path:
     return trace
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the trap is a shell script")
+@needs_system(sys.platform != "win32", "the trap is a shell script")
 def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
     pictures = tmp_path / "pictures"
     pictures.mkdir()

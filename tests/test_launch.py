@@ -8,20 +8,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from conftest import HANGING, wait_for
+from skips import needs_system
 
 from ganzoo.running import process as launch
 from ganzoo.running import worker as execute
 from ganzoo.running.process import Message, ProcessLauncher, RunInterrupted
 from ganzoo.runs import RunRequest
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")
+pytestmark = needs_system(os.name == "posix", "signals and processes as POSIX has them")
 
 FAKE_RUN = """
 import json, os, signal, sys, time
@@ -63,13 +64,6 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     return launched
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
-
-
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
@@ -91,7 +85,7 @@ LEAVES_A_CHILD = """
 child = os.fork()
 if not child:
     APART
-    time.sleep(600)
+    time.sleep(3600)
 with open(os.path.join(request["folder"], "child"), "w") as file:
     file.write(str(child))
 """
@@ -139,7 +133,7 @@ def first_in_a_container() -> Iterator[None]:
     ctypes.CDLL(None).prctl(set_child_subreaper, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_CHILD_SUBREAPER is Linux's")
+@needs_system(sys.platform == "linux", "PR_SET_CHILD_SUBREAPER is Linux's")
 def test_the_first_process_of_a_container_is_left_no_zombie(launched, child, first_in_a_container):
     launched(LEAVES_A_CHILD.replace("APART", "pass") + "end()")
     with pytest.raises(psutil.NoSuchProcess):
@@ -156,11 +150,11 @@ def waiting_run() -> Iterator[subprocess.Popen]:
 
 
 def test_what_a_run_has_started_ends_with_it_though_nobody_is_left_to_see_to_it(waiting_run):
-    started = subprocess.Popen(["sleep", "600"], process_group=waiting_run.pid)
+    started = subprocess.Popen(["sleep", "3600"], process_group=waiting_run.pid)
     try:
         wait_for(lambda: psutil.Process(waiting_run.pid).children())
         waiting_run.kill()
-        assert started.wait(timeout=10) == -signal.SIGKILL
+        assert started.wait(timeout=HANGING) == -signal.SIGKILL
     finally:
         started.kill()
 
@@ -191,9 +185,10 @@ def test_a_run_that_is_stopped_saves_itself(launched):
     assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("interrupted", "KeyboardInterrupt", True)
 
 
-def test_a_second_ctrl_c_does_not_wait(launched):
+def test_a_second_ctrl_c_does_not_wait(launched, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 3600)
     with pytest.raises(RunInterrupted) as stopped:
-        launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), ctrl_c_at("training", "saving"))
+        launched(SAVES_ITSELF.replace("DISK", "time.sleep(3600)"), ctrl_c_at("training", "saving"))
     outcome = stopped.value.outcome
     assert (outcome["status"], "saved" in outcome) == ("interrupted", False)
 
@@ -205,8 +200,9 @@ def test_a_run_out_of_time_saves_itself_though_ctrl_c_ends_the_plan(launched):
     assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("timeout", "Timeout", True)
 
 
-def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched):
-    disk = "say('stage', stage='slow disk'); time.sleep(600)"
+def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 3600)
+    disk = "say('stage', stage='slow disk'); time.sleep(3600)"
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", disk), ctrl_c_at("saving", "slow disk"), timeout=0.1)
     outcome = stopped.value.outcome
@@ -215,7 +211,7 @@ def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched):
 
 def test_a_run_out_of_time_that_does_not_save_itself_is_killed(launched, monkeypatch):
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
-    outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(600)"), timeout=0.1)
+    outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(3600)"), timeout=0.1)
     assert (outcome["status"], "saved" in outcome) == ("timeout", False)
 
 
@@ -224,7 +220,7 @@ say("stage", stage=str(os.getpid()))
 end()
 time.sleep(0.1)
 os.kill(os.getppid(), signal.SIGINT)
-time.sleep(600)
+time.sleep(3600)
 """
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from PIL import Image
 from reporting import FID, MODEL, put_record
+from skips import needs_system
 
 from ganzoo.data.prepared import prepare
 from ganzoo.errors import RecordError
@@ -528,7 +529,7 @@ def test_a_page_is_not_overwritten(invoke, tmp_path):
     assert not (tmp_path / "other.html").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of file sizes")
+@needs_system(sys.platform != "win32", "has no limit of file sizes")
 @pytest.mark.parametrize("command", [("report", MODEL, "-o", "page.html"), ("sample", "run", "-o", "grid.png")])
 def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, sampled_run):
     (tmp_path / "run").symlink_to(sampled_run)
@@ -539,7 +540,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, samp
         "from ganzoo.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=HANGING
     )
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()

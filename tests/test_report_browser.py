@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE, wait_for
 from reporting import FID, MODEL, put_record
 
 from ganzoo.output.report.report import write_report
@@ -33,7 +33,7 @@ def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
         # A container's root has no sandbox to give.
         arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=1000 * HANGING)
         yield opened
         opened.close()
 
@@ -73,10 +73,11 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
             path = tmp_path / "report.html"
             write_report(*find_records(folders), [str(folder) for folder in folders], path, force=True)
         contexts.append(browser.new_context(reduced_motion="reduce", **options))
+        contexts[-1].set_default_timeout(1000 * HANGING)
         visited = Visit(contexts[-1].new_page())
         visited.page.goto(path.as_uri())
         if options.get("java_script_enabled", True) and visited.page.locator("#plotly").count():
-            visited.page.wait_for_function("document.documentElement.dataset.drawn === 'true'", timeout=60_000)
+            visited.page.wait_for_function("document.documentElement.dataset.drawn === 'true'", timeout=1000 * HANGING)
         return visited
 
     yield open_report
@@ -383,8 +384,7 @@ def test_without_scripts_the_table_and_the_pictures_are_there(visit, committed):
     assert not page.locator("#filters").is_visible()
     picture = page.locator(".tile img").first
     picture.scroll_into_view_if_needed()
-    page.wait_for_timeout(200)
-    assert picture.bounding_box()["height"] > 50
+    wait_for(lambda: picture.bounding_box()["height"] > 50)
 
 
 def test_a_browser_that_cannot_draw_says_so_in_the_text_and_shows_the_numbers(browser, committed):
@@ -393,7 +393,9 @@ def test_a_browser_that_cannot_draw_says_so_in_the_text_and_shows_the_numbers(br
     try:
         visited = Visit(context.new_page())
         visited.page.goto(committed.as_uri())
-        visited.page.wait_for_function("() => document.documentElement.dataset.drawn === 'false'", timeout=60_000)
+        visited.page.wait_for_function(
+            "() => document.documentElement.dataset.drawn === 'false'", timeout=1000 * HANGING
+        )
         assert visited.page.get_by_text("This browser could not draw the figure.").count() == 5
         assert visited.page.locator("[role=img]").count() == 0, "what is in a picture is not read out"
         names = visited.page.locator("#score-kimg .data tbody td:first-child")

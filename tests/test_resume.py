@@ -11,18 +11,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import CommandLine
+from conftest import HANGING, CommandLine, as_at_a_terminal, wait_for
+from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
 from ganzoo.running.process import killed_for_memory
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+pytestmark = needs_system(os.name == "posix", "signals as POSIX has them")
 
 CPU = ("--device", "cpu", "--threads", "1", "--throughput-seconds", "0.05")
 BRIEF = (*CPU, "--fakes", "64", "--checkpoint-seconds")
@@ -36,14 +38,6 @@ def records_in(results: Path) -> list[dict]:
 
 def weights_in(results: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in results.rglob("generator.safetensors")}
-
-
-def wait_for(condition, seconds: float = 120):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert found, f"not within {seconds:.0f} s"
-    return found
 
 
 @dataclass
@@ -74,9 +68,15 @@ def command_of(process: psutil.Process) -> list[str]:
 
 
 @contextmanager
-def background(cwd: Path, *args: object, results: str = "runs"):
-    """The command line in the background; whatever happens, nothing of it is left."""
-    command = [sys.executable, "-m", "ganzoo", *map(str, args), "--results", results]
+def background(
+    cwd: Path,
+    *args: object,
+    results: str = "runs",
+    before: Callable[[], None] = as_at_a_terminal,
+    program=("-m", "ganzoo"),
+):
+    """The command line in the background, with `before` called in it first; whatever happens, nothing of it is left."""
+    command = [sys.executable, *program, *map(str, args), "--results", results]
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -84,8 +84,7 @@ def background(cwd: Path, *args: object, results: str = "runs"):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell starts background jobs with Ctrl-C ignored; a user's terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=before,
     )
     bench = Background(process, cwd / results)
     try:
@@ -94,7 +93,7 @@ def background(cwd: Path, *args: object, results: str = "runs"):
         left = bench.runs()
         process.kill()
         process.communicate()
-        _, alive = psutil.wait_procs(left, timeout=20)
+        _, alive = psutil.wait_procs(left, timeout=HANGING)
         assert not alive, "a run outlived its bench"
 
 
@@ -213,8 +212,9 @@ import ctypes, ganzoo
 
 def sleep(real, fake):
     if not real.is_meta:
+        open("asleep", "w").close()
         # Called with the interpreter's lock held: no other thread of this process gets a word in.
-        ctypes.PyDLL(None).sleep(600)
+        ctypes.PyDLL(None).sleep(3600)
     return {"real": real.mean(), "fake": fake.mean()}
 
 LOSS = ganzoo.Loss.of_logits("sleepy", discriminator=sleep, generator=lambda fake: {"fool": fake.mean()})
@@ -225,15 +225,14 @@ def ganzoo_variants():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@needs_system(sys.platform == "linux", "PR_SET_PDEATHSIG is Linux's")
 def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
     (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
     with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:
         [run] = wait_for(bench.runs)
-        # Past the loading of torch and the zoo it sleeps, and uses no processor any more.
-        wait_for(lambda: run.cpu_percent(0.5) < 1 and run.memory_info().rss > 2e8)
+        wait_for((tmp_path / "asleep").exists)
         bench.process.kill()
-        assert psutil.wait_procs([run], timeout=10)[1] == []
+        assert psutil.wait_procs([run], timeout=HANGING)[1] == []
 
 
 # --- stopped ----------------------------------------------------------------------------------------------------------
@@ -243,7 +242,7 @@ def test_a_bench_that_is_terminated_saves_itself(run_cli):
     with background(run_cli.cwd, *PLAN) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGTERM)
-        _, err = bench.process.communicate(timeout=60)
+        _, err = bench.process.communicate(timeout=HANGING)
     assert bench.process.returncode == 130
     assert "Traceback" not in err
     [record] = records_in(run_cli.cwd / "runs")
@@ -251,11 +250,39 @@ def test_a_bench_that_is_terminated_saves_itself(run_cli):
     assert record["training"]["kimg"] > 0
 
 
+def as_a_script_starts_it() -> None:
+    """POSIX shells start what a script puts in the background with Ctrl-C ignored: it is meant for others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def test_a_bench_that_was_started_deaf_to_ctrl_c_goes_on_and_sigterm_stops_it_saved(undisturbed, run_cli):
+    with background(run_cli.cwd, *PLAN, before=as_a_script_starts_it) as bench:
+        bench.wait_for_checkpoint()
+        bench.process.send_signal(signal.SIGINT)
+        # The run is done to its end, and the next one begun.
+        wait_for(lambda: len(records_in(bench.results)) == 1)
+        wait_for(lambda: list(bench.results.glob("*/dcgan-*/checkpoint.safetensors")))
+        bench.process.send_signal(signal.SIGTERM)
+        out, err = bench.process.communicate(timeout=HANGING)
+    assert bench.process.returncode == 130
+    assert err.splitlines()[-1] == "ganzoo: interrupted; run the same command again to go on"
+    assert "Traceback" not in err
+    assert "interrupted" in out
+    stopped, done = sorted(records_in(bench.results), key=lambda record: record["spec"]["variant"])
+    assert (done["spec"]["variant"], done["status"]) == ("mlp", "ok")
+    assert (stopped["spec"]["variant"], stopped["status"]) == ("dcgan", "interrupted")
+    assert stopped["training"]["kimg"] > 0
+    done = run_cli(*PLAN)
+    assert done.returncode == 0, done.stderr
+    assert "dcgan, seed 0: goes on at" in done.stderr
+    assert_whole(bench.results, undisturbed)
+
+
 def test_a_bench_that_is_stopped_saves_itself_and_goes_on(undisturbed, run_cli):
     with background(run_cli.cwd, *PLAN) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
-        out, err = bench.process.communicate(timeout=60)
+        out, err = bench.process.communicate(timeout=HANGING)
     assert bench.process.returncode == 130
     assert "interrupted; run the same command again to go on" in err
     assert "Traceback" not in err
@@ -274,16 +301,25 @@ def test_a_bench_that_is_stopped_saves_itself_and_goes_on(undisturbed, run_cli):
     assert "resumed: measured by the process that began the run" in mlp["throughput"]["flags"]
 
 
+# Nothing but a second Ctrl-C can end the wait for a run that does not hear the first.
+PATIENT = ("-c", "from ganzoo import cli, launch\nlaunch.GRACE_SECONDS = 3600\ncli.run()")
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
-    with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:
-        [run] = wait_for(bench.runs)
-        wait_for(lambda: run.cpu_percent(0.5) < 1 and run.memory_info().rss > 2e8)
+    command = ("bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1")
+    with background(tmp_path, *command, program=PATIENT) as bench:
+        wait_for((tmp_path / "asleep").exists)
         bench.process.send_signal(signal.SIGINT)
         time.sleep(1)
         assert bench.process.poll() is None
-        bench.process.send_signal(signal.SIGINT)
-        bench.process.communicate(timeout=20)
+        ended = False
+        while not ended:
+            # Once more where the machine was too busy to meet the first within that second: the two were one then.
+            bench.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                bench.process.communicate(timeout=60)
+                ended = True
     assert bench.process.returncode == 130
     [record] = records_in(tmp_path / "runs")
     assert record["status"] == "interrupted"
@@ -291,12 +327,16 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 
 def test_a_run_that_takes_too_long_is_a_timeout_and_has_saved_itself(run_cli):
     endless = ("bench", "--models", "mlp", "--batch-size", "32", "--kimg", "1e6", *BRIEF, "0.1")
-    done = run_cli(*endless, "--timeout", "20")
-    assert done.returncode == 1, done.stderr
-    [record] = records_in(run_cli.cwd / "runs")
-    assert record["status"] == "timeout"
-    assert "took longer than --timeout 20; the same command goes on with it" in record["error"]["message"]
-    assert "timeout" in done.stdout
+    for limit in (20, 80, 320):
+        done = run_cli(*endless, "--timeout", limit)
+        assert done.returncode == 1, done.stderr
+        [record] = records_in(run_cli.cwd / "runs")
+        assert record["status"] == "timeout"
+        assert f"took longer than --timeout {limit}; the same command goes on with it" in record["error"]["message"]
+        assert "timeout" in done.stdout
+        # On a busy machine the time may be over before torch is loaded.
+        if record["training"]:
+            break
     [path] = run_cli.cwd.rglob("checkpoint.safetensors")
     assert read_checkpoint(path).state["result"]["kimg"] == record["training"]["kimg"] > 0
 
@@ -452,7 +492,7 @@ def test_checkpoints_can_be_thrown_away(run_cli):
 
 def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli):
     with background(run_cli.cwd, *PLAN, "--json") as one, background(run_cli.cwd, *PLAN, "--json") as other:
-        said = [bench.process.communicate(timeout=200) for bench in (one, other)]
+        said = [bench.process.communicate(timeout=HANGING) for bench in (one, other)]
     assert [one.process.returncode, other.process.returncode] == [0, 0]
     assert sum(err.count(": started") for _, err in said) == 2
     assert [record["run_id"] for record in json.loads(said[0][0])] == [r["run_id"] for r in json.loads(said[1][0])]

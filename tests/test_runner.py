@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ONE_MACHINE
+from skips import needs_system
 
 import ganzoo
 from ganzoo.data.prepared import PreparedDataset
@@ -148,7 +149,7 @@ def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_check
 
 # --- stopped at the end of a run --------------------------------------------------------------------------------------
 
-posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+posix = needs_system(os.name == "posix", "signals as POSIX has them")
 
 
 @pytest.fixture

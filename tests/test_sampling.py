@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from reporting import MODEL, put_record
+from skips import needs_system
 
 import ganzoo
 from ganzoo.evaluation.sampling import image_batches, spherical_walks, straight_walks
@@ -120,7 +121,7 @@ def test_images_are_drawn_as_they_are_asked_for(sampled_run):
     assert next(batches).shape == (256, 1, 16, 16)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of file sizes")
+@needs_system(sys.platform != "win32", "has no limit of file sizes")
 def test_a_folder_on_a_full_disk_says_so_and_keeps_whole_images(run_cli, sampled_run):
     program = (
         sys.executable,

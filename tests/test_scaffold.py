@@ -15,6 +15,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from conftest import HANGING
 
 from ganzoo.conformance.variant_checks import CHECKS
 
@@ -52,7 +53,7 @@ class Environment:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=HANGING,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
@@ -62,7 +63,6 @@ class Environment:
         subprocess.run([*pip, "--no-build-isolation", *what], cwd=self.cwd, check=True, capture_output=True)
 
 
-@pytest.mark.timeout(900)
 def test_every_step_of_the_tutorial_leads_to_a_package_that_installs(tmp_path):
     environment = Environment(tmp_path / "author", tmp_path)
     steps = [

@@ -1,4 +1,4 @@
-"""What is public, what a start loads, and what the zoo may import; import-linter holds the packages."""
+"""What is public, what a start loads, what the zoo may import; import-linter holds the packages (see pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import HANGING
 
 import ganzoo
 from ganzoo.registry import hookspecs
@@ -93,7 +94,7 @@ def loaded_by(code: str) -> set[str]:
     """The top-level packages and plugins in a fresh process after `code`."""
     report = "import json, sys; sys.stderr.write('LOADED' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=HANGING, check=True
     )
     modules = json.loads(done.stderr.rpartition("LOADED")[2])
     return {name.split(".")[0] for name in modules}

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from skips import needs_system
 
 from ganzoo.machine import timing
 from ganzoo.machine.timing import measure_windows, summary
@@ -148,7 +149,7 @@ print(time.monotonic(), process_seconds(), time.monotonic())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the clocks are those of Linux")
+@needs_system(sys.platform == "linux", "the clocks are those of Linux")
 def test_the_age_of_a_process_is_that_between_its_start_and_now():
     """It begins while it is started, and its age is asked between two looks at the clock that all processes share."""
     before = time.monotonic()

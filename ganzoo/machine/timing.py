@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ganzoo.machine.settings import synchronize
+from ganzoo.util.bootstrap import INTERVAL, median_interval
 
 WINDOWS = 5
 WINDOW_SECONDS = 1.0
@@ -23,8 +24,6 @@ STEADY_SPREAD = 0.05
 LEAST_WARMUP = 0.2
 """Warm-up ends when the last chunks of at least that length differ by no more than this share of their median, but not
 before it took this share of the time that the windows take."""
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -111,22 +110,22 @@ def _is_steady(rates: Sequence[float]) -> bool:
 def summary(samples: Sequence[float]) -> dict[str, Any]:
     """What the samples tell, in their own unit, with all of them.
 
-    `median`; `low` and `high`, the bootstrap 95 % interval of the median (Efron 1979, the percentile method, seeded);
-    `min` and `max`; `outliers`, the places of samples further than 3.5 scaled median absolute deviations from the
-    median (Iglewicz and Hoaglin 1993), which are marked and never dropped.
+    `median`; `low` and `high`, the bootstrap 95 % interval of the median; `interval`, how that was drawn; `min` and
+    `max`; `outliers`, the places of samples further than 3.5 scaled median absolute deviations from the median
+    (Iglewicz and Hoaglin 1993), which are marked and never dropped.
     """
     values = np.asarray(samples, dtype=np.float64)
     median = float(np.median(values))
-    chosen = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(np.median(values[chosen], axis=1), (2.5, 97.5))
+    low, high = median_interval(values)
     deviations = np.abs(values - median)
     # A spread below 1 % is noise of the clock, whatever its share of the others.
     scale = max(float(np.median(deviations)) / 0.6745, 0.01 * abs(median) / 3.5)
     outliers = np.flatnonzero(deviations > 3.5 * scale).tolist() if len(values) >= WINDOWS and scale else []
     return {
         "median": median,
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
+        "interval": INTERVAL,
         "min": float(values.min()),
         "max": float(values.max()),
         "samples": values.tolist(),

@@ -40,6 +40,7 @@ class Summary(TypedDict):
     median: float
     low: float
     high: float
+    interval: NotRequired[str]
     min: NotRequired[float]
     max: NotRequired[float]
     samples: Sequence[float]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ganzoo.util.bootstrap import RESAMPLES, draw_places, percentile_interval, resampled, seeded_stream
 
 Direction = Literal["lower", "higher"]
 """In which direction a figure is better."""
 
 SIGNIFICANT = 0.05
-CONFIDENCE = 0.95
-RESAMPLES = 2000
 
 MOST_RANKED = 500
 """Beyond so many rows there is no rank: 125 000 pairs are a lot to test for a number that nobody reads."""
@@ -79,26 +80,16 @@ def ranks(samples: Sequence[Sequence[float]], better: Direction) -> list[int | N
 
 
 def difference_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
-    """The bootstrap 95 % interval of mean(first) - mean(second), by percentiles (Efron 1979); seeded.
+    """The bootstrap 95 % interval of mean(first) - mean(second), by percentiles (Efron 1979).
 
     None where a sample has fewer than two values.
     """
     if min(len(first), len(second)) < 2:
         return None
-    from scipy.stats import bootstrap
-
-    def difference(one: Any, other: Any, axis: int = -1) -> Any:
-        return np.mean(one, axis=axis) - np.mean(other, axis=axis)
-
-    interval = bootstrap(
-        [np.asarray(sample, dtype=np.float64) for sample in (first, second)],
-        difference,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return (float(interval.low), float(interval.high)) if math.isfinite(interval.low + interval.high) else None
+    stream = seeded_stream()
+    means = [resampled(stream, np.asarray(sample, np.float64)).mean(axis=1) for sample in (first, second)]
+    low, high = percentile_interval(means[0] - means[1])
+    return (low, high) if math.isfinite(low + high) else None
 
 
 def rate_ratio_interval(
@@ -115,19 +106,20 @@ def rate_ratio_interval(
     """
     if min(len(windows) for windows in (*first, *second)) < 2:
         return None
-    rng = np.random.default_rng(0)
-    ratios = _resampled_rates(first, first_scales, rng) / _resampled_rates(second, second_scales, rng)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(ratios, (tail, 100 - tail))
-    return (float(low), float(high)) if math.isfinite(low + high) else None
+    stream = seeded_stream()
+    ratios = _resampled_rates(first, first_scales, stream) / _resampled_rates(second, second_scales, stream)
+    low, high = percentile_interval(ratios)
+    return (low, high) if math.isfinite(low + high) else None
 
 
-def _resampled_rates(runs: Sequence[Sequence[float]], scales: Sequence[float] | None, rng: np.random.Generator) -> Any:
+def _resampled_rates(
+    runs: Sequence[Sequence[float]], scales: Sequence[float] | None, stream: np.random.PCG64
+) -> NDArray[np.float64]:
     """`RESAMPLES` rates of one side. Of each run only as many medians are drawn as the run itself is."""
-    drawn = rng.integers(len(runs), size=(RESAMPLES, len(runs)))
+    drawn = draw_places(stream, len(runs), (RESAMPLES, len(runs)))
     rates = np.empty(drawn.shape)
     for index, (windows, scale) in enumerate(zip(runs, scales or [1.0] * len(runs), strict=True)):
         places = drawn == index
-        resampled = rng.choice(np.asarray(windows, np.float64), (np.count_nonzero(places), len(windows)))
-        rates[places] = scale * np.median(resampled, axis=-1)
+        windows_drawn = resampled(stream, np.asarray(windows, np.float64), int(np.count_nonzero(places)))
+        rates[places] = scale * np.median(windows_drawn, axis=-1)
     return rates.mean(axis=-1)

@@ -1,0 +1,56 @@
+"""Why a test is skipped, and that nothing is skipped by accident where everything is to be tested.
+
+With `GANZOO_SKIP_NOTHING` set a test may be skipped only for want of an accelerator, or for another operating system.
+want of anything that can be installed (a browser, a compiler, a package, the data sets) it fails.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+
+STRICT = "GANZOO_SKIP_NOTHING"
+
+NO_ACCELERATOR = "no accelerator: "
+OTHER_SYSTEM = "another operating system: "
+ALLOWED = (NO_ACCELERATOR, OTHER_SYSTEM)
+"""How the reason of a skip begins that no installation mends."""
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def needs_accelerator(there: bool, what: str) -> pytest.MarkDecorator:
+    """Skip unless the accelerator is `there`; `what` says what is missing."""
+    return pytest.mark.skipif(not there, reason=NO_ACCELERATOR + what)
+
+
+def needs_system(there: bool, what: str) -> pytest.MarkDecorator:
+    """Skip unless this operating system has it; `what` says what is missing."""
+    return pytest.mark.skipif(not there, reason=OTHER_SYSTEM + what)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of a test, and of its fixtures."""
+    return _without_accidents((yield))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Of a file that is skipped as a whole."""
+    return _without_accidents((yield))
+
+
+def _without_accidents(report: Report) -> Report:
+    if not os.environ.get(STRICT) or not report.skipped or hasattr(report, "wasxfail"):
+        return report
+    assert isinstance(report.longrepr, tuple)
+    path, line, said = report.longrepr
+    reason = said.removeprefix("Skipped: ")
+    if not reason.startswith(ALLOWED):
+        report.outcome = "failed"
+        report.longrepr = f"{path}:{line}: skipped, which {STRICT} forbids for this reason: {reason}"
+    return report

@@ -1,0 +1,96 @@
+"""Bootstrap intervals against the definition, in whole numbers of Python, and against figures written down once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+
+import numpy as np
+import pytest
+
+from ganzoo.machine.timing import summary
+from ganzoo.util.bootstrap import CONFIDENCE, INTERVAL, RESAMPLES, draw_places, median_interval, seeded_stream
+from ganzoo.util.significance import difference_interval, rate_ratio_interval
+
+RATES = [2431.5, 2390.25, 2502.0, 2455.75, 2210.125, 2377.0, 2488.5, 2401.75]
+SCORES = [10.0, 11.5, 12.0, 14.0], [8.0, 9.0, 12.5]
+RUNS = [RATES[:3], RATES[3:6]], [RATES[4:]]
+
+
+def raw_output(seed=0):
+    """PCG64 (O'Neill 2014): the state is multiplied and added to, its halves are xored and rotated by its top bits."""
+    state = np.random.PCG64(seed).state["state"]
+    value, increment = state["state"], state["inc"]
+    while True:
+        value = (value * 0x2360ED051FC65DA44385DF649FCCF645 + increment) % 2**128
+        folded, turn = (value >> 64) ^ (value % 2**64), value >> 122
+        yield (folded >> turn | folded << (64 - turn)) % 2**64
+
+
+def drawn(outputs, sample):
+    return [sample[(next(outputs) >> 32) * len(sample) >> 32] for _ in sample]
+
+
+def middle(figures):
+    """The 2.5th and the 97.5th percentile of 2000 figures, between neighbours in proportion."""
+    ordered = sorted(figures)
+    between = []
+    for share in (0.025, 0.975):
+        place = share * (len(ordered) - 1)
+        below = math.floor(place)
+        between.append(ordered[below] + (place - below) * (ordered[below + 1] - ordered[below]))
+    return tuple(between)
+
+
+def test_the_stream_is_the_one_that_numpy_promises():
+    assert list(itertools.islice(raw_output(), 3)) == [0xA30FEBCFD9C2825F, 0x4510BDF882D9D721, 0x0A7D3DA94ECDE8B8]
+    assert seeded_stream().random_raw(3).tolist() == [0xA30FEBCFD9C2825F, 0x4510BDF882D9D721, 0x0A7D3DA94ECDE8B8]
+    assert (INTERVAL, RESAMPLES, CONFIDENCE) == ("bootstrap-2000-pcg64-raw", 2000, 0.95)
+
+
+def test_places_are_the_upper_half_of_a_raw_output_as_a_share():
+    outputs = raw_output()
+    wanted = [[(next(outputs) >> 32) * 7 >> 32 for _ in range(5)] for _ in range(40)]
+    assert draw_places(seeded_stream(), 7, (40, 5)).tolist() == wanted
+    assert {place for row in wanted for place in row} == set(range(7))
+
+
+def test_the_interval_of_a_median_is_that_of_2000_resamples():
+    outputs = raw_output()
+    wanted = middle([statistics.median(drawn(outputs, RATES)) for _ in range(2000)])
+    assert median_interval(np.array(RATES)) == pytest.approx(wanted, rel=1e-12)
+    told = summary(RATES)
+    assert (told["low"], told["high"], told["interval"]) == (*median_interval(np.array(RATES)), INTERVAL)
+
+
+def test_the_interval_of_a_difference_is_that_of_2000_resamples_of_each_side():
+    outputs = raw_output()
+    means = [[statistics.fmean(drawn(outputs, side)) for _ in range(2000)] for side in SCORES]
+    wanted = middle([one - other for one, other in zip(*means, strict=True)])
+    assert difference_interval(*SCORES) == pytest.approx(wanted, rel=1e-12)
+
+
+def rates_drawn(outputs, runs):
+    """First which runs are drawn, 2000 times; then of each run the windows, wherever it was drawn."""
+    chosen = [drawn(outputs, range(len(runs))) for _ in range(2000)]
+    medians = [[0.0] * len(runs) for _ in chosen]
+    for index, windows in enumerate(runs):
+        for row, column in itertools.product(range(2000), range(len(runs))):
+            if chosen[row][column] == index:
+                medians[row][column] = statistics.median(drawn(outputs, windows))
+    return map(statistics.fmean, medians)
+
+
+def test_the_interval_of_a_ratio_is_that_of_2000_resamples_of_runs_and_their_windows():
+    outputs = raw_output()
+    first, second = [list(rates_drawn(outputs, runs)) for runs in RUNS]
+    wanted = middle([one / other for one, other in zip(first, second, strict=True)])
+    assert rate_ratio_interval(*RUNS) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_intervals_are_the_same_on_every_version_of_python_and_numpy():
+    """Figures worked out once, by the functions above that follow the definition, on Python 3.11."""
+    assert median_interval(np.array(RATES)) == pytest.approx((2377.0, 2488.5), rel=1e-12)
+    assert difference_interval(*SCORES) == pytest.approx((-0.625, 4.375), rel=1e-12)
+    assert rate_ratio_interval(*RUNS) == pytest.approx((0.9380144164408772, 1.0908793634357032), rel=1e-12)
