@@ -626,6 +626,7 @@ def test_compare_names_broken_records_and_uses_the_rest(strangers_bench, invoke,
     )
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_bench_does_a_run_with_a_broken_record_again_and_skips_the_others(strangers_bench, invoke, tmp_path):
     results = tmp_path / "runs"
     shutil.copytree(strangers_bench.results, results)
