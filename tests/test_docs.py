@@ -285,7 +285,7 @@ def test_every_key_of_a_record_stands():
 def test_every_key_of_hardware_and_environment_stands(monkeypatch):
     monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
     assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
-    environment = fingerprint.environment({})
+    environment = fingerprint.environment({}, "blas")
     rows = table(section("record", "environment"))
     assert [name for name in rows if name in environment] == list(environment)
     assert all(f"`{name}`" in PAGES["record"] for name in environment["flags"])
