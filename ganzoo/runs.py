@@ -3,56 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-if TYPE_CHECKING:
-    pass
+from ganzoo.types import Average, Optimizer, Range, Recipe
 
-
-SCHEMA = 2
+SCHEMA = 3
 """Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
+
+
+# --- what is asked of a run -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PhaseFrequency:
+    """A phase of the loss runs in each step whose index is a multiple of `every`, `repeats` times over."""
+
+    name: str
+    repeats: Annotated[int, Range(1)]
+    every: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True)
+class PenaltyFrequency:
+    """A penalty is added in each step whose index is a multiple of `every`."""
+
+    name: str
+    every: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedRecipe(Recipe):
+    """A recipe with every value in force, and names in place of objects: `plugin:name` for an object without one.
+
+    `schedules` holds those that are not constant.
+    """
+
+    architecture: str
+    loss: str
+    latent: int
+    phases: tuple[PhaseFrequency, ...]
+    """Of the loss."""
+    penalties: tuple[PenaltyFrequency, ...]
+    """Those of the loss included."""
+    optimizers: Mapping[str, Optimizer]
+    """By player."""
+    averages: Mapping[str, Average]
+    """By player: those that have a moving average, also one of half-life 0, which is none."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One run, fully resolved: one variant x dataset x seed x hardware. JSON-safe.
 
-    Names of objects that were given in place of a name read `plugin:name`. `phases` and `penalties` carry the
-    frequencies in force, `options` and `hyper` every value in force. `evaluate_at_kimg` lists when the generator is
-    scored; its last entry is the end of the budget. `requested_batch_size` is what did not fit into memory where a
-    smaller batch was taken for it. `continues` is the id of the run whose training this one goes on with.
+    `evaluate_at_kimg` lists when the generator is scored; its last entry is the end of the budget.
+    `requested_batch_size` is what did not fit into memory where a smaller batch was taken for it. `continues` is the
+    id of the run whose training this one goes on with.
     """
 
     variant: str
-    architecture: str
-    loss: str
     dataset: str
     image_shape: tuple[int, int, int]
     classes: int
     dataset_images: int
     dataset_sha256: str
     kimg: float
-    batch_size: int
     seed: int
-    latent: int
-    options: Mapping[str, Any]
-    hyper: Mapping[str, float]
-    phases: tuple[Mapping[str, Any], ...]
-    penalties: tuple[Mapping[str, Any], ...]
-    optimizer: Mapping[str, Any]
-    discriminator_optimizer: Mapping[str, Any]
-    rate_decay: Mapping[str, Any]
-    schedules: Mapping[str, Mapping[str, Any]]
-    generator_first: bool
-    label_smoothing: float
-    feature_matching: float
-    l1: float
-    l2: float
-    ema_half_life_kimg: float
-    ema_rampup: float
-    flips: bool
+    recipe: ResolvedRecipe
     metrics: tuple[str, ...]
     features: str
     weights_sha256: str
@@ -65,14 +83,21 @@ class RunSpec:
     memory_format: str
     step_mode: str
     hardware: str
-    linear_backend: str
     deterministic: bool
     requested_batch_size: int | None
     continues: str
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict of JSON types, in the order of the fields."""
-        return asdict(self)
+        """A plain dict of JSON types, in the order of the fields; in the recipe the options come last."""
+        content = asdict(self)
+        content["recipe"] = {name: content["recipe"][name] for name in RECIPE_KEYS}
+        return content
+
+
+RECIPE_KEYS = tuple(
+    field.name for field in sorted(fields(ResolvedRecipe), key=lambda field: field.name in Recipe.__dataclass_fields__)
+)
+"""The keys of `spec.recipe`: what the recipe is made of, then the options that every recipe has."""
 
 
 @dataclass(frozen=True)
@@ -96,27 +121,162 @@ class RunRequest:
     code: Mapping[str, Any] = field(default_factory=dict)
 
 
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+# The nested parts of a record: their keys, and the types that whoever reads a record may rely on. A run that failed
+# lacks keys that it did not reach; keys that are not named here may hold anything.
+
+
+class Score(TypedDict):
+    """One score of one evaluation. The list of a record may grow: a run can be scored again later."""
+
+    metric: str
+    value: float | None
+    std: NotRequired[float | None]
+    protocol: str
+    kimg: float
+    ema: bool
+    train_seconds: NotRequired[float]
+    code: Mapping[str, str | None] | None
+    """The sources' hashes of the plugins that gave the metric and the extractor, by plugin; None before schema 3."""
+    date: str | None
+    """When it was computed, UTC in ISO 8601; None before schema 3."""
+
+
+class Protocol(TypedDict, total=False):
+    """What makes two scores comparable."""
+
+    metric: str
+    extractor: str
+    weights_sha256: str
+    dataset: str
+    dataset_sha256: str
+    image_shape: Sequence[int]
+    n_real: int
+    n_fake: int
+    ema: bool | None
+    settings: Mapping[str, Any]
+
+
+class Summary(TypedDict):
+    """Samples of a measurement: their median with its 95 % interval from `low` to `high`."""
+
+    median: float
+    low: float
+    high: float
+    interval: NotRequired[str]
+    min: NotRequired[float]
+    max: NotRequired[float]
+    samples: Sequence[float]
+
+
+class Throughput(TypedDict, total=False):
+    """Speed and memory."""
+
+    train_images_per_second: Summary
+    step_seconds: Summary
+    sample_images_per_second: Summary
+    sample_latency_seconds: Summary
+    evaluation_images_per_second: Summary
+    window_seconds: Sequence[float]
+    peak_memory_bytes: int | None
+    peak_memory_reserved_bytes: int | None
+    flops_per_image: float | None
+    peak_flops: float | None
+    datasheet_flops: float | None
+    mfu: float | None
+    energy_joules_per_kimg: float | None
+    flags: Sequence[str]
+
+
+class Point(TypedDict):
+    """The value of a score, and when."""
+
+    value: float | None
+    kimg: float
+
+
+class Training(TypedDict, total=False):
+    """Curves, updates, time, best and final scores."""
+
+    kimg: float
+    train_seconds: float
+    curves: Mapping[str, Sequence[float | None]]
+    updates: Mapping[str, int]
+    steps_per_point: int
+    evaluated_kimg: float
+    resumed_at_kimg: Sequence[float]
+    best: Mapping[str, Point]
+    final: Mapping[str, Point]
+
+
+class DatasetFacts(TypedDict, total=False):
+    """What the images were."""
+
+    name: str
+    count: int
+    sha256: str
+
+
+class HardwareFacts(TypedDict, total=False):
+    """The machine."""
+
+    id: str
+    accelerator: str | None
+    cpu: str
+    cores: int
+    threads: int
+    memory_bytes: int | None
+    machine_memory_bytes: int
+    driver: str | None
+    cuda: str | None
+    cudnn: int | None
+    power_limit_watts: float | None
+    cpu_capability: str
+
+
+class PluginFacts(TypedDict, total=False):
+    """A plugin that a run drew on."""
+
+    version: str | None
+    source_sha256: str | None
+
+
+class Environment(TypedDict, total=False):
+    """The machine's name, and the software."""
+
+    host: str
+    torch: str
+    ganzoo: str
+    packages: Mapping[str, str | None]
+    plugins: Mapping[str, PluginFacts]
+    flags: Mapping[str, Any]
+
+
+Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
 
-    Everything that could not be measured is None; a run that failed lacks what it did not reach. `command` does the run
-    again. `path` is where it was read from and is not part of the JSON.
+    `spec` is the JSON of a `RunSpec`. What could not be measured is None; a run that failed lacks what it did not
+    reach. `command` does the run again. `path` is where it was read from and is not part of the JSON.
     """
 
     schema: int
     run_id: str
-    status: Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+    status: Status
     spec: Mapping[str, Any]
     error: Mapping[str, str] | None = None
-    scores: Sequence[Mapping[str, Any]] = ()
-    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    throughput: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Sequence[Score] = ()
+    protocols: Mapping[str, Protocol] = field(default_factory=dict)
+    throughput: Throughput = field(default_factory=Throughput)
+    training: Training = field(default_factory=Training)
     parameters: Mapping[str, int] = field(default_factory=dict)
-    dataset: Mapping[str, Any] = field(default_factory=dict)
-    hardware: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    dataset: DatasetFacts = field(default_factory=DatasetFacts)
+    hardware: HardwareFacts = field(default_factory=HardwareFacts)
+    environment: Environment = field(default_factory=Environment)
     files: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     path: Path | None = None
@@ -131,6 +291,9 @@ class RunRecord:
     def ok(self) -> bool:
         """Whether the run finished."""
         return self.status == "ok"
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

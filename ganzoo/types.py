@@ -1,17 +1,18 @@
-"""The nouns of ganzoo: frozen, declarative records, made of the standard library only.
+"""What plugins yield: frozen, declarative records, made of the standard library only.
 
-What a plugin yields: `Architecture`, `Loss` (with `Phase` and `Penalty`), `Variant` (with `Optimizer` and
-`Schedule`), `Dataset`, `FeatureExtractor`, `Metric`, `Reporter`. What the harness makes of them: `RunSpec`,
-`RunRecord` and the events. Tensors and modules appear in annotations only, so importing this file costs nothing.
+`Architecture`, `Loss` (with `Phase` and `Penalty`), `Variant` (a `Recipe`, with `Optimizer` and `Schedule`), `Dataset`,
+`FeatureExtractor`, `Metric`, `Reporter`. Tensors and modules appear in annotations only, so importing this file costs
+nothing.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -188,13 +189,37 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes, in the option's annotation: from `low`, or above it, to below `high`."""
+
+    low: float
+    high: float = math.inf
+    above_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.above_low else self.low <= value) and value < self.high
+
+    def __str__(self) -> str:
+        lower = f"{'above' if self.above_low else 'from'} {self.low:g}"
+        return lower if math.isinf(self.high) else f"{lower} to below {self.high:g}"
+
+
+Positive = Annotated[float, Range(0, above_low=True)]
+NonNegative = Annotated[float, Range(0)]
+BelowOne = Annotated[float, Range(0, 1)]
+"""Numbers from 0 to below 1."""
+
+
+@dataclass(frozen=True)
 class Optimizer:
-    """`kind` is adam, sgd or rmsprop. `betas` are Adam's, `momentum` is SGD's and RMSprop's."""
+    """How one player's weights are updated."""
 
     kind: Literal["adam", "sgd", "rmsprop"] = "adam"
-    learning_rate: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    momentum: float = 0.0
+    learning_rate: Positive = 2e-4
+    betas: tuple[BelowOne, BelowOne] = (0.5, 0.999)
+    """Adam's."""
+    momentum: BelowOne = 0.0
+    """SGD's and RMSprop's."""
 
 
 @dataclass(frozen=True)
@@ -209,25 +234,62 @@ class Schedule:
 
     kind: Literal["constant", "linear", "cosine", "exponential"] = "constant"
     to: float = 0.0
-    start: float = 0.0
-    factor: float = 0.5
-    per_updates: float = 100_000
+    start: BelowOne = 0.0
+    factor: Positive = 0.5
+    per_updates: Positive = 100_000
 
 
 @dataclass(frozen=True)
-class Variant:
+class Average:
+    """The moving average of a player's weights."""
+
+    half_life_kimg: NonNegative = 10.0
+    """Half-life in thousands of images; 0: no average."""
+    rampup: NonNegative = 0.05
+    """Early in a run the half-life is shortened to this many times the images seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The options of training, each declared here and nowhere else: name, type, default, range and meaning.
+
+    From these fields come the keywords of `Variant`, the names that `--set` takes, what `ganzoo show` prints, the
+    range checks, and the keys of `spec.recipe` in a record. A record that was made before an option was added is read
+    with the option's default, which therefore has to mean "as if there were no such option".
+    """
+
+    batch_size: Annotated[int, Range(2)] = 128
+    """Images in a batch; two at least, for BatchNorm."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the architecture, by name."""
+    hyper: Mapping[str, float] = field(default_factory=dict)
+    """Coefficients of the loss by name, and of its penalties as `PENALTY.NAME`."""
+    rate_decay: Schedule = Schedule()
+    """The multiplier of all learning rates."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    """The multipliers of coefficients, by the coefficient's name in `hyper`."""
+    generator_first: bool = False
+    """Run the generator's phase before the discriminator's."""
+    label_smoothing: BelowOne = 0.0
+    """One-sided (Salimans et al. 2016): with s the real term becomes (1 - s) times itself plus s times what the same
+    images cost as fakes."""
+    feature_matching: NonNegative = 0.0
+    """Weight of the squared distance between mean real and fake features in the generator's phase."""
+    l1: NonNegative = 0.0
+    """Weight of the sum of absolute values of the updated weights."""
+    l2: NonNegative = 0.0
+    """Weight of the sum of squares of the updated weights."""
+    flips: bool = False
+    """Mirror each real image left to right with probability 1/2."""
+
+
+@dataclass(frozen=True)
+class Variant(Recipe):
     """What `--models` selects: an architecture, a loss and a training recipe, all of it open to `--set`.
 
-    `architecture`, `loss` and `penalties` take a registered name or the object itself. `latent=None` means the
-    architecture's own. `optimizer` serves both players unless `discriminator_optimizer` is given. `options` overrides
-    the architecture's options, `hyper` the loss's and penalties' coefficients, `schedules` varies the latter over the
-    run. `generator_first` runs the generator's phase before the discriminator's. `label_smoothing` s is one-sided
-    (Salimans et al. 2016): the real term becomes (1 - s) times itself plus s times what the same images cost as
-    fakes. `feature_matching` weighs the squared distance between mean real and fake features in the generator's
-    phase; `l1` and `l2` weigh penalties on the updated weights. `ema_half_life_kimg` is the half-life of the
-    generator's moving average (0: none), shortened early in the run to `ema_rampup` times the images seen.
-    `full_kimg` is the budget of the source, chosen by `--kimg full`. `expect_learning=False`, with a `reason`, says
-    that the recipe is kept for the record and is not expected to learn within a short budget.
+    `architecture`, `loss` and `penalties` take a registered name or the object itself. The options of `Recipe` are
+    keywords; those given here override the defaults of the architecture (`options`), and of loss and penalties
+    (`hyper`).
     """
 
     name: str
@@ -235,26 +297,23 @@ class Variant:
     loss: str | Loss
     summary: str = ""
     reference: str = ""
-    batch_size: int = 128
-    latent: int | None = None
-    optimizer: Optimizer = Optimizer()
-    discriminator_optimizer: Optimizer | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    hyper: Mapping[str, float] = field(default_factory=dict)
+    _: KW_ONLY
+    latent: Annotated[int, Range(1)] | None = None
+    """Length of the latent vector; None: the architecture's own."""
     penalties: tuple[str | Penalty, ...] = ()
-    rate_decay: Schedule = Schedule()
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
-    generator_first: bool = False
-    label_smoothing: float = 0.0
-    feature_matching: float = 0.0
-    l1: float = 0.0
-    l2: float = 0.0
-    ema_half_life_kimg: float = 10.0
-    ema_rampup: float = 0.05
-    flips: bool = False
+    optimizer: Optimizer = Optimizer()
+    """Serves both players, unless there is a `discriminator_optimizer`."""
+    discriminator_optimizer: Optimizer | None = None
+    ema_half_life_kimg: NonNegative = Average.half_life_kimg
+    """`Average.half_life_kimg` of the generator."""
+    ema_rampup: NonNegative = Average.rampup
+    """`Average.rampup` of the generator."""
     full_kimg: float | None = None
+    """The budget of the source, chosen by `--kimg full`."""
     expect_learning: bool = True
+    """False says that the recipe is kept for the record and is not expected to learn within a short budget."""
     reason: str = ""
+    """Why learning is not expected."""
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,20 @@ def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         sys.modules.pop(module, None)
 
 
+def with_settings(spec: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """The JSON of a spec with other settings, by the names that `ganzoo.records.settings` gives them."""
+    changed = {**spec, "recipe": {**spec["recipe"], "optimizers": {**spec["recipe"]["optimizers"]}}}
+    players = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
+    for name, value in settings.items():
+        if name in players:
+            changed["recipe"]["optimizers"][players[name]] = value
+        else:
+            holder = changed["recipe"] if name in changed["recipe"] else changed
+            assert name in holder, f"no setting is called {name}"
+            holder[name] = value
+    return changed
+
+
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory):
     """A file as torch-fidelity's, 91 MB, with the default initialization of a seed."""

@@ -36,6 +36,7 @@ from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import PluginStatus, Registry
 from ganzoo.running.speed import summary
+from ganzoo.runs import PenaltyFrequency
 from ganzoo.training.loop import TrainResult
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +88,7 @@ RECORDS = (
     types.Optimizer,
     types.Schedule,
     types.Variant,
+    types.Recipe,
     types.DatasetRequest,
     types.LabelledImages,
     types.Dataset,
@@ -100,8 +102,10 @@ RECORDS = (
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_every_field_of_a_record_stands_with_its_default(record):
     documented = {name: cells[0] for name, cells in table(section("plugins", record.__name__)).items()}
-    assert list(documented) == [field.name for field in fields(record)]
-    for field in fields(record):
+    inherited = {name for base in record.__bases__ for name in getattr(base, "__dataclass_fields__", ())}
+    own = [field for field in fields(record) if field.name not in inherited]
+    assert list(documented) == [field.name for field in own]
+    for field in own:
         default = field.default if field.default_factory is MISSING else field.default_factory()
         if default is MISSING:
             assert documented[field.name] == "", f"{field.name} is required"
@@ -188,9 +192,9 @@ def test_the_examples_keep_the_contract_that_a_bench_checks(documented):
     assert list(runs) == models
     # Every phase went through forward and backward: where that fails, the FLOPs are unknown.
     assert all(run.preflight.flops_per_image for run in runs.values())
-    assert runs["hinge.py:hinge-dcgan"].spec.loss == "hinge.py:my-hinge"
-    assert runs["tiny+non-saturating"].spec.options == {"width": 512}
-    assert runs["dcgan-lazy-r1"].spec.penalties == ({"name": "recipes.py:lazy-r1", "every": 16},)
+    assert runs["hinge.py:hinge-dcgan"].spec.recipe.loss == "hinge.py:my-hinge"
+    assert runs["tiny+non-saturating"].spec.recipe.options == {"width": 512}
+    assert runs["dcgan-lazy-r1"].spec.recipe.penalties == (PenaltyFrequency("recipes.py:lazy-r1", 16),)
 
 
 def test_the_example_dataset_extractor_metric_and_reporter_work_together(documented, tmp_path):
@@ -276,6 +280,7 @@ def keys_of(title: str) -> list[str]:
 def test_every_key_of_a_record_stands():
     assert keys_of("The top level") == [field.name for field in fields(runs.RunRecord) if field.name != "path"]
     assert keys_of("spec") == [field.name for field in fields(runs.RunSpec)]
+    assert keys_of("spec.recipe") == list(runs.RECIPE_KEYS)
     assert keys_of("Statuses") == list(STATUSES)
     assert f"version of this layout: {runs.SCHEMA}" in section("record", "The top level")
     assert keys_of("training") == [*(field.name for field in fields(TrainResult)), "best", "final"]
@@ -285,7 +290,7 @@ def test_every_key_of_a_record_stands():
 def test_every_key_of_hardware_and_environment_stands(monkeypatch):
     monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
     assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
-    environment = fingerprint.environment({})
+    environment = fingerprint.environment({}, "blas")
     rows = table(section("record", "environment"))
     assert [name for name in rows if name in environment] == list(environment)
     assert all(f"`{name}`" in PAGES["record"] for name in environment["flags"])
