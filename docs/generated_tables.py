@@ -18,18 +18,19 @@ from functools import cache
 from importlib.metadata import distribution
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from cogapp import Cog
 
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import RunRecord
 from ganzoo.training.loop import TrainResult
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROLOGUE = "import cog, ganzoo, generated_tables as tables"
+PROLOGUE = "import cog, ganzoo, generated_tables as tables; from ganzoo import runs, types"
 
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", Any: "any"}
 
@@ -69,12 +70,17 @@ def call(name: str, function: Any) -> str:
 
 
 def field_table(record: type) -> str:
-    """What a plugin fills in: field, default and meaning."""
+    """What a plugin fills in: field, default and meaning. What a record inherits stands in a table of its own."""
     meanings = meanings_of(record)
-    return table(
-        ("field", "default", "meaning"),
-        ((code(field.name), default_of(field), meanings.get(field.name, "")) for field in fields(record)),
-    )
+    inherited = {field.name for base in record.__bases__ if is_dataclass(base) for field in fields(base)}
+    own = [field for field in fields(record) if field.name not in inherited]
+    rows = ((code(field.name), default_of(field), meanings.get(field.name, "")) for field in own)
+    return table(("field", "default", "meaning"), rows)
+
+
+def record_table() -> str:
+    """The top level of a record."""
+    return key_table(RunRecord, [field.name for field in fields(RunRecord) if field.name != "path"])
 
 
 def training_table() -> str:
@@ -84,16 +90,14 @@ def training_table() -> str:
     return key_table(TrainResult, more={"best": ("object", best), "final": ("object", final)})
 
 
-def key_table(record: type, without: Sequence[str] = (), more: Mapping[str, tuple[str, str]] | None = None) -> str:
-    """What lies in a JSON file: key, type and content; `more` are keys that have no field."""
+def key_table(
+    record: type, keys: Sequence[str] | None = None, more: Mapping[str, tuple[str, str]] | None = None
+) -> str:
+    """What lies in a JSON file: key, type and content. `keys` are all fields; `more` are keys that have none."""
     meanings, hints = meanings_of(record), get_type_hints(record)
-    rows = [
-        (code(field.name), json_type(hints[field.name]), meanings.get(field.name, ""))
-        for field in fields(record)
-        if field.name not in without
-    ]
-    rows += [(code(name), *row) for name, row in (more or {}).items()]
-    return table(("key", "type", "content"), rows)
+    keys = [field.name for field in fields(record)] if keys is None else keys
+    rows = [(code(key), json_type(hints[key]), meanings.get(key, "")) for key in keys]
+    return table(("key", "type", "content"), [*rows, *((code(key), *row) for key, row in (more or {}).items())])
 
 
 def event_table(event: Any) -> str:
@@ -153,6 +157,8 @@ def of_the_zoo(kind: Any) -> list[Any]:
     """The zoo's own records by name, whatever else is installed here."""
     zoo = {point.name for point in distribution("ganzoo").entry_points if point.group == hookspecs.PROJECT}
     records = [offer.record for offer in registry().offers[kind] if offer.plugin in zoo and not offer.inline]
+    if not records:
+        raise SystemExit(f"the zoo offers no {kind}; install this checkout first: pip install -e .")
     return sorted(records, key=lambda record: record.name)
 
 
@@ -169,15 +175,17 @@ def objective_of(variant: Any) -> str:
 
 
 def meanings_of(record: type) -> dict[str, str]:
-    """The docstrings that stand below the fields of a class."""
+    """The docstrings that stand below the fields of a class, those of what it inherits included."""
+    meanings: dict[str, str] = {}
+    for base in record.__bases__:
+        meanings |= meanings_of(base) if is_dataclass(base) else {}
     (class_,) = ast.parse(inspect.getsource(record)).body
     assert isinstance(class_, ast.ClassDef)
-    return {
-        field.target.id: prose(following.value.value)
-        for field, following in pairwise(class_.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-    }
+    for field, following in pairwise(class_.body):
+        documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if documented and isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            meanings[field.target.id] = prose(following.value.value)
+    return meanings
 
 
 def default_of(field: Field[Any]) -> str:
@@ -198,7 +206,7 @@ def json_type(hint: Any) -> str:
         return " or ".join(map(json_type, arguments))
     if origin is Literal:
         return json_type(type(arguments[0]))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
+    if is_dataclass(hint) or is_typeddict(hint) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         return "object"
     if origin is tuple and arguments[-1] is not ...:
         return f"array of {len(arguments)} {json_type(arguments[0])}s"

@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-if TYPE_CHECKING:
-    pass
+from ganzoo.types import Average, Optimizer, Range, Recipe
 
-
-SCHEMA = 2
+SCHEMA = 3
 """Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
+
+
+# --- what is asked of a run -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PhaseFrequency:
+    """A phase of the loss runs in each step whose index is a multiple of `every`, `repeats` times over."""
+
+    name: str
+    repeats: Annotated[int, Range(1)]
+    every: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True)
+class PenaltyFrequency:
+    """A penalty is added in each step whose index is a multiple of `every`."""
+
+    name: str
+    every: Annotated[int, Range(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedRecipe(Recipe):
+    """A recipe with every value in force, and names in place of objects: `plugin:name` for an object without one.
+
+    `schedules` holds those that are not constant.
+    """
+
+    architecture: str
+    loss: str
+    latent: int
+    """Length of the latent."""
+    phases: tuple[PhaseFrequency, ...]
+    """`name`, `repeats`, `every` of each phase of the loss."""
+    penalties: tuple[PenaltyFrequency, ...]
+    """`name`, `every` of each penalty, those of the loss included."""
+    optimizers: Mapping[str, Optimizer]
+    """By player."""
+    averages: Mapping[str, Average]
+    """By player: those that have a moving average, also one of half-life 0, which is none."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +63,6 @@ class RunSpec:
 
     variant: str
     """As it was selected; a pair reads `dcgan+hinge`."""
-    architecture: str
-    loss: str
     dataset: str
     """With its argument: `folder:PATH`."""
     image_shape: tuple[int, int, int]
@@ -38,35 +75,9 @@ class RunSpec:
     """Of shape, pixels and labels."""
     kimg: float
     """The budget, thousands of real images; 0 with `--throughput-only`."""
-    batch_size: int
     seed: int
-    latent: int
-    """Length of the latent."""
-    options: Mapping[str, Any]
-    """Every option of the architecture."""
-    hyper: Mapping[str, float]
-    """Every coefficient; a penalty's as `PENALTY.NAME`."""
-    phases: tuple[Mapping[str, Any], ...]
-    """`name`, `repeats`, `every` of each phase of the loss."""
-    penalties: tuple[Mapping[str, Any], ...]
-    """`name`, `every` of each penalty."""
-    optimizer: Mapping[str, Any]
-    """The generator's: `kind`, `learning_rate`, `betas`, `momentum`."""
-    discriminator_optimizer: Mapping[str, Any]
-    """The discriminator's, likewise."""
-    rate_decay: Mapping[str, Any]
-    """A schedule: `kind`, `to`, `start`, `factor`, `per_updates`."""
-    schedules: Mapping[str, Mapping[str, Any]]
-    """Coefficient to schedule; constant ones are left out."""
-    generator_first: bool
-    label_smoothing: float
-    feature_matching: float
-    l1: float
-    l2: float
-    ema_half_life_kimg: float
-    """0: no average."""
-    ema_rampup: float
-    flips: bool
+    recipe: ResolvedRecipe
+    """How it is trained."""
     metrics: tuple[str, ...]
     """Empty with `--throughput-only`."""
     features: str
@@ -91,8 +102,6 @@ class RunSpec:
     """`eager`, `graph` or `compile`."""
     hardware: str
     """The hardware's id."""
-    linear_backend: str
-    """`onednn` or `blas`: what multiplies matrices in linear layers."""
     deterministic: bool
     """Whether `--deterministic` was given."""
     requested_batch_size: int | None
@@ -101,8 +110,16 @@ class RunSpec:
     """The id of the run that this one goes on with; empty if none."""
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict of JSON types, in the order of the fields."""
-        return asdict(self)
+        """A plain dict of JSON types, in the order of the fields; in the recipe the options come last."""
+        content = asdict(self)
+        content["recipe"] = {name: content["recipe"][name] for name in RECIPE_KEYS}
+        return content
+
+
+RECIPE_KEYS = tuple(
+    field.name for field in sorted(fields(ResolvedRecipe), key=lambda field: field.name in Recipe.__dataclass_fields__)
+)
+"""The keys of `spec.recipe`: what the recipe is made of, then the options that every recipe has."""
 
 
 @dataclass(frozen=True)
@@ -126,39 +143,174 @@ class RunRequest:
     code: Mapping[str, Any] = field(default_factory=dict)
 
 
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+# The nested parts of a record: their keys, and the types that whoever reads a record may rely on. A run that failed
+# lacks keys that it did not reach; keys that are not named here may hold anything.
+
+
+class Score(TypedDict):
+    """One score of one evaluation. The list of a record may grow: a run can be scored again later."""
+
+    metric: str
+    value: float | None
+    std: NotRequired[float | None]
+    protocol: str
+    kimg: float
+    ema: bool
+    train_seconds: NotRequired[float]
+    code: Mapping[str, str | None] | None
+    """The sources' hashes of the plugins that gave the metric and the extractor, by plugin; None before schema 3."""
+    date: str | None
+    """When it was computed, UTC in ISO 8601; None before schema 3."""
+
+
+class Protocol(TypedDict, total=False):
+    """What makes two scores comparable."""
+
+    metric: str
+    extractor: str
+    weights_sha256: str
+    dataset: str
+    dataset_sha256: str
+    image_shape: Sequence[int]
+    n_real: int
+    n_fake: int
+    ema: bool | None
+    settings: Mapping[str, Any]
+
+
+class Summary(TypedDict):
+    """Samples of a measurement: their median with its 95 % interval from `low` to `high`."""
+
+    median: float
+    low: float
+    high: float
+    interval: NotRequired[str]
+    min: NotRequired[float]
+    max: NotRequired[float]
+    samples: Sequence[float]
+
+
+class Throughput(TypedDict, total=False):
+    """Speed and memory."""
+
+    train_images_per_second: Summary
+    step_seconds: Summary
+    sample_images_per_second: Summary
+    sample_latency_seconds: Summary
+    evaluation_images_per_second: Summary
+    window_seconds: Sequence[float]
+    peak_memory_bytes: int | None
+    peak_memory_reserved_bytes: int | None
+    flops_per_image: float | None
+    peak_flops: float | None
+    datasheet_flops: float | None
+    mfu: float | None
+    energy_joules_per_kimg: float | None
+    flags: Sequence[str]
+
+
+class Point(TypedDict):
+    """The value of a score, and when."""
+
+    value: float | None
+    kimg: float
+
+
+class Training(TypedDict, total=False):
+    """Curves, updates, time, best and final scores."""
+
+    kimg: float
+    train_seconds: float
+    curves: Mapping[str, Sequence[float | None]]
+    updates: Mapping[str, int]
+    steps_per_point: int
+    evaluated_kimg: float
+    resumed_at_kimg: Sequence[float]
+    best: Mapping[str, Point]
+    final: Mapping[str, Point]
+
+
+class DatasetFacts(TypedDict, total=False):
+    """What the images were."""
+
+    name: str
+    count: int
+    sha256: str
+
+
+class HardwareFacts(TypedDict, total=False):
+    """The machine."""
+
+    id: str
+    accelerator: str | None
+    cpu: str
+    cores: int
+    threads: int
+    memory_bytes: int | None
+    machine_memory_bytes: int
+    driver: str | None
+    cuda: str | None
+    cudnn: int | None
+    power_limit_watts: float | None
+    cpu_capability: str
+
+
+class PluginFacts(TypedDict, total=False):
+    """A plugin that a run drew on."""
+
+    version: str | None
+    source_sha256: str | None
+
+
+class Environment(TypedDict, total=False):
+    """The machine's name, and the software."""
+
+    host: str
+    torch: str
+    ganzoo: str
+    packages: Mapping[str, str | None]
+    plugins: Mapping[str, PluginFacts]
+    flags: Mapping[str, Any]
+
+
+Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
 
-    Everything that could not be measured is None; a run that failed lacks what it did not reach.
+    What could not be measured is None; a run that failed lacks what it did not reach.
     """
 
     schema: int
     """Version of this layout."""
     run_id: str
     """64 hexadecimal digits."""
-    status: Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+    status: Status
     """How the run ended."""
     spec: Mapping[str, Any]
-    """What was to be done, fully resolved."""
+    """What was to be done, fully resolved: the JSON of a `RunSpec`."""
     error: Mapping[str, str] | None = None
     """`type`, `message`, `tail` (strings): the exception or signal, one line, and the last lines of stderr and of the
     traceback, at most 2000 characters of each and 65 536 in all; null if ok."""
-    scores: Sequence[Mapping[str, Any]] = ()
-    """One object for each score at each evaluation."""
-    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    scores: Sequence[Score] = ()
+    """One object for each score at each evaluation; more are added when a run is scored again."""
+    protocols: Mapping[str, Protocol] = field(default_factory=dict)
     """Protocol id to its content."""
-    throughput: Mapping[str, Any] = field(default_factory=dict)
+    throughput: Throughput = field(default_factory=Throughput)
     """Speed and memory."""
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
     """Curves, updates, time, best and final scores."""
     parameters: Mapping[str, int] = field(default_factory=dict)
     """Parameter counts."""
-    dataset: Mapping[str, Any] = field(default_factory=dict)
+    dataset: DatasetFacts = field(default_factory=DatasetFacts)
     """What the images were."""
-    hardware: Mapping[str, Any] = field(default_factory=dict)
+    hardware: HardwareFacts = field(default_factory=HardwareFacts)
     """The machine."""
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
     """The software."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The sha256 of `samples.png` and of `generator.safetensors`, by name; empty in older records, and where training
@@ -178,6 +330,9 @@ class RunRecord:
     def ok(self) -> bool:
         """Whether the run finished."""
         return self.status == "ok"
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
-"""The nouns of ganzoo: frozen, declarative records, made of the standard library only.
+"""What plugins yield: frozen, declarative records, made of the standard library only.
 
-What a plugin yields: `Architecture`, `Loss` (with `Phase` and `Penalty`), `Variant` (with `Optimizer` and
-`Schedule`), `Dataset`, `FeatureExtractor`, `Metric`, `Reporter`. What the harness makes of them: `RunSpec`,
-`RunRecord` and the events. Tensors and modules appear in annotations only, so importing this file costs nothing.
+`Architecture`, `Loss` (with `Phase` and `Penalty`), `Variant` (a `Recipe`, with `Optimizer` and `Schedule`), `Dataset`,
+`FeatureExtractor`, `Metric`, `Reporter`. Tensors and modules appear in annotations only, so importing this file costs
+nothing.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -221,16 +222,38 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes, in the option's annotation: from `low`, or above it, to below `high`."""
+
+    low: float
+    high: float = math.inf
+    above_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.above_low else self.low <= value) and value < self.high
+
+    def __str__(self) -> str:
+        lower = f"{'above' if self.above_low else 'from'} {self.low:g}"
+        return lower if math.isinf(self.high) else f"{lower} to below {self.high:g}"
+
+
+Positive = Annotated[float, Range(0, above_low=True)]
+NonNegative = Annotated[float, Range(0)]
+BelowOne = Annotated[float, Range(0, 1)]
+"""Numbers from 0 to below 1."""
+
+
+@dataclass(frozen=True)
 class Optimizer:
-    """What updates a player's weights."""
+    """How one player's weights are updated."""
 
     kind: Literal["adam", "sgd", "rmsprop"] = "adam"
     """`adam`, `sgd` or `rmsprop`."""
-    learning_rate: float = 2e-4
+    learning_rate: Positive = 2e-4
     """The rate before a variant's `rate_decay`."""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.5, 0.999)
     """Adam's."""
-    momentum: float = 0.0
+    momentum: BelowOne = 0.0
     """SGD's and RMSprop's."""
 
 
@@ -248,20 +271,65 @@ class Schedule:
     """`constant`, `linear`, `cosine` or `exponential`."""
     to: float = 0.0
     """Linear, cosine: the multiplier at the end of the budget."""
-    start: float = 0.0
+    start: BelowOne = 0.0
     """Linear, cosine: the fraction of the budget where it begins; 1 until then."""
-    factor: float = 0.5
+    factor: Positive = 0.5
     """Exponential: `factor` to the power of steps / `per_updates`."""
-    per_updates: float = 100_000
+    per_updates: Positive = 100_000
     """Exponential: see `factor`; counted in steps of the loop."""
 
 
 @dataclass(frozen=True)
-class Variant:
+class Average:
+    """The moving average of a player's weights."""
+
+    half_life_kimg: NonNegative = 10.0
+    """Half-life in thousands of images; 0: no average."""
+    rampup: NonNegative = 0.05
+    """Early in a run the half-life is shortened to this many times the images seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The options of training, each declared here and nowhere else: name, type, default, range and meaning.
+
+    From these fields come the keywords of `Variant`, the names that `--set` takes, what `ganzoo show` prints, the
+    range checks, and the keys of `spec.recipe` in a record. A record that was made before an option was added is read
+    with the option's default, which therefore has to mean "as if there were no such option".
+    """
+
+    batch_size: Annotated[int, Range(2)] = 128
+    """Images in a batch; two at least, for BatchNorm."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the architecture, by name."""
+    hyper: Mapping[str, float] = field(default_factory=dict)
+    """Coefficients of the loss by name, and of its penalties as `PENALTY.NAME`."""
+    rate_decay: Schedule = Schedule()
+    """The multiplier of all learning rates."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    """The multipliers of coefficients, by the coefficient's name in `hyper`."""
+    generator_first: bool = False
+    """Run the generator's phase before the discriminator's."""
+    label_smoothing: BelowOne = 0.0
+    """One-sided (Salimans et al. 2016): with s the real term becomes (1 - s) times itself plus s times what the same
+    images cost as fakes."""
+    feature_matching: NonNegative = 0.0
+    """Weight of the squared distance between mean real and fake features in the generator's phase."""
+    l1: NonNegative = 0.0
+    """Weight of the sum of absolute values of the updated weights."""
+    l2: NonNegative = 0.0
+    """Weight of the sum of squares of the updated weights."""
+    flips: bool = False
+    """Mirror each real image left to right with probability 1/2."""
+
+
+@dataclass(frozen=True)
+class Variant(Recipe):
     """What `--models` selects: an architecture, a loss and a training recipe, all of it open to `--set`.
 
-    `architecture`, `loss` and `penalties` take a registered name or the object itself. Label smoothing and feature
-    matching are those of Salimans et al. 2016, arXiv:1606.03498.
+    `architecture`, `loss` and `penalties` take a registered name or the object itself. The options of `Recipe` are
+    keywords; those given here override the defaults of the architecture (`options`), and of loss and penalties
+    (`hyper`).
     """
 
     name: str
@@ -274,46 +342,25 @@ class Variant:
     """One line."""
     reference: str = ""
     """The source of the recipe."""
-    batch_size: int = 128
-    """Real images per batch, and latents per batch."""
-    latent: int | None = None
-    """None: the architecture's own."""
-    optimizer: Optimizer = Optimizer()
-    """Of both players, unless the next field is given."""
-    discriminator_optimizer: Optimizer | None = None
-    """Of the discriminator."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Overrides the architecture's options."""
-    hyper: Mapping[str, float] = field(default_factory=dict)
-    """Overrides coefficients: the loss's by name, a penalty's as `PENALTY.NAME`."""
+    _: KW_ONLY
+    latent: Annotated[int, Range(1)] | None = None
+    """Length of the latent vector; None: the architecture's own."""
     penalties: tuple[str | Penalty, ...] = ()
     """Names or `Penalty` objects, beside those of the loss."""
-    rate_decay: Schedule = Schedule()
-    """Of both learning rates."""
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
-    """Of coefficients, by the same names as in `hyper`."""
-    generator_first: bool = False
-    """The generator's phase before the discriminator's."""
-    label_smoothing: float = 0.0
-    """One-sided, s: the real term becomes (1 − s) · itself + s · what the same images cost as fakes."""
-    feature_matching: float = 0.0
-    """Weight of ‖mean real features − mean fake features‖² in the generator's phase."""
-    l1: float = 0.0
-    """Weight of Σ|w| over the weights that a phase updates, in every phase."""
-    l2: float = 0.0
-    """Weight of Σw², likewise."""
-    ema_half_life_kimg: float = 10.0
-    """Half-life of the generator's moving average; 0: none, the raw generator is scored and saved."""
-    ema_rampup: float = 0.05
-    """Early on the half-life is this share of the images seen; 0 makes the average follow at once."""
-    flips: bool = False
-    """Mirror half of the real images."""
+    optimizer: Optimizer = Optimizer()
+    """Serves both players, unless there is a `discriminator_optimizer`."""
+    discriminator_optimizer: Optimizer | None = None
+    """Of the discriminator."""
+    ema_half_life_kimg: NonNegative = Average.half_life_kimg
+    """`Average.half_life_kimg` of the generator."""
+    ema_rampup: NonNegative = Average.rampup
+    """`Average.rampup` of the generator."""
     full_kimg: float | None = None
     """The budget of the source, chosen by `--kimg full`."""
     expect_learning: bool = True
-    """False: kept for the record, not expected to learn within a short budget."""
+    """False says that the recipe is kept for the record and is not expected to learn within a short budget."""
     reason: str = ""
-    """Why not."""
+    """Why learning is not expected."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import fork_server
 import pytest
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, what is skipped by accident fails
 
@@ -29,6 +30,31 @@ ONE_MACHINE = Path(__file__).parent / "records" / "one-machine"
 
 UNSET = ("GANZOO_PLUGINS", "COLUMNS", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
 """What the developer's own environment must not decide."""
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in UNSET}
+"""What there was before any test."""
+
+FRESH = (sys.executable, "-m", "ganzoo")
+"""`ganzoo` in a process that has loaded nothing yet, and so are those of its runs."""
+
+
+def forked(module: str, ending: str = "short") -> tuple[str, ...]:
+    """The program `python -m MODULE` without the seconds that it takes to load torch; see `fork_server`."""
+    if sys.platform != "linux":
+        return (sys.executable, "-m", module)
+    return fork_server.command(fork_server.start(tuple(ENVIRONMENT.items())), module, ending)
+
+
+def fresh_but_for_runs() -> tuple[str, ...]:
+    """`ganzoo` in a process that has loaded nothing yet; the processes of its runs are forked."""
+    runs = f"from ganzoo.running import process; process.COMMAND = {forked('ganzoo.running.worker')}"
+    return (sys.executable, "-c", f"{runs}; from ganzoo.cli.main import run; run()")
+
+
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a bench in this process are done by forks."""
+    monkeypatch.setattr("ganzoo.running.process.COMMAND", forked("ganzoo.running.worker"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -86,13 +112,24 @@ class CommandLine:
         *args: object,
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
-        program: tuple[str, ...] = (sys.executable, "-m", "ganzoo"),
+        program: tuple[str, ...] | None = None,
         timeout: float = HANGING,
+        largest_file: int | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end; in `env`, None takes a variable away. Raises `TimeoutExpired` where it hangs."""
+        """Run it to its end; in `env`, None takes a variable away. Raises `TimeoutExpired` where it hangs.
+
+        `program=FRESH` is for tests of what a process loads, and of its parts in the life of others. `largest_file` is
+        the nearest thing to a full disk without a disk of one's own: what would make a file longer fails.
+        """
+
+        def limit() -> None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
         changed = {**os.environ, **(env or {})}
         return subprocess.run(
-            [*program, *map(str, args)],
+            [*(program or forked("ganzoo")), *map(str, args)],
             cwd=cwd or self.cwd,
             env={name: value for name, value in changed.items() if value is not None},
             stdin=subprocess.DEVNULL,
@@ -100,6 +137,7 @@ class CommandLine:
             text=True,
             encoding="utf-8",
             timeout=timeout,
+            preexec_fn=None if largest_file is None else limit,
         )
 
 
@@ -225,6 +263,20 @@ def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield install
     for module in modules:
         sys.modules.pop(module, None)
+
+
+def with_settings(spec: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """The JSON of a spec with other settings, by the names that `ganzoo.records.settings` gives them."""
+    changed = {**spec, "recipe": {**spec["recipe"], "optimizers": {**spec["recipe"]["optimizers"]}}}
+    players = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
+    for name, value in settings.items():
+        if name in players:
+            changed["recipe"]["optimizers"][players[name]] = value
+        else:
+            holder = changed["recipe"] if name in changed["recipe"] else changed
+            assert name in holder, f"no setting is called {name}"
+            holder[name] = value
+    return changed
 
 
 @pytest.fixture(scope="session")

@@ -165,12 +165,12 @@ def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures
         (("--throughput-seconds", "inf"), "--throughput-seconds inf: give a number above 0"),
         (("--image-size", "0"), "--image-size 0: give a number from 1 to 4096"),
         (("--image-size", "1000000"), "--image-size 1000000: give a number from 1 to 4096"),
-        (("--batch-size", "0"), "batch_size is 0; give at least 2"),
-        (("--batch-size", "1"), "batch_size is 1; give at least 2"),
+        (("--batch-size", "0"), "batch_size is 0; give a whole number from 2"),
+        (("--batch-size", "1"), "batch_size is 1; give a whole number from 2"),
         (("--batch-size", "1798"), "with its 1797 images; choose a smaller --batch-size"),
         (("--set", "mlp.batch_size=5000"), "batch_size 5000 is larger than dataset 'digits'"),
         (("--set", "mlp.learning_rate=nan"), "give a finite number"),
-        (("--set", "mlp.betas=0.5,1"), "give two numbers from 0 to below 1"),
+        (("--set", "mlp.betas=0.5,1"), "mlp: optimizer.betas[1] is 1.0; give a number from 0 to below 1"),
         (("--set", "mlp.discriminator.repeats=0"), "give a whole number from 1"),
     ],
 )
@@ -591,11 +591,14 @@ DAMAGES = {
     "status": (lambda record: _changed(record, status="fine"), "the unknown status fine"),
     "no-id": (lambda record: _changed(record, run_id=None), "lacks run_id"),
     "no-spec": (lambda record: _changed(record, spec=None), "lacks spec"),
-    "half-spec": (lambda record: _changed(record, spec={"variant": "dcgan"}), "its spec lacks"),
-    "spec-types": (lambda record: _changed(record, spec=record["spec"] | {"kimg": "lots"}), "kimg is 'lots'"),
+    "half-spec": (lambda record: _changed(record, spec={"variant": "dcgan"}), "spec lacks its dataset"),
+    "spec-types": (
+        lambda record: _changed(record, spec=record["spec"] | {"kimg": "lots"}),
+        "spec.kimg is 'lots'",
+    ),
     "shape": (
         lambda record: _changed(record, spec=record["spec"] | {"image_shape": None}),
-        "image_shape is None; it must be Sequence[int]",
+        "spec.image_shape is None; it must be an array",
     ),
     "scores": (lambda record: _changed(record, scores=5), "scores is 5"),
     "score": (lambda record: _changed(record, scores=[{"metric": "fid"}]), "scores[0] lacks its value"),
@@ -626,6 +629,7 @@ def test_compare_names_broken_records_and_uses_the_rest(strangers_bench, invoke,
     )
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_bench_does_a_run_with_a_broken_record_again_and_skips_the_others(strangers_bench, invoke, tmp_path):
     results = tmp_path / "runs"
     shutil.copytree(strangers_bench.results, results)

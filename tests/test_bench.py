@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import HANGING, CommandLine, as_at_a_terminal, wait_for
+from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, wait_for
 from PIL import Image
 from skips import needs_system
 
@@ -23,7 +23,10 @@ QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-se
 def finished(tmp_path_factory, session_environment):
     """Two variants trained and scored by every metric, and what the command said."""
     run_cli = CommandLine(tmp_path_factory.mktemp("finished"))
-    done = run_cli("bench", "--models", "dcgan,cdcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu")
+    done = run_cli(
+        *("bench", "--models", "dcgan,cdcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu"),
+        program=FRESH,
+    )
     assert done.returncode == 0, done.stderr
     return done, run_cli.cwd / "runs"
 
@@ -200,6 +203,7 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_the_same_from_python(finished, tmp_path):
     import ganzoo
 
@@ -222,6 +226,7 @@ def test_the_same_from_python(finished, tmp_path):
         ganzoo.bench("mlp", kimgs=1)
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_python_hears_events_and_warnings_and_nothing_is_printed(tmp_path, stranger, capfd):
     import ganzoo
 
@@ -337,7 +342,7 @@ def with_nobody_reading(stream: str, cwd: Path, *args: object) -> subprocess.Com
     os.close(reader)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
     try:
-        command = [sys.executable, "-m", "ganzoo", *map(str, args)]
+        command = [*forked("ganzoo", "whole"), *map(str, args)]
         return subprocess.run(command, cwd=cwd, env=buffered(), text=True, timeout=HANGING, **streams)
     finally:
         os.close(writer)
@@ -372,7 +377,7 @@ def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
 @needs_system(Path("/dev/full").exists(), "has no /dev/full")
 @pytest.mark.parametrize("display", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "live"])
 def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
-    command = [sys.executable, "-m", "ganzoo", "bench", "--models", "mlp", *SPEED]
+    command = [*forked("ganzoo", "whole"), "bench", "--models", "mlp", *SPEED]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             command, cwd=run_cli.cwd, env=buffered() | display, stdout=subprocess.PIPE, stderr=full, timeout=HANGING
@@ -385,7 +390,7 @@ def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
 @needs_system(os.name == "posix", "terminals as POSIX has them")
 def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "ganzoo", "bench", "--models", "mlp", *SPEED, "--json"]
+    command = [*forked("ganzoo", "whole"), "bench", "--models", "mlp", *SPEED, "--json"]
     process = subprocess.Popen(command, cwd=run_cli.cwd, env=buffered(), stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     assert os.read(ours, 1), "it has begun to show its progress"
@@ -400,7 +405,7 @@ def test_a_table_that_cannot_be_written_is_one_line(run_cli):
     for command in (("list", "--json"), ("list", "metrics", "--json")):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
-                [sys.executable, "-m", "ganzoo", *command],
+                [*forked("ganzoo", "whole"), *command],
                 env=buffered(),
                 stdout=full,
                 stderr=subprocess.PIPE,
@@ -414,22 +419,13 @@ def files_of_runs(results: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in results.rglob("*") if path.is_file() and path.parent.name != ".claims"}
 
 
-SMALL_FILES = """
-import resource, sys
-from ganzoo.cli.main import main
-# The nearest thing to a full disk without a disk of one's own: a file may grow to a thousand bytes, then writes fail.
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-sys.exit(main())
-"""
-
-
 @needs_system(sys.platform == "linux", "limits as Linux has them")
 def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli):
     bench = ("bench", *SPEED, "--quiet", "--json")
     assert run_cli(*bench, "--models", "mlp").returncode == 0
     before = files_of_runs(run_cli.cwd / "runs")
     assert len(before) == 1
-    done = run_cli(*bench, "--models", "mlp,dcgan", program=(sys.executable, "-c", SMALL_FILES))
+    done = run_cli(*bench, "--models", "mlp,dcgan", largest_file=1000)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"ganzoo: cannot write {run_cli.cwd}/runs/")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HANGING, ONE_MACHINE, as_at_a_terminal
+from conftest import FRESH, HANGING, ONE_MACHINE, as_at_a_terminal
 from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
@@ -186,7 +186,7 @@ def test_healthy_variants_are_benched_among_them(installed, run_cli, tmp_path):
 
 def test_a_stray_thread_does_not_keep_the_command_alive(tmp_path, run_cli):
     (tmp_path / "stray.py").write_text(BROKEN["stray-thread"][0])
-    done = run_cli("plugins", "--json", "--plugin", "stray.py", env={"GANZOO_PLUGINS": ""})
+    done = run_cli("plugins", "--json", "--plugin", "stray.py", env={"GANZOO_PLUGINS": ""}, program=FRESH)
     assert done.returncode == 0
     (status,) = (status for status in json.loads(done.stdout) if status["state"] == "broken")
     assert status["error"] == "KeyError: 'thread'"
@@ -237,7 +237,7 @@ def test_a_thread_that_ends_is_waited_for(tmp_path, run_cli):
         "def send():\n    time.sleep(1)\n    Path('sent').touch()\n"
         "threading.Thread(target=send).start()\n" + HEALTHY
     )
-    done = run_cli("plugins", "--plugin", "sender.py", env={"GANZOO_PLUGINS": ""})
+    done = run_cli("plugins", "--plugin", "sender.py", env={"GANZOO_PLUGINS": ""}, program=FRESH)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(tmp_path / "sent").exists()
 

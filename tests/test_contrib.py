@@ -41,6 +41,7 @@ def test_an_example_passes_the_checks(plugin, subject):
     }
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_loss_an_architecture_and_a_metric_make_one_bench(invoke):
     plugins = [
         arg for name in ("logistic_margin", "upsampling", "coverage") for arg in ("--plugin", EXAMPLES / f"{name}.py")

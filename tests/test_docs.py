@@ -41,6 +41,7 @@ from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import RECORD_TYPES, PluginStatus, Registry
 from ganzoo.running.speed import summary
+from ganzoo.runs import PenaltyFrequency
 
 ROOT = Path(__file__).parent.parent
 HOOKS = {name for name in vars(hookspecs) if name.startswith("ganzoo_")}
@@ -200,9 +201,9 @@ def test_the_examples_keep_the_contract_that_a_bench_checks(documented):
     assert list(runs) == models
     # Every phase went through forward and backward: where that fails, the FLOPs are unknown.
     assert all(run.preflight.flops_per_image for run in runs.values())
-    assert runs["hinge.py:hinge-dcgan"].spec.loss == "hinge.py:my-hinge"
-    assert runs["tiny+non-saturating"].spec.options == {"width": 512}
-    assert runs["dcgan-lazy-r1"].spec.penalties == ({"name": "recipes.py:lazy-r1", "every": 16},)
+    assert runs["hinge.py:hinge-dcgan"].spec.recipe.loss == "hinge.py:my-hinge"
+    assert runs["tiny+non-saturating"].spec.recipe.options == {"width": 512}
+    assert runs["dcgan-lazy-r1"].spec.recipe.penalties == (PenaltyFrequency("recipes.py:lazy-r1", 16),)
 
 
 def test_the_example_dataset_extractor_metric_and_reporter_work_together(documented, tmp_path):
@@ -271,7 +272,7 @@ def test_every_part_of_a_summary_stands():
 def test_every_key_of_hardware_and_environment_stands(monkeypatch):
     monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
     assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
-    environment = fingerprint.environment({})
+    environment = fingerprint.environment({}, "blas")
     assert keys_of("environment") == list(environment)
     assert set(environment["flags"]) <= set(codes(PAGES["record"].section("environment")))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HANGING, ONE_MACHINE
+from conftest import FRESH, HANGING, ONE_MACHINE
 from PIL import EpsImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 from skips import needs_system
 
@@ -103,14 +103,14 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
         (*bench, "--throughput-seconds", "0.1", *own),
         ("sample", "chatty", *own),
     ):
-        done = run_cli(*command, env=environment)
+        done = run_cli(*command, env=environment, program=FRESH)
         assert done.returncode == 0, done.stderr
         assert traces(stowaway) == [], command
     # The package is really found, and really does what it is not let do.
     statuses = json.loads(run_cli("plugins", "--json", env=environment).stdout)
     assert {status["state"] for status in statuses} == {"disabled"}
     assert "stowaway_ganzoo" in {status["name"] for status in statuses}
-    run_cli("list", env={**environment, "GANZOO_PLUGINS": None})
+    run_cli("list", env={**environment, "GANZOO_PLUGINS": None}, program=FRESH)
     found = traces(stowaway)
     assert any(name.startswith("stowaway_ganzoo.imported-by") for name in found)
     assert any(name.startswith("stowaway_torch_backends.imported-by") for name in found)

@@ -155,40 +155,40 @@ def test_an_unknown_field_is_refused_with_the_nearest(recipe, setting, suggestio
         ("batch_size=64.5", "give a whole number"),
         ("batch_size=", "give a whole number"),
         ("batch_size=true", "give a whole number"),
-        ("batch_size=1", "batch_size is 1; give at least 2"),
-        ("batch_size=0", "batch_size is 0; give at least 2"),
-        ("batch_size=-64", "give at least 2"),
-        ("latent=0", "latent is 0; give at least 1"),
+        ("batch_size=1", "batch_size is 1; give a whole number from 2"),
+        ("batch_size=0", "batch_size is 0; give a whole number from 2"),
+        ("batch_size=-64", "give a whole number from 2"),
+        ("latent=0", "latent is 0; give a whole number from 1"),
         ("learning_rate=nan", "give a finite number"),
         ("learning_rate=inf", "give a finite number"),
         ("learning_rate=1e999", "give a finite number"),
         ("learning_rate=fast", "give a finite number (it is 0.0002 now)"),
         ("learning_rate=0", "give a number above 0"),
         ("learning_rate=-1", "give a number above 0"),
-        ("betas=0.5", "give two numbers from 0 to below 1"),
-        ("betas=0.5,0.9,0.9", "give two numbers from 0 to below 1"),
-        ("betas=0.5,1", "give two numbers from 0 to below 1"),
-        ("betas=-0.1,0.9", "give two numbers from 0 to below 1"),
-        ("betas=0.5,nan", "give two numbers from 0 to below 1"),
-        ("betas=", "give two numbers from 0 to below 1"),
+        ("betas=0.5", "optimizer.betas is (0.5,); give 2 numbers"),
+        ("betas=0.5,0.9,0.9", "give 2 numbers"),
+        ("betas=0.5,1", "optimizer.betas[1] is 1.0; give a number from 0 to below 1"),
+        ("betas=-0.1,0.9", "give a number from 0 to below 1"),
+        ("betas=0.5,nan", "give a number from 0 to below 1"),
+        ("betas=", "give 2 numbers"),
         ("betas=a,b", "give numbers with commas between"),
         ("widths=8,sixteen", "give numbers with commas between"),
         ("widths=8,16.5", "give numbers with commas between"),
-        ("momentum=1", "give from 0 to below 1"),
+        ("momentum=1", "give a number from 0 to below 1"),
         ("optimizer.kind=adamw", "choose from adam, sgd, rmsprop"),
         ("rate_decay=cosin", "choose from constant, linear, cosine, exponential"),
         ("rate_decay.kind=", "choose from constant"),
         ("schedules.volume=sgd", "choose from constant"),
-        ("rate_decay.start=1", "a schedule's start is 1.0"),
-        ("rate_decay.factor=0", "a schedule's factor is 0.0"),
-        ("schedules.volume.per_updates=-1", "a schedule's per_updates is -1.0"),
+        ("rate_decay.start=1", "rate_decay.start is 1.0; give a number from 0 to below 1"),
+        ("rate_decay.factor=0", "rate_decay.factor is 0.0; give a number above 0"),
+        ("schedules.volume.per_updates=-1", "schedules.volume.per_updates is -1.0; give a number above 0"),
         ("discriminator.repeats=0", "discriminator.repeats is 0; give a whole number from 1"),
         ("generator.every=0", "generator.every is 0; give a whole number from 1"),
         ("flips=perhaps", "give true or false (it is False now)"),
         ("flips=2", "give true or false"),
         ("flips=", "give true or false"),
-        ("label_smoothing=1", "give from 0 to below 1"),
-        ("label_smoothing=-0.1", "give from 0 to below 1"),
+        ("label_smoothing=1", "give a number from 0 to below 1"),
+        ("label_smoothing=-0.1", "give a number from 0 to below 1"),
         ("feature_matching=-1", "give a number from 0"),
         ("l1=-1", "give a number from 0"),
         ("l2=nan", "give a finite number"),
@@ -338,7 +338,7 @@ def test_what_serves_all_variants_gives_way_to_what_is_set_for_one(recipe):
     assert recipe("lion", loss="purr", batch_size=8)["batch_size"] == 8
     changed = recipe("lion", "loss=roar", "batch_size=32", loss="purr", batch_size=8)
     assert (changed["loss"], changed["batch_size"]) == ("roar", 32)
-    with pytest.raises(UsageError, match="batch_size is 0; give at least 2"):
+    with pytest.raises(UsageError, match="batch_size is 0; give a whole number from 2"):
         recipe("lion", batch_size=0)
 
 
@@ -352,9 +352,10 @@ def test_what_is_set_arrives_in_the_specs(invoke):
         *("--set", "mlp+hinge.learning_rate=0.001", "--set", "mlp.loss=wasserstein", "--set", "mlp.clip=0.5"),
     )
     assert outcome.code == 0, outcome.err
-    dcgan, mlp, pair = (entry["spec"] for entry in json.loads(outcome.out))
+    dcgan, mlp, pair = (entry["spec"]["recipe"] for entry in json.loads(outcome.out))
     assert (dcgan["penalties"], dcgan["hyper"]) == ([{"name": "r1", "every": 1}], {"r1.gamma": 2.0})
     assert dcgan["batch_size"] == 128
     assert (mlp["batch_size"], pair["batch_size"]) == (32, 32)
     assert (mlp["loss"], mlp["hyper"]) == ("wasserstein", {"clip": 0.5})
-    assert (mlp["optimizer"]["learning_rate"], pair["optimizer"]["learning_rate"]) == (2e-4, 1e-3)
+    rates = [{player: set_["learning_rate"] for player, set_ in one["optimizers"].items()} for one in (mlp, pair)]
+    assert rates == [dict.fromkeys(("generator", "discriminator"), rate) for rate in (2e-4, 1e-3)]

@@ -12,17 +12,19 @@ import sys
 from dataclasses import replace
 
 import pytest
-from conftest import HANGING
+from conftest import HANGING, with_settings
 from skips import needs_system
 
 from ganzoo.comparing.rows import comparison, records_table, score_columns, shown_protocols
 from ganzoo.errors import RecordError
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
-from ganzoo.records.layout import RECORD_PARTS
-from ganzoo.records.store import TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
+from ganzoo.records.store import PARTS, TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
 from ganzoo.registry.discovery import discover
 from ganzoo.runs import SCHEMA, RunRecord
+
+SCORED = {"code": {"fid": "a" * 64}, "date": "2026-11-29T12:00:00+00:00"}
+"""How a score was computed, and when."""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,8 @@ def record(spec):
         status="ok",
         spec=json.loads(json.dumps(spec.to_json())),
         scores=[
-            {"metric": "fid", "value": 3.25, "std": None, "protocol": "fid-x", "kimg": 1.0, "ema": True},
-            {"metric": "is", "value": 2.5, "std": 0.25, "protocol": "is-x", "kimg": 1.0, "ema": True},
+            {"metric": "fid", "value": 3.25, "std": None, "protocol": "fid-x", "kimg": 1.0, "ema": True, **SCORED},
+            {"metric": "is", "value": 2.5, "std": 0.25, "protocol": "is-x", "kimg": 1.0, "ema": True, **SCORED},
         ],
         protocols={"fid-x": {"metric": "fid"}, "is-x": {"metric": "is"}},
         throughput={"train_images_per_second": {"median": 2.0, "low": 1.0, "high": 3.0, "samples": [1.0, 2.0, 3.0]}},
@@ -87,8 +89,8 @@ def test_what_no_reader_takes_is_left_out_and_the_run_has_crashed(part, gone, re
     assert json.dumps(read_record(tmp_path).to_json()) == json.dumps(written.to_json())
     assert (written.status, written.error["type"]) == ("crashed", "RecordError")
     assert written.error["message"].startswith("what the run gave cannot be recorded: ")
-    told = {name for name in RECORD_PARTS if getattr(given, name)}
-    assert {name for name in RECORD_PARTS if getattr(written, name)} == told - set(gone)
+    told = {name for name in PARTS if getattr(given, name)}
+    assert {name for name in PARTS if getattr(written, name)} == told - set(gone)
     assert (written.spec, written.command) == (given.spec, "ganzoo bench")
     # One that failed for another reason keeps that.
     error = {"type": "MemoryError", "message": "no room", "tail": ""}
@@ -153,16 +155,16 @@ def changed(record):
     def changed(**changes):
         own = {name: changes.pop(name) for name in ("status", "scores", "protocols", "environment") if name in changes}
         run_id = hashlib.sha256(repr((changes, own)).encode()).hexdigest()
-        return replace(record, run_id=run_id, spec={**record.spec, **changes}, **own)
+        return replace(record, run_id=run_id, spec=with_settings(record.spec, **changes), **own)
 
     return changed
 
 
 def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
-    faster = {**record.spec["optimizer"], "learning_rate": 0.0004, "betas": [0.0, 0.9]}
+    faster = {**record.spec["recipe"]["optimizers"]["generator"], "learning_rate": 0.0004, "betas": [0.0, 0.9]}
     assert list(comparison([record, changed(seed=1)])["differs"]) == [""]
     plain, fast, flipped = comparison([record, changed(optimizer=faster), changed(flips=True)])["differs"]
-    own = record.spec["optimizer"]
+    own = record.spec["recipe"]["optimizers"]["generator"]
     betas = ",".join(f"{beta:g}" for beta in own["betas"])
     shown = f"optimizer.learning_rate={own['learning_rate']:g}, optimizer.betas={betas}"
     assert plain == f"{shown}, flips=false"
@@ -190,7 +192,7 @@ def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
     # What belongs to another variant or dataset is no surprise, nor is what follows from the machine.
     for field in ("variant", "dataset"):
         assert list(comparison([record, changed(**{field: "other"}, flips=True)])["differs"]) == ["", ""]
-    other = {"hardware": "other", "memory_format": "channels_last", "linear_backend": "other"}
+    other = {"hardware": "other", "memory_format": "channels_last"}
     assert list(comparison([record, changed(**other)])["differs"]) == ["", ""]
     assert list(comparison([record, changed(**other, flips=True)])["differs"]) == ["flips=false", "flips=true"]
     # Of two with the same budget, or the same size, it does.
@@ -209,8 +211,8 @@ def test_what_only_one_of_two_rows_has_is_none_in_the_other(record, changed):
     decayed = {"gamma": {"kind": "linear", "to": 0.5}}
     lazy = changed(penalties=[{"name": "r1", "every": 16}], hyper={"r1.gamma": 10.0}, schedules=decayed)
     first, second = comparison([bare, lazy])["differs"]
-    assert first.split(", ") == ["hyper=none", "penalties=none", "schedules=none"]
-    assert second == ("hyper.r1.gamma=10, penalties.r1.every=16, schedules.gamma.kind=linear, schedules.gamma.to=0.5")
+    assert first.split(", ") == ["penalties=none", "hyper=none", "schedules=none"]
+    assert second == "penalties.r1.every=16, hyper.r1.gamma=10, schedules.gamma.kind=linear, schedules.gamma.to=0.5"
 
 
 def test_other_code_is_said_and_a_version_that_nobody_knows_is_not(record, changed):
@@ -270,7 +272,7 @@ def test_a_run_that_did_not_finish_has_no_final_score(record, changed):
 def test_the_table_has_a_column_for_differences_where_there_are_any(record, changed, tmp_path, invoke):
     write_record(record, tmp_path / "results" / "a")
     assert "differs" not in invoke("compare", "results").out
-    write_record(changed(flips=not record.spec["flips"]), tmp_path / "results" / "b")
+    write_record(changed(flips=not record.spec["recipe"]["flips"]), tmp_path / "results" / "b")
     out = invoke("compare", "results").out
     assert "differs" in out
     assert "flips=true" in out

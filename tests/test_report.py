@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from conftest import HANGING, ONE_MACHINE
+from conftest import ONE_MACHINE
 from PIL import Image
 from reporting import FID, MODEL, put_record
 from skips import needs_system
@@ -531,17 +530,9 @@ def test_a_page_is_not_overwritten(invoke, tmp_path):
 
 @needs_system(sys.platform != "win32", "has no limit of file sizes")
 @pytest.mark.parametrize("command", [("report", MODEL, "-o", "page.html"), ("sample", "run", "-o", "grid.png")])
-def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, sampled_run):
+def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, sampled_run, run_cli):
     (tmp_path / "run").symlink_to(sampled_run)
-    code = (
-        "import resource, signal, sys\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
-        "from ganzoo.cli.main import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=HANGING
-    )
+    done = run_cli(*command, largest_file=2048)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line == f"ganzoo: -o {command[-1]}: cannot be written: File too large; choose another place"

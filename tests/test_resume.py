@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import HANGING, CommandLine, as_at_a_terminal, wait_for
+from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, fresh_but_for_runs, wait_for
 from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
@@ -73,10 +73,10 @@ def background(
     *args: object,
     results: str = "runs",
     before: Callable[[], None] = as_at_a_terminal,
-    program=("-m", "ganzoo"),
+    program: tuple[str, ...] = FRESH,
 ):
     """The command line in the background, with `before` called in it first; whatever happens, nothing of it is left."""
-    command = [sys.executable, *program, *map(str, args), "--results", results]
+    command = [*program, *map(str, args), "--results", results]
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -239,7 +239,7 @@ def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
 
 
 def test_a_bench_that_is_terminated_saves_itself(run_cli):
-    with background(run_cli.cwd, *PLAN) as bench:
+    with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGTERM)
         _, err = bench.process.communicate(timeout=HANGING)
@@ -279,7 +279,7 @@ def test_a_bench_that_was_started_deaf_to_ctrl_c_goes_on_and_sigterm_stops_it_sa
 
 
 def test_a_bench_that_is_stopped_saves_itself_and_goes_on(undisturbed, run_cli):
-    with background(run_cli.cwd, *PLAN) as bench:
+    with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
         out, err = bench.process.communicate(timeout=HANGING)
@@ -448,16 +448,9 @@ def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
 
 # --- disks ------------------------------------------------------------------------------------------------------------
 
-FILES_TO_4_MB = """
-import resource, sys
-from ganzoo.cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
-sys.exit(main())
-"""
-
 
 def test_a_checkpoint_that_cannot_be_written_costs_no_run(undisturbed, run_cli):
-    done = run_cli(*PLAN, "--quiet", program=(sys.executable, "-c", FILES_TO_4_MB))
+    done = run_cli(*PLAN, "--quiet", largest_file=4_000_000)
     assert done.returncode == 0, done.stderr
     assert "no checkpoint could be written (File too large); the run goes on without" in done.stderr
     assert list(run_cli.cwd.rglob("checkpoint.safetensors")) == []
@@ -491,7 +484,11 @@ def test_checkpoints_can_be_thrown_away(run_cli):
 
 
 def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli):
-    with background(run_cli.cwd, *PLAN, "--json") as one, background(run_cli.cwd, *PLAN, "--json") as other:
+    command, program = (*PLAN, "--json"), fresh_but_for_runs()
+    with (
+        background(run_cli.cwd, *command, program=program) as one,
+        background(run_cli.cwd, *command, program=program) as other,
+    ):
         said = [bench.process.communicate(timeout=HANGING) for bench in (one, other)]
     assert [one.process.returncode, other.process.returncode] == [0, 0]
     assert sum(err.count(": started") for _, err in said) == 2

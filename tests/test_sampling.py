@@ -123,14 +123,7 @@ def test_images_are_drawn_as_they_are_asked_for(sampled_run):
 
 @needs_system(sys.platform != "win32", "has no limit of file sizes")
 def test_a_folder_on_a_full_disk_says_so_and_keeps_whole_images(run_cli, sampled_run):
-    program = (
-        sys.executable,
-        "-c",
-        "import resource, signal, sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "from ganzoo.cli.main import main\nsys.exit(main())",
-    )
-    done = run_cli("sample", sampled_run, "-n", 3, "-o", "images/", program=program)
+    done = run_cli("sample", sampled_run, "-n", 3, "-o", "images/", largest_file=100)
     assert done.returncode == 2, done.stderr
     assert done.stderr == "ganzoo: -o images: cannot be written: File too large; choose another place\n"
     assert list((run_cli.cwd / "images").iterdir()) == [], "no half of an image"

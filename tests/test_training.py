@@ -14,7 +14,7 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import run_step, train
-from ganzoo.types import Batch, Loss
+from ganzoo.types import Batch, Loss, Recipe
 
 REGISTRY = discover()
 VARIANTS = REGISTRY.names("variants")
@@ -269,13 +269,13 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
 
 def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
     """The label says that the real one is the more real: 0.9 of it, and 0.1 of the contrary."""
-    from ganzoo.training.objective import Options, phases_of
+    from ganzoo.training.objective import phases_of
 
     loss = REGISTRY.get("losses", "relativistic").record
     real, fake = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     batch = Batch(torch.zeros(8, 1, 1, 1), None, torch.zeros(8, 1))
     answers = iter([real, fake])
-    phase = phases_of(loss, (), Options(label_smoothing=0.1))[0]
+    phase = phases_of(loss, (), Recipe(label_smoothing=0.1))[0]
     terms = phase.function(lambda latent, labels: batch.real, lambda images, labels: next(answers), batch, {})
     target = torch.full((8,), 0.9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(real - fake, target)
@@ -283,13 +283,13 @@ def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
 
 
 def test_label_smoothing_is_refused_where_no_term_is_the_real_one():
-    from ganzoo.training.objective import Options, phases_of
+    from ganzoo.training.objective import phases_of
 
     loss = Loss.of_logits(
         "odd", discriminator=lambda r, f: {"a": r.mean(), "b": f.mean()}, generator=lambda f: {"c": f}
     )
     with pytest.raises(UsageError, match="one term, or the two terms 'real' and 'fake'"):
-        phases_of(loss, (), Options(label_smoothing=0.1))
+        phases_of(loss, (), Recipe(label_smoothing=0.1))
 
 
 def test_rate_decay_reaches_the_optimizers():

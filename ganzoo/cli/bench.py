@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.cli.options import listed
 from ganzoo.errors import UsageError
 from ganzoo.output.console import print_all, stdout
+from ganzoo.records.settings import setting
 from ganzoo.util.streams import print_note, reader_may_leave
 from ganzoo.util.text import printable
 
@@ -123,9 +124,9 @@ def _say_largest(records: Sequence[RunRecord]) -> None:
     several = len({place[1:] for place in sweeps}) > 1
     for (variant, dataset, size), own in sweeps.items():
         name = f"{variant} on {printable(dataset)}, {size} px" if several else variant
-        sizes = [record.spec["batch_size"] for record in own if record.ok]
+        sizes = [setting(record.spec, "batch_size") for record in own if record.ok]
         failed = next((record for record in own if not record.ok), None)
-        beyond = f"; {failed.spec['batch_size']} ended as {failed.status}" if failed else ""
+        beyond = f"; {setting(failed.spec, 'batch_size')} ended as {failed.status}" if failed else ""
         print_note(f"{name}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
 
 

@@ -118,7 +118,9 @@ def compared_speed(runs: Runs, other: Runs, per_peak: bool = False) -> dict[str,
     """
     rates, windows, scales = [], [], []
     for side in (runs, other):
-        measured = [record.throughput for record in side if record.ok and _measured(record.throughput, per_peak)]
+        measured: list[Any] = [
+            record.throughput for record in side if record.ok and _measured(record.throughput, per_peak)
+        ]
         if not measured:
             return {}
         own = [1 / throughput["peak_flops"] if per_peak else 1.0 for throughput in measured]

@@ -45,7 +45,7 @@ class RecordDiff:
 
 def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
     """What differs between two records."""
-    environments = [dict(record.environment or {}) for record in (first, second)]
+    environments: list[dict[str, Any]] = [{**(record.environment or {})} for record in (first, second)]
     flags = [environment.pop("flags", None) or {} for environment in environments]
     plugins = [environment.pop("plugins", None) or {} for environment in environments]
     return RecordDiff(
@@ -69,7 +69,8 @@ def mixed_states(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
 
 def _state(run: RunRecord) -> dict[str, str]:
     """What decides a figure and stands in no spec; memory in whole GiB, for it varies a little from boot to boot."""
-    hardware, environment = run.hardware or {}, run.environment or {}
+    hardware: Mapping[str, Any] = run.hardware or {}
+    environment: Mapping[str, Any] = run.environment or {}
     memory = hardware.get("machine_memory_bytes")
     facts = {
         "commit": environment.get("git"),

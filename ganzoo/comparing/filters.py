@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.comparing.differences import flat, setting_text, versions_of
 from ganzoo.comparing.rows import records_table, score_of_column
 from ganzoo.errors import UnknownName, UsageError
-from ganzoo.records.store import whole_spec
+from ganzoo.records.settings import whole_spec
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable
 

@@ -14,7 +14,7 @@ from ganzoo.comparing.baseline import Runs, compared_speed
 from ganzoo.comparing.differences import OF_THE_MACHINE, disagreements, versions_of
 from ganzoo.comparing.rows import comparison, same_settings
 from ganzoo.errors import RecordError, UnknownName
-from ganzoo.records.store import spec_over_seeds
+from ganzoo.records.settings import spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
@@ -92,7 +92,8 @@ def _ratio(runs: Runs, own: Runs, per_peak: bool = False) -> dict[str, float]:
 
 def _known(runs: Runs, name: str) -> str | None:
     """What the environments of the runs have under a name."""
-    found = dict.fromkeys(value for run in runs if (value := (run.environment or {}).get(name)))
+    environments: list[Mapping[str, Any]] = [run.environment or {} for run in runs]
+    found = dict.fromkeys(value for environment in environments if (value := environment.get(name)))
     return ", ".join(found) or None
 
 

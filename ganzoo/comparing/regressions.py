@@ -15,7 +15,7 @@ from ganzoo.comparing.baseline import Runs, verdict
 from ganzoo.comparing.differences import differing_settings, disagreements
 from ganzoo.comparing.rows import FIGURES, records_table, same_settings, score_columns
 from ganzoo.errors import RecordError, UnknownName, UsageError
-from ganzoo.records.store import spec_over_seeds
+from ganzoo.records.settings import spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ganzoo.comparing.differences import differences
-from ganzoo.records.store import many_objects, spec_over_seeds
+from ganzoo.records.settings import setting, spec_over_seeds
+from ganzoo.records.store import many_objects
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction, ranks
@@ -133,7 +134,7 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
             "dataset": spec["dataset"],
             "image_size": spec["image_shape"][1],
             "kimg": spec["kimg"],
-            "batch_size": spec["batch_size"],
+            "batch_size": setting(spec, "batch_size"),
             "seed": spec["seed"],
             "precision": spec["precision"],
             "device": spec["device"],
@@ -155,7 +156,9 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
         row |= dict.fromkeys(names)
         for score in _final_scores(record):
             column = columns[score["metric"], score["protocol"]]
-            best = (training.get("best") or {}).get(f"{score['metric']}/{'ema' if score['ema'] else 'raw'}") or {}
+            best: Mapping[str, Any] = (training.get("best") or {}).get(
+                f"{score['metric']}/{'ema' if score['ema'] else 'raw'}"
+            ) or {}
             row[column] = score["value"]
             row[f"{column}_best"], row[f"{column}_best_kimg"] = best.get("value"), best.get("kimg")
         rows.append(row)

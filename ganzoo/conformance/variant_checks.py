@@ -345,14 +345,11 @@ def learns(trial: Trial) -> None:
 def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> float:
     """The least that holds twice in a row; an attempt ends where that is little enough."""
     spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
-    rates: dict[str, Any] = {
-        name: {**settings, "learning_rate": haste * settings["learning_rate"]}
-        for name, settings in (
-            ("optimizer", spec.optimizer),
-            ("discriminator_optimizer", spec.discriminator_optimizer),
-        )
+    optimizers = {
+        player: replace(optimizer, learning_rate=haste * optimizer.learning_rate)
+        for player, optimizer in spec.recipe.optimizers.items()
     }
-    run = trial.assemble(replace(spec, seed=seed, **rates), scale)
+    run = trial.assemble(replace(spec, seed=seed, recipe=replace(spec.recipe, optimizers=optimizers)), scale)
     toy, before, least = TwoTones.of(spec.image_shape, scale), 1.0, 1.0
     for step in range(1, STEPS + 1):
         run_step(run)

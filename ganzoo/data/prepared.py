@@ -17,15 +17,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
 
 from ganzoo.errors import DataUnavailable, GanzooError, PluginError
 from ganzoo.machine.settings import resolve_threads
-from ganzoo.registry.validation import blaming, check_parts, check_record
+from ganzoo.registry.validation import blaming, check_record
 from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
+from ganzoo.util.conversion import convert
 from ganzoo.util.files import cache_folder, read_regular
 from ganzoo.util.text import printable, slug
 
@@ -131,9 +132,8 @@ def whole_dataset(folder: Path) -> PreparedDataset | None:
     """
     try:
         facts = json.loads(read_regular(folder / "dataset.json", 1 << 20))
-        facts |= {"image_shape": tuple(facts["image_shape"]), "skipped": tuple(facts["skipped"])}
-        check_parts(facts, get_type_hints(PreparedDataset))
-        prepared = PreparedDataset(**facts | {"folder": str(folder)})
+        # The cache may have been moved since.
+        prepared = convert({**facts, "folder": str(folder)}, PreparedDataset)
         shape = (prepared.count, *prepared.image_shape)
         if (folder / "images.npy").stat().st_size <= math.prod(shape):
             return None

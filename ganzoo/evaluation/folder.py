@@ -64,6 +64,8 @@ def score_folder(
     batches = dataset_batches(fake, extractor.extractor.batch_size)
     # With the source it is the reference that runs have made and kept.
     reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
-    scorer = Scorer(found, reference, {offer.record.name: offer.plugin for offer in offers})
+    plugins = {offer.record.name: offer.plugin for offer in offers}
+    code = {name: registry.sources_of(plugin, features_offer.plugin) for name, plugin in plugins.items()}
+    scorer = Scorer(found, reference, plugins, code)
     scores, protocols = scorer.score(batches, kimg=None, ema=None)
     return scores, protocols, notes

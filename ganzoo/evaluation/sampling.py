@@ -43,7 +43,7 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
     try:
         generator.network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
-        raise RecordError(f"{printable(weights)}: does not fit architecture '{spec.architecture}'") from error
+        raise RecordError(f"{printable(weights)}: does not fit architecture '{spec.recipe.architecture}'") from error
     return generator.to(device).eval().requires_grad_(False), spec
 
 

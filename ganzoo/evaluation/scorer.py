@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from torch import Tensor
@@ -25,6 +26,8 @@ class Scorer:
     real: RealSample
     plugins: Mapping[str, str] = field(default_factory=dict)
     """The plugin that each metric is from: two may give one name to two measures."""
+    code: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    """For each metric its plugin and the extractor's, each with the hash of its source."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
@@ -61,6 +64,7 @@ class Scorer:
         real: Sample = self.real  # type: ignore[assignment]
         scores, protocols = [], {}
         finite = generated.finite
+        date = datetime.now(UTC).isoformat(timespec="seconds")
         for metric in self.metrics:
             identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
@@ -70,8 +74,9 @@ class Scorer:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, told in values.items():
                 value, deviation = _figures(metric, name, told)
-                entry = {"metric": name, "value": _kept(value), "std": _kept(deviation)}
+                entry: dict[str, Any] = {"metric": name, "value": _kept(value), "std": _kept(deviation)}
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
+                entry |= {"code": self.code.get(metric.name), "date": date}
                 if entry["value"] is None:
                     entry["reason"] = (
                         _why_not(value) if finite else "the generated images have features that are not finite"

@@ -45,10 +45,13 @@ def hardware_fingerprint(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def environment(plugins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The record's `environment`: versions of what ran, the plugins used, and the flags that change it."""
+def environment(plugins: Mapping[str, Mapping[str, Any]], linear_backend: str) -> dict[str, Any]:
+    """The record's `environment`: the machine's name, versions of what ran, the plugins used, and the flags that
+    change it, among them what multiplies matrices in linear layers.
+    """
     packages = ("torchvision", "torch-fidelity", "numpy", "pluggy")
     return {
+        "host": printable(platform.node()),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "ganzoo": metadata.version("ganzoo"),
@@ -58,6 +61,7 @@ def environment(plugins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "plugin_allow_list": os.environ.get("GANZOO_PLUGINS"),
         "git": _git_revision(),
         "flags": {
+            "linear_backend": linear_backend,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,

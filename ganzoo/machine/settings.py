@@ -21,8 +21,6 @@ STEP_MODES = ("eager", "graph", "compile")
 TORCH_FORMATS = {"channels_last": "channels_last", "contiguous": "preserve_format"}
 """What torch calls them when a module is moved."""
 
-_CPP_COMPILERS = (os.environ.get("CXX") or "g++", "clang++", "cl")
-
 
 def resolve_device(request: str) -> str:
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` … to one device with its index.
@@ -87,7 +85,8 @@ def resolve_step_mode(request: str | None, device: str) -> str:
         raise UsageError(f"--step-mode {printable(request)}: choose from {', '.join(STEP_MODES)}")
     if request == "graph" and kind != "cuda":
         raise UsageError(f"--step-mode graph: {device} has no CUDA graphs; use eager or compile")
-    if request == "compile" and kind == "cpu" and not any(map(shutil.which, _CPP_COMPILERS)):
+    compilers = (os.environ.get("CXX") or "g++", "clang++", "cl")
+    if request == "compile" and kind == "cpu" and not any(map(shutil.which, compilers)):
         raise UsageError("--step-mode compile: no C++ compiler is installed (torch.compile needs one); use eager")
     return request
 

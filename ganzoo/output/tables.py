@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.output.console import UNITS, safe, show_duration, show_memory, show_rate, show_score, sparkline
+from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
 from ganzoo.types import Penalty
@@ -36,7 +37,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
     variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for entry in entries:
         spec = entry["spec"]
-        apart = (spec["variant"], spec["batch_size"], spec["dataset"], *spec["image_shape"])
+        apart = (spec["variant"], setting(spec, "batch_size"), spec["dataset"], *spec["image_shape"])
         variants.setdefault(apart, []).append(entry)
     rows = []
     for (name, *_), runs in variants.items():
@@ -45,10 +46,10 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
             (
                 name,
                 _seeds(runs),
-                f"{spec['architecture']} + {spec['loss']}",
+                f"{setting(spec, 'architecture')} + {setting(spec, 'loss')}",
                 f"{spec['dataset']} {'x'.join(str(side) for side in spec['image_shape'])}",
                 f"{spec['kimg']:g}",
-                spec["batch_size"],
+                setting(spec, "batch_size"),
                 f"{parameters['generator']:,}",
                 f"{parameters['discriminator']:,}",
                 (_estimate(runs[0]["estimated_train_seconds"]) if spec["kimg"] else "–")
@@ -67,7 +68,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         spec = runs[0]["spec"]
         seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
         yield f"\n[bold]{safe(name)}[/bold]{seeds}"
-        yield from (f"  {field} = {safe(json.dumps(value))}" for field, value in spec.items())
+        yield from (f"  {field} = {safe(json.dumps(value))}" for field, value in whole_spec(spec).items())
 
 
 def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -108,7 +109,8 @@ def description_lines(description: Mapping[str, Any]) -> Iterator[str]:
 
 def run_page(record: RunRecord) -> Iterator[Table | str]:
     """What a run was and how it went, with a sparkline for each term of its loss and each of its scores."""
-    spec, training, throughput = record.spec, record.training, record.throughput
+    spec, training = record.spec, record.training
+    throughput: Mapping[str, Any] = record.throughput
     yield (
         f"[bold]{safe(spec['variant'])}[/bold] on {safe(spec['dataset'])}, seed {spec['seed']}: "
         f"{safe(record.status)}, on {safe(spec['hardware'])}"
@@ -144,7 +146,7 @@ def run_page(record: RunRecord) -> Iterator[Table | str]:
 
 def batch_size_used(spec: Mapping[str, Any]) -> str:
     """The batch size of a run, and with `--batch-size auto` the one that did not fit."""
-    used, requested = spec["batch_size"], spec.get("requested_batch_size")
+    used, requested = setting(spec, "batch_size"), spec.get("requested_batch_size")
     return f"{used}" if requested is None else f"{used} in place of {requested}, which did not fit into memory"
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.machine.fingerprint import environment, hardware_fingerprint
+from ganzoo.machine.onednn import linear_backend
+from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.planning.recipe import resolve_recipe
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
@@ -100,7 +102,7 @@ def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]
     sizes = cache_sizes(cache)
     return {
         "hardware": {"device": device, **hardware_fingerprint(device, threads)},
-        "environment": environment(used),
+        "environment": environment(used, linear_backend(device, "fp32", resolve_step_mode(None, device))),
         "folders": {
             "data": str(Path(os.environ.get("GANZOO_DATA") or "data").resolve()),
             "cache": str(cache),

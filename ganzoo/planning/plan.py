@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -15,15 +15,14 @@ from ganzoo.data.prepared import OnProgress, PreparedDataset
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.extractors import find_weights
 from ganzoo.machine.fingerprint import hardware_fingerprint
-from ganzoo.machine.onednn import linear_backend
 from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
 from ganzoo.planning.overrides import parse_overrides
-from ganzoo.planning.recipe import resolve_recipe
+from ganzoo.planning.recipe import recipe_of, resolve_recipe
 from ganzoo.planning.request import MOST, BenchPlan, check_numbers
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
-from ganzoo.runs import RunSpec
+from ganzoo.runs import ResolvedRecipe, RunSpec
 from ganzoo.training.preflight import Preflight, preflight, workable_format
 from ganzoo.util.text import printable
 
@@ -99,7 +98,7 @@ def resolve(
     for selection, batch_size in product(selections, batch_sizes):
         own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
         try:
-            recipe = resolve_recipe(selection, registry, own, plan.loss, batch_size)
+            recipe = recipe_of(resolve_recipe(selection, registry, own, plan.loss, batch_size))
             spec = _spec(
                 selection.label,
                 recipe,
@@ -132,7 +131,7 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
     Of `plan` it takes the batch size and what concerns the machine. Raises as `resolve` does.
     """
     (batch_size,) = _batch_sizes(plan, dataset.count)
-    recipe = resolve_recipe(selection, registry, (), None, batch_size)
+    recipe = recipe_of(resolve_recipe(selection, registry, (), None, batch_size))
     spec = _spec(
         selection.label,
         recipe,
@@ -160,7 +159,6 @@ def machine_of(plan: BenchPlan) -> dict[str, Any]:
         "precision": precision,
         "threads": threads,
         "step_mode": step_mode,
-        "linear_backend": linear_backend(device, precision, step_mode),
         "hardware": hardware_fingerprint(device, threads)["id"],
     }
 
@@ -198,7 +196,7 @@ def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
 
 def _spec(
     label: str,
-    recipe: Mapping[str, Any],
+    recipe: ResolvedRecipe,
     plan: BenchPlan,
     dataset: PreparedDataset,
     *,
@@ -206,9 +204,9 @@ def _spec(
     full_kimg: float | None,
     **resolved: Any,
 ) -> RunSpec:
-    if recipe["batch_size"] > dataset.count:
+    if recipe.batch_size > dataset.count:
         raise UsageError(
-            f"batch_size {recipe['batch_size']} is larger than dataset '{printable(dataset.name)}' "
+            f"batch_size {recipe.batch_size} is larger than dataset '{printable(dataset.name)}' "
             f"with its {dataset.count} images; choose a smaller --batch-size"
         )
     if plan.kimg == "full":
@@ -218,30 +216,25 @@ def _spec(
     else:
         kimg = float(plan.kimg or dataset_kimg)
     points = evaluation_points(plan.eval_every or kimg / EVALUATIONS, kimg)
-    own: dict[str, Any] = {
-        "variant": label,
-        "dataset": dataset.name,
-        "image_shape": dataset.image_shape,
-        "classes": dataset.classes,
-        "dataset_images": dataset.count,
-        "dataset_sha256": dataset.sha256,
-        "kimg": 0.0 if plan.throughput_only else kimg,
-        "seed": plan.seed,
-        "phases": tuple({"name": name, **frequency} for name, frequency in recipe["phases"].items()),
-        "penalties": tuple({"name": name, **frequency} for name, frequency in recipe["lazy"].items()),
-        "schedules": {
-            name: schedule for name, schedule in recipe["schedules"].items() if schedule["kind"] != "constant"
-        },
-        "evaluate_at_kimg": () if plan.throughput_only else points,
-        "throughput_seconds": plan.throughput_seconds,
-        "deterministic": plan.deterministic,
-        "requested_batch_size": None,
-        "continues": "",
+    return RunSpec(
+        variant=label,
+        dataset=dataset.name,
+        image_shape=dataset.image_shape,
+        classes=dataset.classes,
+        dataset_images=dataset.count,
+        dataset_sha256=dataset.sha256,
+        kimg=0.0 if plan.throughput_only else kimg,
+        seed=plan.seed,
+        recipe=recipe,
+        evaluate_at_kimg=() if plan.throughput_only else points,
+        throughput_seconds=plan.throughput_seconds,
+        deterministic=plan.deterministic,
+        requested_batch_size=None,
+        continues="",
         # Known when the networks are built.
-        "memory_format": "contiguous",
-    }
-    named = {field.name for field in fields(RunSpec)}
-    return RunSpec(**{name: value for name, value in recipe.items() if name in named} | own | resolved)
+        memory_format="contiguous",
+        **resolved,
+    )
 
 
 REACHED = 0.5

@@ -29,8 +29,8 @@ def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
 
 def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
     """Version and source hash of every plugin that a run draws on."""
-    names: list[tuple[Any, str]] = [("architectures", spec.architecture), ("losses", spec.loss)]
-    names += [("losses", penalty["name"]) for penalty in spec.penalties]
+    names: list[tuple[Any, str]] = [("architectures", spec.recipe.architecture), ("losses", spec.recipe.loss)]
+    names += [("losses", penalty.name) for penalty in spec.recipe.penalties]
     names += [("metrics", metric) for metric in spec.metrics]
     names += [("features", spec.features)] if spec.features else []
     plugins = {registry.get(kind, name).plugin for kind, name in names}
@@ -81,7 +81,7 @@ def reproducing_command(plan: BenchPlan, spec: RunSpec) -> str:
     """`ganzoo bench …` for the one run of `plan` that `spec` is, quoted for a POSIX shell."""
     words = ["ganzoo", "bench"]
     if plan.resume is None:
-        words += ["--models", spec.variant, "--seed", str(spec.seed), "--batch-size", str(spec.batch_size)]
+        words += ["--models", spec.variant, "--seed", str(spec.seed), "--batch-size", str(spec.recipe.batch_size)]
     words += ["--device", spec.device, "--threads", str(spec.threads)]
     for field in fields(plan):
         value = getattr(plan, field.name)

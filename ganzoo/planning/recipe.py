@@ -1,18 +1,30 @@
-"""A variant's recipe as data: defaults of its parts filled in, `--set` applied, every value checked."""
+"""A variant's recipe as data: defaults of its parts filled in, `--set` applied, every value checked.
+
+`resolve_recipe` gives it by the names that `--set` takes, `recipe_of` as a run and its record hold it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ganzoo.errors import UsageError
 from ganzoo.planning.overrides import Override, apply_overrides
 from ganzoo.planning.selection import Selection
 from ganzoo.registry.registry import Kind, Registry
-from ganzoo.types import Architecture, Loss, Optimizer, Penalty, Schedule
+from ganzoo.runs import PenaltyFrequency, PhaseFrequency, ResolvedRecipe
+from ganzoo.types import Architecture, Loss, Optimizer, Penalty, Range, Recipe, Schedule, Variant
+from ganzoo.util.conversion import convert
 from ganzoo.util.text import printable
+
+HINTS: Mapping[str, Any] = {
+    **get_type_hints(Variant, include_extras=True),
+    "phases": Mapping[str, PhaseFrequency],
+    "lazy": Mapping[str, PenaltyFrequency],
+}
+"""The types of a recipe's fields, with the ranges of their numbers."""
 
 
 def resolve_recipe(
@@ -58,8 +70,7 @@ def resolve_recipe(
         if loss.phases
         else {"discriminator": {"repeats": loss.repeats, "every": 1}, "generator": {"repeats": 1, "every": 1}}
     )
-    schedules = {name: _settings(variant.schedules.get(name, Schedule())) for name in hyper}
-    recipe: dict[str, Any] = {
+    recipe = _options(variant) | {
         "batch_size": variant.batch_size if batch_size is None else batch_size,
         "latent": architecture.latent if variant.latent is None else variant.latent,
         "optimizer": _settings(variant.optimizer),
@@ -68,15 +79,9 @@ def resolve_recipe(
         "phases": frequencies,
         "lazy": {name: {"every": penalty.every} for name, penalty in penalties.items()},
         "rate_decay": _settings(variant.rate_decay),
-        "schedules": schedules,
-        "generator_first": variant.generator_first,
-        "label_smoothing": float(variant.label_smoothing),
-        "feature_matching": float(variant.feature_matching),
-        "l1": float(variant.l1),
-        "l2": float(variant.l2),
+        "schedules": {name: _settings(variant.schedules.get(name, Schedule())) for name in hyper},
         "ema_half_life_kimg": float(variant.ema_half_life_kimg),
         "ema_rampup": float(variant.ema_rampup),
-        "flips": variant.flips,
     }
     if variant.discriminator_optimizer is not None:
         recipe["discriminator_optimizer"] = _settings(variant.discriminator_optimizer)
@@ -87,6 +92,30 @@ def resolve_recipe(
     recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
     _check_recipe(recipe)
     return recipe | parts
+
+
+def recipe_of(settings: Mapping[str, Any]) -> ResolvedRecipe:
+    """The recipe of a run from what `resolve_recipe` gives."""
+    options = {field.name: settings[field.name] for field in fields(Recipe)}
+    schedules = {name: value for name, value in settings["schedules"].items() if value["kind"] != "constant"}
+    average = {"half_life_kimg": settings["ema_half_life_kimg"], "rampup": settings["ema_rampup"]}
+    parts = {
+        "architecture": settings["architecture"],
+        "loss": settings["loss"],
+        "latent": settings["latent"],
+        "phases": [{"name": name, **frequency} for name, frequency in settings["phases"].items()],
+        "penalties": [{"name": name, **frequency} for name, frequency in settings["lazy"].items()],
+        "optimizers": {"generator": settings["optimizer"], "discriminator": settings["discriminator_optimizer"]},
+        "averages": {"generator": average},
+    }
+    return convert({**options, **parts, "schedules": schedules}, ResolvedRecipe)
+
+
+def _options(variant: Variant) -> dict[str, Any]:
+    """The options of a variant that are single values; 1 and 1.0 are one recipe where a number is a real one."""
+    hints = get_type_hints(Recipe)
+    values = {name: getattr(variant, name) for name, hint in hints.items() if hint in (bool, int, float, str)}
+    return {name: float(value) if hints[name] is float else value for name, value in values.items()}
 
 
 def _part(registry: Registry, kind: Kind, value: Any, type_: type, plugin: str | None) -> str:
@@ -116,30 +145,37 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], complaint: st
 
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
-    def require(condition: bool, field: str, wanted: str, value: Any) -> None:
-        if not condition:
-            raise UsageError(f"{field} is {value}; give {wanted}")
-
-    require(recipe["batch_size"] >= 2, "batch_size", "at least 2", recipe["batch_size"])
-    require(recipe["latent"] >= 1, "latent", "at least 1", recipe["latent"])
-    for player in ("optimizer", "discriminator_optimizer"):
-        settings = recipe[player]
-        require(settings["learning_rate"] > 0, f"{player}.learning_rate", "a number above 0", settings["learning_rate"])
-        betas = settings["betas"]
-        fine = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
-        require(fine, f"{player}.betas", "two numbers from 0 to below 1", betas)
-        require(0 <= settings["momentum"] < 1, f"{player}.momentum", "from 0 to below 1", settings["momentum"])
-    for name, frequency in [*recipe["phases"].items(), *recipe["lazy"].items()]:
-        for field, value in frequency.items():
-            require(value >= 1, f"{name}.{field}", "a whole number from 1", value)
-    require(0 <= recipe["label_smoothing"] < 1, "label_smoothing", "from 0 to below 1", recipe["label_smoothing"])
-    for field in ("feature_matching", "l1", "l2", "ema_half_life_kimg", "ema_rampup"):
-        require(recipe[field] >= 0, field, "a number from 0", recipe[field])
-    for schedule in (recipe["rate_decay"], *recipe["schedules"].values()):
-        require(0 <= schedule["start"] < 1, "a schedule's start", "from 0 to below 1", schedule["start"])
-        require(schedule["factor"] > 0, "a schedule's factor", "a number above 0", schedule["factor"])
-        require(schedule["per_updates"] > 0, "a schedule's per_updates", "a number above 0", schedule["per_updates"])
+    """Raise `UsageError` for a number outside of its range, and for what JSON has no way to write."""
+    for fault in (fault for name, value in recipe.items() for fault in _range_faults(name, value, HINTS[name])):
+        raise UsageError(fault)
     try:
         json.dumps(recipe, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error
+
+
+def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
+    """What is wrong with the numbers in `value`, `batch_size is 1; give a whole number from 2`."""
+    if get_origin(hint) is Annotated:
+        for limits in hint.__metadata__:
+            if isinstance(limits, Range) and value not in limits:
+                kind = "a whole number" if isinstance(value, int) else "a number"
+                yield f"{path} is {value}; give {kind} {limits}"
+    elif is_dataclass(hint):
+        hints = get_type_hints(hint, include_extras=True)
+        for name, part in value.items():
+            yield from _range_faults(f"{path}.{name}", part, hints[name])
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _range_faults(f"{path}.{printable(name)}", part, get_args(hint)[1])
+    elif isinstance(value, tuple) and get_origin(hint) is tuple:
+        wanted = get_args(hint)
+        if len(value) != len(wanted):
+            yield f"{path} is {value}; give {len(wanted)} numbers"
+        for index, (part, inner) in enumerate(zip(value, wanted, strict=False)):
+            yield from _range_faults(f"{path}[{index}]", part, inner)
+    elif get_origin(hint) is not None:
+        # An optional one: what has a value by now is checked as such.
+        for inner in get_args(hint):
+            if inner is not type(None):
+                yield from _range_faults(path, value, inner)

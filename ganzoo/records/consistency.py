@@ -11,15 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ganzoo.errors import PluginError
 from ganzoo.machine.timing import summary
-from ganzoo.records.layout import Summary
 from ganzoo.records.protocols import protocol_id
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
 from ganzoo.registry.discovery import OWN_DISTRIBUTION
-from ganzoo.registry.validation import check_parts
-from ganzoo.runs import RunRecord
+from ganzoo.runs import RunRecord, Summary
 from ganzoo.util.bootstrap import RESAMPLES, percentile_interval
+from ganzoo.util.conversion import fault_of
 from ganzoo.util.text import printable
 
 CLOSE = 1e-9
@@ -112,14 +110,12 @@ def dataset_faults(record: RunRecord) -> Iterator[str]:
 
 def speed_faults(record: RunRecord) -> Iterator[str]:
     """Summaries are those of their samples, the MFU that of its parts; rates are above zero."""
-    throughput = record.throughput
+    throughput: Mapping[str, Any] = record.throughput
     for name, part in throughput.items():
         if not isinstance(part, Mapping) or "samples" not in part:
             continue
-        try:
-            check_parts({"summary": part}, {"summary": Summary})
-        except PluginError as error:
-            yield f"throughput.{printable(name, 80)}: {error}"
+        if fault := fault_of(part, Summary, f"throughput.{printable(name, 80)}"):
+            yield fault
         else:
             yield from _summary_faults(f"throughput.{printable(name, 80)}", part, record)
     yield from _outside("throughput", throughput, SPEED_BOUNDS)
@@ -228,7 +224,7 @@ def _of_the_zoo(score: Mapping[str, Any], record: RunRecord) -> bool:
 
 def training_faults(record: RunRecord) -> Iterator[str]:
     """The budget was used up, curves have one length, and best and final are those of the scores."""
-    training = record.training
+    training: Mapping[str, Any] = record.training
     if not training:
         return
     yield from _outside("training", training, {"kimg": POSITIVE, "train_seconds": POSITIVE})

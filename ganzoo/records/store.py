@@ -9,18 +9,17 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
-from ganzoo.errors import PluginError, RecordError
+from ganzoo.errors import RecordError
 from ganzoo.records.checkpoint import CHECKPOINT
-from ganzoo.records.layout import RECORD_PARTS, SPEC_PARTS
 from ganzoo.records.upgrades import upgrade
-from ganzoo.registry.validation import check_parts, check_record
-from ganzoo.runs import SCHEMA, RunRecord, RunSpec
+from ganzoo.runs import SCHEMA, RunRecord, RunSpec, Status
+from ganzoo.util.conversion import convert, fault_of
 from ganzoo.util.files import read_regular, reading_error, write_atomically
 from ganzoo.util.text import printable, slug
 
@@ -44,7 +43,7 @@ DEEPEST = 32
 LARGEST_FIGURE = 1e30
 """Sums and squares of numbers below it are numbers, too."""
 
-STATUSES = ("ok", "diverged", "oom", "crashed", "timeout", "interrupted")
+STATUSES = get_args(Status)
 
 
 def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
@@ -98,7 +97,7 @@ def _readable(record: RunRecord, path: Path) -> RunRecord:
         status = "crashed"
         error = {"type": "RecordError", "message": f"what the run gave cannot be recorded: {fault}", "tail": ""}
     kept = RunRecord(record.schema, record.run_id, status, record.spec, error, command=record.command)
-    for names in (TOLD_TOGETHER, *((name,) for name in RECORD_PARTS if name not in TOLD_TOGETHER)):
+    for names in (TOLD_TOGETHER, *((name,) for name in PARTS if name not in TOLD_TOGETHER)):
         more = replace(kept, **{name: getattr(record, name) for name in names})
         kept = more if _fault_of(more, path) is None else kept
     return kept
@@ -165,19 +164,11 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
         raise RecordError(f"{where}: lacks {', '.join(missing)}")
     if content["status"] not in STATUSES:
         raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
-    spec = content["spec"]
-    absent = REQUIRED_OF_SPEC - set(spec) if isinstance(spec, dict) else {"spec"}
-    if absent:
-        raise RecordError(f"{where}: its spec lacks {', '.join(sorted(absent)[:5])}")
-    given = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
-    try:
-        check_parts(spec, SPEC_PARTS)
-        record = RunRecord(**given, path=path)
-        check_record(record)
-        check_record(read_spec(spec))
-        check_parts(given, RECORD_PARTS)
-    except PluginError as error:
-        raise RecordError(f"{where}: {error}") from error
+    parts = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
+    fault = fault_of(parts, RunRecord) or fault_of(parts["spec"], RunSpec, "spec")
+    if fault:
+        raise RecordError(f"{where}: {fault}")
+    record = RunRecord(**parts, path=path)
     for figure in _figures(record):
         if isinstance(figure, (int, float)) and abs(figure) > LARGEST_FIGURE:
             raise RecordError(f"{where}: holds the figure {figure:.3g}, beyond anything that is measured")
@@ -185,9 +176,9 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
 
 
 RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")
-REQUIRED_OF_SPEC = {field.name for field in fields(RunSpec) if field.default is MISSING}
-SPEC_DEFAULTS = {field.name: None if field.default is MISSING else field.default for field in fields(RunSpec)}
-SPEC_TUPLES = ("image_shape", "metrics", "phases", "penalties", "evaluate_at_kimg")
+
+PARTS = tuple(name for name in RECORD_KEYS if name not in ("schema", "run_id", "status", "spec", "error", "command"))
+"""What a run leaves, beside what every record has."""
 
 
 def _nests_deeper(value: dict[str, Any], limit: int) -> bool:
@@ -208,23 +199,16 @@ HOLDERS = frozenset({dict, list})
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
-    """A `RunSpec` from the JSON of a record; a field that came later has its default."""
-    values = whole_spec(spec)
-    for name in SPEC_TUPLES:
-        values[name] = tuple(values[name])
-    return RunSpec(**values)
-
-
-def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `RunSpec` as a record has them, by name; one that came later has its default."""
-    return {name: spec.get(name, default) for name, default in SPEC_DEFAULTS.items()}
+    """A `RunSpec` from its JSON; an option of the recipe that came later has its default."""
+    return convert(spec, RunSpec)
 
 
 def _figures(record: RunRecord) -> Iterator[Any]:
     """What a record holds where others take means of numbers."""
     for score in record.scores:
         yield from (score["value"], score["kimg"], score.get("train_seconds"))
-    for value in record.throughput.values():
+    throughput: Mapping[str, Any] = record.throughput
+    for value in throughput.values():
         yield from (value["median"], value["low"], value["high"], *value["samples"]) if _is_summary(value) else (value,)
     yield record.training.get("train_seconds")
     for point in (record.training.get("best") or {}).values():
@@ -233,14 +217,6 @@ def _figures(record: RunRecord) -> Iterator[Any]:
 
 def _is_summary(value: Any) -> bool:
     return isinstance(value, dict) and "median" in value
-
-
-def spec_over_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the specs of a row's runs share: all but the seed, and of a run that was trained on only that it was."""
-    whole = whole_spec(spec)
-    del whole["seed"]
-    # The id of the run before stands for its seed too.
-    return whole | {"continues": "another run" if whole["continues"] else ""}
 
 
 def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:

@@ -1,7 +1,7 @@
 """Records of earlier versions brought up to date, one version at a time; the file they came from stays as it is.
 
-To change what a record's key means: raise `SCHEMA` in `types.py`, append a function here, and keep a record of the
-version before in `tests/records/`.
+To change what a record's key means: raise `SCHEMA` in `ganzoo/runs.py`, append a function here, and keep a record of
+the version before in `tests/records/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,39 @@ def upgrade_1_to_2(content: Content) -> Content:
     return {**content, "spec": {**before, **spec}}
 
 
-UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2,)
+OPTIONS = (
+    *("architecture", "loss", "latent", "phases", "penalties", "batch_size", "options", "hyper", "rate_decay"),
+    *("schedules", "generator_first", "label_smoothing", "feature_matching", "l1", "l2", "flips"),
+)
+"""What moved from the spec to its recipe in schema 3 under the name that it had."""
+
+OPTIMIZERS = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
+AVERAGE = {"ema_half_life_kimg": "half_life_kimg", "ema_rampup": "rampup"}
+
+
+def upgrade_2_to_3(content: Content) -> Content:
+    """The recipe has an object of its own, in which optimizers and averages go by player; `linear_backend`, which
+    follows from machine and step, is told with the environment; scores say when and by which code they were computed,
+    which was not noted down.
+    """
+    spec, environment, scores = (content.get(name) for name in ("spec", "environment", "scores"))
+    if not isinstance(spec, Mapping):
+        return content
+    rest = dict(spec)
+    recipe = {name: rest.pop(name) for name in OPTIONS if name in rest}
+    recipe["optimizers"] = {player: rest.pop(name) for name, player in OPTIMIZERS.items() if name in rest}
+    recipe["averages"] = {"generator": {key: rest.pop(name) for name, key in AVERAGE.items() if name in rest}}
+    flags = {"linear_backend": rest.pop("linear_backend", None)}
+    changed: dict[str, Any] = {"spec": {**rest, "recipe": recipe}}
+    if isinstance(environment, Mapping) and isinstance(environment.get("flags", {}), Mapping):
+        changed["environment"] = {**environment, "flags": {**environment.get("flags", {}), **flags}}
+    if isinstance(scores, list):
+        unknown = {"code": None, "date": None}
+        changed["scores"] = [{**score, **unknown} if isinstance(score, Mapping) else score for score in scores]
+    return {**content, **changed}
+
+
+UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2, upgrade_2_to_3)
 """From version 1 on, each to the next."""
 
 

@@ -130,6 +130,10 @@ class Registry:
         """The status of the plugin with that name."""
         return next(status for status in self.statuses if status.name == plugin)
 
+    def sources_of(self, *plugins: str) -> dict[str, str | None]:
+        """The hash of the source of each plugin, by the plugin's name."""
+        return {name: self.status_of(name).source_sha256 for name in sorted(plugins)}
+
     def notify(self, event: Event, on_error: Callable[[str], None]) -> None:
         """Give each observer a copy of `event`; one that raises is reported once and not called again."""
         for observer in list(self.observers):

@@ -281,7 +281,7 @@ class _Bench:
         smaller = self._with_half_the_batch(run)
         if smaller is None or self.records[run.index].status != "oom":
             return None
-        size, half = run.spec.batch_size, smaller.spec.batch_size
+        size, half = run.spec.recipe.batch_size, smaller.spec.recipe.batch_size
         self.on_note(f"{printable(run.spec.variant)}: batch size {size} does not fit into memory; trying {half}")
         return smaller
 
@@ -293,10 +293,12 @@ class _Bench:
 
     def _with_half_the_batch(self, run: _Run) -> _Run | None:
         spec = run.spec
-        if spec.batch_size < 2 * SMALLEST_BATCH:
+        if spec.recipe.batch_size < 2 * SMALLEST_BATCH:
             return None
-        requested = spec.requested_batch_size or spec.batch_size
-        smaller = replace(spec, batch_size=spec.batch_size // 2, requested_batch_size=requested)
+        requested = spec.requested_batch_size or spec.recipe.batch_size
+        smaller = replace(
+            spec, recipe=replace(spec.recipe, batch_size=spec.recipe.batch_size // 2), requested_batch_size=requested
+        )
         return self._run(run.index, smaller, run.continues)
 
 

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors.torch import save
 
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.errors import PluginError, RecordError, RecordMissing, RecordUnreadable
+from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.sampling import eval_mode, generated_images
@@ -26,26 +26,33 @@ from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import summary
 from ganzoo.planning.provenance import check_unchanged
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
-from ganzoo.records.layout import RECORD_PARTS
 from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
-from ganzoo.registry.validation import check_parts
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
-from ganzoo.runs import RunRequest, RunSpec
+from ganzoo.runs import Protocol, RunRequest, RunSpec, Score, Throughput
 from ganzoo.training.assembly import Assembly, assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.snapshot import restore, snapshot
 from ganzoo.types import Metric
+from ganzoo.util.conversion import convert, fault_of
 from ganzoo.util.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.util.images import enlargement, grid, save_png, to_uint8
 from ganzoo.util.seeds import stream
 from ganzoo.util.signals import StopRequest
 from ganzoo.util.text import printable
 
-KEPT = ("scores", "protocols", "throughput")
-"""What a checkpoint keeps of the outcome; the rest is had again when a run goes on."""
+
+class Kept(TypedDict):
+    """What a checkpoint keeps of the outcome; the rest is had again when a run goes on."""
+
+    scores: list[Score]
+    protocols: dict[str, Protocol]
+    throughput: Throughput
+
+
+KEPT = tuple(Kept.__annotations__)
 
 Outcome = dict[str, Any]
 Emit = Callable[..., None]
@@ -61,7 +68,7 @@ def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, 
     torch.use_deterministic_algorithms(spec.deterministic)
     if request.code:
         check_unchanged(request.code, spec, registry)
-    dataset = PreparedDataset(**{**request.dataset, "image_shape": tuple(request.dataset["image_shape"])})
+    dataset = convert(request.dataset, PreparedDataset)
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
     checked = preflight(spec, registry)
@@ -118,10 +125,8 @@ def kept_outcome(saved: Checkpoint) -> Outcome:
     kept = saved.state.get("outcome") if isinstance(saved.state, dict) else None
     if not isinstance(kept, dict) or set(kept) != set(KEPT):
         raise RecordError(f"the checkpoint does not hold a run: it lacks {', '.join(KEPT)}")
-    try:
-        check_parts(kept, RECORD_PARTS)
-    except PluginError as error:
-        raise RecordError(f"the checkpoint does not hold a run: {error}") from error
+    if fault := fault_of(kept, Kept):
+        raise RecordError(f"the checkpoint does not hold a run: {fault}")
     return kept
 
 
@@ -133,7 +138,7 @@ def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checke
     outcome["dataset"]["resident"] = measured.batches.resident
     throughput["assemble_seconds"] = time.perf_counter() - started
     throughput |= measure_training(measured, spec.throughput_seconds)
-    throughput |= measure_sampling(measured, spec.batch_size, spec.throughput_seconds)
+    throughput |= measure_sampling(measured, spec.recipe.batch_size, spec.throughput_seconds)
     throughput["peak_memory_bytes"], throughput["peak_memory_reserved_bytes"] = peak_memory_bytes(spec.device)
     # Its images and networks must be gone before anything else is placed.
     del measured
@@ -191,7 +196,8 @@ class _Training:
         real = RealSample(self.dataset, loaded, lambda line: self.emit("note", line=line), source)
         real.statistics()
         plugins = {metric.record.name: metric.plugin for metric in metrics}
-        return Scorer([metric.record for metric in metrics], real, plugins)
+        code = {name: self.registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
+        return Scorer([metric.record for metric in metrics], real, plugins, code)
 
     def _go_on_from(self, saved: Checkpoint) -> None:
         kept = kept_outcome(saved)

@@ -99,6 +99,7 @@ def execute(request: RunRequest, emit: Emit, stop: StopRequest) -> dict[str, Any
     import torch
 
     from ganzoo.machine.fingerprint import environment, hardware_fingerprint
+    from ganzoo.machine.onednn import linear_backend
     from ganzoo.machine.settings import apply_settings
     from ganzoo.records.store import read_spec
     from ganzoo.running.stages import carry_out
@@ -119,7 +120,7 @@ def execute(request: RunRequest, emit: Emit, stop: StopRequest) -> dict[str, Any
     # What is left to do is quick, and must be said.
     stop.deferred = True
     outcome["hardware"] = hardware_fingerprint(spec.device, spec.threads)
-    outcome["environment"] = environment({})
+    outcome["environment"] = environment({}, linear_backend(spec.device, spec.precision, spec.step_mode))
     return outcome
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,17 +11,17 @@ from torch import Tensor
 from ganzoo.data.batches import Batches
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
-from ganzoo.machine.onednn import use_onednn
+from ganzoo.machine.onednn import linear_backend, use_onednn
 from ganzoo.machine.settings import TORCH_FORMATS
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
 from ganzoo.training.cuda_graph import GraphedStep
-from ganzoo.training.objective import Options, fakes_are_shared, phases_of
+from ganzoo.training.objective import fakes_are_shared, phases_of
 from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
-from ganzoo.types import Architecture, Loss, Penalty, Phase, Schedule
+from ganzoo.types import Architecture, Loss, Penalty, Phase
 from ganzoo.util.seeds import stream, stream_seed
 
 DrawLatent = Callable[[int, torch.Generator], Tensor]
@@ -58,20 +57,26 @@ class Materials:
 
 def materials_of(spec: RunSpec, registry: Registry) -> Materials:
     """Look up what a spec names. Raises `UnknownName` where a plugin that made the spec is not there."""
-    architecture = registry.get("architectures", spec.architecture).record
-    loss = registry.get("losses", spec.loss, Loss).record
+    architecture = registry.get("architectures", spec.recipe.architecture).record
+    loss = registry.get("losses", spec.recipe.loss, Loss).record
     penalties = tuple(
-        replace(registry.get("losses", entry["name"], Penalty).record, every=entry["every"]) for entry in spec.penalties
+        replace(registry.get("losses", penalty.name, Penalty).record, every=penalty.every)
+        for penalty in spec.recipe.penalties
     )
     return Materials(architecture, loss, penalties)
 
 
 def spec_phases(spec: RunSpec, materials: Materials) -> tuple[Phase, ...]:
     """The phases of a spec, with its own frequencies."""
-    phases = phases_of(materials.loss, materials.penalties, Options.of(spec))
+    phases = phases_of(materials.loss, materials.penalties, spec.recipe)
     # A lazy penalty's phase has its frequency from the penalty.
-    frequencies = {entry["name"]: {"repeats": entry["repeats"], "every": entry["every"]} for entry in spec.phases}
-    return tuple(replace(phase, **frequencies.get(phase.name, {})) for phase in phases)
+    frequencies = {frequency.name: frequency for frequency in spec.recipe.phases}
+    return tuple(
+        replace(phase, repeats=frequency.repeats, every=frequency.every)
+        if (frequency := frequencies.get(phase.name))
+        else phase
+        for phase in phases
+    )
 
 
 def spec_players(spec: RunSpec, materials: Materials) -> Players:
@@ -79,9 +84,9 @@ def spec_players(spec: RunSpec, materials: Materials) -> Players:
     return build_players(
         materials.architecture,
         spec.image_shape,
-        spec.latent,
+        spec.recipe.latent,
         spec.classes,
-        dict(spec.options),
+        dict(spec.recipe.options),
         materials.loss.logits,
     )
 
@@ -97,7 +102,7 @@ def phase_updates(
     """The updates of a step, in order, for players on any device."""
     phases = spec_phases(spec, materials)
     # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542).
-    share = spec.step_mode != "compile" and fakes_are_shared(materials.loss, phases, Options.of(spec))
+    share = spec.step_mode != "compile" and fakes_are_shared(materials.loss, phases, spec.recipe)
     fakes = SharedFakes(players.generator) if share else None
     return [
         PhaseUpdate(
@@ -119,12 +124,12 @@ def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
 
     def draw(count: int, rng: torch.Generator) -> Tensor:
         if own is None:
-            return torch.randn(count, spec.latent, generator=rng, device=rng.device)
-        latent = own(count, spec.latent, rng, **spec.options)
-        if latent.shape != (count, spec.latent):
+            return torch.randn(count, spec.recipe.latent, generator=rng, device=rng.device)
+        latent = own(count, spec.recipe.latent, rng, **spec.recipe.options)
+        if latent.shape != (count, spec.recipe.latent):
             raise UsageError(
                 f"architecture '{architecture.name}' draws latents of shape {tuple(latent.shape)}, "
-                f"not {(count, spec.latent)}"
+                f"not {(count, spec.recipe.latent)}"
             )
         return latent
 
@@ -143,31 +148,34 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
     for player in (players.generator, players.discriminator):
         player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
-        if spec.linear_backend == "onednn":
+        if linear_backend(spec.device, spec.precision, spec.step_mode) == "onednn":
             use_onednn(player)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
-    settings: dict[str, Any] = {"generator": spec.optimizer, "discriminator": spec.discriminator_optimizer}
     graphed = spec.step_mode == "graph"
-    optimizers = {name: make_optimizer(players.parameters((name,)), settings[name], graphed) for name in settings}
-    hyper = {name: torch.tensor(float(value), device=spec.device) for name, value in spec.hyper.items()}
+    optimizers = {
+        player: make_optimizer(players.parameters((player,)), optimizer, graphed)
+        for player, optimizer in spec.recipe.optimizers.items()
+    }
+    hyper = {name: torch.tensor(float(value), device=spec.device) for name, value in spec.recipe.hyper.items()}
+    average = spec.recipe.averages["generator"]
     return Assembly(
         players=players,
         optimizers=optimizers,
         updates=phase_updates(spec, materials, players, optimizers, hyper, compiled=spec.step_mode == "compile"),
         perform=GraphedStep() if graphed else eager_step,
         schedules=Schedules(
-            Schedule(**spec.rate_decay),
-            {name: Schedule(**schedule) for name, schedule in spec.schedules.items()},
+            spec.recipe.rate_decay,
+            spec.recipe.schedules,
             optimizers,
             hyper,
         ),
-        average=MovingAverage(players.generator, spec.ema_half_life_kimg, spec.ema_rampup),
+        average=MovingAverage(players.generator, average.half_life_kimg, average.rampup),
         batches=Batches(
             dataset,
-            spec.batch_size,
+            spec.recipe.batch_size,
             stream_seed(spec.seed, purpose),
             spec.device,
-            spec.flips,
+            spec.recipe.flips,
             channels_last=channels_last,
         ),
         draw_latent=latent_drawer(spec, materials.architecture),

@@ -8,52 +8,35 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
-from ganzoo.runs import RunSpec
 from ganzoo.training.players import StandIn
-from ganzoo.types import Batch, Loss, Penalty, Phase, Terms
+from ganzoo.types import Batch, Loss, Penalty, Phase, Recipe, Terms
 
 Hyper = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options that any variant can take; see `Variant`."""
-
-    generator_first: bool = False
-    label_smoothing: float = 0.0
-    feature_matching: float = 0.0
-    l1: float = 0.0
-    l2: float = 0.0
-
-    @classmethod
-    def of(cls, spec: RunSpec) -> Options:
-        """Those of a run."""
-        return cls(**{option.name: getattr(spec, option.name) for option in fields(cls)})
-
-
-def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tuple[Phase, ...]:
+def phases_of(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> tuple[Phase, ...]:
     """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
     if loss.phases:
         phases, apart = [*loss.phases], [*penalties]
-        if options.label_smoothing:
-            phases = _with_label_smoothing(phases, loss, options.label_smoothing)
+        if recipe.label_smoothing:
+            phases = _with_label_smoothing(phases, loss, recipe.label_smoothing)
     else:
         apart = [penalty for penalty in penalties if penalty.every > 1]
         joined = [penalty for penalty in penalties if penalty.every == 1]
-        phases = [_discriminator_phase(loss, joined, options), _generator_phase(loss)]
-    if options.generator_first:
+        phases = [_discriminator_phase(loss, joined, recipe), _generator_phase(loss)]
+    if recipe.generator_first:
         phases.sort(key=lambda phase: phase.updates_discriminator)
-    if options.feature_matching:
-        phases = _with_feature_matching(phases, loss, options.feature_matching)
-    if options.l1 or options.l2:
-        phases = [_with_weight_penalty(phase, options) for phase in phases]
+    if recipe.feature_matching:
+        phases = _with_feature_matching(phases, loss, recipe.feature_matching)
+    if recipe.l1 or recipe.l2:
+        phases = [_with_weight_penalty(phase, recipe) for phase in phases]
     phases += [_penalty_phase(penalty) for penalty in apart]
     names = [phase.name for phase in phases]
     for name in names:
@@ -62,21 +45,21 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tup
     return tuple(phases)
 
 
-def fakes_are_shared(loss: Loss, phases: Sequence[Phase], options: Options) -> bool:
+def fakes_are_shared(loss: Loss, phases: Sequence[Phase], recipe: Recipe) -> bool:
     """Whether the generator's phase may take the fakes that the discriminator's has made.
 
     So for functions of logits, whose forward passes are the harness's own, with one update of each in a step: then
     nothing updates the generator between the two. A loss of phases is promised a fresh latent for each call.
     """
-    if loss.phases or options.generator_first:
+    if loss.phases or recipe.generator_first:
         return False
     return all(
         phase.repeats == 1 and phase.every == 1 for phase in phases if phase.name in ("discriminator", "generator")
     )
 
 
-def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Options) -> Phase:
-    logits_terms = _smoothed(loss, options.label_smoothing)
+def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> Phase:
+    logits_terms = _smoothed(loss, recipe.label_smoothing)
 
     def discriminator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels)
@@ -201,7 +184,7 @@ def _penalty_phase(penalty: Penalty) -> Phase:
     return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
 
 
-def _with_weight_penalty(phase: Phase, options: Options) -> Phase:
+def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
     """Adds l1 · Σ|w| and l2 · Σw² over the weights that the phase updates."""
 
     def weight_penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
@@ -211,10 +194,10 @@ def _with_weight_penalty(phase: Phase, options: Options) -> Phase:
         for target in phase.targets:
             player, _, path = target.partition(".")
             weights += list(players[player].network.get_submodule(path).parameters())
-        if options.l1:
-            terms["l1"] = options.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
-        if options.l2:
-            terms["l2"] = options.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+        if recipe.l1:
+            terms["l1"] = recipe.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
+        if recipe.l2:
+            terms["l2"] = recipe.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
         return terms
 
     return replace(phase, function=weight_penalty_phase)

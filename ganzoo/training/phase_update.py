@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganzoo.errors import PluginError
 from ganzoo.training.players import GeneratorPlayer, Players, StandIn
-from ganzoo.types import Batch, Phase
+from ganzoo.types import Batch, Optimizer, Phase
 
 
 class SharedFakes:
@@ -121,7 +121,7 @@ def total_of(terms: Any, phase: Phase) -> Tensor:
 
 
 def make_optimizer(
-    parameters: Sequence[Tensor], settings: Mapping[str, Any], capturable: bool = False
+    parameters: Sequence[Tensor], settings: Optimizer, capturable: bool = False
 ) -> torch.optim.Optimizer:
     """The optimizer of one player, fused where torch has a fused kernel for the device.
 
@@ -129,15 +129,15 @@ def make_optimizer(
     the schedule of the rate under replay.
     """
     device = parameters[0].device
-    rate = torch.tensor(settings["learning_rate"], device=device) if capturable else settings["learning_rate"]
+    rate = torch.tensor(settings.learning_rate, device=device) if capturable else settings.learning_rate
     fused = {"fused": True} if device.type in ("cpu", "cuda") else {}
     captured = {"capturable": True} if capturable else {}
-    match settings["kind"]:
+    match settings.kind:
         case "adam":
-            return torch.optim.Adam(parameters, lr=rate, betas=tuple(settings["betas"]), **fused, **captured)
+            return torch.optim.Adam(parameters, lr=rate, betas=settings.betas, **fused, **captured)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=rate, momentum=settings["momentum"], **fused)
+            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, **fused)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate, momentum=settings["momentum"], **captured)
+            return torch.optim.RMSprop(parameters, lr=rate, momentum=settings.momentum, **captured)
         case kind:
             raise ValueError(f"unknown optimizer {kind}")

@@ -48,7 +48,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     try:
         players = meta_players(lambda: spec_players(spec, materials))
         with torch.device("meta"):
-            hyper = {name: torch.empty(()) for name in spec.hyper}
+            hyper = {name: torch.empty(()) for name in spec.recipe.hyper}
         updates = phase_updates(spec, materials, players, {}, hyper, compiled=False)
         drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     except GanzooError:
@@ -67,7 +67,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     draws = 1 + sum(
         (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
     )
-    return Preflight(parameters, layout, flops / draws / spec.batch_size, tuple(sorted(count.uncounted)))
+    return Preflight(parameters, layout, flops / draws / spec.recipe.batch_size, tuple(sorted(count.uncounted)))
 
 
 @undisturbed()
@@ -115,7 +115,7 @@ def meta_players(build: Callable[[], Players]) -> Players:
 
 def _step_flops(updates: Sequence[PhaseUpdate], spec: RunSpec, latent: int, count: FlopCount) -> float:
     """FLOPs of a step's forward and backward passes at the run's batch size, lazy phases by their share."""
-    size = spec.batch_size
+    size = spec.recipe.batch_size
     with torch.device("meta"):
         real = torch.empty(size, *spec.image_shape)
         labels = torch.empty(size, dtype=torch.int64) if spec.classes else None

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ganzoo.errors import PluginError, RecordError
-from ganzoo.records.layout import RECORD_PARTS
-from ganzoo.registry.validation import check_parts
+from ganzoo.errors import RecordError
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.loop import TermLog, TrainResult
+from ganzoo.util.conversion import convert
 from ganzoo.util.text import printable
 
 NETWORKS = ("generator", "discriminator", "average")
 """Whose weights a snapshot holds, as its names begin."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a snapshot holds beside tensors: JSON-safe."""
+
+    step: int
+    drawn: int
+    result: TrainResult
+    term_counts: dict[str, int]
 
 
 def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -35,13 +44,7 @@ def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, 
     tensors |= {f"terms/{name}": tensor for name, tensor in log.sums.items()}
     # Cloned, for a training that goes on must not change what is being written.
     copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-    state = {
-        "step": run.step,
-        "drawn": run.batches.drawn,
-        "result": asdict(log.result),
-        "term_counts": dict(log.counts),
-    }
-    return copies, state
+    return copies, asdict(State(run.step, run.batches.drawn, log.result, dict(log.counts)))
 
 
 def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> TermLog:
@@ -51,6 +54,7 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
     """
     _check_names(run, tensors)
     try:
+        at = convert(state, State)
         with torch.no_grad():
             for name, tensor in _weights(run):
                 if tensor.shape != tensors[name].shape:
@@ -60,25 +64,16 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
                 tensor.copy_(tensors[name])
         for player, optimizer in run.optimizers.items():
             _restore_optimizer(optimizer, _parameters(run, player), _below(f"optimizer/{player}/", tensors))
-        run.batches.go_to(_below("batches/", tensors), state["drawn"])
-        run.step = state["step"]
-        log = TermLog(_result(state["result"]))
+        run.batches.go_to(_below("batches/", tensors), at.drawn)
+        run.step = at.step
+        log = TermLog(at.result)
         device = run.batches.device
         log.sums.update({name: tensor.to(device) for name, tensor in _below("terms/", tensors).items()})
-        log.counts.update(state["term_counts"])
+        log.counts.update(at.term_counts)
         _restore_random_states(run, _below("random/", tensors))
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise RecordError(f"the checkpoint does not hold this run: {printable(error, 200)}") from error
     return log
-
-
-def _result(told: Mapping[str, Any]) -> TrainResult:
-    """How far the training was. Raises `RecordError` where something is not of its type."""
-    try:
-        check_parts({"training": told}, RECORD_PARTS)
-    except PluginError as error:
-        raise RecordError(f"the checkpoint does not hold this run: {error}") from error
-    return TrainResult(**told)
 
 
 def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:

@@ -73,7 +73,9 @@ def write_record(record: ganzoo.RunRecord) -> None:
     written = last_step(record.path.parent)
     log = Log(record.path.parent)
     curves = record.training.get("curves") or {"kimg": []}
-    points = [(kimg, {name: curves[name][place] for name in curves}) for place, kimg in enumerate(curves["kimg"])]
+    points: list[tuple[Any, dict[str, Any]]] = [
+        (kimg, {name: curves[name][place] for name in curves}) for place, kimg in enumerate(curves["kimg"])
+    ]
     points += [(score["kimg"], scores_by_name([score])) for score in record.scores]
     for kimg, values in sorted(points, key=lambda point: point[0]):
         if step_of(kimg) > written:

@@ -16,6 +16,7 @@ from typing import Any
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.rows import comparison, same_settings, score_columns, settings_key, shown_protocols
 from ganzoo.records.protocols import distinctions, protocol_words
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
@@ -390,7 +391,9 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
             batches: dict[int, list[Part]] = defaultdict(list)
             for row, run in line:
                 rates = run.throughput["train_images_per_second"]
-                batches[run.spec["batch_size"]].append(Part(row.id, rates["median"], rates["low"], rates["high"]))
+                batches[setting(run.spec, "batch_size")].append(
+                    Part(row.id, rates["median"], rates["low"], rates["high"])
+                )
             found = sorted(batches.items())
             again = [other for other in examples if other.spec["variant"] == example.spec["variant"]]
             place = again.index(example)
@@ -463,9 +466,9 @@ def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
     for name in STEP[1:]:
         # What follows from the machine is told where one machine has several.
         among = near if name in BROUGHT_ALONG and name != "hardware" else others
-        if len({str(other.spec[name]) for other in among}) > 1:
-            told.append(str(run.spec[name]))
-    alike = [other for other in others if all(other.spec[name] == run.spec[name] for name in STEP)]
+        if len({str(setting(other.spec, name)) for other in among}) > 1:
+            told.append(str(setting(run.spec, name)))
+    alike = [other for other in others if all(setting(other.spec, name) == setting(run.spec, name) for name in STEP)]
     if len(alike) > 1:
         told.append(differences(alike)[alike.index(run)])
     return ", ".join([run.spec["variant"], *filter(None, told)])
@@ -494,7 +497,10 @@ def loss_curves(rows: Sequence[Row]) -> Figure:
         ]
         if series:
             spec = row.spec
-            note = f"{spec['architecture']} + {spec['loss']} on {spec['dataset']}, batch {spec['batch_size']}"
+            note = (
+                f"{setting(spec, 'architecture')} + {setting(spec, 'loss')} on {spec['dataset']}, "
+                f"batch {setting(spec, 'batch_size')}"
+            )
             seeds = ", ".join(str(run.spec["seed"]) for run in runs)
             label = f"{row.label} on {spec['dataset']}"
             panels.append(Panel(label, f"{note}; seed {seeds}.", KIMG, Axis("term of the loss"), series, row.id))

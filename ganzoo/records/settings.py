@@ -1,0 +1,63 @@
+"""The settings of a run by the names that `--set`, `--where` and the tables use, whatever the layout of the record.
+
+A name is a field of the spec or of its recipe; `optimizer` is the generator's and `PLAYER_optimizer` that of another
+player, and the moving average of the generator is `ema_half_life_kimg` and `ema_rampup`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from ganzoo.runs import RECIPE_KEYS, RunSpec
+from ganzoo.types import Recipe
+
+GENERATOR = "generator"
+
+SPEC_KEYS = tuple(field.name for field in fields(RunSpec))
+
+OPTION_DEFAULTS = asdict(Recipe())
+"""What an option is in a record that was made before there was the option."""
+
+
+def setting(spec: Mapping[str, Any], name: str) -> Any:
+    """One setting of a run, from its spec as JSON. Raises `KeyError` where none is called that."""
+    if name in spec and name != "recipe":
+        return spec[name]
+    recipe = spec["recipe"]
+    return recipe[name] if name in recipe else whole_spec(spec)[name]
+
+
+def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a run, from its spec as JSON, by name; an option that came later has its default."""
+    settings: dict[str, Any] = {}
+    for name in SPEC_KEYS:
+        if name == "recipe":
+            settings |= _recipe_settings(spec["recipe"])
+        else:
+            settings[name] = spec[name]
+    return settings
+
+
+def _recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name in RECIPE_KEYS:
+        if name == "optimizers":
+            for player, optimizer in recipe[name].items():
+                settings["optimizer" if player == GENERATOR else f"{player}_optimizer"] = optimizer
+        elif name == "averages":
+            for player, average in recipe[name].items():
+                prefix = "ema" if player == GENERATOR else f"{player}_ema"
+                settings |= {f"{prefix}_{key}": value for key, value in average.items()}
+        else:
+            settings[name] = recipe[name] if name in recipe else OPTION_DEFAULTS[name]
+    return settings
+
+
+def spec_over_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runs of a row share: all settings but the seed, and of a run that was trained on only that it was."""
+    settings = whole_spec(spec)
+    del settings["seed"]
+    # The id of the run before stands for its seed too.
+    return settings | {"continues": "another run" if settings["continues"] else ""}
