@@ -748,9 +748,9 @@ def test_an_architecture_whose_options_cannot_be_read_is_its_plugins_fault(tmp_p
 def test_a_strangers_variant_runs_like_any_other(strangers_bench):
     hinge, chatty = strangers_bench.records
     assert (hinge["status"], chatty["status"]) == ("ok", "ok")
-    assert hinge["spec"]["architecture"] == "dcgan"
+    assert hinge["spec"]["recipe"]["architecture"] == "dcgan"
     # An object given in place of a name is recorded as plugin:name.
-    assert hinge["spec"]["loss"] == "hinge.py:my-hinge"
+    assert hinge["spec"]["recipe"]["loss"] == "hinge.py:my-hinge"
     assert {name for name in hinge["training"]["curves"] if "/" in name} == {
         "discriminator/real",
         "discriminator/fake",
@@ -825,7 +825,7 @@ def test_an_observer_cannot_alter_a_run(strangers_bench):
     records = strangers_bench.records
     assert [record["spec"]["variant"] for record in records] == ["hinge-dcgan", "chatty"]
     for record in records:
-        assert record["spec"]["batch_size"] == 64
+        assert record["spec"]["recipe"]["batch_size"] == 64
         assert record["training"]["kimg"] == 0.512
         assert all(score["value"] > 0 for score in record["scores"])
         written = next(strangers_bench.results.rglob(f"*{record['run_id'][:10]}/record.json"))

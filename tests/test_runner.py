@@ -313,14 +313,14 @@ def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_p
 def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
     auto = {"batch_size": "auto"}
     (first,) = bench(Launcher("oom", "ok"), asked=auto)
-    assert first.spec["batch_size"] == SPEC.batch_size // 2
+    assert first.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size // 2
     launcher = Launcher("oom", "ok")
     bench(launcher, asked=auto, force=True)
     assert launcher.found == [{}, {}]
     assert sorted(statuses(tmp_path)) == ["ok", "oom"]
     launcher = Launcher("ok")
     (larger,) = bench(launcher, asked=auto, force=True)
-    assert larger.spec["batch_size"] == SPEC.batch_size
+    assert larger.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size
     # What fitted once is not lost when it fits no more.
     bench(Launcher("oom", "ok"), asked=auto, force=True)
     assert sorted(statuses(tmp_path)) == ["ok", "ok", "oom"]
@@ -532,7 +532,7 @@ def test_a_default_that_is_written_out_is_not_passed_over_when_a_run_is_trained_
 
 def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
     own = ("--precision", "fp32", "--metrics", "fid,is", "--dataset", "digits", "--seed", "3", "--seeds", "1")
-    said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.batch_size)
+    said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.recipe.batch_size)
     assert (said.code, said.err) == (0, "")
     (entry,) = json.loads(said.out)
     assert (entry["spec"]["precision"], entry["spec"]["seed"]) == ("fp32", 3)
@@ -665,11 +665,11 @@ def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
 def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invoke, tmp_path):
     bench(Launcher("oom", "ok"), asked={"batch_size": "auto"})
     (folder,) = (path for path in folders(tmp_path) if read_record(path).ok)
-    half = f"{SPEC.batch_size // 2} in place of {SPEC.batch_size}, which did not fit into memory"
+    half = f"{SPEC.recipe.batch_size // 2} in place of {SPEC.recipe.batch_size}, which did not fit into memory"
     assert f"batch size: {half}" in invoke("show", folder).out
     assert f"mlp: batch size {half}" in " ".join(invoke("compare", tmp_path).out.split())
     (other,) = (path for path in folders(tmp_path) if path != folder)
-    assert f"batch size: {SPEC.batch_size}\n" in invoke("show", other).out
+    assert f"batch size: {SPEC.recipe.batch_size}\n" in invoke("show", other).out
 
 
 # --- what runs is what was planned ------------------------------------------------------------------------------------
