@@ -349,6 +349,9 @@ class Metric:
     `score(real, fake, settings) -> {score: value or (value, std)}` of `Sample`s. `better` names every score it yields
     and says which way is better. `settings(n_real, n_fake)` gives whatever else decides the value (splits, subsets);
     it is part of the protocol. With `labelled=True` it needs a dataset with labels.
+
+    Of each score, `title` is what heads its column and its axis (default: its name), `bounds` are the least and the
+    greatest value it can have (None: no limit) and `log` names the scores that are drawn on a logarithmic axis.
     """
 
     name: str
@@ -358,6 +361,9 @@ class Metric:
     labelled: bool = False
     summary: str = ""
     reference: str = ""
+    title: Mapping[str, str] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

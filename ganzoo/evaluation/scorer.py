@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganzoo.errors import PluginError
 from ganzoo.evaluation.features import FeatureSample, RealSample
-from ganzoo.records.protocols import protocol_id
+from ganzoo.records.protocols import protocol_id, score_facts
 from ganzoo.records.store import LARGEST_FIGURE
 from ganzoo.types import Metric, Sample
 from ganzoo.util.text import printable
@@ -46,6 +46,7 @@ class Scorer:
             "generator_mode": "eval",
             "ema": ema,
             "settings": dict(metric.settings(dataset.count, fakes)),
+            "scores": score_facts(metric),
         }
         return protocol_id(content), content
 

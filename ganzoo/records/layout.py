@@ -4,7 +4,7 @@ A run that failed lacks keys that it did not reach; keys that are not named here
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Score(TypedDict):
@@ -19,8 +19,17 @@ class Score(TypedDict):
     train_seconds: NotRequired[float]
 
 
+class ScoreFacts(TypedDict, total=False):
+    """How a score is shown, and what values it can have; nothing that makes two scores comparable."""
+
+    title: str
+    better: Literal["lower", "higher"]
+    bounds: tuple[float | None, float | None]
+    log: bool
+
+
 class Protocol(TypedDict, total=False):
-    """What makes two scores comparable."""
+    """What makes two scores comparable, and in `scores` how each is shown."""
 
     metric: str
     extractor: str
@@ -32,6 +41,7 @@ class Protocol(TypedDict, total=False):
     n_fake: int
     ema: bool | None
     settings: Mapping[str, Any]
+    scores: Mapping[str, ScoreFacts]
 
 
 class Summary(TypedDict):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ganzoo.records.score_facts import with_score_facts
+
 Content = Mapping[str, Any]
 """A record as JSON gave it: what is in it is not checked yet."""
 
@@ -32,4 +34,4 @@ def upgrade(content: Content) -> Content:
     """`content` in the newest layout, whatever version its `schema` says, from 1 to the newest."""
     for version in range(content["schema"], len(UPGRADES) + 1):
         content = {**UPGRADES[version - 1](content), "schema": version + 1}
-    return content
+    return with_score_facts(content)

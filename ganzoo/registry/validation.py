@@ -6,6 +6,7 @@ So a batch size given as text is an error of the plugin that gave it, with a rea
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from ganzoo.errors import GanzooError, PluginError
-from ganzoo.types import Architecture, Loss
+from ganzoo.types import Architecture, Loss, Metric
 from ganzoo.util.text import NAME, printable
 
 LARGEST = 2**128
@@ -45,6 +46,8 @@ def check_record(record: Any, path: str = "") -> None:
         _check_options(record)
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+    if isinstance(record, Metric):
+        _check_scores(record)
 
 
 @contextmanager
@@ -69,6 +72,21 @@ def _check_options(architecture: Architecture) -> None:
         what = f"{type(error).__name__}: {printable(error)}"
         reason = f"the parameters of its build cannot be read ({what}); give a function"
         raise PluginError(f"architecture '{architecture.name}': {reason}") from error
+
+
+def _check_scores(metric: Metric) -> None:
+    """Raises `PluginError` where a metric says something of a score that it does not yield, or swaps its bounds."""
+    for field in ("title", "bounds", "log"):
+        if unknown := sorted(set(getattr(metric, field)) - set(metric.better)):
+            names = printable(list(metric.better), 80)
+            raise PluginError(f"metric '{metric.name}': {field} names {printable(unknown, 80)}; `better` names {names}")
+    for score, (low, high) in metric.bounds.items():
+        finite = all(bound is None or math.isfinite(bound) for bound in (low, high))
+        if not finite or (low is not None and high is not None and low > high):
+            raise PluginError(
+                f"metric '{metric.name}': bounds of {printable(score, 80)} are {printable((low, high), 80)}; "
+                "give the least and the greatest value, None for no limit"
+            )
 
 
 def check_parts(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
