@@ -105,10 +105,12 @@ class Trial:
         plan = BenchPlan(models=(self.label,), device=self.device, batch_size=batch_size, step_mode="eager")
         return resolve_alone(self.selection, self.registry, plan, TwoTones.of(shape))
 
-    def assemble(self, spec: RunSpec | None = None, scale: float = -1.0, **changes: Any) -> Assembly:
+    def assemble(
+        self, spec: RunSpec | None = None, scale: float = -1.0, *, share_fakes: bool = True, **changes: Any
+    ) -> Assembly:
         """A run from its start on `TwoTones` of this scale, `changes` made to its spec."""
         spec = replace(self.spec if spec is None else spec, **changes)
-        return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale))
+        return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale), share_fakes=share_fakes)
 
     @property
     def materials(self) -> Materials:

@@ -112,12 +112,11 @@ def updates(trial: Trial) -> None:
     `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
     `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
     """
-    run = trial.assemble()
+    run = trial.assemble(share_fakes=False)
     players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
     learnable = _learnable(run, players)
     for update in run.updates:
         before = _weights(players)
-        update.generator = run.players.generator
         update(_batch(run))
         after = _weights(players)
         moved = [name for name in before if not torch.equal(before[name], after[name])]
@@ -168,7 +167,7 @@ def captured_gradients(trial: Trial) -> None:
     """
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
-    run, other = trial.assemble(), trial.assemble()
+    run, other = trial.assemble(share_fakes=False), trial.assemble(share_fakes=False)
     _restore(other, _states(run))
     capture = CudaCapture()
 
@@ -176,9 +175,9 @@ def captured_gradients(trial: Trial) -> None:
         update = other.updates[index]
         kept = _states(other)
         for _ in range(WARMUP_STEPS):
-            capture.beside(lambda: [update.gradients(batch)])
+            capture.warm_up(lambda: [update.gradients(batch)])
             _clear(other)
-        replay, _ = capture.capture(lambda: [update.gradients(batch)])
+        replay, _ = capture.record(lambda: [update.gradients(batch)])
         gradients = [weight.grad for weight in update.updated]
         _restore(other, kept)
         torch.manual_seed(index)
@@ -204,7 +203,9 @@ def compiled_gradients(trial: Trial) -> None:
     # Compiled code draws other random numbers than eager code, unless it is asked for the same. A cache of its own
     # leaves nothing behind, and trips over nothing that a killed process left in the user's.
     with torch._inductor.config.patch(fallback_random=True), fresh_cache():
-        run, other = trial.assemble(linear_backend="blas"), trial.assemble(linear_backend="blas", step_mode="compile")
+        run, other = (
+            trial.assemble(share_fakes=False, linear_backend="blas", step_mode=mode) for mode in ("eager", "compile")
+        )
         _restore(other, _states(run))
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")
 
@@ -235,10 +236,9 @@ def no_host_sync_in_a_phase(trial: Trial) -> None:
 
     Leave out `.item()`, printing, branches on tensors and indexing by masks; `torch.where` chooses without waiting.
     """
-    run = trial.assemble()
+    run = trial.assemble(share_fakes=False)
     run_step(run)
     for update in run.updates:
-        update.generator = run.players.generator
         batch = _batch(run)
         try:
             with no_host_sync(trial.device):
@@ -313,7 +313,7 @@ def memory_formats(trial: Trial) -> None:
     Use `flatten` or `reshape` where a `view` of what a convolution gives is refused. (A bench falls back to the
     ordinary format and is slower.)
     """
-    run, other = trial.assemble(memory_format="contiguous"), trial.assemble(memory_format="channels_last")
+    run, other = (trial.assemble(share_fakes=False, memory_format=layout) for layout in ("contiguous", "channels_last"))
     _restore(other, _states(run))
     try:
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "channels_last", ROUNDING)
@@ -463,9 +463,8 @@ def _has_gradient(value: Tensor, weights: Sequence[Tensor]) -> bool:
 
 
 def _gradients(run: Assembly, index: int, batch: Batch) -> list[Tensor]:
-    """What the phase `index` gives to the weights that it updates, on fakes and random numbers of its own."""
+    """What the phase `index` gives to the weights that it updates, with random numbers seeded by the index."""
     update = run.updates[index]
-    update.generator = run.players.generator
     torch.manual_seed(index)
     update.gradients(batch)
     gradients = [weight.grad.clone() for weight in update.updated if weight.grad is not None]
@@ -483,7 +482,6 @@ def _compare_gradients(
     """Raise `Failed` where a phase of `other` has other gradients than the same phase of `run`, made eagerly."""
     for index, update in enumerate(run.updates):
         batch = _batch(run)
-        other.updates[index].generator = other.players.generator
         eager, found = _gradients(run, index, batch), theirs(index, batch)
         same = len(eager) == len(found)
         distance = _distance(_flat(found), _flat(eager)) if same else float("inf")

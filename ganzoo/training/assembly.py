@@ -17,12 +17,12 @@ from ganzoo.machine.settings import TORCH_FORMATS
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
-from ganzoo.training.cuda_graph import GraphedStep
-from ganzoo.training.objective import Options, fakes_are_shared, phases_of
+from ganzoo.training.cuda_graph import CudaCapture, GraphedStep
+from ganzoo.training.objective import Options, StepPhases, phases_of
 from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
-from ganzoo.types import Architecture, Loss, Penalty, Phase, Schedule
+from ganzoo.types import Architecture, Loss, Penalty, Schedule
 from ganzoo.util.seeds import stream, stream_seed
 
 DrawLatent = Callable[[int, torch.Generator], Tensor]
@@ -66,12 +66,11 @@ def materials_of(spec: RunSpec, registry: Registry) -> Materials:
     return Materials(architecture, loss, penalties)
 
 
-def spec_phases(spec: RunSpec, materials: Materials) -> tuple[Phase, ...]:
-    """The phases of a spec, with its own frequencies."""
-    phases = phases_of(materials.loss, materials.penalties, Options.of(spec))
+def spec_phases(spec: RunSpec, materials: Materials) -> StepPhases:
+    """The phases of a spec, with its frequencies."""
     # A lazy penalty's phase has its frequency from the penalty.
     frequencies = {entry["name"]: {"repeats": entry["repeats"], "every": entry["every"]} for entry in spec.phases}
-    return tuple(replace(phase, **frequencies.get(phase.name, {})) for phase in phases)
+    return phases_of(materials.loss, materials.penalties, Options.of(spec), frequencies)
 
 
 def spec_players(spec: RunSpec, materials: Materials) -> Players:
@@ -92,22 +91,17 @@ def phase_updates(
     players: Players,
     optimizers: Mapping[str, torch.optim.Optimizer],
     hyper: Mapping[str, Tensor],
+    *,
     compiled: bool,
+    share_fakes: bool = True,
 ) -> list[PhaseUpdate]:
     """The updates of a step, in order, for players on any device."""
-    phases = spec_phases(spec, materials)
+    phases, sharing = spec_phases(spec, materials)
     # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542).
-    share = spec.step_mode != "compile" and fakes_are_shared(materials.loss, phases, Options.of(spec))
-    fakes = SharedFakes(players.generator) if share else None
+    fakes = SharedFakes(players.generator) if share_fakes and spec.step_mode != "compile" else None
     return [
         PhaseUpdate(
-            phase,
-            players,
-            optimizers,
-            hyper,
-            spec.precision,
-            fakes if phase.name in ("discriminator", "generator") else None,
-            compiled,
+            phase, players, optimizers, hyper, spec.precision, fakes if phase.name in sharing else None, compiled
         )
         for phase in phases
     ]
@@ -131,10 +125,13 @@ def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
     return draw
 
 
-def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpose: str = "train") -> Assembly:
+def assemble(
+    spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpose: str = "train", *, share_fakes: bool = True
+) -> Assembly:
     """Build a run on its device. Runs of different `purpose` share no network, optimizer or random number.
 
-    The weights are drawn on the CPU, so that one seed starts from the same weights on all hardware.
+    The weights are drawn on the CPU, so that one seed starts from the same weights on all hardware. With
+    `share_fakes=False` every phase makes its own fakes, so that each can be called alone.
     """
     materials = materials_of(spec, registry)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
@@ -153,8 +150,16 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     return Assembly(
         players=players,
         optimizers=optimizers,
-        updates=phase_updates(spec, materials, players, optimizers, hyper, compiled=spec.step_mode == "compile"),
-        perform=GraphedStep() if graphed else eager_step,
+        updates=phase_updates(
+            spec,
+            materials,
+            players,
+            optimizers,
+            hyper,
+            compiled=spec.step_mode == "compile",
+            share_fakes=share_fakes,
+        ),
+        perform=GraphedStep(CudaCapture()) if graphed else eager_step,
         schedules=Schedules(
             Schedule(**spec.rate_decay),
             {name: Schedule(**schedule) for name, schedule in spec.schedules.items()},

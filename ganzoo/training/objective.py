@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,8 +39,29 @@ class Options:
         return cls(**{option.name: getattr(spec, option.name) for option in fields(cls)})
 
 
-def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tuple[Phase, ...]:
-    """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
+class StepPhases(NamedTuple):
+    """The phases of one step, in order, and the names of those that share the fakes of one forward pass.
+
+    The first of these makes the fakes and the second takes them. Where none share, each phase makes its own.
+    """
+
+    phases: tuple[Phase, ...]
+    sharing_fakes: tuple[str, ...] = ()
+
+
+def phases_of(
+    loss: Loss,
+    penalties: Sequence[Penalty],
+    options: Options,
+    frequencies: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> StepPhases:
+    """The phases of one step; `frequencies` gives a phase by name another `repeats` and `every`.
+
+    The phases of a loss of logits share fakes, for their forward passes are the harness's, if each runs once in a step
+    and the discriminator's comes first: then nothing updates the generator between the two. A loss of phases is
+    promised a fresh latent for each call. Raises `UsageError` where the loss cannot take an option.
+    """
+    sharing: tuple[str, ...] = ()
     if loss.phases:
         phases, apart = [*loss.phases], [*penalties]
         if options.label_smoothing:
@@ -48,6 +70,7 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tup
         apart = [penalty for penalty in penalties if penalty.every > 1]
         joined = [penalty for penalty in penalties if penalty.every == 1]
         phases = [_discriminator_phase(loss, joined, options), _generator_phase(loss)]
+        sharing = () if options.generator_first else tuple(phase.name for phase in phases)
     if options.generator_first:
         phases.sort(key=lambda phase: phase.updates_discriminator)
     if options.feature_matching:
@@ -59,20 +82,10 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], options: Options) -> tup
     for name in names:
         if names.count(name) > 1:
             raise PluginError(f"loss '{loss.name}' with its penalties has two phases called '{name}'; rename one")
-    return tuple(phases)
-
-
-def fakes_are_shared(loss: Loss, phases: Sequence[Phase], options: Options) -> bool:
-    """Whether the generator's phase may take the fakes that the discriminator's has made.
-
-    So for functions of logits, whose forward passes are the harness's own, with one update of each in a step: then
-    nothing updates the generator between the two. A loss of phases is promised a fresh latent for each call.
-    """
-    if loss.phases or options.generator_first:
-        return False
-    return all(
-        phase.repeats == 1 and phase.every == 1 for phase in phases if phase.name in ("discriminator", "generator")
-    )
+    phases = [replace(phase, **frequencies.get(phase.name, {})) for phase in phases]
+    if any((phase.repeats, phase.every) != (1, 1) for phase in phases if phase.name in sharing):
+        sharing = ()
+    return StepPhases(tuple(phases), sharing)
 
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Options) -> Phase:
