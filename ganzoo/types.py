@@ -349,9 +349,6 @@ class Metric:
     `score(real, fake, settings) -> {score: value or (value, std)}` of `Sample`s. `better` names every score it yields
     and says which way is better. `settings(n_real, n_fake)` gives whatever else decides the value (splits, subsets);
     it is part of the protocol. With `labelled=True` it needs a dataset with labels.
-
-    Of each score, `title` is what heads its column and its axis (default: its name), `bounds` are the least and the
-    greatest value it can have (None: no limit) and `log` names the scores that are drawn on a logarithmic axis.
     """
 
     name: str
@@ -362,8 +359,11 @@ class Metric:
     summary: str = ""
     reference: str = ""
     title: Mapping[str, str] = field(default_factory=dict)
+    """Score to what heads its column and its axis; a score that is not named here is called by its name."""
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Score to the least and the greatest value it can have; None: no limit."""
     log: tuple[str, ...] = ()
+    """The scores that are drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The conformance checks of a variant, each a function of a `Trial`: it returns, or raises `Failed` or `Skipped`.
 
-The docstring of a check tells an author what it demands and how to mend what it finds. Its name is that of the function
+The docstring of a check tells an author what it demands and how to fix what it finds. Its name is that of the function
 with dashes. All but `shapes` work at the smallest images that the architecture claims, with batches of 8.
 """
 
@@ -35,7 +35,7 @@ ROUNDING = 1e-3
 """Relative norm by which two orders of summation may differ, after many layers: batches of another size or layout."""
 
 STEPS, BETWEEN = 1000, 20
-"""Steps that a variant has to learn the toy target in one attempt, and after how many it is looked at."""
+"""Steps in which a variant has to learn the toy target in one attempt, and the steps between two looks at it."""
 
 ATTEMPTS = ((5.0, -1.0, 0), (1.0, 0.1, 0), (5.0, -1.0, 1))
 """How many times the recipe's learning rates are taken, the scale of the toy, and the seed.
@@ -48,7 +48,7 @@ LEARNED = 0.6
 
 
 class Failed(Exception):
-    """A check found what it looks for. The message says what, and how to mend it."""
+    """A check failed. The message says what is wrong and how to fix it."""
 
 
 class Skipped(Exception):
@@ -116,9 +116,9 @@ def updates(trial: Trial) -> None:
     players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
     learnable = _learnable(run, players)
     for update in run.updates:
-        before = _weights(players)
+        before = _weight_copies(players)
         update(_batch(run))
-        after = _weights(players)
+        after = _weight_copies(players)
         moved = [name for name in before if not torch.equal(before[name], after[name])]
         for target in update.phase.targets:
             if not any(name.startswith(f"{target}.") for name in moved):
@@ -343,7 +343,7 @@ def learns(trial: Trial) -> None:
 
 
 def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> float:
-    """The least that holds twice in a row; an attempt ends where that is little enough."""
+    """The least strangeness that holds twice in a row; the attempt ends when it is below `LEARNED`."""
     spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
     rates: dict[str, Any] = {
         name: {**settings, "learning_rate": haste * settings["learning_rate"]}
@@ -394,7 +394,7 @@ def _batch(run: Assembly) -> Batch:
     return Batch(real, labels, run.draw_latent(len(real), run.latent_rng))
 
 
-def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _weight_copies(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
         f"{player}.{name}": weight.detach().clone()
         for player, network in players.items()
@@ -403,13 +403,13 @@ def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """At the start of a run and after a few steps."""
+    """Copies of the weights at the start of a run and after a few steps."""
     run = trial.assemble(seed=seed)
     players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
-    start = _weights(players)
+    start = _weight_copies(players)
     for _ in range(3):
         run_step(run)
-    return start, _weights(players)
+    return start, _weight_copies(players)
 
 
 def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
@@ -484,7 +484,7 @@ def _compare_gradients(
         batch = _batch(run)
         eager, found = _gradients(run, index, batch), theirs(index, batch)
         same = len(eager) == len(found)
-        distance = _distance(_flat(found), _flat(eager)) if same else float("inf")
+        distance = _distance(_concatenated(found), _concatenated(eager)) if same else float("inf")
         if not distance <= tolerance:
             raise Failed(
                 f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
@@ -492,7 +492,7 @@ def _compare_gradients(
             )
 
 
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
+def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
@@ -519,7 +519,7 @@ def _restore(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
 
 
 def _as_lists(value: Any) -> Any:
-    """JSON knows lists and no tuples; keys and everything else stay as they are."""
+    """`value` with its tuples as lists, as JSON returns them."""
     if isinstance(value, Mapping):
         return {key: _as_lists(item) for key, item in value.items()}
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

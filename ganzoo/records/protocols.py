@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from ganzoo.types import Metric
     from ganzoo.util.significance import Direction
 
-Protocol = Mapping[str, Any]
-"""The content of a protocol as a record holds it."""
-
 GENERATORS: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
 
 
@@ -101,28 +98,28 @@ def score_facts(metric: Metric) -> dict[str, dict[str, Any]]:
     }
 
 
-def title_of(score: str, protocol: Protocol) -> str:
+def title_of(score: str, protocol: Mapping[str, Any]) -> str:
     """What heads the column and the axis of a score; its name where the protocol gives no title."""
-    return _facts(score, protocol).get("title") or score
+    return _facts_of(score, protocol).get("title") or score
 
 
-def direction_of(score: str, protocol: Protocol) -> Direction | None:
+def direction_of(score: str, protocol: Mapping[str, Any]) -> Direction | None:
     """Which way a score is better; None where the protocol does not say."""
-    direction: Direction | None = _facts(score, protocol).get("better")
+    direction: Direction | None = _facts_of(score, protocol).get("better")
     return direction
 
 
-def bounds_of(score: str, protocol: Protocol) -> tuple[float, float]:
+def bounds_of(score: str, protocol: Mapping[str, Any]) -> tuple[float, float]:
     """The least and the greatest value that a score can have, infinite where there is no limit."""
-    low, high = _facts(score, protocol).get("bounds") or (None, None)
+    low, high = _facts_of(score, protocol).get("bounds") or (None, None)
     return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
-def is_log(score: str, protocol: Protocol) -> bool:
+def is_log(score: str, protocol: Mapping[str, Any]) -> bool:
     """Whether a score is drawn on a logarithmic axis."""
-    return bool(_facts(score, protocol).get("log"))
+    return bool(_facts_of(score, protocol).get("log"))
 
 
-def _facts(score: str, protocol: Protocol) -> Mapping[str, Any]:
+def _facts_of(score: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
     facts: Mapping[str, Any] = (protocol.get("scores") or {}).get(score) or {}
     return facts

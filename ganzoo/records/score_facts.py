@@ -11,23 +11,23 @@ from typing import Any
 Facts = Mapping[str, Mapping[str, Any]]
 
 
-def _score(title: str, better: str, low: float | None = None, high: float | None = None, log: bool = False) -> Any:
+def _entry(title: str, better: str, low: float | None = None, high: float | None = None, log: bool = False) -> Any:
     return {"title": title, "better": better, "bounds": [low, high], "log": log}
 
 
 OF_THE_ZOO: Mapping[str, tuple[str, Facts]] = {
     # FID's square root may fall below zero by rounding only; KID's unbiased estimate falls below it by chance.
-    "fid": ("fid", {"fid": _score("FID", "lower", low=0, log=True)}),
-    "is": ("inception-score", {"is": _score("IS", "higher", low=1)}),
-    "kid": ("kid", {"kid": _score("KID", "lower", log=True)}),
+    "fid": ("fid", {"fid": _entry("FID", "lower", low=0, log=True)}),
+    "is": ("inception-score", {"is": _entry("IS", "higher", low=1)}),
+    "kid": ("kid", {"kid": _entry("KID", "lower", log=True)}),
     "prc": (
         "precision-recall",
         {
-            "precision": _score("precision", "higher", low=0, high=1),
-            "recall": _score("recall", "higher", low=0, high=1),
+            "precision": _entry("precision", "higher", low=0, high=1),
+            "recall": _entry("recall", "higher", low=0, high=1),
         },
     ),
-    "modes": ("modes", {"modes": _score("modes", "higher"), "kl": _score("kl", "lower")}),
+    "modes": ("modes", {"modes": _entry("modes", "higher"), "kl": _entry("kl", "lower")}),
 }
 """From each metric of the zoo to its plugin and the facts of its scores."""
 

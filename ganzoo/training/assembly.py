@@ -49,7 +49,7 @@ class Assembly:
 
 @dataclass(frozen=True)
 class Materials:
-    """The objects behind the names in a spec."""
+    """The registered objects that a spec names."""
 
     architecture: Architecture
     loss: Loss
@@ -57,7 +57,7 @@ class Materials:
 
 
 def materials_of(spec: RunSpec, registry: Registry) -> Materials:
-    """Look up what a spec names. Raises `UnknownName` where a plugin that made the spec is not there."""
+    """Look up the objects that a spec names. Raises `UnknownName` where their plugin is not loaded."""
     architecture = registry.get("architectures", spec.architecture).record
     loss = registry.get("losses", spec.loss, Loss).record
     penalties = tuple(
@@ -108,13 +108,13 @@ def phase_updates(
 
 
 def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
-    """The prior: the architecture's own, else standard normal."""
-    own = architecture.draw_latent
+    """The prior: the architecture's `draw_latent`, else standard normal."""
+    prior = architecture.draw_latent
 
     def draw(count: int, rng: torch.Generator) -> Tensor:
-        if own is None:
+        if prior is None:
             return torch.randn(count, spec.latent, generator=rng, device=rng.device)
-        latent = own(count, spec.latent, rng, **spec.options)
+        latent = prior(count, spec.latent, rng, **spec.options)
         if latent.shape != (count, spec.latent):
             raise UsageError(
                 f"architecture '{architecture.name}' draws latents of shape {tuple(latent.shape)}, "

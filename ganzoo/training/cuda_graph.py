@@ -24,7 +24,8 @@ from ganzoo.util.text import printable
 WARMUP_STEPS = 3
 """Eager steps before a capture: libraries pick their algorithms, and optimizers allocate their state, in these."""
 
-Terms = list[dict[str, Tensor]]
+StepTerms = list[dict[str, Tensor]]
+"""The terms of each call of a step."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class CapturedStep:
 
     batches: Sequence[Batch]
     replay: Callable[[], object]
-    terms: Terms
+    terms: StepTerms
 
 
 class Capture(Protocol):
     """Records a step and replays it."""
 
-    def record(self, step: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
+    def record(self, step: Callable[[], StepTerms]) -> tuple[Callable[[], object], StepTerms]:
         """`(replay, terms)`: record what `step` does without doing it; each replay does it and overwrites `terms`."""
 
-    def warm_up(self, step: Callable[[], Terms]) -> Terms:
+    def warm_up(self, step: Callable[[], StepTerms]) -> StepTerms:
         """Do `step` eagerly, where a recording may follow."""
 
 
@@ -55,7 +56,7 @@ class GraphedStep:
         self._captured: dict[tuple[str, ...], CapturedStep] = {}
         self._warmed: dict[tuple[str, ...], int] = {}
 
-    def __call__(self, calls: Sequence[Call]) -> Terms:
+    def __call__(self, calls: Sequence[Call]) -> StepTerms:
         due = tuple(update.phase.name for update, _ in calls)
         captured = self._captured.get(due)
         if captured is None:
@@ -106,7 +107,7 @@ class CudaCapture:
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()
 
-    def record(self, step: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
+    def record(self, step: Callable[[], StepTerms]) -> tuple[Callable[[], object], StepTerms]:
         """Record `step` as a graph. Raises `PluginError` where it does what a graph cannot hold."""
         graph = torch.cuda.CUDAGraph()
         try:
@@ -126,7 +127,7 @@ class CudaCapture:
             ) from error
         return graph.replay, terms
 
-    def warm_up(self, step: Callable[[], Terms]) -> Terms:
+    def warm_up(self, step: Callable[[], StepTerms]) -> StepTerms:
         """Run on a side stream: autograd remembers where a gradient was made first, and captures avoid the main one."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):

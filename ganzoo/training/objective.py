@@ -100,7 +100,7 @@ def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], options: Opti
             if penalty.name in terms:
                 raise PluginError(f"loss '{loss.name}' has a term '{penalty.name}' already; rename the penalty")
             terms[penalty.name] = penalty.function(
-                discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name)
+                discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name)
             )
         return terms
 
@@ -208,7 +208,7 @@ def _penalty_phase(penalty: Penalty) -> Phase:
 
     def penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
-        value = penalty.function(discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name))
+        value = penalty.function(discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name))
         return {penalty.name: penalty.every * value}
 
     return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
@@ -233,7 +233,7 @@ def _with_weight_penalty(phase: Phase, options: Options) -> Phase:
     return replace(phase, function=weight_penalty_phase)
 
 
-def _own(hyper: Hyper, penalty: str) -> Hyper:
-    """The coefficients of one penalty under their own names: `r1.gamma` as `gamma`."""
+def _coefficients_of(hyper: Hyper, penalty: str) -> Hyper:
+    """The coefficients of one penalty without its prefix: `r1.gamma` as `gamma`."""
     prefix = f"{penalty}."
     return {name.removeprefix(prefix): value for name, value in hyper.items() if name.startswith(prefix)}
