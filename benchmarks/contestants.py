@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def switch_off(technique: str) -> None:
         case "oneDNN products":
             ganzoo.training.assembly.linear_backend = lambda *where: "blas"
         case "shared fakes":
-            ganzoo.training.assembly.fakes_are_shared = lambda *loss: False
+            ganzoo.training.assembly.assemble = partial(ganzoo.training.assembly.assemble, share_fakes=False)
         case "freezing":
             ganzoo.training.assembly.PhaseUpdate = Unfrozen  # type: ignore[misc]
         case "fused Adam":

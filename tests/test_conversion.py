@@ -62,7 +62,7 @@ def test_a_refusal_is_one_line_with_the_path_and_the_value(changes, line):
     fault = fault_of({"count": 1} | changes, Tree)
     assert fault == line
     assert fault.isprintable()
-    with pytest.raises(ValueError, match="^"):
+    with pytest.raises(ValueError, match=r"^"):
         convert({"count": 1} | changes, Tree)
 
 

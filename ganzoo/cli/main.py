@@ -158,7 +158,7 @@ def build_parser(bench_defaults: Mapping[str, None] | None = None) -> tuple[argp
 
     scoring = _Parser(add_help=False)
     scoring.add_argument(
-        "--metrics", default="fid,is", metavar="LIST", help="of fid,is,kid,prc,modes (default: fid,is)"
+        "--metrics", default="fid,is", metavar="LIST", help="default: fid,is (see `ganzoo list metrics`)"
     )
     scoring.add_argument(
         "--features", default="auto", metavar="NAME", help="feature extractor (default: the dataset's)"
