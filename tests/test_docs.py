@@ -20,7 +20,7 @@ from conftest import ONE_MACHINE
 
 import ganzoo
 from ganzoo import runs, types
-from ganzoo.cli.main import build_parser
+from ganzoo.cli.parser import build_parser
 from ganzoo.comparing.baseline import with_baseline
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.rows import comparison

@@ -1,4 +1,4 @@
-"""What is public, what a start loads, and what the zoo may import; import-linter holds the packages (pyproject.toml)."""
+"""What is public, what a start loads, what the zoo may import; import-linter holds the packages (pyproject.toml)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ganzoo.data.finding import find_dataset, prepare_dataset
@@ -19,13 +19,8 @@ from ganzoo.records.store import find_run, read_spec
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
 from ganzoo.training.preflight import preflight
+from ganzoo.util.options import options_of
 from ganzoo.util.text import printable
-
-FIXED = (
-    *("models", "dataset", "image_size", "seeds", "seed", "precision", "batch_size", "sweep_batch", "loss", "set"),
-    *("metrics", "features", "fakes", "throughput_only"),
-)
-"""What a run that is trained on has from its record: nothing else may be asked of it."""
 
 
 def resolve_continuation(
@@ -38,8 +33,8 @@ def resolve_continuation(
     """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
 
     Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
-    `given` names what of `plan` was asked for though it is the default; all that differs from the default was.
-    A note says what of the code is another than that of the run. Raises `UsageError` and its kin where it cannot be
+    `given` names the fields of `plan` that were given, be it with their default; all that differ from it were.
+    A note says what code has changed since the run. Raises `UsageError` and its kin where it cannot be
     done: where the dataset or the extractor's weights have changed, for instance.
     """
     assert plan.resume is not None
@@ -47,7 +42,8 @@ def resolve_continuation(
     record = find_run(plan.resume, results)
     assert record.path is not None
     before = read_spec(record.spec)
-    asked = {*given, *(field.name for field in fields(plan) if getattr(plan, field.name) != field.default)}
+    options = options_of(BenchPlan)
+    asked = {*given, *(option.name for option in options if getattr(plan, option.name) != option.default)}
     _check_options(plan, before, asked)
     kimg = plan.kimg
     if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
@@ -85,8 +81,8 @@ def resolve_continuation(
 
 
 def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
-    """Raise `UsageError` for what was asked of the run and is not so."""
-    own = {
+    """Raise `UsageError` where an option that is fixed on resume was given another value than the run has."""
+    values = {
         "dataset": before.dataset,
         "image_size": before.image_shape[1],
         "seeds": 1,
@@ -98,10 +94,10 @@ def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> 
         "features": before.features,
         "fakes": before.fakes,
     }
-    for name in FIXED:
-        if name in asked and getattr(plan, name) != own.get(name):
-            option = "--" + name.replace("_", "-")
-            raise UsageError(f"--resume and {option}: the run's own is kept; leave {option} out")
+    for option in options_of(BenchPlan):
+        name, flag = option.name, option.flag
+        if option.fixed_on_resume and name in asked and getattr(plan, name) != values.get(name):
+            raise UsageError(f"--resume and {flag}: the run's own is kept; leave {flag} out")
 
 
 def _check_checkpoint(path: Path, record: RunRecord) -> None:

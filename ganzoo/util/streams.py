@@ -24,7 +24,7 @@ def print_note(line: str) -> None:
 
 def say(line: str) -> None:
     """Write a line to stderr at once. Where it cannot be written, the work that it tells of goes on in silence."""
-    with _in_vain_at_worst():
+    with _ignore_write_errors():
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
@@ -41,12 +41,12 @@ class _Unfailing:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with _in_vain_at_worst():
+        with _ignore_write_errors():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with _in_vain_at_worst():
+        with _ignore_write_errors():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -54,7 +54,7 @@ class _Unfailing:
 
 
 @contextmanager
-def _in_vain_at_worst() -> Iterator[None]:
+def _ignore_write_errors() -> Iterator[None]:
     """Write to stderr inside of it: what cannot be written is dropped, and all that follows where nobody is there."""
     try:
         yield
