@@ -75,7 +75,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_run_says_and_how_it_ends_come_through(launched):
+def test_messages_and_outcome_of_a_run_come_through(launched):
     heard: list[Message] = []
     assert launched("say('stage', stage='loading'); end()", heard.append) == Outcome("ok")
     assert heard == [Stage("loading")]
@@ -86,6 +86,13 @@ def test_a_run_that_is_killed_in_the_middle_of_a_message_has_crashed(half, launc
     heard: list[Message] = []
     outcome = launched(f"say('stage', stage='loading'); print({half!r}, end='', flush=True); die()", heard.append)
     assert (outcome.status, outcome.error.type) == ("crashed", "SIGKILL")
+    assert heard == [Stage("loading")]
+
+
+def test_lines_that_hold_no_message_are_passed_over(launched):
+    heard: list[Message] = []
+    noise = "print('[3]'); print('{}'); print('{\"kind\": \"farewell\"}'); print('not JSON')"
+    assert launched(f"{noise}; say('stage', stage='loading'); {noise}; end()", heard.append) == Outcome("ok")
     assert heard == [Stage("loading")]
 
 
@@ -124,7 +131,7 @@ def test_a_run_that_dies_is_not_waited_for_because_of_a_child_that_it_has_forked
     wait_for(lambda: has_ended(child))
 
 
-def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch):
+def test_a_run_that_dies_is_not_waited_for_because_of_a_child_in_its_own_session(launched, child, monkeypatch):
     monkeypatch.setattr(launch, "END_SECONDS", 0.1)
     when_apart = "\nwhile os.getsid(child) == os.getsid(0): time.sleep(0.01)\ndie()"
     outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
@@ -157,7 +164,7 @@ def waiting_run() -> Iterator[subprocess.Popen]:
     process.communicate()
 
 
-def test_what_a_run_has_started_ends_with_it_though_nobody_is_left_to_see_to_it(waiting_run):
+def test_processes_that_a_run_has_started_are_killed_when_it_is_killed(waiting_run):
     started = subprocess.Popen(["sleep", "600"], process_group=waiting_run.pid)
     try:
         wait_for(lambda: psutil.Process(waiting_run.pid).children())

@@ -300,6 +300,17 @@ def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_p
     assert statuses(tmp_path) == ["ok", "ok"]
 
 
+def test_python_gets_the_records_so_far_when_a_suite_is_stopped(registry, tmp_path, monkeypatch):
+    plans = [plan_of([0]), plan_of([1, 2]), plan_of([3])]
+    suite = SuiteBench(tuple(Bench(plan.asked, registry, plan) for plan in plans))
+    launcher = Launcher("crashed", "ok", stop)
+    monkeypatch.setattr(runner, "ProcessLauncher", lambda timeout: launcher)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        suite.run(tmp_path, RunOptions(), on_event=ignore, on_note=ignore)
+    assert [record.status for record in stopped.value.records] == ["crashed", "ok", "interrupted"]
+    assert [record.spec["seed"] for record in stopped.value.records] == [0, 1, 2]
+
+
 def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_path):
     bench(Launcher("ok", "crashed"), seeds=2)
     launcher = Launcher("ok", "ok")

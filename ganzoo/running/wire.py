@@ -108,15 +108,12 @@ def encode(message: Message | Outcome) -> str:
 def decode(line: str | bytes) -> Message | Outcome:
     """The message that a line holds. Raises `ValueError` where it holds none, as the half line of a killed process."""
     content = json.loads(line)
-    if not isinstance(content, dict) or content.get("kind") not in KINDS:
-        raise ValueError("the line holds no message of a run")
-    type_ = KINDS[content.pop("kind")]
     try:
-        message = type_(**content)
+        message = KINDS[content.pop("kind")](**content)
         if isinstance(message, Outcome) and message.error is not None:
             message.error = Failure(**content["error"])
-    except TypeError as error:
-        raise ValueError(f"the line holds no message of a run: {error}") from error
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"the line holds no message of a run: {error!r}") from error
     return message
 
 
