@@ -120,10 +120,10 @@ def _say_largest(records: Sequence[RunRecord]) -> None:
         place = record.spec["variant"], record.spec["dataset"], record.spec["image_shape"][1]
         sweeps.setdefault(place, []).append(record)
     several = len({place[1:] for place in sweeps}) > 1
-    for (variant, dataset, size), own in sweeps.items():
+    for (variant, dataset, size), swept in sweeps.items():
         name = f"{variant} on {printable(dataset)}, {size} px" if several else variant
-        sizes = [record.spec["batch_size"] for record in own if record.ok]
-        failed = next((record for record in own if not record.ok), None)
+        sizes = [record.spec["batch_size"] for record in swept if record.ok]
+        failed = next((record for record in swept if not record.ok), None)
         beyond = f"; {failed.spec['batch_size']} ended as {failed.status}" if failed else ""
         print_note(f"{name}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
 

@@ -74,12 +74,12 @@ def show_name(arguments: Namespace) -> int:
     registry = discover_asked(arguments)
     descriptions = []
     try:
-        found = find_by_name(registry, arguments.name)
+        offers = find_by_name(registry, arguments.name)
     except UsageError:
         if not Path(arguments.name).exists() and not runs_called(arguments.name):
             raise
         return _show_run(find_run(arguments.name), arguments.json)
-    for kind, offer in found:
+    for kind, offer in offers:
         description = describe_offer(offer, kind)
         if kind == "variants":
             with redirect_stdout(sys.stderr):
@@ -190,10 +190,10 @@ def check_conformance(arguments: Namespace) -> int:
     subjects = subjects_of(arguments.target, plugins, resolve_device(arguments.device))
     results = []
     for subject in subjects:
-        own = [subject.result(name) for name in subject.checks]
-        results += own
+        of_subject = [subject.result(name) for name in subject.checks]
+        results += of_subject
         if not arguments.json:
-            stdout().print(checks_table(own))
+            stdout().print(checks_table(of_subject))
     if arguments.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     return 1 if any(result.status == "failed" for result in results) else 0
@@ -242,8 +242,8 @@ def examine_results(arguments: Namespace) -> int:
     else:
         for one in examination.findings:
             print(f"{printable(one.path)}: {printable(one.what)}")
-        found = f"{len(examination.findings)} fault(s)" if examination.findings else "all is well"
-        print(f"{examination.records} record(s), {examination.checkpoints} checkpoint(s): {found}")
+        verdict = f"{len(examination.findings)} fault(s)" if examination.findings else "all is well"
+        print(f"{examination.records} record(s), {examination.checkpoints} checkpoint(s): {verdict}")
     for origin, target in moved:
         print_note(f"moved {printable(origin)} to {printable(target)}")
     if not arguments.fix and any(one.fix for one in examination.findings):

@@ -75,9 +75,9 @@ def resolve_continuation(
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
     changed = list(_what_changed(record, spec, registry))
     notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
-    # By its folder it is found again, wherever the results are.
-    found = replace(plan, resume=str(record.path.parent))
-    return ResolvedPlan((run,), dataset, found, notes if changed else ())
+    # Named by its folder, for the command that does it again may be given where the results are elsewhere.
+    asked_by_folder = replace(plan, resume=str(record.path.parent))
+    return ResolvedPlan((run,), dataset, asked_by_folder, notes if changed else ())
 
 
 def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
@@ -101,7 +101,7 @@ def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> 
 
 
 def _check_checkpoint(path: Path, record: RunRecord) -> None:
-    """Raise `RecordError` where there is none that can be gone on from, and where it is another run's."""
+    """Raise `RecordError` where there is no checkpoint, or that of another run."""
     try:
         run_id = run_id_of_checkpoint(path)
     except RecordMissing as error:
@@ -112,7 +112,7 @@ def _check_checkpoint(path: Path, record: RunRecord) -> None:
 
 
 def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None:
-    """Scores of other weights are others; the spec says that they are the run's."""
+    """Raise `WeightsUnavailable` where the weights are not those of the run: scores would be others."""
     if not before.features:
         return
     extractor = registry.get("features", before.features).record
@@ -125,5 +125,5 @@ def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None
 
 
 def _what_changed(record: RunRecord, spec: RunSpec, registry: Registry) -> Iterator[str]:
-    """Plugins and versions that are others than those the run was made with."""
+    """Plugins and versions that have changed since the run was made."""
     return what_changed(record.environment, code_of(spec, registry))

@@ -1,4 +1,4 @@
-"""What carries out one run somewhere: in a process of this machine (`ganzoo.running.process`), or on another engine."""
+"""Where one run is carried out: in a process of this machine (`ganzoo.running.process`), or on another engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OnMessage = Callable[[Message], None]
 
 
 class Launcher(Protocol):
-    """Carries out one run somewhere. Implement this to run specs on another engine."""
+    """Carries out one run at a time. Implement this to run specs on another engine."""
 
     def launch(self, request: RunRequest, on_message: OnMessage) -> Outcome:
         """Do the run, pass on its messages as they come, and return its outcome.

@@ -37,7 +37,7 @@ gradients each time: the next step then meets a page fault for each 4 KiB. Kept 
 times as fast on 2 cores, and that of DCGAN at 64 px 1.1 times."""
 
 RUN_ENVIRONMENT = SHORT_SPINS | KEEP_MEMORY
-"""What a run's process is started with. The user's own environment wins."""
+"""What a run's process is started with. Variables that the user has set win."""
 
 REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it cuBLAS does not repeat itself bit for bit (NVIDIA, cuBLAS documentation, on reproducibility)."""

@@ -117,7 +117,7 @@ class _Bench:
     records: dict[int, RunRecord] = field(default_factory=dict)
 
     def run_all(self) -> None:
-        """Do the runs that no other process is doing; then see to those others, which by then are done as a rule."""
+        """Do the runs that no other process is doing; then wait for those others, most of which are done by then."""
         runs = list(self._runs)
         if self.options.force:
             start_over(self.plan, self.registry, self.results, self.on_note)

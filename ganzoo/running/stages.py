@@ -1,4 +1,4 @@
-"""The stages of one run, in its own process: loading, measuring, reference, training with its scorings, the end.
+"""The stages of one run: loading, measuring, reference, training with its scorings, and what is kept at the end.
 
 Each fills in its part of the `Outcome`, so that a run that fails leaves what it had.
 """
@@ -95,12 +95,12 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
 
     Raises `RecordUnreadable` where there is one and it cannot be read, which may pass.
     """
-    own = folder / CHECKPOINT
+    path = folder / CHECKPOINT
     try:
-        checkpoint = read_checkpoint(own)
+        checkpoint = read_checkpoint(path)
         if checkpoint.run_id == request.run_id and kept_outcome(checkpoint):
             return checkpoint
-        fault = f"{printable(own)}: is of another run"
+        fault = f"{printable(path)}: is of another run"
     except RecordMissing:
         fault = ""
     except RecordUnreadable:
@@ -108,7 +108,7 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
     except RecordError as error:
         fault = str(error)
     if fault:
-        put_aside(own)
+        put_aside(path)
         emit(Note(f"{fault}; put aside, and the run starts again"))
     if not request.continues:
         return None
@@ -303,8 +303,8 @@ def _score(spec: RunSpec, run: Assembly, scorer: Scorer, kimg: float) -> tuple[l
             spec.device,
             scorer.real.labels if generator.conditional else None,
         )
-        found, used = scorer.score(images, kimg, ema)
-        scores += found
+        of_generator, used = scorer.score(images, kimg, ema)
+        scores += of_generator
         protocols |= used
     return scores, protocols
 

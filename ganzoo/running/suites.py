@@ -134,7 +134,7 @@ def read_suite(name: str) -> Suite:
 
 
 def with_options(suite: Suite, options: Mapping[str, Any]) -> Suite:
-    """The suite with fields of `BenchPlan` in place of its own, in every part; `ADDED` ones come after its own."""
+    """The suite with these fields of `BenchPlan` replaced in every part; `ADDED` ones come after the suite's."""
 
     def changed(plan: BenchPlan) -> BenchPlan:
         added = {name: (*getattr(plan, name), *options[name]) for name in ADDED if name in options}
