@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
+from ganzoo.running.events import OnEvent, OnNote
 from ganzoo.running.options import RunOptions
-from ganzoo.runs import Event, RunRecord
+from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
     from ganzoo.planning.plan import PlannedRun, ResolvedPlan
     from ganzoo.planning.request import BenchPlan
-
-OnNote = Callable[[str], None]
 
 
 def ignore(*anything: object) -> None:
@@ -49,9 +48,7 @@ class Bench:
 
         start_over(self.resolved, self.registry, results, on_note)
 
-    def run(
-        self, results: Path, options: RunOptions, *, on_event: Callable[[Event], None], on_note: OnNote
-    ) -> list[RunRecord]:
+    def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
         """Do what `results` does not hold yet; see `ganzoo.running.runner.run_plan`, also for what it raises."""
         from ganzoo.running.runner import run_plan
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from ganzoo.running.wire import Message, Note, Progress, Scores, Stage
 from ganzoo.runs import Event, RunSpec, Scored, StageChanged, TrainingProgress
 
+OnEvent = Callable[[Event], None]
+OnNote = Callable[[str], None]
+
 
 class EventRelay:
     """Passes the messages of one run on: notes to `on_note`, all others as events to `tell`."""
 
-    def __init__(
-        self, run_id: str, spec: RunSpec, tell: Callable[[Event], None], on_note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, run_id: str, spec: RunSpec, tell: OnEvent, on_note: OnNote) -> None:
         self.run_id = run_id
         self.spec = spec
         self.tell = tell

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from ganzoo.running.wire import Message, Outcome
+from ganzoo.running.wire import OnMessage, Outcome
 from ganzoo.runs import RunRequest
-
-OnMessage = Callable[[Message], None]
 
 
 class Launcher(Protocol):

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from ganzoo.running.failure import LONGEST_TAIL, STDERR_LINES, last_lines
-from ganzoo.running.launcher import OnMessage, RunInterrupted
-from ganzoo.running.wire import STOP, Failure, Message, Outcome, decode, encode_request
+from ganzoo.running.launcher import RunInterrupted
+from ganzoo.running.wire import STOP, Failure, Message, OnMessage, Outcome, decode, encode_request
 from ganzoo.runs import RunRequest
 from ganzoo.util.files import remove_partial_files
 

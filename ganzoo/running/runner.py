@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, remove
 from ganzoo.records.store import BEFORE, RECORD, write_record
 from ganzoo.registry.registry import Registry
-from ganzoo.running.events import EventRelay
+from ganzoo.running.events import EventRelay, OnEvent, OnNote
 from ganzoo.running.identified import IdentifiedRun, RunsOfPlan, is_done_by_another
 from ganzoo.running.launcher import Launcher, RunInterrupted
 from ganzoo.running.options import DEFAULTS, RunOptions, check_run_options
@@ -39,8 +38,6 @@ from ganzoo.util.text import printable
 RETRIES = 2
 """How often a run is done again whose status `--retry` names."""
 
-OnNote = Callable[[str], None]
-
 
 def run_plan(
     plan: ResolvedPlan,
@@ -49,7 +46,7 @@ def run_plan(
     options: RunOptions = DEFAULTS,
     *,
     launcher: Launcher | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
     on_note: OnNote = lambda line: None,
 ) -> list[RunRecord]:
     """Do every run of the plan that `results` does not hold yet, and return a record for each, in order.
@@ -112,7 +109,7 @@ class _Bench:
     results: Path
     options: RunOptions
     launcher: Launcher
-    tell: Callable[[Event], None]
+    tell: OnEvent
     on_note: OnNote
     records: dict[int, RunRecord] = field(default_factory=dict)
 

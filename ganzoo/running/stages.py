@@ -32,7 +32,7 @@ from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_parts
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
-from ganzoo.running.wire import Message, Note, Outcome, Progress, Scores, Stage
+from ganzoo.running.wire import Note, OnMessage, Outcome, Progress, Scores, Stage
 from ganzoo.runs import RunRequest, RunSpec
 from ganzoo.training.assembly import Assembly, assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
@@ -48,10 +48,8 @@ from ganzoo.util.text import printable
 KEPT = ("scores", "protocols", "throughput")
 """What a checkpoint keeps of the outcome; a run that goes on makes the rest again."""
 
-Emit = Callable[[Message], None]
 
-
-def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, stop: StopRequest) -> None:
+def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMessage, stop: StopRequest) -> None:
     """Do the run, or go on with it where its folder holds a checkpoint. Fills `outcome` as far as the run gets."""
     emit(Stage("loading"))
     import_seconds = process_seconds()
@@ -90,7 +88,7 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit,
     _Training(request, spec, outcome, emit, stop, scorer, assembly, log).run_training()
 
 
-def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
+def _saved(request: RunRequest, folder: Path, emit: OnMessage) -> Checkpoint | None:
     """The checkpoint to go on from: this run's, or that of the run which it continues.
 
     Raises `RecordUnreadable` where there is one and it cannot be read, which may pass.
@@ -156,7 +154,7 @@ def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checke
 
 
 def _prepare_scorer(
-    request: RunRequest, spec: RunSpec, registry: Registry, dataset: PreparedDataset, emit: Emit
+    request: RunRequest, spec: RunSpec, registry: Registry, dataset: PreparedDataset, emit: OnMessage
 ) -> Scorer:
     """The metrics, and the features of the real images that they compare with."""
     emit(Stage("reference"))
@@ -171,7 +169,7 @@ def _prepare_scorer(
     return Scorer([metric.record for metric in metrics], real, plugins)
 
 
-def _restore(saved: Checkpoint, request: RunRequest, assembly: Assembly, outcome: Outcome, emit: Emit) -> TermLog:
+def _restore(saved: Checkpoint, request: RunRequest, assembly: Assembly, outcome: Outcome, emit: OnMessage) -> TermLog:
     """Put the checkpoint into the networks and optimizers; gives the log of the training so far.
 
     Puts a checkpoint aside that does not fit, and raises `RecordError`.
@@ -201,7 +199,7 @@ class _Training:
     request: RunRequest
     spec: RunSpec
     outcome: Outcome
-    emit: Emit
+    emit: OnMessage
     stop: StopRequest
     scorer: Scorer | None
     assembly: Assembly
@@ -326,7 +324,7 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric])
     return {"best": best, "final": final}
 
 
-def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: Emit) -> dict[str, str]:
+def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: OnMessage) -> dict[str, str]:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
 
     Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only.

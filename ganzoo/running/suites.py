@@ -13,7 +13,8 @@ from ganzoo.planning.plan import PlannedRun
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_record
-from ganzoo.running.bench import Bench, OnNote, discover_noting, ignore, prepare_bench
+from ganzoo.running.bench import Bench, discover_noting, ignore, prepare_bench
+from ganzoo.running.events import OnEvent, OnNote
 from ganzoo.running.options import RunOptions
 from ganzoo.runs import BenchInterrupted, Event, RunFinished, RunRecord, RunStarted
 from ganzoo.util.options import options_of
@@ -65,9 +66,7 @@ class SuiteBench:
         """The runs of those parts that are sweeps over batches."""
         return tuple(run for bench in self.benches for run in bench.swept)
 
-    def run(
-        self, results: Path, options: RunOptions, *, on_event: Callable[[Event], None], on_note: OnNote
-    ) -> list[RunRecord]:
+    def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
         """Do what `results` does not hold yet, part by part, as `Bench.run` does.
 
         Events count the runs of the whole suite. `BenchInterrupted` has the records of all parts.
@@ -89,7 +88,7 @@ class SuiteBench:
                 break
         return records
 
-    def _counted_from(self, before: int, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    def _counted_from(self, before: int, on_event: OnEvent) -> OnEvent:
         """Events of a part, with the runs counted that come before it in the suite."""
         total = len(self.runs)
 

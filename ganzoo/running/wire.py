@@ -7,7 +7,7 @@ each thing that happens, and last its `Outcome`. Each is one JSON object on one 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -52,6 +52,8 @@ class Note:
 
 Message = Stage | Progress | Scores | Note
 """What a run says before its outcome."""
+
+OnMessage = Callable[[Message], None]
 
 
 @dataclass(frozen=True)

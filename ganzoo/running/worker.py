@@ -12,11 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from ganzoo.errors import Diverged
 from ganzoo.running.failure import failure_of
-from ganzoo.running.wire import STOP, Message, Outcome, decode_request, encode
+from ganzoo.running.wire import STOP, Message, OnMessage, Outcome, decode_request, encode
 from ganzoo.runs import RunRequest
 from ganzoo.util.signals import StopRequest
 
@@ -24,8 +23,6 @@ PR_SET_PDEATHSIG = 1
 
 WATCH_SECONDS = 0.5
 """How long the processes that a run has started may outlive it."""
-
-Emit = Callable[[Message], None]
 
 
 def main() -> None:
@@ -82,7 +79,7 @@ def _listen_for_stop(stop: StopRequest) -> None:
     os._exit(1)
 
 
-def execute(request: RunRequest, emit: Emit, stop: StopRequest) -> Outcome:
+def execute(request: RunRequest, emit: OnMessage, stop: StopRequest) -> Outcome:
     """Train, score, measure; gives an outcome whatever happens, with the `status` that fits."""
     import torch
 
