@@ -358,3 +358,11 @@ class RunFinished:
 
 
 Event = RunStarted | StageChanged | TrainingProgress | Scored | RunFinished
+
+
+class BenchInterrupted(KeyboardInterrupt):
+    """The user stopped a bench; `records` are those so far, in the order of the plan."""
+
+    def __init__(self, records: Sequence[RunRecord]) -> None:
+        super().__init__()
+        self.records = list(records)

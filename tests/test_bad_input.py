@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ganzoo.cli.commands import COMMANDS
-from ganzoo.cli.main import build_parser
+from ganzoo.cli.parser import build_parser
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
 from ganzoo.records.store import write_record

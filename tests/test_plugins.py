@@ -18,7 +18,8 @@ from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import KINDS, PluginStatus, Registry
-from ganzoo.running.runner import RunOptions, run_plan
+from ganzoo.running.runner import run_plan
+from ganzoo.running.wire import Failure, Outcome
 
 BROKEN = {
     "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
@@ -777,14 +778,14 @@ def test_they_are_on_the_record_of_a_run_that_did_not_end_well(ending, stranger,
         def launch(self, request, on_message):
             if ending == "interrupted":
                 raise KeyboardInterrupt
-            return {"status": "crashed", "error": {"type": "SIGKILL", "message": "ended by SIGKILL", "tail": ""}}
+            return Outcome("crashed", Failure("SIGKILL", "ended by SIGKILL"))
 
     monkeypatch.setenv("GANZOO_PLUGINS", "losses")
     plugins = [str(stranger(name)) for name in ("chatty", "laboratory")]
     registry = discover(plugins)
     plan = resolve(BenchPlan(("chatty",), "stripes", device="cpu", throughput_only=True), registry)
     with contextlib.suppress(KeyboardInterrupt):
-        run_plan(plan, registry, tmp_path, RunOptions(plugins=tuple(plugins)), launcher=Launcher())
+        run_plan(plan, registry, tmp_path, launcher=Launcher())
     (path,) = tmp_path.rglob("record.json")
     record = json.loads(path.read_text())
     assert record["status"] == ending

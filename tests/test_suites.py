@@ -52,7 +52,7 @@ def suite(tmp_path) -> Path:
 
 
 def test_the_suites_are_installed_with_the_package():
-    there = {path.name for path in files("ganzoo").joinpath("suite_plans").iterdir()}
+    there = {path.name for path in files("ganzoo.running").joinpath("suite_plans").iterdir()}
     assert there == {f"{name}.toml" for name in suite_names()} == {"quick.toml", "standard.toml", "full.toml"}
 
 

@@ -24,6 +24,11 @@ def slug(text: str, limit: int = 80) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].rstrip("-") or "x"
 
 
+def split_at_commas(text: str) -> tuple[str, ...]:
+    """What stands between the commas of a text, without spaces around it, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'dcgan'?`, or all known names if none is similar, or an empty text if none is known."""
     names = sorted(set(known))
