@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,14 +196,14 @@ def switch_off(technique: str) -> None:
             preflight = ganzoo.planning.plan.preflight
             ganzoo.planning.plan.preflight = lambda *spec: replace(preflight(*spec), memory_format="contiguous")  # type: ignore
         case "oneDNN products":
-            ganzoo.planning.plan.linear_backend = lambda *where: "blas"
+            ganzoo.training.assembly.linear_backend = lambda *where: "blas"
         case "shared fakes":
-            ganzoo.training.assembly.fakes_are_shared = lambda *loss: False
+            ganzoo.training.assembly.assemble = partial(ganzoo.training.assembly.assemble, share_fakes=False)
         case "freezing":
             ganzoo.training.assembly.PhaseUpdate = Unfrozen  # type: ignore[misc]
         case "fused Adam":
             ganzoo.training.assembly.make_optimizer = lambda parameters, settings, capturable: torch.optim.Adam(
-                parameters, lr=settings["learning_rate"], betas=tuple(settings["betas"])
+                parameters, lr=settings.learning_rate, betas=settings.betas
             )
 
 

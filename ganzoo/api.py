@@ -32,27 +32,32 @@ def bench(
     """Train and score `models`, and return a record for each run, failed and skipped ones included.
 
     `options` are those of `ganzoo bench` under their own names: of what is run (`kimg=`, `seeds=`, `set=`, …; see
-    `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.running.runner.RunOptions`).
+    `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.running.options.RunOptions`).
     Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
     path in `plugins` can. `log` names where curves go too, such as `"tensorboard"`. Nothing is printed: `on_event` is
     called with each `Event` as it comes, and what it raises ends the bench; broken plugins, variants that are left out
-    and the like are warnings. Raises `UsageError` and its kin before anything is trained. A `KeyboardInterrupt`
-    carries the records so far as its `records`.
+    and the like are warnings. Raises `UsageError` and its kin before anything is trained. On Ctrl-C the run in progress
+    saves itself; then raises `ganzoo.runs.BenchInterrupted`, a `KeyboardInterrupt` that has the `records` so far.
     """
     from ganzoo.planning.request import BenchPlan
-    from ganzoo.running.bench import RUN_OPTIONS, ignore, prepare_bench
+    from ganzoo.running.bench import ignore, prepare_bench
+    from ganzoo.running.options import RunOptions
+    from ganzoo.util.options import options_of
 
     names = [models] if isinstance(models, str) else list(models)
     if not all(isinstance(name, str) for name in names):
         raise UsageError("models: give names; put your own variant in a file and pass plugins=['file.py']")
     if on_event is not None and not callable(on_event):
         raise UsageError("on_event: give a function of one event")
-    for name in ("metrics", "set", "retry"):
-        if name in options:
-            options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
+    for each in (*options_of(BenchPlan), *options_of(RunOptions)):
+        if isinstance(each.default, tuple) and each.name in options:
+            value = options[each.name]
+            options[each.name] = (value,) if isinstance(value, str) else tuple(value)
     paths = tuple(str(plugin) for plugin in plugins)
     try:
-        running = {name: options.pop(name) for name in RUN_OPTIONS if name in options}
+        how = RunOptions(
+            **{each.name: options.pop(each.name) for each in options_of(RunOptions) if each.name in options}
+        )
         plan = BenchPlan(models=tuple(names), dataset=dataset, plugins=paths, **options)
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
@@ -60,7 +65,7 @@ def bench(
     # Wherever a plugin takes the process meanwhile, the records go there.
     place = Path(results).absolute()
     prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs, given=options)
-    return prepared.run(place, on_event=on_event or ignore, on_note=_warn, **running)
+    return prepared.run(place, how, on_event=on_event or ignore, on_note=_warn)
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:

@@ -165,8 +165,17 @@ class Score(TypedDict):
     """When it was computed, UTC in ISO 8601; None before schema 3."""
 
 
+class ScoreFacts(TypedDict, total=False):
+    """How a score is shown, and what values it can have; nothing that makes two scores comparable."""
+
+    title: str
+    better: Literal["lower", "higher"]
+    bounds: tuple[float | None, float | None]
+    log: bool
+
+
 class Protocol(TypedDict, total=False):
-    """What makes two scores comparable."""
+    """What makes two scores comparable, and in `scores` how each is shown."""
 
     metric: str
     extractor: str
@@ -178,6 +187,7 @@ class Protocol(TypedDict, total=False):
     n_fake: int
     ema: bool | None
     settings: Mapping[str, Any]
+    scores: Mapping[str, ScoreFacts]
 
 
 class Summary(TypedDict):
@@ -387,3 +397,11 @@ class RunFinished:
 
 
 Event = RunStarted | StageChanged | TrainingProgress | Scored | RunFinished
+
+
+class BenchInterrupted(KeyboardInterrupt):
+    """The user stopped a bench; `records` are those so far, in the order of the plan."""
+
+    def __init__(self, records: Sequence[RunRecord]) -> None:
+        super().__init__()
+        self.records = list(records)

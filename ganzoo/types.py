@@ -487,6 +487,12 @@ class Metric:
     """One line."""
     reference: str = ""
     """The source."""
+    title: Mapping[str, str] = field(default_factory=dict)
+    """Score to what heads its column and its axis; a score that is not named here is called by its name."""
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Score to the least and the greatest value it can have; None: no limit."""
+    log: tuple[str, ...] = ()
+    """The scores that are drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)

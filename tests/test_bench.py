@@ -140,6 +140,7 @@ def test_a_run_again_gives_the_same_bits(finished, run_cli):
     assert first.read_bytes() == again.read_bytes()
     scores = [json.loads((path.parent / "record.json").read_text())["scores"] for path in (first, again)]
     for score in (*scores[0], *scores[1]):
+        assert score.pop("date")
         assert score.pop("train_seconds") > 0
     assert scores[0] == scores[1]
 
@@ -278,7 +279,7 @@ def test_a_generator_that_a_plugin_made_needs_the_plugin(run_cli):
     done = run_cli("bench", "--models", "hinge-dcgan", "--plugin", hinge, *QUICK, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     [record] = records_in(run_cli.cwd / "runs")
-    assert record["spec"]["loss"] == "hinge.py:my-hinge"
+    assert record["spec"]["recipe"]["loss"] == "hinge.py:my-hinge"
     assert record["environment"]["plugins"]["hinge.py"]["source_sha256"]
 
 
@@ -589,7 +590,7 @@ def test_a_sweep_measures_every_batch_and_names_the_largest(run_cli):
     )
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
-    assert [record["spec"]["batch_size"] for record in records] == [16, 64]
+    assert [record["spec"]["recipe"]["batch_size"] for record in records] == [16, 64]
     assert all(record["scores"] == [] and record["spec"]["kimg"] == 0 for record in records)
     assert all(record["throughput"]["peak_memory_bytes"] > 0 for record in records)
     assert "mlp: the largest batch that fits is 64" in done.stderr
@@ -646,7 +647,7 @@ def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, narrow):
     assert done.returncode == 0, done.stderr
     assert "narrow: the largest batch that fits is 64; 128 ended as oom" in done.stderr
     records = records_in(run_cli.cwd / "runs")
-    assert sorted((record["spec"]["batch_size"], record["status"]) for record in records) == [
+    assert sorted((record["spec"]["recipe"]["batch_size"], record["status"]) for record in records) == [
         (16, "ok"),
         (32, "ok"),
         (64, "ok"),

@@ -50,7 +50,7 @@ def test_a_loss_an_architecture_and_a_metric_make_one_bench(invoke):
     outcome = invoke("bench", *models, *plugins, *SHORT, "--set", "*.margin=0.5")
     assert outcome.code == 0, outcome.err
     records = json.loads(outcome.out)
-    assert [record["spec"]["hyper"] for record in records] == [{"margin": 0.5}] * 2
+    assert [record["spec"]["recipe"]["hyper"] for record in records] == [{"margin": 0.5}] * 2
     for record in records:
         assert {score["metric"] for score in record["scores"]} == {"fid", "density", "coverage"}
 

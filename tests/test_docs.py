@@ -25,7 +25,7 @@ from markdown_it.token import Token
 
 import ganzoo
 from ganzoo import runs, types
-from ganzoo.cli.main import build_parser
+from ganzoo.cli.parser import BenchOutput, build_parser
 from ganzoo.comparing.baseline import with_baseline
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.rows import comparison
@@ -40,8 +40,10 @@ from ganzoo.records.store import STATUSES, find_records
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import RECORD_TYPES, PluginStatus, Registry
+from ganzoo.running.options import RunOptions
 from ganzoo.running.speed import summary
 from ganzoo.runs import PenaltyFrequency
+from ganzoo.util import options
 
 ROOT = Path(__file__).parent.parent
 HOOKS = {name for name in vars(hookspecs) if name.startswith("ganzoo_")}
@@ -283,12 +285,12 @@ def test_every_key_that_a_run_writes_stands():
     measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
     source = (core / "running" / "stages.py").read_text(encoding="utf-8")
-    measured += re.findall(r'throughput(?:"\])?\["(\w+)"\]', source)
-    measured += re.findall(r'outcome\["throughput"\] = \{"(\w+)"', source)
+    measured += re.findall(r'throughput\["(\w+)"\]', source)
+    measured += re.findall(r'outcome\.throughput = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)
     assert set(measured) <= set(keys_of("throughput"))
-    described = re.search(r'outcome\["dataset"\] = \{(.*?)\}', source, re.S)[1]
-    later = re.findall(r'outcome\["dataset"\]\["(\w+)"\]', source)
+    described = re.search(r"outcome\.dataset = \{(.*?)\}", source, re.S)[1]
+    later = re.findall(r'outcome\.dataset\["(\w+)"\]', source)
     assert [*re.findall(r'"(\w+)":', described), *dict.fromkeys(later)] == keys_of("parameters and dataset")
 
 
@@ -345,14 +347,26 @@ def test_no_page_names_an_option_that_is_not_there():
         assert not unknown, name
 
 
-def test_defaults_in_the_tables_are_those_of_the_parser():
+def default_of(action: argparse.Action) -> object:
+    """The default of an option: its own, or that of the field whose value it gives."""
+    if action.default is not argparse.SUPPRESS:
+        return action.default
+    fields = {
+        each.flag: each.default for type_ in (BenchPlan, RunOptions, BenchOutput) for each in options.options_of(type_)
+    }
+    default = next((fields[flag] for flag in action.option_strings if flag in fields), None)
+    return ",".join(default) or None if isinstance(default, tuple) else default
+
+
+def test_defaults_in_the_tables_are_those_of_the_options():
     for command in COMMANDS:
         rows = table(PAGES["cli"].section("Shared options")) | table(PAGES["cli"].section(f"ganzoo {command}"))
         told = {name.split()[0]: cells[0].strip("`") for name, cells in rows.items() if name.startswith("-")}
         for action in SUBPARSERS[command]._actions:
             option = next((option for option in action.option_strings if option in told), None)
-            if option and isinstance(action.default, (int, float, str)) and not isinstance(action.default, bool):
-                assert told[option] == str(action.default).removesuffix(".0"), f"{command} {option}"
+            default = default_of(action)
+            if option and isinstance(default, (int, float, str)) and not isinstance(default, bool):
+                assert told[option] == str(default).removesuffix(".0"), f"{command} {option}"
 
 
 def test_what_plugins_gives_as_json_is_listed():

@@ -19,10 +19,8 @@ from PIL import Image
 from safetensors.numpy import save, save_file
 
 from ganzoo.machine.timing import summary
-from ganzoo.records.consistency import HIGHER, LOWER, OF_PLUGIN, SCORE_BOUNDS
 from ganzoo.records.folder import claim
 from ganzoo.records.protocols import protocol_id
-from ganzoo.registry.discovery import discover
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -283,15 +281,6 @@ def test_what_holds_of_the_zoos_scores_is_not_asked_of_a_strangers_of_that_name(
     else:
         assert any("outside of 0 to inf" in line for line in found)
         assert any("training.best.fid/ema is not that of its scores" in line for line in found)
-
-
-def test_what_the_doctor_knows_of_scores_is_what_the_zoo_says():
-    told = {
-        name: (offer.plugin, way) for offer in discover().offers["metrics"] for name, way in offer.record.better.items()
-    }
-    ways = dict.fromkeys(LOWER, "lower") | dict.fromkeys(HIGHER, "higher")
-    assert told == {name: (OF_PLUGIN[name], way) for name, way in ways.items()}
-    assert set(SCORE_BOUNDS) <= set(OF_PLUGIN) == set(ways)
 
 
 def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findings):

@@ -182,9 +182,9 @@ def exits(path):
     [
         (lambda path: "weights.pth", PluginError, "weights gave str; it must give a pathlib.Path"),
         (lambda path: None, PluginError, "weights gave NoneType; it must give a pathlib.Path"),
-        (lambda path: {}["url"], WeightsUnavailable, "cannot be had: KeyError: 'url'"),
-        (exits, WeightsUnavailable, "cannot be had: SystemExit: set MY_WEIGHTS"),
-        (lambda path: Path("absent.pth"), WeightsUnavailable, "cannot be had: FileNotFoundError: .*absent.pth"),
+        (lambda path: {}["url"], WeightsUnavailable, "cannot be obtained: KeyError: 'url'"),
+        (exits, WeightsUnavailable, "cannot be obtained: SystemExit: set MY_WEIGHTS"),
+        (lambda path: Path("absent.pth"), WeightsUnavailable, "cannot be obtained: FileNotFoundError: .*absent.pth"),
     ],
 )
 def test_an_extractor_without_a_file_of_weights_is_one_line(weights, error, complaint):

@@ -18,8 +18,10 @@ from conftest import HANGING, wait_for
 from skips import needs_system
 
 from ganzoo.running import process as launch
-from ganzoo.running import worker as execute
-from ganzoo.running.process import Message, ProcessLauncher, RunInterrupted
+from ganzoo.running.failure import LONGEST_LINE, LONGEST_TAIL, STDERR_LINES, failure_of
+from ganzoo.running.launcher import RunInterrupted
+from ganzoo.running.process import ProcessLauncher
+from ganzoo.running.wire import Message, Outcome, Stage
 from ganzoo.runs import RunRequest
 
 pytestmark = needs_system(os.name == "posix", "signals and processes as POSIX has them")
@@ -39,7 +41,7 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
-Launch = Callable[..., dict[str, Any]]
+Launch = Callable[..., Outcome]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
 
     def launched(
         code: str, on_message: Callable[[Message], None] = lambda message: None, timeout: float | None = None
-    ) -> dict[str, Any]:
+    ) -> Outcome:
         monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-I", "-S", "-c", FAKE_RUN + code))
         return ProcessLauncher(timeout).launch(request, on_message)
 
@@ -67,18 +69,25 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_run_says_and_how_it_ends_come_through(launched):
+def test_messages_and_outcome_of_a_run_come_through(launched):
     heard: list[Message] = []
-    assert launched("say('stage', stage='loading'); end()", heard.append) == {"status": "ok", "error": None}
-    assert heard == [{"kind": "stage", "stage": "loading"}]
+    assert launched("say('stage', stage='loading'); end()", heard.append) == Outcome("ok")
+    assert heard == [Stage("loading")]
 
 
 @pytest.mark.parametrize("half", ['{"kind": "outcome", "status": "o', '{"kind": "progress", "kimg": 1', "{"])
 def test_a_run_that_is_killed_in_the_middle_of_a_message_has_crashed(half, launched):
     heard: list[Message] = []
     outcome = launched(f"say('stage', stage='loading'); print({half!r}, end='', flush=True); die()", heard.append)
-    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
-    assert heard == [{"kind": "stage", "stage": "loading"}]
+    assert (outcome.status, outcome.error.type) == ("crashed", "SIGKILL")
+    assert heard == [Stage("loading")]
+
+
+def test_lines_that_hold_no_message_are_passed_over(launched):
+    heard: list[Message] = []
+    noise = "print('[3]'); print('{}'); print('{\"kind\": \"farewell\"}'); print('not JSON')"
+    assert launched(f"{noise}; say('stage', stage='loading'); {noise}; end()", heard.append) == Outcome("ok")
+    assert heard == [Stage("loading")]
 
 
 LEAVES_A_CHILD = """
@@ -112,15 +121,15 @@ def has_ended(child: Callable[[], psutil.Process]) -> bool:
 
 def test_a_run_that_dies_is_not_waited_for_because_of_a_child_that_it_has_forked(launched, child):
     outcome = launched(LEAVES_A_CHILD.replace("APART", "pass") + "die()")
-    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    assert (outcome.status, outcome.error.type) == ("crashed", "SIGKILL")
     wait_for(lambda: has_ended(child))
 
 
-def test_nor_because_of_one_in_a_session_of_its_own(launched, child, monkeypatch):
+def test_a_run_that_dies_is_not_waited_for_because_of_a_child_in_its_own_session(launched, child, monkeypatch):
     monkeypatch.setattr(launch, "END_SECONDS", 0.1)
     when_apart = "\nwhile os.getsid(child) == os.getsid(0): time.sleep(0.01)\ndie()"
     outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
-    assert (outcome["status"], outcome["error"]["type"]) == ("crashed", "SIGKILL")
+    assert (outcome.status, outcome.error.type) == ("crashed", "SIGKILL")
     assert not has_ended(child)
 
 
@@ -149,7 +158,7 @@ def waiting_run() -> Iterator[subprocess.Popen]:
     process.communicate()
 
 
-def test_what_a_run_has_started_ends_with_it_though_nobody_is_left_to_see_to_it(waiting_run):
+def test_processes_that_a_run_has_started_are_killed_when_it_is_killed(waiting_run):
     started = subprocess.Popen(["sleep", "3600"], process_group=waiting_run.pid)
     try:
         wait_for(lambda: psutil.Process(waiting_run.pid).children())
@@ -166,13 +175,15 @@ say("stage", stage="training")
 assert sys.stdin.readline() == "stop\\n"
 say("stage", stage="saving")
 DISK
-end("interrupted", {"type": "KeyboardInterrupt", "message": "", "tail": ""}, saved=True)
+end("interrupted", {"type": "KeyboardInterrupt", "message": "", "tail": ""}, training={"kimg": 1})
 """
+
+SAVED = {"kimg": 1}
 
 
 def ctrl_c_at(*stages: str) -> Callable[[Message], None]:
     def on_message(message: Message) -> None:
-        if message["stage"] in stages:
+        if message.stage in stages:
             signal.raise_signal(signal.SIGINT)
 
     return on_message
@@ -182,7 +193,7 @@ def test_a_run_that_is_stopped_saves_itself(launched):
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("training"))
     outcome = stopped.value.outcome
-    assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("interrupted", "KeyboardInterrupt", True)
+    assert (outcome.status, outcome.error.type, outcome.training) == ("interrupted", "KeyboardInterrupt", SAVED)
 
 
 def test_a_second_ctrl_c_does_not_wait(launched, monkeypatch):
@@ -190,14 +201,14 @@ def test_a_second_ctrl_c_does_not_wait(launched, monkeypatch):
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", "time.sleep(3600)"), ctrl_c_at("training", "saving"))
     outcome = stopped.value.outcome
-    assert (outcome["status"], "saved" in outcome) == ("interrupted", False)
+    assert (outcome.status, outcome.training) == ("interrupted", {})
 
 
 def test_a_run_out_of_time_saves_itself_though_ctrl_c_ends_the_plan(launched):
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("saving"), timeout=0.1)
     outcome = stopped.value.outcome
-    assert (outcome["status"], outcome["error"]["type"], outcome["saved"]) == ("timeout", "Timeout", True)
+    assert (outcome.status, outcome.error.type, outcome.training) == ("timeout", "Timeout", SAVED)
 
 
 def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched, monkeypatch):
@@ -206,13 +217,13 @@ def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched, monkeypa
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", disk), ctrl_c_at("saving", "slow disk"), timeout=0.1)
     outcome = stopped.value.outcome
-    assert (outcome["status"], "saved" in outcome) == ("timeout", False)
+    assert (outcome.status, outcome.training) == ("timeout", {})
 
 
 def test_a_run_out_of_time_that_does_not_save_itself_is_killed(launched, monkeypatch):
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
     outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(3600)"), timeout=0.1)
-    assert (outcome["status"], "saved" in outcome) == ("timeout", False)
+    assert (outcome.status, outcome.training) == ("timeout", {})
 
 
 PRESSES_CTRL_C = """
@@ -228,8 +239,8 @@ def test_ctrl_c_while_a_run_ends_kills_it_and_keeps_its_outcome(launched):
     heard: list[Message] = []
     with pytest.raises(RunInterrupted) as stopped:
         launched(PRESSES_CTRL_C, heard.append)
-    assert stopped.value.outcome == {"status": "ok", "error": None}
-    assert not psutil.pid_exists(int(heard[0]["stage"]))
+    assert stopped.value.outcome == Outcome("ok")
+    assert not psutil.pid_exists(int(heard[0].stage))
 
 
 def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatch):
@@ -243,7 +254,7 @@ def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatc
     monkeypatch.setattr(launch.RunProcess, "next_message", interrupted)
     with pytest.raises(RunInterrupted) as stopped:
         launched("end()")
-    assert stopped.value.outcome == {"status": "ok", "error": None}
+    assert stopped.value.outcome == Outcome("ok")
 
 
 def test_a_timeout_error_of_whoever_follows_a_run_is_not_the_time_limit(launched):
@@ -255,32 +266,32 @@ def test_a_timeout_error_of_whoever_follows_a_run_is_not_the_time_limit(launched
 
     with pytest.raises(TimeoutError, match="the log server does not answer"):
         launched("say('stage', stage=str(os.getpid())); assert sys.stdin.readline() == 'stop\\n'; end()", on_message)
-    assert not psutil.pid_exists(int(heard[0]["stage"]))
+    assert not psutil.pid_exists(int(heard[0].stage))
 
 
 # --- garrulous --------------------------------------------------------------------------------------------------------
 
 
 def assert_short(tail: str) -> None:
-    assert 0 < len(tail) <= execute.LONGEST_TAIL
-    assert max(map(len, tail.splitlines())) <= execute.LONGEST_LINE + 1
+    assert 0 < len(tail) <= LONGEST_TAIL
+    assert max(map(len, tail.splitlines())) <= LONGEST_LINE + 1
 
 
 @pytest.mark.parametrize("line", ["'x' * 10**7", "('x' * 3000 + '\\n') * 1000", "'é' * 10**6"])
 def test_of_what_a_run_prints_without_end_a_record_keeps_little(line, launched):
     error = {"type": "E", "message": "m", "tail": "Traceback\n  of the run"}
     outcome = launched(f"sys.stderr.write({line} + 'the end'); sys.stderr.flush(); end('crashed', {error!r})")
-    assert_short(outcome["error"]["tail"])
-    assert outcome["error"]["tail"].endswith("Traceback\n  of the run")
+    assert_short(outcome.error.tail)
+    assert outcome.error.tail.endswith("Traceback\n  of the run")
 
 
 def test_the_last_lines_before_a_death_are_kept(launched):
     outcome = launched("for line in range(1000): print(line, file=sys.stderr)\nsys.stderr.flush(); die()")
-    assert outcome["error"]["tail"].splitlines() == [str(line) for line in range(1000 - launch.TAIL_LINES, 1000)]
+    assert outcome.error.tail.splitlines() == [str(line) for line in range(1000 - STDERR_LINES, 1000)]
 
 
 @pytest.mark.parametrize("message", ["x" * 10**7, "several words\n" * 10**6], ids=["line", "lines"])
 def test_of_an_endless_message_a_record_keeps_little(message):
-    error = execute._failure("crashed", ValueError(message))["error"]
-    assert_short(error["tail"])
-    assert 0 < len(error["message"]) <= 500
+    error = failure_of(ValueError(message))
+    assert_short(error.tail)
+    assert 0 < len(error.message) <= 500

@@ -18,7 +18,8 @@ from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import KINDS, PluginStatus, Registry
-from ganzoo.running.runner import RunOptions, run_plan
+from ganzoo.running.runner import run_plan
+from ganzoo.running.wire import Failure, Outcome
 
 BROKEN = {
     "import_error": "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
@@ -748,9 +749,9 @@ def test_an_architecture_whose_options_cannot_be_read_is_its_plugins_fault(tmp_p
 def test_a_strangers_variant_runs_like_any_other(strangers_bench):
     hinge, chatty = strangers_bench.records
     assert (hinge["status"], chatty["status"]) == ("ok", "ok")
-    assert hinge["spec"]["architecture"] == "dcgan"
+    assert hinge["spec"]["recipe"]["architecture"] == "dcgan"
     # An object given in place of a name is recorded as plugin:name.
-    assert hinge["spec"]["loss"] == "hinge.py:my-hinge"
+    assert hinge["spec"]["recipe"]["loss"] == "hinge.py:my-hinge"
     assert {name for name in hinge["training"]["curves"] if "/" in name} == {
         "discriminator/real",
         "discriminator/fake",
@@ -777,14 +778,14 @@ def test_they_are_on_the_record_of_a_run_that_did_not_end_well(ending, stranger,
         def launch(self, request, on_message):
             if ending == "interrupted":
                 raise KeyboardInterrupt
-            return {"status": "crashed", "error": {"type": "SIGKILL", "message": "ended by SIGKILL", "tail": ""}}
+            return Outcome("crashed", Failure("SIGKILL", "ended by SIGKILL"))
 
     monkeypatch.setenv("GANZOO_PLUGINS", "losses")
     plugins = [str(stranger(name)) for name in ("chatty", "laboratory")]
     registry = discover(plugins)
     plan = resolve(BenchPlan(("chatty",), "stripes", device="cpu", throughput_only=True), registry)
     with contextlib.suppress(KeyboardInterrupt):
-        run_plan(plan, registry, tmp_path, RunOptions(plugins=tuple(plugins)), launcher=Launcher())
+        run_plan(plan, registry, tmp_path, launcher=Launcher())
     (path,) = tmp_path.rglob("record.json")
     record = json.loads(path.read_text())
     assert record["status"] == ending
@@ -825,7 +826,7 @@ def test_an_observer_cannot_alter_a_run(strangers_bench):
     records = strangers_bench.records
     assert [record["spec"]["variant"] for record in records] == ["hinge-dcgan", "chatty"]
     for record in records:
-        assert record["spec"]["batch_size"] == 64
+        assert record["spec"]["recipe"]["batch_size"] == 64
         assert record["training"]["kimg"] == 0.512
         assert all(score["value"] > 0 for score in record["scores"])
         written = next(strangers_bench.results.rglob(f"*{record['run_id'][:10]}/record.json"))

@@ -52,7 +52,9 @@ def test_a_real_step_executes_what_was_counted(variant):
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
         for update, batch in due_calls(run):
             update.gradients(batch)
-    assert preflight(spec, REGISTRY).flops_per_image == pytest.approx(counter.get_total_flops() / spec.batch_size)
+    assert preflight(spec, REGISTRY).flops_per_image == pytest.approx(
+        counter.get_total_flops() / spec.recipe.batch_size
+    )
 
 
 def test_repeats_and_lazy_phases_count_by_their_share():

@@ -44,7 +44,7 @@ def record(spec):
             {"metric": "fid", "value": 3.25, "std": None, "protocol": "fid-x", "kimg": 1.0, "ema": True, **SCORED},
             {"metric": "is", "value": 2.5, "std": 0.25, "protocol": "is-x", "kimg": 1.0, "ema": True, **SCORED},
         ],
-        protocols={"fid-x": {"metric": "fid"}, "is-x": {"metric": "is"}},
+        protocols={"fid-x": {"metric": "fid", "scores": {}}, "is-x": {"metric": "is", "scores": {}}},
         throughput={"train_images_per_second": {"median": 2.0, "low": 1.0, "high": 3.0, "samples": [1.0, 2.0, 3.0]}},
         training={"kimg": 1.0, "curves": {"kimg": [1.0]}},
         environment={"torch": "2.15", "ganzoo": "0.1.0", "plugins": {}},

@@ -455,7 +455,7 @@ def test_a_score_whose_protocol_is_not_in_the_record_has_a_column_and_no_curve(t
     path = tmp_path / "a" / "record.json"
     path.write_text(json.dumps(record | {"protocols": {}}))
     page = page_of(tmp_path)
-    assert f"FID {FID}" in [" ".join(text.split()) for _, text in page.all("th", scope="col")]
+    assert f"fid {FID}" in [" ".join(text.split()) for _, text in page.all("th", scope="col")]
     assert page.figures()["score-kimg"]["panels"] == []
 
 

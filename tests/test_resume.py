@@ -432,7 +432,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(run_cli):
     assert done.returncode == 0, done.stderr
     [record] = json.loads(done.stdout)
     assert record["status"] == "ok"
-    assert (record["spec"]["batch_size"], record["spec"]["requested_batch_size"]) == (32, 128)
+    assert (record["spec"]["recipe"]["batch_size"], record["spec"]["requested_batch_size"]) == (32, 128)
     # The first is known not to fit, and is not tried once more.
     assert done.stderr.count("started") == 2
     again = run_cli(*hungry, "--batch-size", "auto")

@@ -33,10 +33,13 @@ from ganzoo.records.store import GENERATOR, RECORD, SAMPLES, find_records, read_
 from ganzoo.registry.discovery import discover
 from ganzoo.running import runner, stages
 from ganzoo.running.bench import Bench, ignore
+from ganzoo.running.launcher import RunInterrupted
+from ganzoo.running.options import RunOptions
 from ganzoo.running.process import ProcessLauncher
-from ganzoo.running.runner import RunOptions, run_plan
+from ganzoo.running.runner import run_plan
 from ganzoo.running.suites import SuiteBench
-from ganzoo.runs import RunRecord, RunRequest
+from ganzoo.running.wire import Failure, Message, Outcome
+from ganzoo.runs import BenchInterrupted, RunRecord, RunRequest
 from ganzoo.training.preflight import Preflight
 from ganzoo.util.signals import held_back
 
@@ -51,7 +54,7 @@ class Launcher:
     folder as each began: names and contents.
     """
 
-    def __init__(self, *endings: str | Callable[[RunRequest], dict]) -> None:
+    def __init__(self, *endings: str | Callable[[RunRequest], Outcome]) -> None:
         self.endings = endings
         self.found: list[dict[str, str]] = []
 
@@ -65,8 +68,8 @@ class Launcher:
         return ending(request) if callable(ending) else outcome_of(ending)
 
 
-def outcome_of(status: str) -> dict:
-    return {"status": status, "error": None if status == "ok" else {"type": status, "message": status, "tail": ""}}
+def outcome_of(status: str) -> Outcome:
+    return Outcome(status, None if status == "ok" else Failure(status, status))
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -123,7 +126,7 @@ def test_a_checkpoint_is_thrown_away_when_the_record_is_there_and_not_before(ben
 
 def test_what_a_run_gives_and_no_record_holds_is_recorded_as_a_crash_and_not_put_aside(bench, tmp_path):
     def odd(request):
-        return {**outcome_of("ok"), "throughput": {"step_seconds": 3}}
+        return Outcome("ok", throughput={"step_seconds": 3})
 
     for _ in range(2):
         (record,) = bench(Launcher(odd))
@@ -179,7 +182,7 @@ def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(number, moment,
 
     monkeypatch.setattr(runner, "write_record", write)
     launcher = Launcher("ok", "ok")
-    with pytest.raises(KeyboardInterrupt) as interrupt:
+    with pytest.raises(BenchInterrupted) as interrupt:
         bench(launcher, seeds=2)
     assert [record.status for record in interrupt.value.records] == ["ok"]
     (path,) = tmp_path.rglob(RECORD)
@@ -192,11 +195,8 @@ def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(number, moment,
 def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_presses_ctrl_c(
     bench, tmp_path, monkeypatch, signals
 ):
-    class Interrupted(KeyboardInterrupt):
-        outcome = outcome_of("ok")
-
     def stop(request):
-        raise Interrupted
+        raise RunInterrupted(outcome_of("ok"))
 
     def write(record, folder):
         os.kill(os.getpid(), signal.SIGINT)
@@ -204,7 +204,7 @@ def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_p
 
     written = runner.write_record
     monkeypatch.setattr(runner, "write_record", write)
-    with pytest.raises(KeyboardInterrupt) as interrupt:
+    with pytest.raises(BenchInterrupted) as interrupt:
         bench(Launcher(stop))
     assert [record.status for record in interrupt.value.records] == ["ok"]
     assert statuses(tmp_path) == ["ok"]
@@ -289,9 +289,9 @@ def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_p
 
     def run(*endings, **options):
         launcher = Launcher(*endings)
-        monkeypatch.setattr("ganzoo.running.process.ProcessLauncher", lambda timeout: launcher)
+        monkeypatch.setattr(runner, "ProcessLauncher", lambda timeout: launcher)
         with contextlib.suppress(KeyboardInterrupt):
-            suite.run(tmp_path, on_event=ignore, on_note=ignore, **options)
+            suite.run(tmp_path, RunOptions(**options), on_event=ignore, on_note=ignore)
         return len(launcher.found)
 
     assert run("ok", "ok") == 2
@@ -299,6 +299,17 @@ def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_p
     # The second part had not begun, and is done again all the same.
     assert run("ok", "ok", force=False) == 2
     assert statuses(tmp_path) == ["ok", "ok"]
+
+
+def test_python_gets_the_records_so_far_when_a_suite_is_stopped(registry, tmp_path, monkeypatch):
+    plans = [plan_of([0]), plan_of([1, 2]), plan_of([3])]
+    suite = SuiteBench(tuple(Bench(plan.asked, registry, plan) for plan in plans))
+    launcher = Launcher("crashed", "ok", stop)
+    monkeypatch.setattr(runner, "ProcessLauncher", lambda timeout: launcher)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        suite.run(tmp_path, RunOptions(), on_event=ignore, on_note=ignore)
+    assert [record.status for record in stopped.value.records] == ["crashed", "ok", "interrupted"]
+    assert [record.spec["seed"] for record in stopped.value.records] == [0, 1, 2]
 
 
 def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_path):
@@ -313,14 +324,14 @@ def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_p
 def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
     auto = {"batch_size": "auto"}
     (first,) = bench(Launcher("oom", "ok"), asked=auto)
-    assert first.spec["batch_size"] == SPEC.batch_size // 2
+    assert first.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size // 2
     launcher = Launcher("oom", "ok")
     bench(launcher, asked=auto, force=True)
     assert launcher.found == [{}, {}]
     assert sorted(statuses(tmp_path)) == ["ok", "oom"]
     launcher = Launcher("ok")
     (larger,) = bench(launcher, asked=auto, force=True)
-    assert larger.spec["batch_size"] == SPEC.batch_size
+    assert larger.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size
     # What fitted once is not lost when it fits no more.
     bench(Launcher("oom", "ok"), asked=auto, force=True)
     assert sorted(statuses(tmp_path)) == ["ok", "ok", "oom"]
@@ -397,7 +408,7 @@ def test_what_is_put_aside_does_not_replace_what_was_put_aside_before(bench, tmp
     assert aside == {f"{RECORD}.broken": "first", f"{RECORD}.broken.2": "second", f"{RECORD}.broken.3": "third"}
 
 
-def silent(kind: str, **content: object) -> None:
+def silent(message: Message) -> None:
     """A run's process that nobody listens to."""
 
 
@@ -532,7 +543,7 @@ def test_a_default_that_is_written_out_is_not_passed_over_when_a_run_is_trained_
 
 def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
     own = ("--precision", "fp32", "--metrics", "fid,is", "--dataset", "digits", "--seed", "3", "--seeds", "1")
-    said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.batch_size)
+    said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.recipe.batch_size)
     assert (said.code, said.err) == (0, "")
     (entry,) = json.loads(said.out)
     assert (entry["spec"]["precision"], entry["spec"]["seed"]) == ("fp32", 3)
@@ -665,11 +676,11 @@ def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
 def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invoke, tmp_path):
     bench(Launcher("oom", "ok"), asked={"batch_size": "auto"})
     (folder,) = (path for path in folders(tmp_path) if read_record(path).ok)
-    half = f"{SPEC.batch_size // 2} in place of {SPEC.batch_size}, which did not fit into memory"
+    half = f"{SPEC.recipe.batch_size // 2} in place of {SPEC.recipe.batch_size}, which did not fit into memory"
     assert f"batch size: {half}" in invoke("show", folder).out
     assert f"mlp: batch size {half}" in " ".join(invoke("compare", tmp_path).out.split())
     (other,) = (path for path in folders(tmp_path) if path != folder)
-    assert f"batch size: {SPEC.batch_size}\n" in invoke("show", other).out
+    assert f"batch size: {SPEC.recipe.batch_size}\n" in invoke("show", other).out
 
 
 # --- what runs is what was planned ------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def suite(tmp_path) -> Path:
 
 
 def test_the_suites_are_installed_with_the_package():
-    there = {path.name for path in files("ganzoo").joinpath("suite_plans").iterdir()}
+    there = {path.name for path in files("ganzoo.running").joinpath("suite_plans").iterdir()}
     assert there == {f"{name}.toml" for name in suite_names()} == {"quick.toml", "standard.toml", "full.toml"}
 
 
@@ -95,11 +95,11 @@ def dry_run(invoke, *arguments):
 def test_a_suite_keeps_its_own_values_and_an_option_that_was_given_wins(suite, invoke):
     specs = dry_run(invoke, "--suite", suite)
     assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (16, 1), (8, 0)]
-    assert {spec["batch_size"] for spec in specs} == {32}
+    assert {spec["recipe"]["batch_size"] for spec in specs} == {32}
     # 1 is the default of the command line, and it was given.
     specs = dry_run(invoke, "--suite", suite, "--seeds", 1, "--batch-size", 16, "--device", "cpu", "--kimg", 3)
     assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (8, 0)]
-    assert {(spec["batch_size"], spec["kimg"], spec["device"]) for spec in specs} == {(16, 3.0, "cpu")}
+    assert {(spec["recipe"]["batch_size"], spec["kimg"], spec["device"]) for spec in specs} == {(16, 3.0, "cpu")}
     assert {spec["variant"] for spec in dry_run(invoke, "--suite", suite, "--models", "dcgan")} == {"dcgan"}
 
 
@@ -118,7 +118,7 @@ def test_plugins_are_looked_for_beside_the_file(tmp_path, stranger, invoke):
     (folder / "hinge.py").write_text(stranger("hinge").read_text())
     (folder / "own.toml").write_text('[[bench]]\nmodels = ["hinge-dcgan"]\nplugins = ["hinge.py"]\nkimg = 1\n')
     (spec,) = dry_run(invoke, "--suite", "elsewhere/own.toml")
-    assert spec["loss"] == "hinge.py:my-hinge"
+    assert spec["recipe"]["loss"] == "hinge.py:my-hinge"
 
 
 def test_an_optional_part_without_its_data_is_left_out_with_a_note(suite, invoke):

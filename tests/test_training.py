@@ -205,10 +205,10 @@ def test_fakes_are_made_once_where_no_update_of_the_generator_comes_between(mode
     assert len(made) == passes
 
 
-def test_sharing_fakes_changes_no_gradient(monkeypatch):
+def test_sharing_fakes_changes_no_gradient():
     run = assembled("dcgan")
-    monkeypatch.setattr("ganzoo.training.assembly.fakes_are_shared", lambda *arguments: False)
-    apart = assembled("dcgan")
+    spec, dataset = planned("dcgan")
+    apart = assemble(spec, REGISTRY, dataset, share_fakes=False)
     assert [update.takes_fakes for update in (*run.updates, *apart.updates)] == [False, True, False, False]
     real, labels = next(run.batches)
     batch = Batch(real, labels, run.draw_latent(len(real), run.latent_rng))
@@ -275,7 +275,7 @@ def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
     real, fake = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     batch = Batch(torch.zeros(8, 1, 1, 1), None, torch.zeros(8, 1))
     answers = iter([real, fake])
-    phase = phases_of(loss, (), Recipe(label_smoothing=0.1))[0]
+    phase = phases_of(loss, (), Recipe(label_smoothing=0.1)).phases[0]
     terms = phase.function(lambda latent, labels: batch.real, lambda images, labels: next(answers), batch, {})
     target = torch.full((8,), 0.9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(real - fake, target)

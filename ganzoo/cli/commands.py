@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from ganzoo.cli.bench import run_bench
 from ganzoo.cli.comparing import compare_records, diff_runs, make_leaderboard, make_report
-from ganzoo.cli.options import check_output, discover_asked, listed
+from ganzoo.cli.options import asked_for, check_output, discover_asked
 from ganzoo.errors import UsageError
 from ganzoo.output.console import print_all, stdout
+from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import KINDS, Kind
+from ganzoo.util.options import options_of
 from ganzoo.util.streams import print_note
 from ganzoo.util.text import printable
 
@@ -72,12 +74,12 @@ def show_name(arguments: Namespace) -> int:
     registry = discover_asked(arguments)
     descriptions = []
     try:
-        found = find_by_name(registry, arguments.name)
+        offers = find_by_name(registry, arguments.name)
     except UsageError:
         if not Path(arguments.name).exists() and not runs_called(arguments.name):
             raise
         return _show_run(find_run(arguments.name), arguments.json)
-    for kind, offer in found:
+    for kind, offer in offers:
         description = describe_offer(offer, kind)
         if kind == "variants":
             with redirect_stdout(sys.stderr):
@@ -159,26 +161,14 @@ def score_images(arguments: Namespace) -> int:
     from ganzoo.output.tables import scores_table
 
     registry = discover_asked(arguments)
+    asked = asked_for(BenchPlan, arguments)
+    shared = {
+        option.name: getattr(asked, option.name)
+        for option in options_of(BenchPlan)
+        if option.group in ("machine", "data", "scoring")
+    }
     with redirect_stdout(sys.stderr):
-        scores, protocols, notes = score_folder(
-            registry,
-            Path(arguments.folder),
-            dataset=arguments.dataset,
-            metrics=listed(arguments.metrics),
-            **{
-                name: getattr(arguments, name)
-                for name in (
-                    "image_size",
-                    "data_root",
-                    "skip_bad_images",
-                    "features",
-                    "weights",
-                    "weights_sha256",
-                    "device",
-                    "threads",
-                )
-            },
-        )
+        scores, protocols, notes = score_folder(registry, Path(arguments.folder), **shared)
     for note in notes:
         print_note(note)
     if arguments.json:
@@ -194,15 +184,16 @@ def check_conformance(arguments: Namespace) -> int:
     from ganzoo.output.tables import checks_table
     from ganzoo.testing import subjects_of
 
+    plugins = asked_for(BenchPlan, arguments).plugins
     # The networks are small: a second thread gains nothing, and beside another process it costs.
     apply_settings(threads=1, precision="fp32")
-    subjects = subjects_of(arguments.target, arguments.plugin, resolve_device(arguments.device))
+    subjects = subjects_of(arguments.target, plugins, resolve_device(arguments.device))
     results = []
     for subject in subjects:
-        own = [subject.result(name) for name in subject.checks]
-        results += own
+        of_subject = [subject.result(name) for name in subject.checks]
+        results += of_subject
         if not arguments.json:
-            stdout().print(checks_table(own))
+            stdout().print(checks_table(of_subject))
     if arguments.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     return 1 if any(result.status == "failed" for result in results) else 0
@@ -228,7 +219,8 @@ def list_plugins(arguments: Namespace) -> int:
     """`ganzoo plugins`."""
     from ganzoo.output.tables import plugins_page
 
-    registry = discover(arguments.plugin, strict=arguments.strict)
+    asked = asked_for(BenchPlan, arguments)
+    registry = discover(asked.plugins, strict=asked.strict)
     if arguments.json:
         print(json.dumps([asdict(status) for status in registry.statuses], indent=1))
     else:
@@ -250,8 +242,8 @@ def examine_results(arguments: Namespace) -> int:
     else:
         for one in examination.findings:
             print(f"{printable(one.path)}: {printable(one.what)}")
-        found = f"{len(examination.findings)} fault(s)" if examination.findings else "all is well"
-        print(f"{examination.records} record(s), {examination.checkpoints} checkpoint(s): {found}")
+        verdict = f"{len(examination.findings)} fault(s)" if examination.findings else "all is well"
+        print(f"{examination.records} record(s), {examination.checkpoints} checkpoint(s): {verdict}")
     for origin, target in moved:
         print_note(f"moved {printable(origin)} to {printable(target)}")
     if not arguments.fix and any(one.fix for one in examination.findings):
@@ -267,8 +259,9 @@ def show_environment(arguments: Namespace) -> int:
     from ganzoo.output.tables import facts_tables
     from ganzoo.planning.describe import describe_machine
 
-    statuses = discover(arguments.plugin, strict=arguments.strict).statuses
-    facts = describe_machine(resolve_device(arguments.device), resolve_threads(arguments.threads), statuses)
+    asked = asked_for(BenchPlan, arguments)
+    statuses = discover(asked.plugins, strict=asked.strict).statuses
+    facts = describe_machine(resolve_device(asked.device), resolve_threads(asked.threads), statuses)
     if arguments.json:
         print(json.dumps(facts, indent=1))
     else:

@@ -1,26 +1,36 @@
-"""What several commands make of their arguments: lists, plugins, a place for the output."""
+"""What several commands make of their arguments: a dataclass of options, plugins, a place for the output."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ganzoo.errors import UsageError
+from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.registry import Registry
+from ganzoo.util.options import options_of, read_options
 from ganzoo.util.streams import print_note
 from ganzoo.util.text import printable
 
+Asked = TypeVar("Asked")
 
-def listed(text: str) -> tuple[str, ...]:
-    """What stands between commas, each once."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+def asked_for(type_: Callable[..., Asked], arguments: Namespace) -> Asked:
+    """A dataclass of options, such as `BenchPlan`, with what was given on the command line and defaults for the rest.
+
+    Raises `UsageError` for a value that its option cannot have.
+    """
+    return type_(**read_options(options_of(type_), vars(arguments)))
 
 
 def discover_asked(arguments: Namespace) -> Registry:
     """The plugins, those of `--plugin` among them, with a note for each that is broken."""
     from ganzoo.running.bench import discover_noting
 
-    return discover_noting(arguments.plugin, arguments.strict, print_note)
+    asked = asked_for(BenchPlan, arguments)
+    return discover_noting(asked.plugins, asked.strict, print_note)
 
 
 def check_output(arguments: Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ganzoo.comparing.differences import differences
+from ganzoo.records.protocols import direction_of, title_of
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.records.store import many_objects
 from ganzoo.registry.registry import Registry
@@ -100,6 +101,29 @@ def score_columns(records: Sequence[RunRecord]) -> dict[tuple[str, str], str]:
         for metric, found in protocols.items()
         for protocol in found
     }
+
+
+def score_titles(records: Sequence[RunRecord]) -> dict[str, str]:
+    """What heads each column of `score_columns`, by the protocols of the records."""
+    protocols = shown_protocols(records)
+    return {
+        column: title_of(score, protocols.get(protocol, {}))
+        for (score, protocol), column in score_columns(records).items()
+    }
+
+
+def leading_score(records: Sequence[RunRecord]) -> tuple[str, Direction]:
+    """The score that the most finished runs have, the first recorded of several, and which way it is better.
+
+    Where there is none the name is empty. A score whose protocol gives no direction is taken to be better when lower.
+    """
+    counts = Counter(name for record in records for name in {score["metric"]: None for score in _final_scores(record)})
+    if not counts:
+        return "", "lower"
+    leading = max(counts, key=lambda name: counts[name])
+    protocols = shown_protocols(records)
+    ways = [direction_of(leading, protocols.get(own, {})) for name, own in score_columns(records) if name == leading]
+    return leading, next(filter(None, ways), "lower")
 
 
 def score_of_column(column: str) -> str:
@@ -221,6 +245,7 @@ def comparison(
         more |= targets_over_seeds(rows, _fid_columns(records), target_fid)
     summary = pandas.concat([summary, pandas.DataFrame(more)], axis=1)
     summary.attrs["scores"] = scores
+    summary.attrs["titles"] = score_titles(records)
     return summary
 
 

@@ -19,17 +19,17 @@ COUNT, FEATURES, CLASSES = 500, 16, 10
 
 def scores(metric: Metric) -> None:
     """`score` gives a finite number, or `(value, std)`, for each name in `better` and for no other."""
-    values = _score(metric, good_fakes())
+    values = _scores_of(metric, similar_fakes())
     if set(values) != set(metric.better):
-        raise Failed(f"it scores {_listed(values)}, and `better` names {_listed(metric.better)}")
+        raise Failed(f"it scores {_quoted(values)}, and `better` names {_quoted(metric.better)}")
     for name, value in values.items():
-        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in _numbers(value)):
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in _value_parts(value)):
             raise Failed(f"'{name}' is {printable(repr(value), 80)}; it must be a finite number, or (value, std)")
 
 
 def same_scores(metric: Metric) -> None:
     """The same images get the same scores. Draw random numbers from a seed that stands in `settings`."""
-    if _score(metric, good_fakes()) != _score(metric, good_fakes()):
+    if _scores_of(metric, similar_fakes()) != _scores_of(metric, similar_fakes()):
         raise Failed("the same images get other scores the second time; draw from a seed of the metric's own")
 
 
@@ -46,9 +46,9 @@ def json_settings(metric: Metric) -> None:
 
 def direction(metric: Metric) -> None:
     """Fakes that are like the real images score better, as `better` means it, than fakes that are far off."""
-    good, bad = _score(metric, good_fakes()), _score(metric, bad_fakes())
+    good, bad = _scores_of(metric, similar_fakes()), _scores_of(metric, distant_fakes())
     for name, way in metric.better.items():
-        near, far = _numbers(good[name])[0], _numbers(bad[name])[0]
+        near, far = _value_parts(good[name])[0], _value_parts(bad[name])[0]
         if not (near < far if way == "lower" else near > far):
             raise Failed(
                 f"'{name}' is {near:.4g} for fakes like the real images and {far:.4g} for fakes far off, "
@@ -62,21 +62,21 @@ METRIC_CHECKS: dict[str, Callable[[Metric], None]] = {
 """The checks of a metric by name; all others need the first."""
 
 
-# --- made-up samples --------------------------------------------------------------------------------------------------
+# --- synthetic samples ------------------------------------------------------------------------------------------------
 
 
-def real_images() -> FeatureSample:
-    """Clusters of features, one for each class, that the logits tell apart."""
+def real_sample() -> FeatureSample:
+    """Clusters of features, one for each class, with logits that classify them."""
     return _clusters(seed=0, labelled=True)
 
 
-def good_fakes() -> FeatureSample:
-    """Others of the same distribution."""
+def similar_fakes() -> FeatureSample:
+    """Fakes from the distribution of the real images."""
     return _clusters(seed=1, labelled=False)
 
 
-def bad_fakes() -> FeatureSample:
-    """Features far from the real ones, and all alike; logits that tell nothing."""
+def distant_fakes() -> FeatureSample:
+    """Fakes in one narrow cluster far from the real images, with logits of zero."""
     noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(2))
     return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, CLASSES))
 
@@ -88,8 +88,8 @@ def _clusters(seed: int, labelled: bool) -> FeatureSample:
     return FeatureSample(centres[labels] + noise, 8 * torch.eye(CLASSES)[labels], labels if labelled else None)
 
 
-def _score(metric: Metric, fakes: FeatureSample) -> Mapping[str, Any]:
-    real: Any = real_images()
+def _scores_of(metric: Metric, fakes: FeatureSample) -> Mapping[str, Any]:
+    real: Any = real_sample()
     given: Any = fakes
     found = metric.score(real, given, dict(metric.settings(COUNT, COUNT)))
     if not isinstance(found, Mapping):
@@ -97,9 +97,9 @@ def _score(metric: Metric, fakes: FeatureSample) -> Mapping[str, Any]:
     return found
 
 
-def _numbers(value: Any) -> tuple[Any, ...]:
+def _value_parts(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _listed(names: Any) -> str:
+def _quoted(names: Any) -> str:
     return ", ".join(f"'{printable(name)}'" for name in sorted(map(str, names))) or "nothing"

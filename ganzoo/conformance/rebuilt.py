@@ -1,7 +1,7 @@
-"""The networks of a spec built once more, in a process in which Python hashes text otherwise.
+"""Builds the networks of a spec in another process with another PYTHONHASHSEED, to compare their initial weights.
 
-A `build` that goes through a set of names gives its modules in an order that no seed decides, and only another process
-shows it: surely for a set of many names, and every other time for one of two.
+A `build` that iterates over a set of names creates its modules in an order that no seed decides. Only another process
+shows it: certainly for a set of many names, and in every second case for a set of two.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from ganzoo.training.assembly import materials_of, spec_players
 from ganzoo.util.seeds import stream_seed
 
 Digests = list[list[str]]
-"""`[name, sha256]` of each tensor of the networks, in the order in which they hold them."""
+"""`[name, sha256]` of each parameter and buffer of the networks, in their order."""
 
 
 def initial_weights(spec: RunSpec, registry: Registry) -> Digests:
-    """Names, shapes and values with which the players of a run start."""
+    """Digests of the weights with which the players of a run start."""
     torch.manual_seed(stream_seed(spec.seed, "train/weights"))
     players = spec_players(spec, materials_of(spec, registry))
     return [
-        [f"{player}.{name}", _digest(tensor)]
+        [f"{player}.{name}", _sha256_of_tensor(tensor)]
         for player in ("generator", "discriminator")
-        for name, tensor in _tensors(getattr(players, player))
+        for name, tensor in _named_tensors(getattr(players, player))
     ]
 
 
 def initial_weights_elsewhere(spec: RunSpec, plugins: Sequence[str]) -> Digests:
-    """The same from a fresh process with the same plugins. Raises `PluginError` with its last words where it fails."""
+    """`initial_weights` from a new process with the same plugins. Raises `PluginError` with its last line of stderr."""
     request = {
         "spec": spec.to_json(),
         "plugins": list(plugins),
@@ -65,21 +65,21 @@ def initial_weights_elsewhere(spec: RunSpec, plugins: Sequence[str]) -> Digests:
     return digests
 
 
-def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from network.named_parameters()
     yield from network.named_buffers()
 
 
-def _digest(tensor: Tensor) -> str:
+def _sha256_of_tensor(tensor: Tensor) -> str:
     content = tensor.detach().flatten().view(torch.uint8).numpy().tobytes()
     return hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype} ".encode() + content).hexdigest()
 
 
 def main() -> NoReturn:
-    """Answer, and end at once: a plugin's stray thread must not keep the process alive."""
+    """Answer the request and exit at once: a plugin's stray thread must not keep the process alive."""
     code = 1
     try:
-        _answer()
+        _answer_request()
         code = 0
     except BaseException:  # A plugin may raise anything.
         traceback.print_exc()
@@ -88,10 +88,10 @@ def main() -> NoReturn:
         os._exit(code)
 
 
-def _answer() -> None:
+def _answer_request() -> None:
     """Read a request on stdin, build its networks, and write their digests to stdout."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # A print in a plugin must not be taken for the answer.
+    # What a plugin prints must not mix with the answer.
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]

@@ -1,4 +1,4 @@
-"""`ganzoo new`: a plugin to start from, as a package or as one file, filled in from the templates beside this file."""
+"""`ganzoo new`: write a plugin to start from, as a package or one file, from the templates beside this file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def new_plugin(name: str, folder: Path, registry: Registry, *, single_file: bool
         if single_file
         else {target / path.format(module=module): template for path, template in PACKAGE.items()}
     )
-    contents = {path: _filled(template, values) for path, template in files.items()}
+    contents = {path: _render(template, values) for path, template in files.items()}
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
@@ -64,7 +64,7 @@ def new_plugin(name: str, folder: Path, registry: Registry, *, single_file: bool
 
 
 def check_name(name: str, registry: Registry) -> str:
-    """The module that goes with `name`; raises `UsageError` where there can be none, or no such variant."""
+    """The module name for a plugin called `name`. Raises `UsageError` for a name that is invalid or taken."""
     shown = printable(name, 80)
     if not NAME.fullmatch(name) or not PROJECT_NAME.fullmatch(name):
         raise UsageError(
@@ -85,17 +85,17 @@ def check_name(name: str, registry: Registry) -> str:
 
 
 def _is_installed(module: str, folder: Path) -> bool:
-    """Whether Python finds such a module elsewhere than in `folder`, where the same plugin may lie as a single file."""
+    """Whether Python finds such a module outside of `folder`, which may hold the same plugin as a single file."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return True
     if spec is None or spec.origin is None:
         return False
-    own = (folder / f"{module}.py", folder / module / "__init__.py")
-    return Path(spec.origin).resolve() not in [path.resolve() for path in own]
+    in_folder = (folder / f"{module}.py", folder / module / "__init__.py")
+    return Path(spec.origin).resolve() not in [path.resolve() for path in in_folder]
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
+def _render(template: str, values: Mapping[str, str]) -> str:
     text = resources.files("ganzoo.conformance").joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
     return Template(text).substitute(values)

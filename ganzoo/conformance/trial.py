@@ -1,4 +1,4 @@
-"""A variant tried out on made-up images: no dataset, no cache, no budget; what the conformance checks turn on."""
+"""A variant on synthetic images, without dataset, cache or budget: what the conformance checks run on."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class TwoTones(PreparedDataset):
 
 @dataclass(frozen=True)
 class Trial:
-    """One variant on one device, steps taken eagerly unless a spec says otherwise.
+    """One variant on one device, with eager steps unless a spec says otherwise.
 
-    `plugins` are the files and modules that the registry was filled from beside the entry points.
+    `plugins` are the files and modules from which the registry was loaded, beside the entry points.
     """
 
     registry: Registry
@@ -91,7 +91,7 @@ class Trial:
 
     @property
     def shapes(self) -> list[ImageShape]:
-        """Every (C, H, W) that the architecture claims, the smallest first; some where it claims any size."""
+        """Every (C, H, W) that the architecture claims, the smallest first; `SIZES` if it claims any size."""
         sizes = self.architecture.image_sizes or SIZES
         return sorted((channels, size, size) for size in sizes for channels in self.architecture.channels)
 
@@ -105,10 +105,12 @@ class Trial:
         plan = BenchPlan(models=(self.label,), device=self.device, batch_size=batch_size, step_mode="eager")
         return resolve_alone(self.selection, self.registry, plan, TwoTones.of(shape))
 
-    def assemble(self, spec: RunSpec | None = None, scale: float = -1.0, **changes: Any) -> Assembly:
+    def assemble(
+        self, spec: RunSpec | None = None, scale: float = -1.0, *, share_fakes: bool = True, **changes: Any
+    ) -> Assembly:
         """A run from its start on `TwoTones` of this scale, `changes` made to its spec."""
         spec = replace(self.spec if spec is None else spec, **changes)
-        return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale))
+        return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale), share_fakes=share_fakes)
 
     @property
     def materials(self) -> Materials:

@@ -1,6 +1,6 @@
 """The conformance checks of a variant, each a function of a `Trial`: it returns, or raises `Failed` or `Skipped`.
 
-The docstring of a check tells an author what it demands and how to mend what it finds. Its name is that of the function
+The docstring of a check tells an author what it demands and how to fix what it finds. Its name is that of the function
 with dashes. All but `shapes` work at the smallest images that the architecture claims, with batches of 8.
 """
 
@@ -35,7 +35,7 @@ ROUNDING = 1e-3
 """Relative norm by which two orders of summation may differ, after many layers: batches of another size or layout."""
 
 STEPS, BETWEEN = 1000, 20
-"""Steps that a variant has to learn the toy target in one attempt, and after how many it is looked at."""
+"""Steps in which a variant has to learn the toy target in one attempt, and the steps between two looks at it."""
 
 ATTEMPTS = ((5.0, -1.0, 0), (1.0, 0.1, 0), (5.0, -1.0, 1))
 """How many times the recipe's learning rates are taken, the scale of the toy, and the seed.
@@ -48,7 +48,7 @@ LEARNED = 0.6
 
 
 class Failed(Exception):
-    """A check found what it looks for. The message says what, and how to mend it."""
+    """A check failed. The message says what is wrong and how to fix it."""
 
 
 class Skipped(Exception):
@@ -112,14 +112,13 @@ def updates(trial: Trial) -> None:
     `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
     `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
     """
-    run = trial.assemble()
+    run = trial.assemble(share_fakes=False)
     players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
     learnable = _learnable(run, players)
     for update in run.updates:
-        before = _weights(players)
-        update.generator = run.players.generator
+        before = _weight_copies(players)
         update(_batch(run))
-        after = _weights(players)
+        after = _weight_copies(players)
         moved = [name for name in before if not torch.equal(before[name], after[name])]
         for target in update.phase.targets:
             if not any(name.startswith(f"{target}.") for name in moved):
@@ -168,7 +167,7 @@ def captured_gradients(trial: Trial) -> None:
     """
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
-    run, other = trial.assemble(), trial.assemble()
+    run, other = trial.assemble(share_fakes=False), trial.assemble(share_fakes=False)
     _restore(other, _states(run))
     capture = CudaCapture()
 
@@ -176,9 +175,9 @@ def captured_gradients(trial: Trial) -> None:
         update = other.updates[index]
         kept = _states(other)
         for _ in range(WARMUP_STEPS):
-            capture.beside(lambda: [update.gradients(batch)])
+            capture.warm_up(lambda: [update.gradients(batch)])
             _clear(other)
-        replay, _ = capture.capture(lambda: [update.gradients(batch)])
+        replay, _ = capture.record(lambda: [update.gradients(batch)])
         gradients = [weight.grad for weight in update.updated]
         _restore(other, kept)
         torch.manual_seed(index)
@@ -204,7 +203,9 @@ def compiled_gradients(trial: Trial) -> None:
     # Compiled code draws other random numbers than eager code, unless it is asked for the same. A cache of its own
     # leaves nothing behind, and trips over nothing that a killed process left in the user's.
     with torch._inductor.config.patch(fallback_random=True), fresh_cache():
-        run, other = trial.assemble(linear_backend="blas"), trial.assemble(linear_backend="blas", step_mode="compile")
+        run, other = (
+            trial.assemble(share_fakes=False, linear_backend="blas", step_mode=mode) for mode in ("eager", "compile")
+        )
         _restore(other, _states(run))
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")
 
@@ -235,10 +236,9 @@ def no_host_sync_in_a_phase(trial: Trial) -> None:
 
     Leave out `.item()`, printing, branches on tensors and indexing by masks; `torch.where` chooses without waiting.
     """
-    run = trial.assemble()
+    run = trial.assemble(share_fakes=False)
     run_step(run)
     for update in run.updates:
-        update.generator = run.players.generator
         batch = _batch(run)
         try:
             with no_host_sync(trial.device):
@@ -313,7 +313,7 @@ def memory_formats(trial: Trial) -> None:
     Use `flatten` or `reshape` where a `view` of what a convolution gives is refused. (A bench falls back to the
     ordinary format and is slower.)
     """
-    run, other = trial.assemble(memory_format="contiguous"), trial.assemble(memory_format="channels_last")
+    run, other = (trial.assemble(share_fakes=False, memory_format=layout) for layout in ("contiguous", "channels_last"))
     _restore(other, _states(run))
     try:
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "channels_last", ROUNDING)
@@ -343,7 +343,7 @@ def learns(trial: Trial) -> None:
 
 
 def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> float:
-    """The least that holds twice in a row; an attempt ends where that is little enough."""
+    """The least strangeness that holds twice in a row; the attempt ends when it is below `LEARNED`."""
     spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
     optimizers = {
         player: replace(optimizer, learning_rate=haste * optimizer.learning_rate)
@@ -391,7 +391,7 @@ def _batch(run: Assembly) -> Batch:
     return Batch(real, labels, run.draw_latent(len(real), run.latent_rng))
 
 
-def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _weight_copies(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
         f"{player}.{name}": weight.detach().clone()
         for player, network in players.items()
@@ -400,13 +400,13 @@ def _weights(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """At the start of a run and after a few steps."""
+    """Copies of the weights at the start of a run and after a few steps."""
     run = trial.assemble(seed=seed)
     players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
-    start = _weights(players)
+    start = _weight_copies(players)
     for _ in range(3):
         run_step(run)
-    return start, _weights(players)
+    return start, _weight_copies(players)
 
 
 def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
@@ -460,9 +460,8 @@ def _has_gradient(value: Tensor, weights: Sequence[Tensor]) -> bool:
 
 
 def _gradients(run: Assembly, index: int, batch: Batch) -> list[Tensor]:
-    """What the phase `index` gives to the weights that it updates, on fakes and random numbers of its own."""
+    """What the phase `index` gives to the weights that it updates, with random numbers seeded by the index."""
     update = run.updates[index]
-    update.generator = run.players.generator
     torch.manual_seed(index)
     update.gradients(batch)
     gradients = [weight.grad.clone() for weight in update.updated if weight.grad is not None]
@@ -480,10 +479,9 @@ def _compare_gradients(
     """Raise `Failed` where a phase of `other` has other gradients than the same phase of `run`, made eagerly."""
     for index, update in enumerate(run.updates):
         batch = _batch(run)
-        other.updates[index].generator = other.players.generator
         eager, found = _gradients(run, index, batch), theirs(index, batch)
         same = len(eager) == len(found)
-        distance = _distance(_flat(found), _flat(eager)) if same else float("inf")
+        distance = _distance(_concatenated(found), _concatenated(eager)) if same else float("inf")
         if not distance <= tolerance:
             raise Failed(
                 f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
@@ -491,7 +489,7 @@ def _compare_gradients(
             )
 
 
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
+def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
@@ -518,7 +516,7 @@ def _restore(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
 
 
 def _as_lists(value: Any) -> Any:
-    """JSON knows lists and no tuples; keys and everything else stay as they are."""
+    """`value` with its tuples as lists, as JSON returns them."""
     if isinstance(value, Mapping):
         return {key: _as_lists(item) for key, item in value.items()}
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

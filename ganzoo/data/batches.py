@@ -22,9 +22,9 @@ class Batches:
     """Endless batches of real images, each epoch in a fresh order, wrapping around so that all have one size.
 
     Iterating gives `(real, labels)`: float32 (N, C, H, W) in [-1, 1] on the device, and int64 (N,) or None. `drawn`
-    counts images. Order and flips come from streams of their own. With `resident=False` the images stay in the
-    memory map, and a thread gathers the next batches while this one is used; `wait_seconds` is how long it was waited
-    for. With `channels_last` the batches lie in memory that way.
+    counts images. Order and flips have a random stream each. With `resident=False` the images stay in the memory map,
+    and a thread gathers the next batches while this one is used; `wait_seconds` is the time spent waiting for it. With
+    `channels_last` the batches have that memory format.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Batches:
         return real, None if self._labels is None else self._labels[index]
 
     def position(self) -> dict[str, Tensor]:
-        """Where the batches are: the order that is still to come, and the random numbers after it. On the CPU."""
+        """The state for `go_to`, on the CPU: the rest of the epoch's order, and the states of the random streams."""
         order = torch.cat([*(index for index, _ in self._ahead), self._order])
         flips = {} if self._flip_rng is None else {"flips": self._flip_rng.get_state()}
         return {"order": order.cpu(), "shuffles": self._order_rng.get_state(), **flips}

@@ -1,4 +1,4 @@
-"""A dataset found by its name among the plugins, and prepared."""
+"""Look up a dataset by name, prepare it, and check that the metrics can use it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ganzoo.types import DatasetRequest, Metric
 from ganzoo.util.text import printable
 
 LARGEST_IMAGE = 4096
-"""Pixels of a side. Every image of a dataset is resized to it."""
+"""The largest `--image-size`, in pixels."""
 
 
 def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
-    """Raise `UsageError` where a metric needs labels that the dataset has not."""
+    """Raise `UsageError` where a metric needs labels and the dataset has none."""
     for metric in metrics:
         if metric.labelled and not dataset.classes:
             raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
@@ -48,9 +48,9 @@ def prepare_dataset(
     skip_bad_images: bool = False,
     on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
-    """Prepare a dataset, by default at its own size, from `data_root` (else `GANZOO_DATA`, else ./data).
+    """Prepare a dataset, at its default size unless `image_size` is given, from `data_root`.
 
-    Raises `UsageError` for a size that cannot be, and what `prepare` raises.
+    The default root is `GANZOO_DATA`, else ./data. Raises `UsageError` for an impossible size, and what `prepare` does.
     """
     size = offer.record.image_size if image_size is None else image_size
     if not 0 < size <= LARGEST_IMAGE:

@@ -31,11 +31,11 @@ from ganzoo.util.files import cache_folder, read_regular
 from ganzoo.util.text import printable, slug
 
 WORTH_PROCESSES = 512
-"""Images that are decoded on demand, from which on worker processes are worth their start."""
+"""From this many images on, decoding in worker processes is faster than in one, their start included."""
 
 
 OnProgress = Callable[[int, int, int], None]
-"""Told of images done, images in all, and the bytes that all will take."""
+"""Called with the number of images done, of all images, and the bytes that all will take."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def prepare(
     source_sha256: str | None,
     on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
-    """Load `dataset`, or find it in the cache, and return where it lies.
+    """Load `dataset` and write it to the cache, or return it from there.
 
-    The cache is keyed by name, argument, size, the dataset's own fingerprint and the plugin's source.
+    The cache key is made of name, argument, size, the dataset's `fingerprint` and the plugin's source.
     `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
     `DataUnavailable` where the images are absent, unreadable or empty.
     """
     name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
-    identity = (name, request.image_size, request.skip_bad_images, source_sha256, _asked(dataset, request))
+    identity = (name, request.image_size, request.skip_bad_images, source_sha256, _fingerprint_of(dataset, request))
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
     if (folder / "dataset.json").exists():
@@ -103,9 +103,9 @@ def prepare(
 
 
 def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledImages:
-    """What a dataset gives, if it is what it must be; images and labels themselves are looked at as they are written.
+    """Call `dataset.load` and check the type and count of what it returns; `_write` checks images and labels.
 
-    Raises `DataUnavailable` where there is nothing, and `PluginError` where it is something else.
+    Raises `DataUnavailable` for no images, and `PluginError` for another type.
     """
     with blaming(DataUnavailable, f"dataset {printable(name)} cannot be loaded"):
         loaded = dataset.load(request)
@@ -126,9 +126,9 @@ def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledIma
 
 
 def whole_dataset(folder: Path) -> PreparedDataset | None:
-    """What lies in a folder of the cache, or None where it is damaged: headers and sizes fit what was noted down.
+    """The dataset in a folder of the cache, or None if it is damaged: headers and sizes must fit `dataset.json`.
 
-    Nothing is read but headers, so neither a cut file nor one that claims more than there is costs memory.
+    Only headers are read, so a truncated file, or a header that claims too much, costs no memory.
     """
     try:
         facts = json.loads(read_regular(folder / "dataset.json", 1 << 20))
@@ -137,7 +137,7 @@ def whole_dataset(folder: Path) -> PreparedDataset | None:
         shape = (prepared.count, *prepared.image_shape)
         if (folder / "images.npy").stat().st_size <= math.prod(shape):
             return None
-        # A header may claim a shape whose size is no number that NumPy can hold.
+        # A header may claim a shape whose size overflows NumPy's integers.
         with np.errstate(over="ignore"):
             images = prepared.images()
             whole = images.dtype == np.uint8 and images.shape == shape
@@ -149,11 +149,11 @@ def whole_dataset(folder: Path) -> PreparedDataset | None:
     return prepared if whole else None
 
 
-def _asked(dataset: Dataset, request: DatasetRequest) -> str:
+def _fingerprint_of(dataset: Dataset, request: DatasetRequest) -> str:
     with blaming(DataUnavailable, f"dataset {dataset.name} cannot be read"):
         fingerprint = dataset.fingerprint(request)
     if not isinstance(fingerprint, str):
-        # None, for instance, would stand for all states of the source.
+        # None, for instance, would be the same fingerprint for every state of the source.
         given = printable(type(fingerprint).__name__, 80)
         raise PluginError(f"dataset {dataset.name}: fingerprint gave {given}; it must give a text")
     return fingerprint
@@ -222,7 +222,7 @@ def _check_space(folder: Path, size: int, name: str) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Take the room of a sparse file now: a full disk under a memory map is no error but the end of the process."""
+    """Allocate the blocks of a sparse file: a full disk under a memory map kills the process in place of an error."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as stream:
             try:
@@ -233,8 +233,8 @@ def _reserve(path: Path) -> None:
 
 
 def _all_decoded(images: Any, name: str, independent: bool) -> Iterator[Any]:
-    """Every image in order; `independent` ones by as many processes as there are cores, where they are many."""
-    # Only a forked process has the plugin's objects, which need not survive pickling; and only on Linux is a fork safe.
+    """Every image in order; many `independent` ones are decoded by as many processes as there are cores."""
+    # Forked processes, because a plugin's objects need not survive pickling; on Linux only, where forking is safe.
     workers = resolve_threads(None) if independent and len(images) >= WORTH_PROCESSES and sys.platform == "linux" else 0
     loader: Any = DataLoader(
         _Decoding(images, name),  # type: ignore[arg-type]
@@ -255,7 +255,7 @@ def _all_decoded(images: Any, name: str, independent: bool) -> Iterator[Any]:
 
 
 class _Decoding:
-    """A plugin's images as a map-style dataset; an error is an item, for it must reach the parent as it is."""
+    """A plugin's images as a map-style dataset. An error is returned as an item, to reach the parent whole."""
 
     def __init__(self, images: Any, name: str) -> None:
         self.images = images
@@ -266,14 +266,14 @@ class _Decoding:
 
     def __getitem__(self, index: int) -> Any:
         try:
-            # As arrays they travel between processes by value, and not by a piece of shared memory each.
+            # Arrays are pickled between processes; tensors would take a piece of shared memory each.
             return np.asarray(_decoded(self.images, index, self.name))
         except GanzooError as error:
             return DataUnavailable(str(error))
 
 
 def _decoded(images: Any, index: int, name: str) -> Any:
-    """One item of a plugin's images; what a lazy one raises is the dataset's fault and not the cache's."""
+    """One item of a plugin's images; what decoding raises becomes `DataUnavailable` with the index."""
     with blaming(DataUnavailable, f"dataset {printable(name)}: image {index} cannot be read"):
         return images[index]
 

@@ -1,4 +1,4 @@
-"""Feature extractors: their weights found and checked, and loaded onto a device."""
+"""Feature extractors: find and verify their weights, and load them onto a device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ganzoo.util.text import printable
 
 @dataclass(frozen=True)
 class LoadedExtractor:
-    """An extractor on a device, with the sha256 of the weights it really has."""
+    """An extractor on a device, with the sha256 of the weights that were loaded."""
 
     extractor: FeatureExtractor
     weights_sha256: str
@@ -39,14 +39,14 @@ class LoadedExtractor:
 
 
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:
-    """The weights file and its sha256, checked: against `sha256` where given, else the extractor's own.
+    """The weights file and its sha256, verified against `sha256` if given, else against the extractor's.
 
     Raises `WeightsUnavailable` where the file is absent, cannot be read or is another one, and `PluginError` where the
     extractor gives no path.
     """
     if path is not None and not path.is_file():
         raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
-    with blaming(WeightsUnavailable, f"the weights of '{extractor.name}' cannot be had"):
+    with blaming(WeightsUnavailable, f"the weights of '{extractor.name}' cannot be obtained"):
         found = extractor.weights(path)
         if not isinstance(found, Path):
             given = printable(type(found).__name__, 80)

@@ -1,4 +1,4 @@
-"""Samples as metrics see them: features, logits and moments of real and generated images."""
+"""The `Sample`s that metrics get: features, logits, mean and covariance of real and generated images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOMENT_BLOCK = 8192
 
 
 class FeatureSample:
-    """A `Sample` of features on a device; they come to the CPU once, when a metric asks for them there."""
+    """A `Sample` of features on a device, copied to the CPU once, when a metric first reads them."""
 
     def __init__(self, features: Tensor, logits: Tensor, labels: Tensor | None = None) -> None:
         self._features = features
@@ -64,7 +64,7 @@ class FeatureSample:
 class RealSample:
     """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache.
 
-    `source_sha256` is of the extractor's plugin. What cannot be kept is made again the next time; `on_note` is told so.
+    `source_sha256` is of the extractor's plugin. If the cache cannot be written, `on_note` is called with the reason.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class RealSample:
         return None if labels is None else torch.from_numpy(labels)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Float64 mean (D,) and unbiased covariance (D, D), on the device of the fakes' own; cached on disk."""
+        """Float64 mean (D,) and unbiased covariance (D, D), on the device of the fakes' statistics; cached on disk."""
         return self._statistics
 
     @cached_property
@@ -145,7 +145,7 @@ class RealSample:
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and unbiased covariance (D, D) of features (N, D), in float64, summed in blocks of images.
 
-    On the device of `features`, or on the CPU where that knows no float64. NaN for a single image.
+    On the device of `features`, or on the CPU if that has no float64. NaN for a single image.
     """
     device = float64_device(features.device)
     mean = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
@@ -160,7 +160,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def float64_device(device: str | torch.device) -> torch.device:
-    """`device`, or the CPU where it knows no float64."""
+    """`device`, or the CPU if it has no float64."""
     device = torch.device(device)
     return torch.device("cpu") if device.type == "mps" else device
 

@@ -1,4 +1,4 @@
-"""Images from generators: of a run in training, or of a finished one that is built again; and walks between latents.
+"""Images from a generator in training or of a finished run, and interpolation between latents.
 
 Generated images are quantized to uint8 on the device, as if they had been saved as PNG.
 """
@@ -60,8 +60,8 @@ def image_batches(
     """`n` images of a run's generator, drawn as they are asked for: batches of uint8 (N, C, H, W) on the CPU.
 
     Without `label` the classes take turns. With `interpolate` they are walks from one latent to another: ⌈√n⌉ walks at
-    most, of ⌈√n⌉ images each, whole ones only, so there may be a few more than `n`; a walk keeps its class. Raises at
-    once `UsageError` for a number or a label that cannot be, and what `find_run` and `generator_of` raise.
+    most, of ⌈√n⌉ images each, whole ones only, so there may be a few more than `n`; a walk keeps its class. Raises,
+    before anything is drawn, `UsageError` for an impossible number or label, and what `find_run` and `generator_of` do.
     """
     if n < 1 + interpolate:
         raise UsageError(f"n is {n}; ask for at least {'2 images' if interpolate else '1 image'}")
@@ -104,7 +104,7 @@ def draw_images(
     interpolate: bool = False,
     device: str = "cpu",
 ) -> Tensor:
-    """The images of `image_batches` in one: uint8 (n, C, H, W) on the CPU."""
+    """The images of `image_batches` as one tensor: uint8 (n, C, H, W) on the CPU."""
     batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
     return torch.cat(list(batches))
 
@@ -121,7 +121,7 @@ def generated_images(
     """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
 
     Latents come from `rng`, a CPU generator, so that they are the same on all hardware. Labels are drawn from
-    `label_pool`, so that a conditional generator is scored on the dataset's own mixture of classes.
+    `label_pool`, so that a conditional generator is scored on the dataset's mixture of classes.
     """
     with eval_mode(generator), torch.inference_mode():
         for start in range(0, count, batch_size):
@@ -135,7 +135,7 @@ def generated_images(
 
 @contextlib.contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Put `module` in eval mode for a while, and each part back as it was."""
+    """Put `module` in eval mode within the block; afterwards every submodule has its mode back."""
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganzoo.errors import PluginError
 from ganzoo.evaluation.features import FeatureSample, RealSample
-from ganzoo.records.protocols import protocol_id
+from ganzoo.records.protocols import protocol_id, score_facts
 from ganzoo.records.store import LARGEST_FIGURE
 from ganzoo.types import Metric, Sample
 from ganzoo.util.text import printable
@@ -49,15 +49,16 @@ class Scorer:
             "generator_mode": "eval",
             "ema": ema,
             "settings": dict(metric.settings(dataset.count, fakes)),
+            "scores": score_facts(metric),
         }
         return protocol_id(content), content
 
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
     ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-        """`(scores, protocols)` as they stand in a record; a score that is not finite is None, with a reason.
+        """`(scores, protocols)` as a record holds them; a value that is not finite or too large is None, with a reason.
 
-        So is one beyond what a record holds. Raises `PluginError` where a metric does not give what `Metric` promises.
+        Raises `PluginError` where a metric does not give what `Metric` promises.
         """
         generated = FeatureSample(*self.real.extractor(images))
         fake: Sample = generated  # type: ignore[assignment]
@@ -69,50 +70,50 @@ class Scorer:
             identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
             if finite:
-                values: Mapping[str, Any] = _named(metric, metric.score(real, fake, content["settings"]))
+                values: Mapping[str, Any] = _checked_names(metric, metric.score(real, fake, content["settings"]))
             else:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, told in values.items():
-                value, deviation = _figures(metric, name, told)
-                entry: dict[str, Any] = {"metric": name, "value": _kept(value), "std": _kept(deviation)}
+                value, deviation = _value_and_std(metric, name, told)
+                entry: dict[str, Any] = {"metric": name, "value": _recordable(value), "std": _recordable(deviation)}
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
                 entry |= {"code": self.code.get(metric.name), "date": date}
                 if entry["value"] is None:
                     entry["reason"] = (
-                        _why_not(value) if finite else "the generated images have features that are not finite"
+                        _fault_of_value(value) if finite else "the generated images have features that are not finite"
                     )
                 scores.append(entry)
         return scores, protocols
 
 
-def _named(metric: Metric, given: Any) -> Mapping[str, Any]:
-    """What a metric gave. Raises `PluginError` where it is not a value for each name in `better` and no other."""
+def _checked_names(metric: Metric, given: Any) -> Mapping[str, Any]:
+    """`given`, if it has a value for each name in `better` and no other. Raises `PluginError` otherwise."""
     if isinstance(given, Mapping) and set(given) == set(metric.better):
         return given
     told = printable(list(given) if isinstance(given, Mapping) else repr(given), 80)
     raise PluginError(f"metric '{metric.name}' scored {told}; its `better` names {printable(list(metric.better), 80)}")
 
 
-def _figures(metric: Metric, name: str, told: Any) -> tuple[float | None, float | None]:
-    """`(value, std)` as numbers, infinite ones included."""
+def _value_and_std(metric: Metric, name: str, told: Any) -> tuple[float | None, float | None]:
+    """`(value, std)` as floats, which may be infinite or NaN. Raises `PluginError` for anything but numbers."""
     value, deviation = told if isinstance(told, tuple) and len(told) == 2 else (told, None)
     try:
-        return _number(value), _number(deviation)
+        return _as_float(value), _as_float(deviation)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         what = printable(repr(told), 80)
         raise PluginError(f"metric '{metric.name}': {name} is {what}; it must be a number, or (value, std)") from error
 
 
-def _number(value: Any) -> float | None:
+def _as_float(value: Any) -> float | None:
     if isinstance(value, str):
         raise TypeError("text is no number")
     return None if value is None else float(value)
 
 
-def _kept(value: float | None) -> float | None:
-    """A figure as a record holds it."""
+def _recordable(value: float | None) -> float | None:
+    """`value`, or None where a record cannot hold it."""
     return value if value is not None and abs(value) <= LARGEST_FIGURE else None
 
 
-def _why_not(value: float | None) -> str:
+def _fault_of_value(value: float | None) -> str:
     return "not finite" if value is None or not math.isfinite(value) else f"beyond {LARGEST_FIGURE:g}"

@@ -1,4 +1,4 @@
-"""What a machine and its software are: the facts that a record names."""
+"""The facts about hardware and software that a record holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganzoo.machine.meters import NvmlMeter
 from ganzoo.util.text import printable, slug
 
 RECORDED_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Variables of the environment that change the speed of a run and nothing else."""
+"""Environment variables that change the speed of a run and nothing else."""
 
 
 def hardware_fingerprint(device: str, threads: int) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def _accelerator(device: str) -> dict[str, Any] | None:
     return {"name": properties.name, "memory_bytes": properties.total_memory, **facts}
 
 
-def _answer(*command: str) -> str | None:
-    """What a command prints, or None where it is absent, fails, hangs or has nothing to say."""
+def _output_of(*command: str) -> str | None:
+    """The stdout of a command, or None where it is absent, fails, hangs or prints nothing."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -100,7 +100,7 @@ def _cpu_model() -> str:
                 return printable(line.partition(":")[2])
     except OSError:
         pass
-    if sys.platform == "darwin" and (brand := _answer("sysctl", "-n", "machdep.cpu.brand_string")):
+    if sys.platform == "darwin" and (brand := _output_of("sysctl", "-n", "machdep.cpu.brand_string")):
         return printable(brand)
     return printable(platform.processor() or platform.machine() or "unknown CPU")
 
@@ -121,6 +121,6 @@ def _version(package: str) -> str | None:
 def _git_revision() -> str | None:
     """The commit of the checkout ganzoo runs from, marked `-dirty` where it differs; None for an installed copy."""
     git = ("git", "-C", str(Path(__file__).resolve().parent.parent))
-    if _answer(*git, "ls-files", "--error-unmatch", "types.py") is None:
+    if _output_of(*git, "ls-files", "--error-unmatch", "types.py") is None:
         return None
-    return _answer(*git, "describe", "--always", "--dirty", "--abbrev=12", "--match=")
+    return _output_of(*git, "describe", "--always", "--dirty", "--abbrev=12", "--match=")

@@ -1,8 +1,8 @@
-"""Finds where a function makes the host wait for the device, on any device, the CPU included.
+"""Detects host-device synchronization in a function, on any device, the CPU included.
 
-A CUDA graph cannot hold such a wait, and on an accelerator each one drains the queue of a step. On the CPU nothing
-waits, so what would is told by name: methods of tensors that give Python numbers, and operators whose result has a
-shape that depends on values. On CUDA `torch.cuda.set_sync_debug_mode` sees the rest.
+A CUDA graph cannot hold a synchronization, and on an accelerator each one drains the queue of a step. On the CPU
+nothing waits, so calls that would are recognized by name: methods of tensors that give Python numbers, and operators
+whose result has a shape that depends on values. On CUDA `torch.cuda.set_sync_debug_mode` finds the rest.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ METHODS = {
     "__repr__": "printing a tensor",
     "__format__": "printing a tensor",
 }
-"""Methods of tensors that read values on the host, and how they look in source."""
+"""Methods of tensors that read values on the host, and how a message calls them."""
 
 OPERATORS = {
     *("item", "is_nonzero", "equal", "allclose"),
     *("nonzero", "nonzero_numpy", "argwhere", "masked_select", "bincount"),
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive"),
 }
-"""Operators that read values on the host, or whose result has as many elements as the values say."""
+"""Operators that read values on the host, or whose result's shape depends on values."""
 
 TORCH = Path(torch.__file__).parent
 GANZOO = Path(__file__).parent.parent
 
 
 class HostSync(Exception):
-    """A function made the host wait. The message says by what, and where."""
+    """A function made the host wait for the device. The message says by which call, and in which line."""
 
 
 @contextlib.contextmanager
 def no_host_sync(device: str) -> Iterator[None]:
-    """Raise `HostSync` where what runs inside of it makes the host wait for the device."""
+    """Raise `HostSync` when the block makes the host wait for the device."""
     with contextlib.ExitStack() as stack:
         if torch.device(device).type == "cuda":
             stack.enter_context(_cuda_errors())
@@ -62,7 +62,7 @@ def no_host_sync(device: str) -> Iterator[None]:
 
 
 class _Methods(TorchFunctionMode):
-    """Sees methods as Python calls them; on the CPU several of them reach no operator."""
+    """Intercepts calls of tensor methods in Python; on the CPU several of them reach no operator."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -75,7 +75,7 @@ class _Methods(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):
-    """Sees operators, whoever calls them: torch's own code and the backward pass too."""
+    """Intercepts operators, also those called by torch's code and the backward pass."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func._overloadpacket).removeprefix("aten.")
@@ -94,7 +94,7 @@ def _has_mask(indices: Any) -> bool:
 
 @contextlib.contextmanager
 def _cuda_errors() -> Iterator[None]:
-    """What CUDA itself sees, told as `HostSync`."""
+    """Raise `HostSync` for the synchronizations that CUDA detects."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -108,7 +108,7 @@ def _cuda_errors() -> Iterator[None]:
 
 
 def _located(what: str) -> str:
-    """`what`, with the innermost line that is neither torch's nor ganzoo's own."""
+    """`what`, with the innermost line that is neither torch's nor ganzoo's."""
     frame = sys._getframe(2)
     while frame is not None:
         path = Path(frame.f_code.co_filename)

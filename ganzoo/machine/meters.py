@@ -1,6 +1,6 @@
-"""Energy, clocks and neighbours: what the machine's own counters tell while a rate is measured.
+"""Meters of energy, clocks and other processes on the device, read while a rate is measured.
 
-NVML on an NVIDIA GPU, RAPL on a CPU that lets it be read; elsewhere a reason why there is nothing.
+NVML on an NVIDIA GPU, RAPL on a CPU whose counters are readable; elsewhere a `NoMeter` with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 LEAST_SECONDS = 3.0
-"""Energy counters advance in steps of up to 100 ms and lag behind; over less than this they are not believed."""
+"""The shortest span for an energy measurement: the counters advance in steps of up to 100 ms, with a lag."""
 
 THROTTLE_REASONS = {
     0x0004: "software power cap",
@@ -45,10 +45,10 @@ class Meter(Protocol):
     reason: str | None
 
     def joules(self) -> float | None:
-        """Energy since some fixed moment."""
+        """Joules since some fixed moment, or None."""
 
     def state(self) -> Mapping[str, Any]:
-        """Clock, temperature and what slows the device down right now; empty where unknown."""
+        """Clock, temperature and throttle reasons of the device now; empty where unknown."""
 
     def neighbours(self) -> list[int]:
         """Ids of other processes that use the device."""
@@ -69,7 +69,7 @@ def datasheet_flops(name: str | None, precision: str) -> float | None:
 
 
 class NoMeter:
-    """Knows nothing, and why."""
+    """No meter on this machine; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         self.source: str | None = None
@@ -86,7 +86,7 @@ class NoMeter:
 
 
 class RaplMeter(NoMeter):
-    """The energy of all CPU packages, from Linux's powercap interface; wraps are followed."""
+    """The energy of all CPU packages, from Linux's powercap interface; counter overflows are handled."""
 
     def __init__(self, root: Path = Path("/sys/class/powercap")) -> None:
         super().__init__("this machine shows no RAPL energy counter")
@@ -206,7 +206,7 @@ def _nvml_device(nvml: Any, uuid: str) -> Any:
 
 
 class Watch:
-    """Watches a measurement from edge to edge of its windows: energy, states, and who else was at work."""
+    """Records energy, throttling and other processes' CPU use at the edges of a measurement's windows."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -230,7 +230,7 @@ class Watch:
         return last - first, None
 
     def flags(self) -> list[str]:
-        """What makes the measurement doubtful, in words; empty if nothing does."""
+        """Reasons to doubt the measurement, in words; empty if there is none."""
         flags = []
         if others := self.meter.neighbours():
             flags.append(f"{len(others)} other process(es) used the device")
@@ -245,7 +245,7 @@ class Watch:
 
 
 BUSY_SHARE = 0.1
-"""The share of the CPU that others may use before a measurement on it is flagged."""
+"""A measurement on the CPU is flagged when other processes use more than this share of it."""
 
 
 def _cpu_seconds() -> tuple[float, float]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def linear_backend(device: str, precision: str, step_mode: str) -> str:
-    """`onednn` or `blas`, by a rule: see docs/performance.md for what it gained where."""
+    """`onednn` or `blas`, chosen by a rule; docs/performance.md has the measured gains."""
     fits = device == "cpu" and precision == "fp32" and step_mode == "eager"
     return "onednn" if fits and _is_amd() and has_onednn() else "blas"
 
@@ -29,13 +29,13 @@ def use_onednn(network: nn.Module, least_weights: int = 2**16) -> None:
     for module in network.modules():
         if not isinstance(module, nn.Linear) or module.in_features * module.out_features < least_weights:
             continue
-        # A layer with a forward of its own means something else by it; torch's parametrized ones inherit it.
+        # A layer that overrides `forward` computes something else; torch's parametrized layers inherit it.
         if type(module).forward is nn.Linear.forward and "forward" not in vars(module):
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
 
 
 def _forward(self: nn.Linear, x: Tensor) -> Tensor:
-    # Inside torch.func's transforms the ordinary product knows more: vmap, jvp, and which gradients nobody wants.
+    # torch.func's transforms (vmap, jvp, skipped gradients) are implemented for the ordinary product only.
     transformed = torch._C._are_functorch_transforms_active()
     if transformed or x.dim() != 2 or x.dtype != torch.float32 or not len(x):
         return nn.functional.linear(x, self.weight, self.bias)
@@ -75,5 +75,5 @@ def _is_amd() -> bool:
 
 
 def has_onednn() -> bool:
-    """Whether torch lets one multiply by oneDNN."""
+    """Whether this build of torch can multiply by oneDNN."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,4 +1,4 @@
-"""The peak that a machine reaches: the rate of a large matrix product."""
+"""The peak FLOP rate of a machine, measured by a large matrix product."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ganzoo.machine.settings import apply_settings, synchronize
 def matrix_product_rate(device: str, precision: str, threads: int) -> float:
     """FLOPs per second of a large matrix product on `device` at `precision`: the peak that a GAN could reach.
 
-    The best of at least four, over 0.2 s or more. On the CPU torch has two libraries for it, one for matrices and
-    oneDNN for convolutions, and neither is the faster on all processors: there the better of both counts.
+    The fastest of at least four, over 0.2 s or more. On the CPU torch has two libraries for it, a BLAS for matrices and
+    oneDNN for convolutions, and neither is faster on all processors: there the faster of both counts.
     """
     apply_settings(threads, precision)
     size = 8192 if device != "cpu" else 1536
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = _quickest(lambda: left @ right, device)
+    seconds = _fastest_seconds(lambda: left @ right, device)
     if device == "cpu" and has_onednn():
-        seconds = min(seconds, _quickest(lambda: onednn_product(left, right), device))
+        seconds = min(seconds, _fastest_seconds(lambda: onednn_product(left, right), device))
     return 2 * size**3 / seconds
 
 
 @torch.inference_mode()
-def _quickest(work: Callable[[], object], device: str) -> float:
+def _fastest_seconds(work: Callable[[], object], device: str) -> float:
     work()
     synchronize(device)
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""The fingerprint of machine and software, and the fixed rules that follow from it: device, threads, precision."""
+"""Device, threads, precision, step mode and memory format: the options resolved by fixed rules, and applied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEP_MODES = ("eager", "graph", "compile")
 """`eager` calls the phases, `graph` replays the whole step as a CUDA graph, `compile` compiles each phase."""
 
 TORCH_FORMATS = {"channels_last": "channels_last", "contiguous": "preserve_format"}
-"""What torch calls them when a module is moved."""
+"""The name in torch of each memory format that a spec may hold, for `Module.to`."""
 
 
 def resolve_device(request: str) -> str:
@@ -44,7 +44,7 @@ def resolve_device(request: str) -> str:
 
 
 def resolve_threads(request: int | None) -> int:
-    """How many CPU threads a run uses: as asked, else `OMP_NUM_THREADS`, else every core this process may use.
+    """The number of CPU threads of a run: `request`, else `OMP_NUM_THREADS`, else every core this process may use.
 
     The count is fixed before a run and recorded, because one thread and two give different bits.
     """
@@ -74,7 +74,7 @@ def resolve_precision(request: str, device: str) -> str:
 
 
 def resolve_step_mode(request: str | None, device: str) -> str:
-    """How steps are run: as asked, else CUDA graphs on a CUDA device and eager elsewhere.
+    """The step mode: `request`, else CUDA graphs on a CUDA device and eager elsewhere.
 
     Raises `UsageError` for a mode that `device` or this machine cannot do.
     """
@@ -92,9 +92,9 @@ def resolve_step_mode(request: str | None, device: str) -> str:
 
 
 def memory_format(parameters: Iterable[torch.Tensor], device: str, precision: str) -> str:
-    """`channels_last` where a network convolves and the device is faster so (docs/performance.md), else `contiguous`.
+    """`channels_last` for networks with convolutions, on devices where it is faster (docs/performance.md).
 
-    A rule, and not a timing, because the two give different bits.
+    Else `contiguous`. Chosen by a rule rather than by timing, because the two give different bits.
     """
     kind = device.partition(":")[0]
     faster = kind == "cpu" or (kind == "cuda" and precision != "fp32")
@@ -121,7 +121,7 @@ def apply_settings(threads: int, precision: str) -> None:
 
 @contextlib.contextmanager
 def ieee_float32() -> Iterator[None]:
-    """IEEE float32 for a while, whatever the run's precision: scores are computed alike everywhere."""
+    """Compute in IEEE float32 within the block, whatever the run's precision, so that scores do not depend on it."""
     matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -133,6 +133,6 @@ def ieee_float32() -> Iterator[None]:
 
 
 def synchronize(device: str | torch.device) -> None:
-    """Wait until `device` has done all it was given; nothing to wait for on the CPU."""
+    """Wait until `device` has finished its queue; does nothing on the CPU."""
     if torch.device(device).type != "cpu":
         torch.accelerator.synchronize(torch.device(device))

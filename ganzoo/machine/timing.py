@@ -1,4 +1,4 @@
-"""Timing: warm up until the rate is steady, then windows synchronized only at their edges; and what they tell."""
+"""Timing: warm up until the rate is steady, then time windows, synchronized only at their edges; their statistics."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def measure_windows(
 
 
 def _timed(work: Callable[[], int], device: torch.device) -> tuple[int, float]:
-    """What `work` gives and the seconds it took, by the device's own clock where it has one."""
+    """The result of `work` and the seconds it took, by the device's clock where it has one."""
     if device.type in ("cuda", "xpu"):
         start, end = (torch.Event(device, enable_timing=True) for _ in range(2))
         start.record()

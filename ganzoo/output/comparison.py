@@ -19,7 +19,7 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
 from ganzoo.comparing.filters import sort_each
 from ganzoo.comparing.rows import by_dataset, comparison, same_settings, score_of_column, shown_protocols
 from ganzoo.errors import UnknownName
-from ganzoo.output.console import UNITS, missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
+from ganzoo.output.console import missing, safe, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.output.tables import batch_size_used, simple_table
 from ganzoo.records.protocols import protocol_words
 from ganzoo.runs import RunRecord
@@ -194,7 +194,8 @@ def comparison_table(
         # Speed is what machines are compared for.
         halves, together = [speed, [*scores, *cost]], [*speed, *scores, *cost]
     parts = [[together], halves] if scores else [[together]]
-    ways = [(some, WHOLE) for some in parts] + [(parts[-1], WHOLE - MAY_FOLD)]
+    titles = {title for name, title in summary.attrs["titles"].items() if title != score_of_column(name)}
+    ways = [(some, WHOLE | titles) for some in parts] + [(parts[-1], WHOLE - MAY_FOLD | titles)]
     for some, whole in ways:
         tables = [_filled(summary, settings, columns, whole) for columns in some]
         if width is None or max(map(_least_width, tables)) <= width:
@@ -220,8 +221,8 @@ PADDING = 2
 
 MAY_FOLD = frozenset({"ratio", "per peak", "hardware", "commit"})
 
-WHOLE = MAY_FOLD | {"images/s", "memory", *UNITS.values()}
-"""Columns whose cells are kept on one line, those of `MAY_FOLD` where there is room."""
+WHOLE = MAY_FOLD | {"images/s", "memory"}
+"""Columns whose cells are kept on one line, those of `MAY_FOLD` where there is room; and so are scores with a title."""
 
 
 def _filled(
@@ -296,10 +297,10 @@ def score_heads(summary: pandas.DataFrame) -> dict[str, str]:
     """The head of each score's column, with the protocol's id only where a score has several."""
     names: list[str] = summary.attrs["scores"]
     counts = Counter(map(score_of_column, names))
-    heads = {name: UNITS.get(score_of_column(name), score_of_column(name)) for name in names}
+    titles: dict[str, str] = summary.attrs["titles"]
     return {
-        name: head if counts[score_of_column(name)] == 1 else f"{head} {name.partition(' ')[2]}"
-        for name, head in heads.items()
+        name: titles[name] if counts[score_of_column(name)] == 1 else f"{titles[name]} {name.partition(' ')[2]}"
+        for name in names
     }
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.comparing.filters import sort_rows
-from ganzoo.comparing.rows import RACE, by_dataset, comparison, same_settings, score_of_column, shown_protocols
+from ganzoo.comparing.rows import (
+    RACE,
+    by_dataset,
+    comparison,
+    leading_score,
+    same_settings,
+    score_of_column,
+    shown_protocols,
+)
 from ganzoo.errors import RecordError
 from ganzoo.output.comparison import (
     EXTRAS,
@@ -94,8 +102,9 @@ def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Di
     rows = same_settings(records)
     summary["row"] = range(len(summary))
     notes = notes_of(summary, records)
-    scored = any(score_of_column(name) == "fid" for name in summary.attrs["scores"])
-    summary = sort_rows(summary, "fid" if scored else "-train_images_per_second")
+    score, way = leading_score(records)
+    by_score = score if way == "lower" else f"-{score}"
+    summary = sort_rows(summary, by_score if score else "-train_images_per_second")
     dataset, size, kimg = (show_plain(summary[name].iloc[0]) for name in RACE)
     yield from (f"## {_cell(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_cell(dataset)}: speed", "")
     columns = _columns(summary)

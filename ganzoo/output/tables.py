@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from ganzoo.output.console import UNITS, safe, show_duration, show_memory, show_rate, show_score, sparkline
+from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline
+from ganzoo.records.protocols import title_of
 from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
@@ -157,7 +158,8 @@ def _curves(record: RunRecord) -> Iterator[tuple[str, list[float | None]]]:
             yield name, list(values)
     scores: dict[str, list[float | None]] = {}
     for score in record.scores:
-        name = f"{UNITS.get(score['metric'], score['metric'])}, {'EMA' if score['ema'] else 'raw'}"
+        title = title_of(score["metric"], record.protocols.get(score["protocol"], {}))
+        name = f"{title}, {'EMA' if score['ema'] else 'raw'}"
         scores.setdefault(name, []).append(score["value"])
     yield from scores.items()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ganzoo.data.finding import find_dataset, prepare_dataset
@@ -19,13 +19,8 @@ from ganzoo.records.store import find_run, read_spec
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
 from ganzoo.training.preflight import preflight
+from ganzoo.util.options import options_of
 from ganzoo.util.text import printable
-
-FIXED = (
-    *("models", "dataset", "image_size", "seeds", "seed", "precision", "batch_size", "sweep_batch", "loss", "set"),
-    *("metrics", "features", "fakes", "throughput_only"),
-)
-"""What a run that is trained on has from its record: nothing else may be asked of it."""
 
 
 def resolve_continuation(
@@ -38,8 +33,8 @@ def resolve_continuation(
     """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
 
     Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
-    `given` names what of `plan` was asked for though it is the default; all that differs from the default was.
-    A note says what of the code is another than that of the run. Raises `UsageError` and its kin where it cannot be
+    `given` names the fields of `plan` that were given, be it with their default; all that differ from it were.
+    A note says what code has changed since the run. Raises `UsageError` and its kin where it cannot be
     done: where the dataset or the extractor's weights have changed, for instance.
     """
     assert plan.resume is not None
@@ -47,7 +42,8 @@ def resolve_continuation(
     record = find_run(plan.resume, results)
     assert record.path is not None
     before = read_spec(record.spec)
-    asked = {*given, *(field.name for field in fields(plan) if getattr(plan, field.name) != field.default)}
+    options = options_of(BenchPlan)
+    asked = {*given, *(option.name for option in options if getattr(plan, option.name) != option.default)}
     _check_options(plan, before, asked)
     kimg = plan.kimg
     if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
@@ -79,14 +75,14 @@ def resolve_continuation(
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
     changed = list(_what_changed(record, spec, registry))
     notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
-    # By its folder it is found again, wherever the results are.
-    found = replace(plan, resume=str(record.path.parent))
-    return ResolvedPlan((run,), dataset, found, notes if changed else ())
+    # Named by its folder, for the command that does it again may be given where the results are elsewhere.
+    asked_by_folder = replace(plan, resume=str(record.path.parent))
+    return ResolvedPlan((run,), dataset, asked_by_folder, notes if changed else ())
 
 
 def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
-    """Raise `UsageError` for what was asked of the run and is not so."""
-    own = {
+    """Raise `UsageError` where an option that is fixed on resume was given another value than the run has."""
+    values = {
         "dataset": before.dataset,
         "image_size": before.image_shape[1],
         "seeds": 1,
@@ -98,14 +94,14 @@ def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> 
         "features": before.features,
         "fakes": before.fakes,
     }
-    for name in FIXED:
-        if name in asked and getattr(plan, name) != own.get(name):
-            option = "--" + name.replace("_", "-")
-            raise UsageError(f"--resume and {option}: the run's own is kept; leave {option} out")
+    for option in options_of(BenchPlan):
+        name, flag = option.name, option.flag
+        if option.fixed_on_resume and name in asked and getattr(plan, name) != values.get(name):
+            raise UsageError(f"--resume and {flag}: the run's own is kept; leave {flag} out")
 
 
 def _check_checkpoint(path: Path, record: RunRecord) -> None:
-    """Raise `RecordError` where there is none that can be gone on from, and where it is another run's."""
+    """Raise `RecordError` where there is no checkpoint, or that of another run."""
     try:
         run_id = run_id_of_checkpoint(path)
     except RecordMissing as error:
@@ -116,7 +112,7 @@ def _check_checkpoint(path: Path, record: RunRecord) -> None:
 
 
 def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None:
-    """Scores of other weights are others; the spec says that they are the run's."""
+    """Raise `WeightsUnavailable` where the weights are not those of the run: scores would be others."""
     if not before.features:
         return
     extractor = registry.get("features", before.features).record
@@ -129,5 +125,5 @@ def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None
 
 
 def _what_changed(record: RunRecord, spec: RunSpec, registry: Registry) -> Iterator[str]:
-    """Plugins and versions that are others than those the run was made with."""
+    """Plugins and versions that have changed since the run was made."""
     return what_changed(record.environment, code_of(spec, registry))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
 from importlib import metadata
 from typing import Any
 
@@ -15,6 +14,7 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import ALLOW_LIST
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
+from ganzoo.util.options import options_of
 from ganzoo.util.text import printable
 
 INSTALLED = ("ganzoo", "torch")
@@ -73,8 +73,8 @@ def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registr
         raise PluginError(f"{changes} since the bench began; give the command again")
 
 
-SAID_ANYWAY = ("models", "seeds", "seed", "device", "threads", "batch_size", "sweep_batch")
-"""What the command says by the run's own values, or what one run has no use for."""
+TAKEN_FROM_SPEC = ("models", "seeds", "seed", "device", "threads", "batch_size", "sweep_batch")
+"""Options for which the command that does one run again gives the run's values, or none."""
 
 
 def reproducing_command(plan: BenchPlan, spec: RunSpec) -> str:
@@ -83,25 +83,13 @@ def reproducing_command(plan: BenchPlan, spec: RunSpec) -> str:
     if plan.resume is None:
         words += ["--models", spec.variant, "--seed", str(spec.seed), "--batch-size", str(spec.recipe.batch_size)]
     words += ["--device", spec.device, "--threads", str(spec.threads)]
-    for field in fields(plan):
-        value = getattr(plan, field.name)
-        default = None if field.default is MISSING else field.default
-        if field.name not in SAID_ANYWAY and value != default:
-            words += _option(field.name, value, spec)
+    for option in options_of(BenchPlan):
+        if option.name not in TAKEN_FROM_SPEC:
+            value = getattr(plan, option.name)
+            if option.name == "set":
+                value = tuple(override for override in value if _concerns(override, spec))
+            words += option.words(value)
     return shlex.join(words)
-
-
-def _option(name: str, value: Any, spec: RunSpec) -> list[str]:
-    option = "--" + {"plugins": "plugin"}.get(name, name).replace("_", "-")
-    if value is True:
-        return [option]
-    if name == "metrics":
-        return [option, ",".join(value)]
-    if isinstance(value, tuple):
-        used = (item for item in value if name != "set" or _concerns(item, spec))
-        return [word for item in used for word in (option, item)]
-    # Every digit of a number counts: another one makes another run.
-    return [option, repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)]
 
 
 def _concerns(override: str, spec: RunSpec) -> bool:

@@ -7,51 +7,186 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ganzoo.errors import UsageError
-from ganzoo.util.text import printable
+from ganzoo.util.options import option
+from ganzoo.util.text import printable, split_at_commas
 
 MOST = 10_000
 """Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
 
 
 LARGEST_SEED = 2**63 - 1
-"""Beyond it not every reader of JSON has whole numbers."""
+"""Largest integer that readers of JSON keep exact; orjson is one of them."""
+
+
+def _read_kimg(text: str) -> float | str:
+    if text == "full":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--kimg {printable(text)}: give thousands of images, or 'full'") from None
+
+
+def _read_batch_size(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--batch-size {printable(text)}: give a number of images, or auto") from None
 
 
 @dataclass(frozen=True)
 class BenchPlan:
     """What `ganzoo bench` was asked; None means the default. JSON-safe.
 
-    `batch_size="auto"` is each variant's own, halved while it does not fit. `resume` names a run to train on.
+    Each field says its option of the command line; to add an option, add a field. `batch_size="auto"` is each
+    variant's default, halved while it does not fit. `resume` names a run to train on.
     """
 
-    models: tuple[str, ...] = ()
-    dataset: str = "digits"
-    image_size: int | None = None
-    kimg: float | str | None = None
-    seeds: int = 1
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "fp32"
-    threads: int | None = None
-    batch_size: int | Literal["auto"] | None = None
-    metrics: tuple[str, ...] = ("fid", "is")
-    features: str = "auto"
-    weights: str | None = None
-    weights_sha256: str | None = None
-    fakes: int | None = None
-    eval_every: float | None = None
-    loss: str | None = None
-    set: tuple[str, ...] = ()
-    plugins: tuple[str, ...] = ()
-    strict: bool = False
-    data_root: str | None = None
-    skip_bad_images: bool = False
-    throughput_only: bool = False
-    throughput_seconds: float = 5.0
-    step_mode: str | None = None
-    sweep_batch: str | None = None
-    deterministic: bool = False
-    resume: str | None = None
+    models: tuple[str, ...] = option(
+        "--models",
+        default=(),
+        metavar="LIST",
+        help="names, globs (wgan*), all, !exclude, architecture+loss (dcgan+hinge)",
+        fixed_on_resume=True,
+    )
+    dataset: str = option(
+        "--dataset",
+        default="digits",
+        metavar="NAME",
+        help="default: {default} (see `ganzoo list datasets`)",
+        group="data",
+        fixed_on_resume=True,
+    )
+    image_size: int | None = option(
+        "--image-size",
+        default=None,
+        metavar="N",
+        help="pixels (default: the dataset's)",
+        group="data",
+        fixed_on_resume=True,
+    )
+    kimg: float | str | None = option(
+        "--kimg",
+        default=None,
+        metavar="N",
+        help="budget in thousands of real images (default: the dataset's), or full",
+        read=_read_kimg,
+    )
+    seeds: int = option(
+        "--seeds", default=1, metavar="N", help="how many seeds (default: {default})", fixed_on_resume=True
+    )
+    seed: int = option(
+        "--seed", default=0, metavar="S", help="the first seed (default: {default})", fixed_on_resume=True
+    )
+    device: str = option(
+        "--device", default="auto", help="auto, cpu, cuda:0, mps, xpu (default: {default})", group="machine"
+    )
+    precision: str = option(
+        "--precision", default="fp32", help="fp32, tf32, bf16 (default: {default})", fixed_on_resume=True
+    )
+    threads: int | None = option(
+        "--threads",
+        default=None,
+        metavar="N",
+        help="CPU threads (default: $OMP_NUM_THREADS, else all)",
+        group="machine",
+    )
+    batch_size: int | Literal["auto"] | None = option(
+        "--batch-size",
+        default=None,
+        metavar="N",
+        help="for all variants (default: each one's own); auto: its own, halved while it does not fit into memory",
+        read=_read_batch_size,
+        fixed_on_resume=True,
+    )
+    metrics: tuple[str, ...] = option(
+        "--metrics",
+        default=("fid", "is"),
+        metavar="LIST",
+        help="default: {default} (see `ganzoo list metrics`)",
+        read=split_at_commas,
+        group="scoring",
+        fixed_on_resume=True,
+    )
+    features: str = option(
+        "--features",
+        default="auto",
+        metavar="NAME",
+        help="feature extractor (default: the dataset's)",
+        group="scoring",
+        fixed_on_resume=True,
+    )
+    weights: str | None = option(
+        "--weights",
+        default=None,
+        metavar="FILE",
+        help="the extractor's weights, in place of the cached file",
+        group="scoring",
+    )
+    weights_sha256: str | None = option(
+        "--weights-sha256", default=None, metavar="HASH", help="accept --weights with this hash", group="scoring"
+    )
+    loss: str | None = option(
+        "--loss", default=None, metavar="NAME", help="for all variants, in place of their own", fixed_on_resume=True
+    )
+    set: tuple[str, ...] = option(
+        "--set",
+        default=(),
+        metavar="VARIANT.FIELD=VALUE",
+        help="change a recipe (repeatable)",
+        fixed_on_resume=True,
+    )
+    fakes: int | None = option(
+        "--fakes",
+        default=None,
+        metavar="N",
+        help="generated images that are scored (default: the dataset's)",
+        fixed_on_resume=True,
+    )
+    eval_every: float | None = option(
+        "--eval-every", default=None, metavar="KIMG", help="score along the way (default: every quarter)"
+    )
+    plugins: tuple[str, ...] = option(
+        "--plugin", default=(), metavar="PATH", help="load a .py file or module too (repeatable)", group="plugins"
+    )
+    strict: bool = option("--strict", default=False, help="a broken plugin is an error", group="plugins")
+    data_root: str | None = option(
+        "--data-root",
+        default=None,
+        metavar="DIR",
+        help="where datasets lie (default: $GANZOO_DATA, else ./data)",
+        group="data",
+    )
+    skip_bad_images: bool = option(
+        "--skip-bad-images", default=False, help="leave unreadable images out and count them", group="data"
+    )
+    throughput_only: bool = option(
+        "--throughput-only", default=False, help="measure speed; train and score nothing", fixed_on_resume=True
+    )
+    throughput_seconds: float = option(
+        "--throughput-seconds", default=5.0, metavar="S", help="measured time (default: {default})"
+    )
+    sweep_batch: str | None = option(
+        "--sweep-batch",
+        default=None,
+        metavar="LIST",
+        help="measure speed and memory at 16,32,64 or, with auto, at doubling batches until one does not fit",
+        fixed_on_resume=True,
+    )
+    step_mode: str | None = option(
+        "--step-mode",
+        default=None,
+        metavar="MODE",
+        help="eager, graph (CUDA graphs), compile (default: graph on CUDA, else eager)",
+    )
+    deterministic: bool = option(
+        "--deterministic", default=False, help="algorithms that repeat bit for bit, on a GPU too; slower there"
+    )
+    resume: str | None = option(
+        "--resume", default=None, metavar="RUN", help="train a run on, up to the new --kimg in all"
+    )
 
 
 def check_numbers(plan: BenchPlan) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.machine.timing import summary
-from ganzoo.records.protocols import protocol_id
+from ganzoo.records.protocols import bounds_of, direction_of, protocol_id
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
-from ganzoo.registry.discovery import OWN_DISTRIBUTION
 from ganzoo.runs import RunRecord, Summary
 from ganzoo.util.bootstrap import RESAMPLES, percentile_interval
 from ganzoo.util.conversion import fault_of
@@ -26,31 +25,17 @@ CLOSE = 1e-9
 MOST_MFU = 1.05
 """A step may beat the matrix product it is held against by this much, because the two are measured one by one."""
 
-LOWER, HIGHER = ("fid", "kid", "kl"), ("is", "precision", "recall", "modes")
-"""Which way the scores of the zoo are better; of any other the best is the least or the greatest."""
-
-OF_PLUGIN: Mapping[str, str] = {
-    **dict.fromkeys(("precision", "recall"), "precision-recall"),
-    **dict.fromkeys(("modes", "kl"), "modes"),
-    "fid": "fid",
-    "is": "inception-score",
-    "kid": "kid",
-}
-"""The plugin of each score of the zoo: that of a stranger may have the same name, and be another measure."""
-
 Bounds = tuple[float, float]
 POSITIVE: Bounds = (math.nextafter(0, 1), math.inf)
 FROM_ZERO: Bounds = (0, math.inf)
-ANY: Bounds = (-math.inf, math.inf)
 
-SCORE_BOUNDS: Mapping[str, Bounds] = {"fid": FROM_ZERO, "is": (1, math.inf), "precision": (0, 1), "recall": (0, 1)}
 SPEED_BOUNDS: Mapping[str, Bounds] = {
     **dict.fromkeys(("import_seconds", "assemble_seconds", "first_step_seconds", "warmup_seconds"), FROM_ZERO),
     **dict.fromkeys(("peak_memory_bytes", "peak_memory_reserved_bytes", "peak_flops", "datasheet_flops"), POSITIVE),
     **dict.fromkeys(("flops_per_image", "energy_joules_per_kimg", "capture_seconds"), FROM_ZERO),
     "data_wait_share": (0, 1),
 }
-"""What a number of a record lies between, bounds included. FID's square root may fall below zero by rounding only."""
+"""What a number of a record lies between, bounds included."""
 
 
 def faults(content: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
@@ -205,21 +190,15 @@ def score_faults(record: RunRecord) -> Iterator[str]:
             yield f"{where}: no protocol is called {printable(score['protocol'], 80)}"
         elif protocol.get("ema") != score["ema"]:
             yield f"{where}: ema is {score['ema']}, and its protocol's {protocol.get('ema')}"
-        low, high = SCORE_BOUNDS[name] if name in SCORE_BOUNDS and _of_the_zoo(score, record) else ANY
-        slack = CLOSE * max(1, abs(low))
+        low, high = bounds_of(name, protocol or {})
+        # A value on its bound may fall beyond it by rounding, as FID's square root does.
+        slack = CLOSE * max([1.0, *(abs(bound) for bound in (low, high) if math.isfinite(bound))])
         if value is not None and not low - slack <= value <= high + slack:
             yield f"{where} is {value:g}, outside of {low:g} to {high:g}"
         if (score.get("std") or 0) < 0:
             yield f"{where}: std is {score['std']:g}, below 0"
         if score["kimg"] <= 0:
             yield f"{where}: kimg is not above 0"
-
-
-def _of_the_zoo(score: Mapping[str, Any], record: RunRecord) -> bool:
-    """Whether a score is the zoo's of that name; older records do not say whose it is, and then it is."""
-    plugin = record.protocols.get(score["protocol"], {}).get("metric_plugin")
-    own = OF_PLUGIN.get(score["metric"])
-    return plugin in (None, own, f"{own}@{OWN_DISTRIBUTION}")
 
 
 def training_faults(record: RunRecord) -> Iterator[str]:
@@ -258,13 +237,13 @@ def _finals(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapp
 
 
 def _bests(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
-    """What may be the best: the first that is least, or greatest; either where nothing is known of the metric."""
+    """What may be the best: the first that is least, or greatest; either where no protocol says which is better."""
     known = [score for score in scores if score["value"] is not None]
     if not known:
         return [None]
-    metric = known[0]["metric"] if all(_of_the_zoo(score, record) for score in known) else ""
+    ways = {direction_of(score["metric"], record.protocols.get(score["protocol"], {})) for score in known}
     least, greatest = (choose(known, key=lambda score: score["value"]) for choose in (min, max))
-    return [least] if metric in LOWER else [greatest] if metric in HIGHER else [least, greatest]
+    return [least] if ways == {"lower"} else [greatest] if ways == {"higher"} else [least, greatest]
 
 
 def _same_point(point: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> bool:

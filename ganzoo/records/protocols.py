@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganzoo.util.text import slug
+
+if TYPE_CHECKING:
+    from ganzoo.types import Metric
+    from ganzoo.util.significance import Direction
 
 GENERATORS: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
 
@@ -64,7 +69,57 @@ def _settings(content: Mapping[str, Any]) -> str:
 
 
 def protocol_id(content: Mapping[str, Any]) -> str:
-    """The id of a protocol: what matters most in words, and a hash of all of it."""
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    """The id of a protocol: what matters most in words, and a hash of all of it but `scores`.
+
+    A title or an axis makes no two scores incomparable; and protocols from before `scores` keep their ids.
+    """
+    hashed = {name: value for name, value in content.items() if name != "scores"}
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
     weights = {True: "ema", False: "raw", None: "images"}[content["ema"]]
     return f"{content['metric']}-{slug(content['extractor'])}-{content['n_fake']}-{weights}-{digest}"
+
+
+# --- how a score is shown ---------------------------------------------------------------------------------------------
+
+
+def score_facts(metric: Metric) -> dict[str, dict[str, Any]]:
+    """What a metric declares of each score, as a protocol holds it under `scores`.
+
+    With it a record shows and checks the scores of a metric whose plugin is not installed where the record is read.
+    """
+    return {
+        score: {
+            "title": metric.title.get(score) or score,
+            "better": better,
+            "bounds": list(metric.bounds.get(score, (None, None))),
+            "log": score in metric.log,
+        }
+        for score, better in metric.better.items()
+    }
+
+
+def title_of(score: str, protocol: Mapping[str, Any]) -> str:
+    """What heads the column and the axis of a score; its name where the protocol gives no title."""
+    return _facts_of(score, protocol).get("title") or score
+
+
+def direction_of(score: str, protocol: Mapping[str, Any]) -> Direction | None:
+    """Which way a score is better; None where the protocol does not say."""
+    direction: Direction | None = _facts_of(score, protocol).get("better")
+    return direction
+
+
+def bounds_of(score: str, protocol: Mapping[str, Any]) -> tuple[float, float]:
+    """The least and the greatest value that a score can have, infinite where there is no limit."""
+    low, high = _facts_of(score, protocol).get("bounds") or (None, None)
+    return (-math.inf if low is None else low, math.inf if high is None else high)
+
+
+def is_log(score: str, protocol: Mapping[str, Any]) -> bool:
+    """Whether a score is drawn on a logarithmic axis."""
+    return bool(_facts_of(score, protocol).get("log"))
+
+
+def _facts_of(score: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
+    facts: Mapping[str, Any] = (protocol.get("scores") or {}).get(score) or {}
+    return facts

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ganzoo.records.score_facts import with_score_facts
+
 Content = Mapping[str, Any]
 """A record as JSON gave it: what is in it is not checked yet."""
 
@@ -53,7 +55,7 @@ def upgrade_2_to_3(content: Content) -> Content:
     if isinstance(scores, list):
         unknown = {"code": None, "date": None}
         changed["scores"] = [{**score, **unknown} if isinstance(score, Mapping) else score for score in scores]
-    return {**content, **changed}
+    return with_score_facts({**content, **changed})
 
 
 UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2, upgrade_2_to_3)

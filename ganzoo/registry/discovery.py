@@ -1,4 +1,8 @@
-"""Load plugins from entry points, files and modules; a failure stays with its plugin."""
+"""Load plugins from entry points, files and modules into a `Registry`; a failure stays with its plugin.
+
+pluggy validates which hooks a plugin implements. Importing, registering, calling and checking the records are done one
+plugin and one implementation at a time. All that a broken plugin offered is dropped, and its `PluginStatus` says why.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +34,11 @@ from ganzoo.types import Loss, Variant
 from ganzoo.util.text import did_you_mean, error_line, printable
 
 ALLOW_LIST = "GANZOO_PLUGINS"
-"""The environment variable that names the entry points that may load; `''` is none, unset is all."""
+"""The environment variable that lists the entry points that may load: empty means none, unset means all."""
 
 
 LOGS = "ganzoo.logs"
-"""The entry-point group of observers that load only where `--log` names them."""
+"""The entry-point group of observers that load only when `--log` names them."""
 
 
 OWN_DISTRIBUTION = "ganzoo"
@@ -118,7 +122,7 @@ class _Loader:
         source = f"{entry_point.value} ({distribution})"
         version = entry_point.dist.version if entry_point.dist else None
         self.load(PluginStatus(name=self.free_name(log), source=source, version=version), entry_point.load)
-        # It was asked for, so going on without it would be no service.
+        # The user named it with --log, so a run without it is not what was asked for.
         if (status := self.registry.statuses[-1]).state == "broken":
             raise PluginError(f"--log {log}: {status.error}")
 
@@ -133,7 +137,7 @@ class _Loader:
         return f"{name}@{taken + 1}" if taken else name
 
     def load(self, status: PluginStatus, import_plugin: Callable[[], object]) -> None:
-        """Import, register, call and check one plugin; whatever fails, nothing of it stays."""
+        """Import, register, call and check one plugin; if anything fails, none of its records is kept."""
         started = time.perf_counter()
         plugin: object = None
         try:
@@ -166,7 +170,7 @@ class _Loader:
         self, name: str, plugin: object
     ) -> tuple[list[tuple[Kind, Offer]], list[tuple[str, Callable[[Event], object]]]]:
         self.manager.register(plugin, name)
-        # pluggy accepts a misspelt hook until somebody asks; asked now, the answer names this plugin.
+        # pluggy reports a misspelt hook only when asked; asked now, its message names this plugin.
         self.manager.check_pending()
         offers: list[tuple[Kind, Offer]] = []
         observers = []
@@ -216,9 +220,9 @@ def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
 
 
 def _inline_offers(plugin: str, offers: Sequence[tuple[Kind, Offer]]) -> list[tuple[Kind, Offer]]:
-    """The objects that stand in a plugin's records in place of a name: found as `plugin:name` only.
+    """The objects that a plugin's records hold in place of a name; they can be looked up as `plugin:name` only.
 
-    Raises `PluginError` where two that differ have one name, for nothing could tell them apart.
+    Raises `PluginError` where two different objects have one name.
     """
     known = {(kind, offer.record.name): offer.record for kind, offer in offers}
     inline: list[tuple[Kind, Offer]] = []
@@ -267,7 +271,7 @@ def _module_exists(name: str) -> bool:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a .py file under a name of its own.
+    """Import a .py file under a module name made from its path.
 
     The module is in `sys.modules` while it runs: dataclasses with postponed annotations look themselves up there.
     """

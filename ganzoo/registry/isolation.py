@@ -1,6 +1,6 @@
-"""What a plugin's import may not leave changed: folder, streams, environment variables, Ctrl-C, torch's defaults.
+"""Restores the process state that a plugin's import may change: folder, streams, environment, Ctrl-C, torch's defaults.
 
-It guards against carelessness. A plugin is code that runs with the user's rights, and malice cannot be undone.
+It guards against carelessness, not malice: a plugin is code that runs with the user's rights.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put back afterwards what plugins are known to change when they are imported or asked."""
+    """Restore, when the block ends, the process state that plugins are known to change in imports and hooks."""
     folder = os.getcwd()
     streams = (sys.stdin, sys.stdout, sys.stderr)
     environment = dict(os.environ)
     search_path, recursion_limit = list(sys.path), sys.getrecursionlimit()
-    # Handlers of signals can be set in the main thread only.
+    # Python allows signal handlers to be set in the main thread only.
     in_main = threading.current_thread() is threading.main_thread()
     on_interrupt = signal.getsignal(signal.SIGINT)
     defaults = _torch_defaults()
     try:
-        with _noise_to_stderr():
+        with _stdout_to_stderr():
             yield
     finally:
         os.chdir(folder)
         sys.stdin, sys.stdout, sys.stderr = streams
         _restore_environment(environment)
-        # What was added stays, because lazy imports may need it; what was there must not go.
+        # Added entries stay, because lazy imports may need them; removed ones come back.
         sys.path[:] = [*search_path, *(entry for entry in sys.path if entry not in search_path)]
         sys.setrecursionlimit(max(recursion_limit, sys.getrecursionlimit()))
         if in_main and signal.getsignal(signal.SIGINT) is not on_interrupt:
@@ -41,12 +41,12 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _noise_to_stderr() -> Iterator[None]:
-    """What is written past Python to descriptor 1 goes to stderr: stdout is for data."""
+def _stdout_to_stderr() -> Iterator[None]:
+    """Redirect file descriptor 1 to stderr, for output of C code too: stdout is for data."""
     try:
         kept = os.dup(1)
         os.dup2(2, 1)
-    except OSError:  # One of them is closed, so there is nothing to keep apart.
+    except OSError:  # One of the two is closed: nothing to redirect.
         yield
         return
     try:
@@ -57,7 +57,7 @@ def _noise_to_stderr() -> Iterator[None]:
 
 
 def _restore_environment(before: dict[str, str]) -> None:
-    """Only what differs is touched: setting a variable is not safe beside a thread that reads one."""
+    """Set only variables that differ: setting one is not safe while another thread reads the environment."""
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     for name, value in before.items():
@@ -66,7 +66,7 @@ def _restore_environment(before: dict[str, str]) -> None:
 
 
 def _torch_defaults() -> dict[str, Any]:
-    """torch's defaults, or those of a fresh process where it is not loaded yet: loading it takes a second."""
+    """torch's global defaults; nothing but `threads` if torch is not imported, for importing it takes a second."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {"threads": None}

@@ -1,9 +1,4 @@
-"""Discover plugins, isolate the broken ones, and answer by name: three sources, one `Registry`.
-
-pluggy validates what a plugin implements. Everything else is done one plugin and one implementation at a time, so
-that a failure stays with its plugin: importing, registering, calling, checking what came back. Whatever a broken
-plugin had offered is dropped, and its `PluginStatus` says why.
-"""
+"""The records that plugins offer, looked up by kind and name, and the status of every plugin."""
 
 from __future__ import annotations
 
@@ -46,7 +41,7 @@ SINGULAR = {
 
 @dataclass(frozen=True)
 class PluginStatus:
-    """What became of one plugin. `source` is its entry point or file; `hooks` what it implements.
+    """The outcome of loading one plugin. `source` is its entry point or file; `hooks` what it implements.
 
     `conflicts` are its records, as `plugin:name`, of which another plugin offers one of the same kind and name.
     """
@@ -79,7 +74,7 @@ class Offer:
 
 @dataclass
 class Registry:
-    """Everything the healthy plugins offer, by kind and name."""
+    """Everything that the plugins without faults offer, by kind and name."""
 
     statuses: list[PluginStatus] = field(default_factory=list)
     offers: dict[Kind, list[Offer]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
@@ -92,7 +87,7 @@ class Registry:
     def get(self, kind: Kind, name: str, type_: type | tuple[type, ...] = object, prefer: str | None = None) -> Offer:
         """The offer called `name`, or `plugin:name`.
 
-        `type_` narrows a kind that holds two types; `prefer` names a plugin whose own record wins a conflict.
+        `type_` narrows a kind that holds two types; `prefer` names a plugin whose record wins a conflict.
         Raises `UnknownName` (with the nearest names, and the broken plugins that may have held it) or
         `AmbiguousName` (with the `plugin:name` forms).
         """
@@ -114,7 +109,7 @@ class Registry:
         raise UnknownName(f"no {SINGULAR[kind]} is called '{printable(name)}'{did_you_mean(bare, known)}{hint}")
 
     def reference(self, kind: Kind, offer: Offer) -> str:
-        """The name under which `offer` can be found again: bare where that is enough, else `plugin:name`."""
+        """The name by which `get` returns `offer`: the bare name if it is unique, else `plugin:name`."""
         rivals = [other for other in self.offers[kind] if other.record.name == offer.record.name and not other.inline]
         return str(offer.record.name) if rivals == [offer] and not offer.inline else offer.qualified
 

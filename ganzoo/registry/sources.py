@@ -1,4 +1,4 @@
-"""The source of a plugin: its files, and the sha256 of them all."""
+"""The sha256 of a plugin's source files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from types import ModuleType
 
 
 def source_sha256(module: ModuleType) -> str | None:
-    """The sha256 of a plugin's source and of the modules of its own package that it imports, or None without source."""
+    """The sha256 of a plugin's source and of the modules of its package that it imports, or None without source."""
     files = sorted(_source_files(module))
     if not files:
         return None
@@ -27,7 +27,7 @@ def source_sha256(module: ModuleType) -> str | None:
 
 
 def _source_files(module: ModuleType) -> set[Path]:
-    """The file of a module, and those of its own package that it imports, now or later, directly or not."""
+    """The file of a module, and of the modules of its package that it imports, also indirectly or inside functions."""
     own_package = module.__name__.partition(".")[0]
     files: set[Path] = set()
     pending = [(Path(getattr(module, "__file__", None) or ""), module.__package__ or "")]
@@ -44,11 +44,11 @@ def _source_files(module: ModuleType) -> set[Path]:
 
 
 def _imported_names(source: bytes, package: str) -> Iterator[str]:
-    """What a source of `package` names where it imports: modules, and what may be modules or only names in one."""
+    """The names in the import statements of a source in `package`: modules, and names that may be submodules."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return  # A part that is imported for another Python only, or never.
+        return  # A file for another version of Python, or one that is never imported.
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,18 +56,18 @@ def _imported_names(source: bytes, package: str) -> Iterator[str]:
             try:
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             except ImportError:
-                continue  # No package is that high: the module does without, or names it for type checkers only.
+                continue  # The relative import goes beyond the top package: it is for type checkers, or in a try.
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
 def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Where a module of a package that is loaded lies; nothing is imported, and what else is loaded does not matter."""
+    """The import spec of a module in a loaded package. Nothing is imported, and other loaded modules do not matter."""
     root, *parts = name.split(".")
     package = sys.modules.get(root)
     spec, folders = getattr(package, "__spec__", None), getattr(package, "__path__", None)
     for part in parts:
         root = f"{root}.{part}"
-        # Asked one by one: Python's own search wants the packages above to be loaded where they have no __init__.py.
+        # One finder at a time: Python's search needs parent packages without __init__.py to be loaded.
         finders = filter(None, map(pkgutil.get_importer, folders or ()))
         found = [spec for finder in finders if (spec := finder.find_spec(root))]
         spec = min(found, key=lambda one: one.loader is None, default=None)

@@ -7,6 +7,7 @@ file holds is checked by `ganzoo.util.conversion`; msgspec, which does that, che
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from types import SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ganzoo.errors import GanzooError, PluginError
-from ganzoo.types import Architecture, Loss
+from ganzoo.types import Architecture, Loss, Metric
 from ganzoo.util.text import NAME, printable
 
 LARGEST = 2**128
@@ -46,6 +47,8 @@ def check_record(record: Any, path: str = "") -> None:
         _check_options(record)
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+    if isinstance(record, Metric):
+        _check_scores(record)
 
 
 @contextmanager
@@ -70,6 +73,21 @@ def _check_options(architecture: Architecture) -> None:
         what = f"{type(error).__name__}: {printable(error)}"
         reason = f"the parameters of its build cannot be read ({what}); give a function"
         raise PluginError(f"architecture '{architecture.name}': {reason}") from error
+
+
+def _check_scores(metric: Metric) -> None:
+    """Raises `PluginError` where a metric says something of a score that it does not yield, or swaps its bounds."""
+    for field in ("title", "bounds", "log"):
+        if unknown := sorted(set(getattr(metric, field)) - set(metric.better)):
+            names = printable(list(metric.better), 80)
+            raise PluginError(f"metric '{metric.name}': {field} names {printable(unknown, 80)}; `better` names {names}")
+    for score, (low, high) in metric.bounds.items():
+        finite = all(bound is None or math.isfinite(bound) for bound in (low, high))
+        if not finite or (low is not None and high is not None and low > high):
+            raise PluginError(
+                f"metric '{metric.name}': bounds of {printable(score, 80)} are {printable((low, high), 80)}; "
+                "give the least and the greatest value, None for no limit"
+            )
 
 
 @cache

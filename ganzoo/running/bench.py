@@ -1,26 +1,23 @@
-"""A bench from its plan to its records: what the command line and Python have in common."""
+"""A bench from its plan to its records: what the command line and Python share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
-from ganzoo.runs import Event, RunRecord
+from ganzoo.running.events import OnEvent, OnNote
+from ganzoo.running.options import RunOptions
+from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
     from ganzoo.planning.plan import PlannedRun, ResolvedPlan
     from ganzoo.planning.request import BenchPlan
-
-Note = Callable[[str], None]
-
-RUN_OPTIONS = ("force", "timeout", "retry", "keep_going", "checkpoint_seconds", "keep_checkpoints")
-"""What may be said of how runs are carried out; everything else is of the plan, and decides what they give."""
 
 
 def ignore(*anything: object) -> None:
@@ -29,7 +26,7 @@ def ignore(*anything: object) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """A plan in which everything is settled; nothing has run yet."""
+    """A plan with every name looked up and every default filled in; nothing has run yet."""
 
     plan: BenchPlan
     registry: Registry
@@ -45,43 +42,22 @@ class Bench:
         """The runs of a sweep over batches: that one of these takes too much memory is what is asked."""
         return self.runs if self.plan.sweep_batch is not None else ()
 
-    def start_over(self, results: Path, on_note: Note) -> None:
+    def start_over(self, results: Path, on_note: OnNote) -> None:
         """Lay aside what `results` holds of it; see `ganzoo.running.runner.start_over`."""
         from ganzoo.running.runner import start_over
 
         start_over(self.resolved, self.registry, results, on_note)
 
-    def run(
-        self,
-        results: Path,
-        *,
-        timeout: float | None = None,
-        on_event: Callable[[Event], None],
-        on_note: Note,
-        **options: Any,
-    ) -> list[RunRecord]:
-        """Do what `results` does not hold yet; `options` are those of `RunOptions`. See `run_plan` for what it raises.
+    def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
+        """Do what `results` does not hold yet; see `ganzoo.running.runner.run_plan`, also for what it raises."""
+        from ganzoo.running.runner import run_plan
 
-        Raises `UsageError` for a limit or a status that cannot be.
-        """
-        from ganzoo.running.process import ProcessLauncher
-        from ganzoo.running.runner import RunOptions, run_plan
-
-        given = RunOptions(
-            plugins=self.plan.plugins,
-            weights=self.plan.weights,
-            weights_sha256=self.plan.weights_sha256,
-            **options,
-        )
-        launcher = ProcessLauncher(timeout)
-        return run_plan(
-            self.resolved, self.registry, results, given, launcher=launcher, on_event=on_event, on_note=on_note
-        )
+        return run_plan(self.resolved, self.registry, results, options, on_event=on_event, on_note=on_note)
 
 
 def prepare_bench(
     plan: BenchPlan,
-    on_note: Note,
+    on_note: OnNote,
     on_progress: Callable[[int, int, int], None] = ignore,
     *,
     results: Path = Path("runs"),
@@ -92,8 +68,8 @@ def prepare_bench(
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
     A `registry` of the plan's plugins and logs is taken as it is. `results` is where a run that the plan goes on with
-    is looked for, and `given` what of the plan was asked for though it is the default. `logs` observe in this process
-    only, so that none takes part in what a run measures.
+    is looked for, and `given` names the fields of the plan that were given, be it with their default. `logs` observe in
+    this process only, so that none takes part in what a run measures.
     `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
     """
@@ -112,7 +88,7 @@ def prepare_bench(
     return Bench(plan, registry, resolved)
 
 
-def discover_noting(plugins: Sequence[str], strict: bool, on_note: Note, logs: Sequence[str] = ()) -> Registry:
+def discover_noting(plugins: Sequence[str], strict: bool, on_note: OnNote, logs: Sequence[str] = ()) -> Registry:
     """Discover, with a note for each broken plugin; raises what `discover` raises."""
     registry = discover(plugins, strict=strict, logs=logs)
     for status in registry.statuses:

@@ -1,9 +1,8 @@
-"""Carries out one run in a fresh Python process on this machine, and says how it ended, however it did."""
+"""Runs each spec in a fresh Python process on this machine, and gives its outcome however the process ends."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -11,18 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal
 
-from ganzoo.errors import UsageError
-from ganzoo.running.worker import LONGEST_TAIL, STOP, tail_of
+from ganzoo.running.failure import LONGEST_TAIL, STDERR_LINES, last_lines
+from ganzoo.running.launcher import RunInterrupted
+from ganzoo.running.wire import STOP, Failure, Message, OnMessage, Outcome, decode, encode_request
 from ganzoo.runs import RunRequest
 from ganzoo.util.files import remove_partial_files
-
-TAIL_LINES = 40
-"""How much of a failed run's stderr its record keeps."""
 
 GRACE_SECONDS = 30.0
 """How long a run that is asked to stop may take to finish its step and save itself."""
@@ -41,7 +37,7 @@ gradients each time: the next step then meets a page fault for each 4 KiB. Kept 
 times as fast on 2 cores, and that of DCGAN at 64 px 1.1 times."""
 
 RUN_ENVIRONMENT = SHORT_SPINS | KEEP_MEMORY
-"""What a run's process is started with. The user's own environment wins."""
+"""What a run's process is started with. Variables that the user has set win."""
 
 REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it cuBLAS does not repeat itself bit for bit (NVIDIA, cuBLAS documentation, on reproducibility)."""
@@ -49,68 +45,45 @@ REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 COMMAND = (sys.executable, "-P", "-m", "ganzoo.running.worker")
 """The program that does a run."""
 
-Message = Mapping[str, Any]
-OnMessage = Callable[[Message], None]
-
-
-class RunInterrupted(KeyboardInterrupt):
-    """The user's wish to stop, met: `outcome` is what the run left."""
-
-    def __init__(self, outcome: dict[str, Any]) -> None:
-        super().__init__()
-        self.outcome = outcome
+Reason = Literal["interrupted", "timeout"]
+"""What a run is asked to stop for; its status, if it stops for that."""
 
 
 class _OutOfTime(Exception):
     """The deadline has passed; no `TimeoutError`, for whoever follows a run may raise that."""
 
 
-class Launcher(Protocol):
-    """Carries out one run somewhere. Implement this to run specs on another engine."""
-
-    def launch(self, request: RunRequest, on_message: OnMessage) -> dict[str, Any]:
-        """Do the run, pass on its messages as they come, and return the outcome: the fields of a record.
-
-        A run that ends without an outcome gives `status` and `error` instead; nothing is raised for it. Where a
-        `KeyboardInterrupt` was met by asking the run to save itself, raises `RunInterrupted` with what it left.
-        """
-
-
 class ProcessLauncher:
     """Runs each spec in a fresh process, so that no run touches another. `timeout` is a run's limit in seconds."""
 
     def __init__(self, timeout: float | None = None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise UsageError(f"--timeout {timeout}: give a number of seconds above 0")
         self.timeout = timeout
 
-    def launch(self, request: RunRequest, on_message: OnMessage) -> dict[str, Any]:
-        """Start the process, feed it the request, and follow its messages until it ends; see `Launcher`."""
+    def launch(self, request: RunRequest, on_message: OnMessage) -> Outcome:
+        """Start the process, send it the request, and follow its messages until it ends; see `Launcher`."""
         killed_before = killed_for_memory()
         run = RunProcess(request)
-        wishes: list[str] = []
+        reasons: list[Reason] = []
         try:
             with run:
-                run.write(json.dumps(asdict(request)))
-                self._follow(run, on_message, wishes)
+                run.write(encode_request(request))
+                self._follow(run, on_message, reasons)
         except KeyboardInterrupt:
             # It came while the process was ending.
-            wishes.append("interrupted")
-        # A run that had taken too long stays a timeout, also where the user could not wait for it to save itself.
-        stopped = wishes[0] if wishes else ""
-        full = not stopped and killed_for_memory() > killed_before
-        outcome = run.outcome or _without_a_word(how_it_ended(run.process.returncode), full)
-        if stopped and (run.outcome is None or outcome["status"] == "interrupted"):
-            outcome |= {"status": stopped, "error": {**outcome["error"], **self._reason(stopped)}}
-        if outcome["error"]:
-            tail = "\n".join(part for part in (run.tail, outcome["error"]["tail"]) if part)
-            outcome["error"] = {**outcome["error"], "tail": tail[-LONGEST_TAIL:]}
-        if "interrupted" in wishes:
+            reasons.append("interrupted")
+        memory_was_full = not reasons and killed_for_memory() > killed_before
+        outcome = run.outcome or _fallback_outcome(how_it_ended(run.process.returncode), memory_was_full)
+        if reasons and (run.outcome is None or outcome.status == "interrupted"):
+            # A run that had taken too long stays a timeout, also where the user could not wait for it to save itself.
+            outcome.failed(reasons[0], self._failure(reasons[0], outcome.error))
+        if outcome.error:
+            outcome.error = _with_stderr(outcome.error, run.tail)
+        if "interrupted" in reasons:
             raise RunInterrupted(outcome)
         return outcome
 
-    def _follow(self, run: RunProcess, on_message: OnMessage, wishes: list[str]) -> None:
-        """Pass on what it says until it ends; `wishes` is filled with what it was asked to stop for."""
+    def _follow(self, run: RunProcess, on_message: OnMessage, reasons: list[Reason]) -> None:
+        """Pass on its messages until it ends; `reasons` is filled with what it was asked to stop for."""
         deadline = time.monotonic() + self.timeout if self.timeout else None
         while True:
             try:
@@ -118,34 +91,41 @@ class ProcessLauncher:
                 if message is None:
                     return
                 on_message(message)
-            except (KeyboardInterrupt, _OutOfTime) as reason:
-                interrupted = isinstance(reason, KeyboardInterrupt)
-                if "interrupted" in wishes or (wishes and not interrupted):
+            except (KeyboardInterrupt, _OutOfTime) as stopped:
+                reason: Reason = "interrupted" if isinstance(stopped, KeyboardInterrupt) else "timeout"
+                if "interrupted" in reasons or (reasons and reason == "timeout"):
                     # The user asks for the second time, or it takes too long to save itself.
                     run.kill()
                     return
-                wishes.append("interrupted" if interrupted else "timeout")
-                if len(wishes) == 1:
+                reasons.append(reason)
+                if len(reasons) == 1:
                     deadline = time.monotonic() + GRACE_SECONDS
                     run.write(STOP)
 
-    def _reason(self, stopped: str) -> dict[str, str]:
-        if stopped == "timeout":
+    def _failure(self, reason: Reason, error: Failure | None) -> Failure:
+        """Why the run was stopped, with the tail of the error that it ended with."""
+        tail = error.tail if error else ""
+        if reason == "timeout":
             message = f"took longer than --timeout {self.timeout:g}; the same command goes on with it"
-            return {"type": "Timeout", "message": message}
-        return {"type": "KeyboardInterrupt", "message": "stopped by the user; the same command goes on with it"}
+            return Failure("Timeout", message, tail)
+        return Failure("KeyboardInterrupt", "stopped by the user; the same command goes on with it", tail)
+
+
+def _with_stderr(error: Failure, stderr: str) -> Failure:
+    tail = "\n".join(part for part in (stderr, error.tail) if part)
+    return replace(error, tail=tail[-LONGEST_TAIL:])
 
 
 class RunProcess:
-    """A run's process. On leaving the context it has ended, with whatever it had started.
+    """A run's process. When the context is left, the process has ended, with whatever it had started.
 
-    `outcome` is there as soon as it has come, whatever signal the main thread meets meanwhile.
+    `outcome` is set as soon as it has come, whatever signal the main thread meets meanwhile.
     """
 
     def __init__(self, request: RunRequest) -> None:
         self.folder = Path(request.folder)
         self._stderr = b""
-        self.outcome: dict[str, Any] | None = None
+        self.outcome: Outcome | None = None
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
             COMMAND,
@@ -158,12 +138,12 @@ class RunProcess:
         )
         # Read in threads, so that a signal or a time limit never meets half a line.
         self._readers = [
-            threading.Thread(target=self._listen, daemon=True),
-            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=self._read_stderr, daemon=True),
+            threading.Thread(target=self._read_messages, daemon=True),
         ]
         # No `join`: one that Ctrl-C interrupts takes its thread for ended from then on (Python 3.11, bpo-45274).
         self._ended = threading.Event()
-        for thread in (*self._readers, threading.Thread(target=self._wait, daemon=True)):
+        for thread in (*self._readers, threading.Thread(target=self._wait_for_end, daemon=True)):
             thread.start()
 
     def __enter__(self) -> RunProcess:
@@ -190,17 +170,17 @@ class RunProcess:
     @property
     def tail(self) -> str:
         """The last lines of its stderr."""
-        return tail_of(self._stderr.decode(errors="replace"), TAIL_LINES)
+        return last_lines(self._stderr.decode(errors="replace"), STDERR_LINES)
 
     def next_message(self, deadline: float | None) -> Message | None:
-        """What it says next, None after the last. Raises `_OutOfTime` at `deadline` (monotonic seconds)."""
+        """The next message, None after the last. Raises `_OutOfTime` at `deadline` (monotonic seconds)."""
         try:
             return self._messages.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             raise _OutOfTime from None
 
     def write(self, line: str) -> None:
-        """Write a line to its stdin; in vain where it has ended."""
+        """Write a line to its stdin; nothing happens where it has ended."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(f"{line}\n".encode())
@@ -214,49 +194,49 @@ class RunProcess:
         else:
             self.process.kill()
 
-    def _listen(self) -> None:
+    def _read_stderr(self) -> None:
         """A plugin may print without end, and without the end of a line."""
         assert self.process.stderr is not None
         while some := os.read(self.process.stderr.fileno(), LONGEST_TAIL):
             self._stderr = (self._stderr + some)[-LONGEST_TAIL:]
 
-    def _read(self) -> None:
+    def _read_messages(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             try:
-                message = json.loads(line)
+                message = decode(line)
             except ValueError:
                 # A process that is killed may leave half a line.
                 continue
-            if message["kind"] == "outcome":
-                self.outcome = {name: value for name, value in message.items() if name != "kind"}
+            if isinstance(message, Outcome):
+                self.outcome = message
                 break
             self._messages.put(message)
         self._messages.put(None)
 
-    def _wait(self) -> None:
-        """See to its end: children that it has forked hold its stdout too, so that may stay open."""
+    def _wait_for_end(self) -> None:
+        """Clean up after its end: its stdout may stay open, for children that it has forked hold it too."""
         self.process.wait()
         self.kill()
-        self._bury()
+        self._reap_children()
         deadline = time.monotonic() + END_SECONDS
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
         self._messages.put(None)
         self._ended.set()
 
-    def _bury(self) -> None:
-        """What a run leaves behind falls to the first process of a container, and that may be this one."""
+    def _reap_children(self) -> None:
+        """Orphans of a run become children of a container's first process, which may be this one."""
         with contextlib.suppress(ChildProcessError):
             while os.name == "posix":
                 os.waitpid(-self.process.pid, 0)
 
 
-def _without_a_word(ended: str, memory_was_full: bool) -> dict[str, Any]:
-    """The outcome of a run whose process said none."""
+def _fallback_outcome(ended: str, memory_was_full: bool) -> Outcome:
+    """Fallback outcome when the process exits without reporting one."""
     full = ended == "SIGKILL" and memory_was_full
     message = f"the run's process ended by {ended}" + (": the system's memory was full" if full else "")
-    return {"status": "oom" if full else "crashed", "error": {"type": ended, "message": message, "tail": ""}}
+    return Outcome().failed("oom" if full else "crashed", Failure(ended, message))
 
 
 def how_it_ended(code: int | None) -> str:

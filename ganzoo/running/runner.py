@@ -5,30 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import RecordError
 from ganzoo.planning.plan import ResolvedPlan
-from ganzoo.planning.provenance import INSTALLED, code_of, reproducing_command
+from ganzoo.planning.provenance import reproducing_command
 from ganzoo.records.checkpoint import CHECKPOINT
-from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, remove, stamp_of
-from ganzoo.records.store import BEFORE, RECORD, run_folder, run_id_of, write_record
+from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, remove
+from ganzoo.records.store import BEFORE, RECORD, write_record
 from ganzoo.registry.registry import Registry
-from ganzoo.running.process import Launcher, Message, ProcessLauncher
+from ganzoo.running.events import EventRelay, OnEvent, OnNote
+from ganzoo.running.identified import IdentifiedRun, RunsOfPlan, is_done_by_another
+from ganzoo.running.launcher import Launcher, RunInterrupted
+from ganzoo.running.options import DEFAULTS, RunOptions, check_run_options
+from ganzoo.running.process import ProcessLauncher
+from ganzoo.running.wire import Failure, Outcome
 from ganzoo.runs import (
     SCHEMA,
+    BenchInterrupted,
     Event,
     RunFinished,
     RunRecord,
     RunRequest,
     RunSpec,
     RunStarted,
-    Scored,
-    StageChanged,
-    TrainingProgress,
 )
 from ganzoo.util.files import remove_partial_files
 from ganzoo.util.signals import held_back
@@ -38,85 +39,65 @@ RETRIES = 2
 """How often a run is done again whose status `--retry` names."""
 
 
-MAY_BE_RETRIED = ("oom", "crashed", "timeout")
-"""A run that diverged would do so again, and one that was interrupted was so on purpose."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How runs are carried out; nothing here decides what they give.
-
-    With `force` finished runs are done again from the start; until a run is done again its files stay in a folder
-    beside, whose name ends in `.before`. `retry` names the statuses after which a run is tried again at once,
-    `keep_going=False` ends the plan at the first run that fails. A checkpoint is written every `checkpoint_seconds`,
-    and thrown away when its run is done unless `keep_checkpoints`.
-    """
-
-    plugins: tuple[str, ...] = ()
-    weights: str | None = None
-    weights_sha256: str | None = None
-    force: bool = False
-    retry: tuple[str, ...] = ()
-    keep_going: bool = True
-    checkpoint_seconds: float = 60.0
-    keep_checkpoints: bool = True
-
-
 def run_plan(
     plan: ResolvedPlan,
     registry: Registry,
     results: Path,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULTS,
     *,
     launcher: Launcher | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
-    on_note: Callable[[str], None] = lambda line: None,
+    on_event: OnEvent = lambda event: None,
+    on_note: OnNote = lambda line: None,
 ) -> list[RunRecord]:
     """Do every run of the plan that `results` does not hold yet, and return a record for each, in order.
 
-    What another process is doing already is left to it, and its record waited for at the end. Raises `RecordError`
-    before anything is trained where `results` cannot be written to, and `RecordUnreadable` where the record of a run is
-    there and cannot be read. On `KeyboardInterrupt` the run in progress saves itself and is recorded as interrupted,
-    and the exception goes on with the records so far attached as `records`.
+    What another process is doing already is left to it, and its record waited for at the end. Raises `UsageError` for
+    options that cannot be and `RecordError` where `results` cannot be written to, both before anything is trained, and
+    `RecordUnreadable` where the record of a run is there and cannot be read. On `KeyboardInterrupt` the run in progress
+    saves itself and is recorded as interrupted; then raises `BenchInterrupted` with the records so far.
     """
-    _check_options(options)
+    check_run_options(options)
     _check_writable(results)
 
     def tell(event: Event) -> None:
         on_event(event)
         registry.notify(event, on_note)
 
-    bench = _Bench(plan, registry, results, options, launcher or ProcessLauncher(), tell, on_note)
+    bench = _Bench(plan, registry, results, options, launcher or ProcessLauncher(options.timeout), tell, on_note)
     try:
-        bench.carry_out()
+        bench.run_all()
     except KeyboardInterrupt as interrupt:
-        interrupt.records = bench.records_in_order()  # type: ignore[attr-defined]
-        raise
+        raise BenchInterrupted(bench.records_in_order()) from interrupt
     return bench.records_in_order()
 
 
-def start_over(
-    plan: ResolvedPlan, registry: Registry, results: Path, on_note: Callable[[str], None] = lambda line: None
-) -> None:
-    """Lay aside what `results` holds of a plan, as `RunOptions.force` does before the first run."""
-    _check_writable(results)
-    _Bench(plan, registry, results, RunOptions(), ProcessLauncher(), lambda event: None, on_note).start_over()
+def start_over(plan: ResolvedPlan, registry: Registry, results: Path, on_note: OnNote = lambda line: None) -> None:
+    """Lay aside what `results` holds of a plan, as `RunOptions.force` does before the first run.
 
-
-@dataclass(frozen=True)
-class _Run:
-    """One run of a plan, counted from 1, and where its results go.
-
-    `code` is what its record says of its code, `stamp` which record was there when the bench began.
+    It is done for all runs at once, so that the plan without `force` then goes on with those that are left.
     """
+    _check_writable(results)
+    runs = RunsOfPlan(plan, registry, results)
+    finished = 0
+    with held_back():
+        for run in runs.with_smaller():
+            with claim(results, run.run_id) as claimed:
+                finished += claimed and _begin_anew(run, runs, on_note)
+    if finished:
+        on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
 
-    index: int
-    spec: RunSpec
-    run_id: str
-    folder: Path
-    continues: str | None
-    code: dict[str, Any]
-    stamp: tuple[int, int] | None
+
+def _begin_anew(run: IdentifiedRun, runs: RunsOfPlan, on_note: OnNote) -> bool:
+    """Remove what a run would go on from; whether it was finished, and is kept beside."""
+    known = known_record(run.folder, on_note)
+    if known is not None and known.ok:
+        lay_aside(run.folder)
+        return True
+    remove(run.folder, CHECKPOINT)
+    if known is not None and runs.counts(known, run):
+        # Whether the batch fits is tried again too.
+        remove(run.folder, RECORD)
+    return False
 
 
 @dataclass
@@ -128,16 +109,16 @@ class _Bench:
     results: Path
     options: RunOptions
     launcher: Launcher
-    tell: Callable[[Event], None]
-    on_note: Callable[[str], None]
+    tell: OnEvent
+    on_note: OnNote
     records: dict[int, RunRecord] = field(default_factory=dict)
 
-    def carry_out(self) -> None:
-        """Do what nobody else is doing; then see to what others were doing, which by then is done as a rule."""
-        runs = list(self._runs())
+    def run_all(self) -> None:
+        """Do the runs that no other process is doing; then wait for those others, most of which are done by then."""
+        runs = list(self._runs)
         if self.options.force:
-            self.start_over()
-        left: list[_Run] = []
+            start_over(self.plan, self.registry, self.results, self.on_note)
+        left: list[IdentifiedRun] = []
         for run in runs:
             if self._given_up():
                 return
@@ -148,30 +129,13 @@ class _Bench:
                 return
             self._do(run, wait=True)
 
-    def start_over(self) -> None:
-        """Lay aside what is there, of all runs at once: without --force the plan then goes on with what is left."""
-        finished = 0
-        with held_back():
-            for run in (each for planned in self._runs() for each in self._and_smaller(planned)):
-                with claim(self.results, run.run_id) as claimed:
-                    finished += claimed and self._begin_anew(run)
-        if finished:
-            self.on_note(f"--force: {finished} finished run(s) stay in folders *{BEFORE} until they are done again")
-
-    def _begin_anew(self, run: _Run) -> bool:
-        """See to it that a run begins anew; whether it was finished, and is kept beside."""
-        known = known_record(run.folder, self.on_note)
-        if known is not None and known.ok:
-            lay_aside(run.folder)
-            return True
-        remove(run.folder, CHECKPOINT)
-        if known is not None and self._counts(known, run):
-            # Nor is it known any more that the batch does not fit.
-            remove(run.folder, RECORD)
-        return False
-
     def records_in_order(self) -> list[RunRecord]:
+        """The records so far, in the order of the plan."""
         return [self.records[index] for index in sorted(self.records)]
+
+    @property
+    def _runs(self) -> RunsOfPlan:
+        return RunsOfPlan(self.plan, self.registry, self.results)
 
     def _given_up(self) -> bool:
         return not self.options.keep_going and not all(record.ok for record in self.records.values())
@@ -186,19 +150,8 @@ class _Bench:
             if (record.spec["variant"], record.spec["seed"]) == (spec.variant, spec.seed)
         )
 
-    def _runs(self) -> Iterator[_Run]:
-        for index, planned in enumerate(self.plan.runs, 1):
-            yield self._run(index, planned.spec, planned.checkpoint)
-
-    def _run(self, index: int, spec: RunSpec, continues: str | None) -> _Run:
-        code = code_of(spec, self.registry)
-        hashes = {name: facts["source_sha256"] for name, facts in code["plugins"].items()}
-        run_id = run_id_of(spec, hashes, {name: code[name] for name in INSTALLED})
-        folder = run_folder(self.results, spec, run_id)
-        return _Run(index, spec, run_id, folder, continues, code, stamp_of(folder / RECORD))
-
-    def _do(self, run: _Run, *, wait: bool = False) -> bool:
-        """Do one run, or find it done; False where another process is at it."""
+    def _do(self, run: IdentifiedRun, *, wait: bool = False) -> bool:
+        """Do one run unless its record is there; False where another process is doing it."""
 
         def on_wait() -> None:
             self.on_note(f"{printable(run.folder.name)} is being done by another process; waiting for it")
@@ -211,43 +164,25 @@ class _Bench:
             if known is not None:
                 # Its process was killed, perhaps, right after the record.
                 clear_away(run.folder, known)
-            if known is not None and (self._counts(known, run) or _done_by_another(known, run)):
+            if known is not None and (self._runs.counts(known, run) or is_done_by_another(known, run)):
                 self.records[run.index] = known
                 self._finish(run, skipped=True)
             else:
                 self._attempt(run)
-        if self.plan.shrinks_to_fit and (smaller := self._halved(run)):
+        if self.records[run.index].status == "oom" and (smaller := self._runs.half_of(run)):
+            self._say_halved(run, smaller)
             return self._do(smaller, wait=True)
         return True
 
-    def _counts(self, record: RunRecord, run: _Run) -> bool:
-        """Whether the run need not be done: it is done, or is known not to fit where that is asked."""
-        done = record.ok or (self.plan.shrinks_to_fit and record.status == "oom")
-        return done and record.run_id == run.run_id
-
-    def _attempt(self, run: _Run) -> None:
+    def _attempt(self, run: IdentifiedRun) -> None:
         """Launch until it ends in a way that is not to be tried again, and record how it ended."""
-        request = RunRequest(
-            run_id=run.run_id,
-            spec=run.spec.to_json(),
-            dataset=asdict(self.plan.dataset),
-            folder=str(run.folder),
-            plugins=self.options.plugins,
-            weights=self.options.weights,
-            weights_sha256=self.options.weights_sha256,
-            checkpoint_seconds=self.options.checkpoint_seconds,
-            continues=run.continues,
-            code=run.code,
-        )
         for retries_left in range(RETRIES, -1, -1):
             try:
-                total = len(self.plan.runs)
-                self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, total, str(run.folder)))
-                outcome = self.launcher.launch(request, _Translator(run.run_id, run.spec, self.tell, self.on_note))
+                outcome = self._launch(run)
             except KeyboardInterrupt as interrupt:
-                outcome = getattr(interrupt, "outcome", None) or dict(INTERRUPTED)
+                left = interrupt.outcome if isinstance(interrupt, RunInterrupted) else _stopped_by_user()
                 with held_back():
-                    self.records[run.index] = self._record(run, outcome)
+                    self.records[run.index] = self._record(run, left)
                 raise
             # A run that has ended is recorded, whoever is in a hurry by now.
             with held_back():
@@ -257,101 +192,52 @@ class _Bench:
                 return
             self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {record.status}")
 
-    def _record(self, run: _Run, outcome: dict[str, Any]) -> RunRecord:
+    def _launch(self, run: IdentifiedRun) -> Outcome:
+        asked = self.plan.asked
+        request = RunRequest(
+            run_id=run.run_id,
+            spec=run.spec.to_json(),
+            dataset=asdict(self.plan.dataset),
+            folder=str(run.folder),
+            plugins=asked.plugins,
+            weights=asked.weights,
+            weights_sha256=asked.weights_sha256,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            continues=run.continues,
+            code=run.code,
+        )
+        self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
+        return self.launcher.launch(request, EventRelay(run.run_id, run.spec, self.tell, self.on_note))
+
+    def _record(self, run: IdentifiedRun, outcome: Outcome) -> RunRecord:
         """Write the record; only then is there anything to be removed."""
-        outcome["environment"] = {**outcome.get("environment", {}), **run.code}
-        base: dict[str, Any] = {
-            "schema": SCHEMA,
-            "run_id": run.run_id,
-            "spec": run.spec.to_json(),
-            "command": reproducing_command(self.plan.asked, run.spec),
-        }
-        record = write_record(RunRecord(**base | outcome), run.folder)
+        # A process that died has said nothing of its environment.
+        outcome.environment = outcome.environment or run.code
+        record = RunRecord(
+            schema=SCHEMA,
+            run_id=run.run_id,
+            spec=run.spec.to_json(),
+            command=reproducing_command(self.plan.asked, run.spec),
+            **asdict(outcome),
+        )
+        record = write_record(record, run.folder)
         clear_away(run.folder, record)
         if record.ok and not self.options.keep_checkpoints:
             remove(run.folder, CHECKPOINT)
         return record
 
-    def _finish(self, run: _Run, *, skipped: bool) -> None:
+    def _finish(self, run: IdentifiedRun, *, skipped: bool) -> None:
         record, total = self.records[run.index], len(self.plan.runs)
         self.tell(RunFinished(run.run_id, record, skipped=skipped, index=run.index, total=total))
 
-    def _halved(self, run: _Run) -> _Run | None:
-        """Where the batch did not fit, the same run with half of it."""
-        smaller = self._with_half_the_batch(run)
-        if smaller is None or self.records[run.index].status != "oom":
-            return None
+    def _say_halved(self, run: IdentifiedRun, smaller: IdentifiedRun) -> None:
         size, half = run.spec.recipe.batch_size, smaller.spec.recipe.batch_size
         self.on_note(f"{printable(run.spec.variant)}: batch size {size} does not fit into memory; trying {half}")
-        return smaller
-
-    def _and_smaller(self, run: _Run | None) -> Iterator[_Run]:
-        """A run, and where its batch may be halved those that may stand in for it."""
-        while run is not None:
-            yield run
-            run = self._with_half_the_batch(run) if self.plan.shrinks_to_fit else None
-
-    def _with_half_the_batch(self, run: _Run) -> _Run | None:
-        spec = run.spec
-        if spec.recipe.batch_size < 2 * SMALLEST_BATCH:
-            return None
-        requested = spec.requested_batch_size or spec.recipe.batch_size
-        smaller = replace(
-            spec, recipe=replace(spec.recipe, batch_size=spec.recipe.batch_size // 2), requested_batch_size=requested
-        )
-        return self._run(run.index, smaller, run.continues)
 
 
-def _done_by_another(record: RunRecord, run: _Run) -> bool:
-    """Whether another process has come to this record since the bench began; one that was stopped left its run."""
-    return record.status != "interrupted" and stamp_of(run.folder / RECORD) != run.stamp
-
-
-SMALLEST_BATCH = 2
-"""BatchNorm in training mode needs two images."""
-
-INTERRUPTED = {
-    "status": "interrupted",
-    "error": {"type": "KeyboardInterrupt", "message": "stopped by the user", "tail": ""},
-}
-"""What is left of a run whose launcher left it at that."""
-
-
-class _Translator:
-    """A run's messages to events; the rate is over the time since the last message."""
-
-    def __init__(
-        self, run_id: str, spec: RunSpec, tell: Callable[[Event], None], on_note: Callable[[str], None]
-    ) -> None:
-        self.run_id = run_id
-        self.spec = spec
-        self.tell = tell
-        self.on_note = on_note
-        self.last = (0.0, 0.0)
-
-    def __call__(self, message: Message) -> None:
-        match message["kind"]:
-            case "note":
-                self.on_note(message["line"])
-            case "stage":
-                self.tell(StageChanged(self.run_id, message["stage"]))
-            case "scored":
-                self.tell(Scored(self.run_id, message["kimg"], message["scores"]))
-            case "progress":
-                kimg, seconds = message["kimg"], message["seconds"]
-                rate = 1000 * (kimg - self.last[0]) / max(1e-9, seconds - self.last[1])
-                overall = 1000 * kimg / max(1e-9, seconds)
-                self.last = (kimg, seconds)
-                left = max(0.0, 1000 * (self.spec.kimg - kimg) / max(1e-9, overall))
-                self.tell(TrainingProgress(self.run_id, kimg, self.spec.kimg, rate, left, message["terms"]))
-
-
-def _check_options(options: RunOptions) -> None:
-    for status in options.retry:
-        if status not in MAY_BE_RETRIED:
-            raise UsageError(f"--retry {printable(status)}: choose from {', '.join(MAY_BE_RETRIED)}")
-    if not options.checkpoint_seconds >= 0:
-        raise UsageError(f"--checkpoint-seconds {options.checkpoint_seconds}: give a number from 0")
+def _stopped_by_user() -> Outcome:
+    """The outcome of a run whose launcher was stopped before it could ask the run to save itself."""
+    return Outcome().failed("interrupted", Failure("KeyboardInterrupt", "stopped by the user"))
 
 
 def _check_writable(results: Path) -> None:
@@ -364,6 +250,6 @@ def _check_writable(results: Path) -> None:
         reason = error.strerror or str(error)
         raise RecordError(f"--results {printable(results)}: {reason}; choose a folder you can write to") from error
     finally:
-        # It may be what the folder does not let one do; the reason is the one above.
+        # A folder that may not be written to refuses this too; the reason is the one above.
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)

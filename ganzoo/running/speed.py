@@ -34,7 +34,7 @@ WAIT_SHARE = 0.02
 def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
     """Rates of the training step: real images per second, as `kimg` counts them, and seconds per step.
 
-    `run` is used up: give it networks of its own. `seconds` is the total of the measured windows.
+    `run` is used up: give it networks that nothing else uses. `seconds` is the total of the measured windows.
     """
 
     def steps(count: int) -> int:

@@ -1,6 +1,6 @@
-"""The stages of one run, in its own process: loading, measuring, reference, training with its scorings, the end.
+"""The stages of one run: loading, measuring, reference, training with its scorings, and what is kept at the end.
 
-Each fills in its part of the `outcome`, the fields of the record, so that a run that fails leaves what it had.
+Each fills in its part of the `Outcome`, so that a run that fails leaves what it had.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,6 +30,7 @@ from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
+from ganzoo.running.wire import Note, OnMessage, Outcome, Progress, Scores, Stage
 from ganzoo.runs import Protocol, RunRequest, RunSpec, Score, Throughput
 from ganzoo.training.assembly import Assembly, assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
@@ -45,7 +46,7 @@ from ganzoo.util.text import printable
 
 
 class Kept(TypedDict):
-    """What a checkpoint keeps of the outcome; the rest is had again when a run goes on."""
+    """What a checkpoint keeps of the outcome; a run that goes on makes the rest again."""
 
     scores: list[Score]
     protocols: dict[str, Protocol]
@@ -54,13 +55,10 @@ class Kept(TypedDict):
 
 KEPT = tuple(Kept.__annotations__)
 
-Outcome = dict[str, Any]
-Emit = Callable[..., None]
 
-
-def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, stop: StopRequest) -> None:
+def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMessage, stop: StopRequest) -> None:
     """Do the run, or go on with it where its folder holds a checkpoint. Fills `outcome` as far as the run gets."""
-    emit("stage", stage="loading")
+    emit(Stage("loading"))
     import_seconds = process_seconds()
     registry = discover(request.plugins)
     # Once more, for a plugin may have changed them on import.
@@ -72,8 +70,8 @@ def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, 
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
     checked = preflight(spec, registry)
-    outcome["parameters"] = dict(checked.parameters)
-    outcome["dataset"] = {
+    outcome.parameters = dict(checked.parameters)
+    outcome.dataset = {
         "name": dataset.name,
         "source": dataset.source,
         "split": dataset.split,
@@ -83,26 +81,31 @@ def carry_out(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: Emit, 
     }
     saved = _saved(request, folder, emit)
     if saved is not None and saved.run_id == request.run_id:
-        outcome |= kept_outcome(saved)
+        _take_over(outcome, saved, *KEPT)
     else:
-        emit("stage", stage="measuring")
-        outcome["throughput"] = {"import_seconds": import_seconds}
+        emit(Stage("measuring"))
+        outcome.throughput = {"import_seconds": import_seconds}
         _measure(spec, registry, dataset, checked, outcome)
-    if spec.kimg:
-        _Training(request, spec, registry, dataset, outcome, emit, stop).carry_out(saved)
+    if not spec.kimg:
+        return
+    scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
+    assembly = assemble(spec, registry, dataset)
+    outcome.dataset["resident"] = assembly.batches.resident
+    log = TermLog(TrainResult()) if saved is None else _restore(saved, request, assembly, outcome, emit)
+    _Training(request, spec, outcome, emit, stop, scorer, assembly, log).run_training()
 
 
-def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
-    """The checkpoint to go on from: the run's own, or that of the run which it continues.
+def _saved(request: RunRequest, folder: Path, emit: OnMessage) -> Checkpoint | None:
+    """The checkpoint to go on from: this run's, or that of the run which it continues.
 
     Raises `RecordUnreadable` where there is one and it cannot be read, which may pass.
     """
-    own = folder / CHECKPOINT
+    path = folder / CHECKPOINT
     try:
-        checkpoint = read_checkpoint(own)
+        checkpoint = read_checkpoint(path)
         if checkpoint.run_id == request.run_id and kept_outcome(checkpoint):
             return checkpoint
-        fault = f"{printable(own)}: is of another run"
+        fault = f"{printable(path)}: is of another run"
     except RecordMissing:
         fault = ""
     except RecordUnreadable:
@@ -110,8 +113,8 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
     except RecordError as error:
         fault = str(error)
     if fault:
-        put_aside(own)
-        emit("note", line=f"{fault}; put aside, and the run starts again")
+        put_aside(path)
+        emit(Note(f"{fault}; put aside, and the run starts again"))
     if not request.continues:
         return None
     continued = read_checkpoint(Path(request.continues))
@@ -120,8 +123,8 @@ def _saved(request: RunRequest, folder: Path, emit: Emit) -> Checkpoint | None:
     return continued
 
 
-def kept_outcome(saved: Checkpoint) -> Outcome:
-    """What a checkpoint keeps of the outcome. Raises `RecordError` where it holds something else."""
+def kept_outcome(saved: Checkpoint) -> dict[str, Any]:
+    """The parts of the outcome that a checkpoint keeps, by `KEPT`. Raises `RecordError` where it holds other things."""
     kept = saved.state.get("outcome") if isinstance(saved.state, dict) else None
     if not isinstance(kept, dict) or set(kept) != set(KEPT):
         raise RecordError(f"the checkpoint does not hold a run: it lacks {', '.join(KEPT)}")
@@ -130,12 +133,19 @@ def kept_outcome(saved: Checkpoint) -> Outcome:
     return kept
 
 
+def _take_over(outcome: Outcome, saved: Checkpoint, *names: str) -> None:
+    """Put these parts of `KEPT` into the outcome."""
+    kept = kept_outcome(saved)
+    for name in names:
+        setattr(outcome, name, kept[name])
+
+
 def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checked: Preflight, outcome: Outcome) -> None:
     """Speed and memory, before the training: peak memory is the step's then, and not the feature extractor's."""
-    throughput = outcome["throughput"]
+    throughput = outcome.throughput
     started = time.perf_counter()
     measured = assemble(spec, registry, dataset, purpose="throughput")
-    outcome["dataset"]["resident"] = measured.batches.resident
+    outcome.dataset["resident"] = measured.batches.resident
     throughput["assemble_seconds"] = time.perf_counter() - started
     throughput |= measure_training(measured, spec.throughput_seconds)
     throughput |= measure_sampling(measured, spec.recipe.batch_size, spec.throughput_seconds)
@@ -148,80 +158,80 @@ def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checke
     throughput |= utilization(spec, checked, throughput["train_images_per_second"]["median"])
 
 
+def _prepare_scorer(
+    request: RunRequest, spec: RunSpec, registry: Registry, dataset: PreparedDataset, emit: OnMessage
+) -> Scorer:
+    """The metrics, and the features of the real images that they compare with."""
+    emit(Stage("reference"))
+    extractor = registry.get("features", spec.features)
+    weights = Path(request.weights) if request.weights else None
+    loaded = load_extractor(extractor.record, spec.device, weights, request.weights_sha256)
+    source = registry.status_of(extractor.plugin).source_sha256
+    metrics = [registry.get("metrics", name) for name in spec.metrics]
+    real = RealSample(dataset, loaded, lambda line: emit(Note(line)), source)
+    real.statistics()
+    plugins = {metric.record.name: metric.plugin for metric in metrics}
+    code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
+    return Scorer([metric.record for metric in metrics], real, plugins, code)
+
+
+def _restore(saved: Checkpoint, request: RunRequest, assembly: Assembly, outcome: Outcome, emit: OnMessage) -> TermLog:
+    """Put the checkpoint into the networks and optimizers; gives the log of the training so far.
+
+    Puts a checkpoint aside that does not fit, and raises `RecordError`.
+    """
+    _take_over(outcome, saved, "scores", "protocols")
+    try:
+        log = restore(assembly, saved.tensors, saved.state)
+    except RecordError:
+        with contextlib.suppress(FileNotFoundError):
+            put_aside(Path(request.folder) / CHECKPOINT)
+        raise
+    result = log.result
+    result.resumed_at_kimg.append(result.kimg)
+    outcome.training = asdict(result)
+    if saved.run_id == request.run_id:
+        flags = outcome.throughput.setdefault("flags", [])
+        flags += [flag for flag in (RESUMED,) if flag not in flags]
+    label = f"{printable(request.spec['variant'])}, seed {request.spec['seed']}"
+    emit(Note(f"{label}: goes on at {result.kimg:g} kimg"))
+    return log
+
+
 @dataclass
 class _Training:
-    """The training of a run, its scorings and its checkpoints."""
+    """The training of a run, its scorings and its checkpoints. `last_saved` is in seconds of the monotonic clock."""
 
     request: RunRequest
     spec: RunSpec
-    registry: Registry
-    dataset: PreparedDataset
     outcome: Outcome
-    emit: Emit
+    emit: OnMessage
     stop: StopRequest
+    scorer: Scorer | None
+    assembly: Assembly
+    log: TermLog
+    last_saved: float = field(default_factory=time.monotonic)
 
-    def carry_out(self, saved: Checkpoint | None) -> None:
-        """Train to the end of the budget, from `saved` where there is one; then keep the generator and a picture."""
-        self.scorer = self._scorer() if self.spec.metrics else None
-        self.run = assemble(self.spec, self.registry, self.dataset)
-        self.outcome["dataset"]["resident"] = self.run.batches.resident
-        self.log = TermLog(TrainResult())
-        if saved is None:
-            self.outcome |= {"scores": [], "protocols": {}}
-        else:
-            self._go_on_from(saved)
-        self.last_saved = time.monotonic()
-        self.emit("stage", stage="training")
+    def run_training(self) -> None:
+        """Train to the end of the budget; then keep the generator and a picture."""
+        self.emit(Stage("training"))
         self.stop.deferred = True
         try:
             self._train()
         except KeyboardInterrupt:
             # Between two steps. After any other exception a step may be torn, and the last checkpoint is the better.
-            self.outcome["training"] = asdict(self.log.result)
+            self.outcome.training = asdict(self.log.result)
             self._save()
             raise
         self._save()
-        self.outcome["training"] = asdict(self.log.result)
         metrics = self.scorer.metrics if self.scorer else ()
-        self.outcome["training"] |= _best_and_final(self.outcome["scores"], metrics)
-        self.outcome["files"] = _keep_generator(self.spec, self.run, Path(self.request.folder), self.emit)
-
-    def _scorer(self) -> Scorer:
-        self.emit("stage", stage="reference")
-        extractor = self.registry.get("features", self.spec.features)
-        own_weights = Path(self.request.weights) if self.request.weights else None
-        loaded = load_extractor(extractor.record, self.spec.device, own_weights, self.request.weights_sha256)
-        source = self.registry.status_of(extractor.plugin).source_sha256
-        metrics = [self.registry.get("metrics", name) for name in self.spec.metrics]
-        real = RealSample(self.dataset, loaded, lambda line: self.emit("note", line=line), source)
-        real.statistics()
-        plugins = {metric.record.name: metric.plugin for metric in metrics}
-        code = {name: self.registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
-        return Scorer([metric.record for metric in metrics], real, plugins, code)
-
-    def _go_on_from(self, saved: Checkpoint) -> None:
-        kept = kept_outcome(saved)
-        self.outcome |= {name: kept[name] for name in ("scores", "protocols")}
-        try:
-            self.log = restore(self.run, saved.tensors, saved.state)
-        except RecordError:
-            with contextlib.suppress(FileNotFoundError):
-                put_aside(Path(self.request.folder) / CHECKPOINT)
-            raise
-        result = self.log.result
-        result.resumed_at_kimg.append(result.kimg)
-        self.outcome["training"] = asdict(result)
-        if saved.run_id == self.request.run_id:
-            flags = self.outcome["throughput"].setdefault("flags", [])
-            flags += [flag for flag in (RESUMED,) if flag not in flags]
-        self.emit(
-            "note", line=f"{printable(self.spec.variant)}, seed {self.spec.seed}: goes on at {result.kimg:g} kimg"
-        )
+        self.outcome.training = asdict(self.log.result) | _best_and_final(self.outcome.scores, metrics)
+        self.outcome.files = _keep_generator(self.spec, self.assembly, Path(self.request.folder), self.emit)
 
     def _train(self) -> None:
         def on_progress(result: TrainResult, terms: dict[str, float]) -> None:
-            self.outcome["training"] = asdict(result)
-            self.emit("progress", kimg=result.kimg, seconds=result.train_seconds, terms=terms)
+            self.outcome.training = asdict(result)
+            self.emit(Progress(result.kimg, result.train_seconds, terms))
 
         def pause_due() -> bool:
             return self.stop.asked or time.monotonic() - self.last_saved >= self.request.checkpoint_seconds
@@ -232,7 +242,7 @@ class _Training:
             self._save()
 
         train(
-            self.run,
+            self.assembly,
             self.spec.kimg,
             self.spec.evaluate_at_kimg,
             log=self.log,
@@ -244,29 +254,29 @@ class _Training:
 
     def _evaluate(self, kimg: float) -> None:
         assert self.scorer is not None
-        self.emit("stage", stage="scoring")
+        self.emit(Stage("scoring"))
         since = time.perf_counter()
         with _random_numbers_untouched(self.spec.device), self.stop.at_once():
-            scores, protocols = _score(self.spec, self.run, self.scorer, kimg)
+            scores, protocols = _score(self.spec, self.assembly, self.scorer, kimg)
         scored = self.spec.fakes * len({score["ema"] for score in scores})
-        rates = self.outcome["throughput"].get("evaluation_images_per_second", {"samples": []})["samples"]
+        rates = self.outcome.throughput.get("evaluation_images_per_second", {"samples": []})["samples"]
         rates = [*rates, scored / (time.perf_counter() - since)]
-        self.outcome["throughput"]["evaluation_images_per_second"] = summary(rates)
+        self.outcome.throughput["evaluation_images_per_second"] = summary(rates)
         seconds = self.log.result.train_seconds
-        earlier = [score for score in self.outcome["scores"] if score["kimg"] < kimg]
-        self.outcome["scores"] = earlier + [{**score, "train_seconds": seconds} for score in scores]
-        self.outcome["protocols"] |= protocols
-        self.emit("scored", kimg=kimg, scores=scores)
-        self.emit("stage", stage="training")
+        earlier = [score for score in self.outcome.scores if score["kimg"] < kimg]
+        self.outcome.scores = earlier + [{**score, "train_seconds": seconds} for score in scores]
+        self.outcome.protocols |= protocols
+        self.emit(Scores(kimg, scores))
+        self.emit(Stage("training"))
 
     def _save(self) -> None:
-        """Keep a checkpoint. A disk that is full costs the checkpoint and not the run."""
-        tensors, state = snapshot(self.run, self.log)
-        state["outcome"] = {name: self.outcome[name] for name in KEPT}
+        """Write a checkpoint. A disk that is full costs the checkpoint and not the run."""
+        tensors, state = snapshot(self.assembly, self.log)
+        state["outcome"] = {name: getattr(self.outcome, name) for name in KEPT}
         try:
             write_checkpoint(Path(self.request.folder) / CHECKPOINT, Checkpoint(self.request.run_id, tensors, state))
         except OSError as error:
-            self.emit("note", line=f"no checkpoint could be written ({error.strerror}); the run goes on without")
+            self.emit(Note(f"no checkpoint could be written ({error.strerror}); the run goes on without"))
         self.last_saved = time.monotonic()
 
 
@@ -275,7 +285,7 @@ RESUMED = "resumed: measured by the process that began the run"
 
 @contextlib.contextmanager
 def _random_numbers_untouched(device: str) -> Iterator[None]:
-    """Whatever a generator draws while it is scored, the training goes on with the numbers that it would have had."""
+    """Give the training the random numbers that it would have had, whatever a generator draws while it is scored."""
     on_device = device != "cpu"
     devices = [torch.accelerator.current_device_index()] if on_device else []
     with torch.random.fork_rng(devices, device_type=torch.device(device).type if on_device else "cuda"):
@@ -297,8 +307,8 @@ def _score(spec: RunSpec, run: Assembly, scorer: Scorer, kimg: float) -> tuple[l
             spec.device,
             scorer.real.labels if generator.conditional else None,
         )
-        found, used = scorer.score(images, kimg, ema)
-        scores += found
+        of_generator, used = scorer.score(images, kimg, ema)
+        scores += of_generator
         protocols |= used
     return scores, protocols
 
@@ -320,7 +330,7 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric])
     return {"best": best, "final": final}
 
 
-def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: Emit) -> dict[str, str]:
+def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: OnMessage) -> dict[str, str]:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
 
     Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only.
@@ -346,5 +356,5 @@ def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: Emit) -> d
             hashes[name] = sha256_of_file(folder / name)
         except OSError as error:
             lacks = f"has no {name}, which could not be written ({printable(error.strerror or error)})"
-            emit("note", line=f"{printable(spec.variant)}, seed {spec.seed}: {lacks}")
+            emit(Note(f"{printable(spec.variant)}, seed {spec.seed}: {lacks}"))
     return hashes

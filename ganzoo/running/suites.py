@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,19 @@ from ganzoo.planning.plan import PlannedRun
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_record
-from ganzoo.running.bench import Bench, Note, discover_noting, ignore, prepare_bench
-from ganzoo.runs import Event, RunFinished, RunRecord, RunStarted
+from ganzoo.running.bench import Bench, discover_noting, ignore, prepare_bench
+from ganzoo.running.events import OnEvent, OnNote
+from ganzoo.running.options import RunOptions
+from ganzoo.runs import BenchInterrupted, Event, RunFinished, RunRecord, RunStarted
+from ganzoo.util.options import options_of
 from ganzoo.util.text import did_you_mean, printable
 
 FOLDER = Path(__file__).parent / "suite_plans"
 
-FIELDS = tuple(field.name for field in fields(BenchPlan) if field.name != "resume")
-LISTS = ("models", "metrics", "set", "plugins")
+FIELDS = tuple(option.name for option in options_of(BenchPlan) if option.name != "resume")
+LISTS = tuple(option.name for option in options_of(BenchPlan) if isinstance(option.default, tuple))
 ADDED = ("set", "plugins")
-"""What the command line adds to a suite's own; any other option of it takes the place of the suite's."""
+"""What the command line adds to the values of a suite; any other option replaces the suite's."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class SuiteBench:
-    """A suite in which everything is settled; nothing has run yet. It runs as one `Bench` does."""
+    """A suite of which every part is a `Bench`; nothing has run yet. It runs as one `Bench` does."""
 
     benches: tuple[Bench, ...]
 
@@ -63,33 +66,38 @@ class SuiteBench:
         """The runs of those parts that are sweeps over batches."""
         return tuple(run for bench in self.benches for run in bench.swept)
 
-    def run(self, results: Path, *, on_event: Callable[[Event], None], **options: Any) -> list[RunRecord]:
-        """Do what `results` does not hold yet, part by part, with the `options` of `Bench.run`.
+    def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
+        """Do what `results` does not hold yet, part by part, as `Bench.run` does.
 
-        Events count the runs of the whole suite.
+        Events count the runs of the whole suite. `BenchInterrupted` has the records of all parts.
         """
-        if options.pop("force", False):
+        if options.force:
             # Of all parts at once: without it the suite then goes on with what is left.
             for bench in self.benches:
-                bench.start_over(results, options["on_note"])
+                bench.start_over(results, on_note)
+            options = replace(options, force=False)
         records: list[RunRecord] = []
-        before, total = 0, len(self.runs)
+        before = 0
         for bench in self.benches:
-
-            def tell(event: Event, before: int = before) -> None:
-                if isinstance(event, (RunStarted, RunFinished)):
-                    event = replace(event, index=before + event.index, total=total)
-                on_event(event)
-
             try:
-                records += bench.run(results, on_event=tell, **options)
-            except KeyboardInterrupt as interrupt:
-                interrupt.records = [*records, *getattr(interrupt, "records", [])]  # type: ignore[attr-defined]
-                raise
+                records += bench.run(results, options, on_event=self._counted_from(before, on_event), on_note=on_note)
+            except BenchInterrupted as interrupt:
+                raise BenchInterrupted([*records, *interrupt.records]) from interrupt
             before += len(bench.runs)
-            if not options.get("keep_going", True) and not all(record.ok for record in records):
+            if not options.keep_going and not all(record.ok for record in records):
                 break
         return records
+
+    def _counted_from(self, before: int, on_event: OnEvent) -> OnEvent:
+        """Events of a part, with the runs counted that come before it in the suite."""
+        total = len(self.runs)
+
+        def tell(event: Event) -> None:
+            if isinstance(event, (RunStarted, RunFinished)):
+                event = replace(event, index=before + event.index, total=total)
+            on_event(event)
+
+        return tell
 
 
 def suite_names() -> list[str]:
@@ -125,7 +133,7 @@ def read_suite(name: str) -> Suite:
 
 
 def with_options(suite: Suite, options: Mapping[str, Any]) -> Suite:
-    """The suite with fields of `BenchPlan` in place of its own, in every part; `ADDED` ones come after its own."""
+    """The suite with these fields of `BenchPlan` replaced in every part; `ADDED` ones come after the suite's."""
 
     def changed(plan: BenchPlan) -> BenchPlan:
         added = {name: (*getattr(plan, name), *options[name]) for name in ADDED if name in options}
@@ -136,7 +144,7 @@ def with_options(suite: Suite, options: Mapping[str, Any]) -> Suite:
 
 def prepare_suite(
     suite: Suite,
-    on_note: Note,
+    on_note: OnNote,
     on_progress: Callable[[int, int, int], None] = ignore,
     logs: Sequence[str] = (),
 ) -> SuiteBench:

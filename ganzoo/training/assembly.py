@@ -16,12 +16,12 @@ from ganzoo.machine.settings import TORCH_FORMATS
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
-from ganzoo.training.cuda_graph import GraphedStep
-from ganzoo.training.objective import fakes_are_shared, phases_of
+from ganzoo.training.cuda_graph import CudaCapture, GraphedStep
+from ganzoo.training.objective import StepPhases, phases_of
 from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
-from ganzoo.types import Architecture, Loss, Penalty, Phase
+from ganzoo.types import Architecture, Loss, Penalty
 from ganzoo.util.seeds import stream, stream_seed
 
 DrawLatent = Callable[[int, torch.Generator], Tensor]
@@ -48,7 +48,7 @@ class Assembly:
 
 @dataclass(frozen=True)
 class Materials:
-    """The objects behind the names in a spec."""
+    """The registered objects that a spec names."""
 
     architecture: Architecture
     loss: Loss
@@ -56,7 +56,7 @@ class Materials:
 
 
 def materials_of(spec: RunSpec, registry: Registry) -> Materials:
-    """Look up what a spec names. Raises `UnknownName` where a plugin that made the spec is not there."""
+    """Look up the objects that a spec names. Raises `UnknownName` where their plugin is not loaded."""
     architecture = registry.get("architectures", spec.recipe.architecture).record
     loss = registry.get("losses", spec.recipe.loss, Loss).record
     penalties = tuple(
@@ -66,17 +66,9 @@ def materials_of(spec: RunSpec, registry: Registry) -> Materials:
     return Materials(architecture, loss, penalties)
 
 
-def spec_phases(spec: RunSpec, materials: Materials) -> tuple[Phase, ...]:
-    """The phases of a spec, with its own frequencies."""
-    phases = phases_of(materials.loss, materials.penalties, spec.recipe)
-    # A lazy penalty's phase has its frequency from the penalty.
-    frequencies = {frequency.name: frequency for frequency in spec.recipe.phases}
-    return tuple(
-        replace(phase, repeats=frequency.repeats, every=frequency.every)
-        if (frequency := frequencies.get(phase.name))
-        else phase
-        for phase in phases
-    )
+def spec_phases(spec: RunSpec, materials: Materials) -> StepPhases:
+    """The phases of a spec, with its frequencies."""
+    return phases_of(materials.loss, materials.penalties, spec.recipe, spec.recipe.phases)
 
 
 def spec_players(spec: RunSpec, materials: Materials) -> Players:
@@ -97,35 +89,30 @@ def phase_updates(
     players: Players,
     optimizers: Mapping[str, torch.optim.Optimizer],
     hyper: Mapping[str, Tensor],
+    *,
     compiled: bool,
+    share_fakes: bool = True,
 ) -> list[PhaseUpdate]:
     """The updates of a step, in order, for players on any device."""
-    phases = spec_phases(spec, materials)
+    phases, sharing = spec_phases(spec, materials)
     # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542).
-    share = spec.step_mode != "compile" and fakes_are_shared(materials.loss, phases, spec.recipe)
-    fakes = SharedFakes(players.generator) if share else None
+    fakes = SharedFakes(players.generator) if share_fakes and spec.step_mode != "compile" else None
     return [
         PhaseUpdate(
-            phase,
-            players,
-            optimizers,
-            hyper,
-            spec.precision,
-            fakes if phase.name in ("discriminator", "generator") else None,
-            compiled,
+            phase, players, optimizers, hyper, spec.precision, fakes if phase.name in sharing else None, compiled
         )
         for phase in phases
     ]
 
 
 def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
-    """The prior: the architecture's own, else standard normal."""
-    own = architecture.draw_latent
+    """The prior: the architecture's `draw_latent`, else standard normal."""
+    prior = architecture.draw_latent
 
     def draw(count: int, rng: torch.Generator) -> Tensor:
-        if own is None:
+        if prior is None:
             return torch.randn(count, spec.recipe.latent, generator=rng, device=rng.device)
-        latent = own(count, spec.recipe.latent, rng, **spec.recipe.options)
+        latent = prior(count, spec.recipe.latent, rng, **spec.recipe.options)
         if latent.shape != (count, spec.recipe.latent):
             raise UsageError(
                 f"architecture '{architecture.name}' draws latents of shape {tuple(latent.shape)}, "
@@ -136,10 +123,13 @@ def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
     return draw
 
 
-def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpose: str = "train") -> Assembly:
+def assemble(
+    spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpose: str = "train", *, share_fakes: bool = True
+) -> Assembly:
     """Build a run on its device. Runs of different `purpose` share no network, optimizer or random number.
 
-    The weights are drawn on the CPU, so that one seed starts from the same weights on all hardware.
+    The weights are drawn on the CPU, so that one seed starts from the same weights on all hardware. With
+    `share_fakes=False` every phase makes its own fakes, so that each can be called alone.
     """
     materials = materials_of(spec, registry)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
@@ -161,8 +151,16 @@ def assemble(spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpos
     return Assembly(
         players=players,
         optimizers=optimizers,
-        updates=phase_updates(spec, materials, players, optimizers, hyper, compiled=spec.step_mode == "compile"),
-        perform=GraphedStep() if graphed else eager_step,
+        updates=phase_updates(
+            spec,
+            materials,
+            players,
+            optimizers,
+            hyper,
+            compiled=spec.step_mode == "compile",
+            share_fakes=share_fakes,
+        ),
+        perform=GraphedStep(CudaCapture()) if graphed else eager_step,
         schedules=Schedules(
             spec.recipe.rate_decay,
             spec.recipe.schedules,

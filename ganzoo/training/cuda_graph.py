@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ from ganzoo.util.text import printable
 WARMUP_STEPS = 3
 """Eager steps before a capture: libraries pick their algorithms, and optimizers allocate their state, in these."""
 
-Terms = list[dict[str, Tensor]]
+StepTerms = list[dict[str, Tensor]]
+"""The terms of each call of a step."""
 
 
 @dataclass(frozen=True)
@@ -33,36 +34,36 @@ class CapturedStep:
 
     batches: Sequence[Batch]
     replay: Callable[[], object]
-    terms: Terms
+    terms: StepTerms
+
+
+class Capture(Protocol):
+    """Records a step and replays it."""
+
+    def record(self, step: Callable[[], StepTerms]) -> tuple[Callable[[], object], StepTerms]:
+        """`(replay, terms)`: record what `step` does without doing it; each replay does it and overwrites `terms`."""
+
+    def warm_up(self, step: Callable[[], StepTerms]) -> StepTerms:
+        """Do `step` eagerly, where a recording may follow."""
 
 
 class GraphedStep:
-    """A step to be called like `eager_step`; the terms it returns are overwritten by the next call.
+    """A step to be called like `eager_step`; the terms it returns are overwritten by the next call."""
 
-    `capture(function) -> (replay, what the function gave)` records what `function` does without doing it, and
-    `beside(function)` runs it where a capture may follow.
-    """
-
-    def __init__(
-        self,
-        capture: Callable[[Callable[[], Terms]], tuple[Callable[[], object], Terms]] | None = None,
-        beside: Callable[[Callable[[], Terms]], Terms] | None = None,
-    ) -> None:
-        cuda = CudaCapture() if capture is None else None
-        self.capture = capture or cuda.capture  # type: ignore[union-attr]
-        self.beside = beside or (cuda.beside if cuda else lambda function: function())
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
         self.capture_seconds = 0.0
         self._captured: dict[tuple[str, ...], CapturedStep] = {}
         self._warmed: dict[tuple[str, ...], int] = {}
 
-    def __call__(self, calls: Sequence[Call]) -> Terms:
+    def __call__(self, calls: Sequence[Call]) -> StepTerms:
         due = tuple(update.phase.name for update, _ in calls)
         captured = self._captured.get(due)
         if captured is None:
             warmed = self._warmed.get(due, 0)
             if warmed < WARMUP_STEPS:
                 self._warmed[due] = warmed + 1
-                return self.beside(lambda: eager_step(calls))
+                return self.capture.warm_up(lambda: eager_step(calls))
             captured = self._captured[due] = self._record(calls)
         for buffers, (_, batch) in zip(captured.batches, calls, strict=True):
             _fill(buffers, batch)
@@ -83,8 +84,8 @@ class GraphedStep:
             Batch(buffer(batch.real), buffer(batch.labels), buffer(batch.latent))  # type: ignore[arg-type]
             for _, batch in calls
         ]
-        own = [(update, batch) for (update, _), batch in zip(calls, batches, strict=True)]
-        replay, terms = self.capture(lambda: eager_step(own))
+        on_buffers = [(update, batch) for (update, _), batch in zip(calls, batches, strict=True)]
+        replay, terms = self.capture.record(lambda: eager_step(on_buffers))
         self.capture_seconds += time.perf_counter() - started
         return CapturedStep(batches, replay, terms)
 
@@ -97,19 +98,22 @@ def _fill(buffers: Batch, batch: Batch) -> None:
 
 
 class CudaCapture:
-    """Captures on CUDA. All graphs of a step share one pool: they are replayed one at a time, and their terms read."""
+    """A `Capture` by CUDA graphs.
+
+    All graphs of a step share one pool: they are replayed one at a time, and their terms are read in between.
+    """
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()
 
-    def capture(self, function: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
-        """Record `function`. Raises `PluginError` where it does what a graph cannot hold."""
+    def record(self, step: Callable[[], StepTerms]) -> tuple[Callable[[], object], StepTerms]:
+        """Record `step` as a graph. Raises `PluginError` where it does what a graph cannot hold."""
         graph = torch.cuda.CUDAGraph()
         try:
             # Only this thread's calls: the one that streams data pins memory, which a global capture forbids.
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                terms = function()
+                terms = step()
         except Exception as error:
             # The end of a failed capture raises an error of its own, in front of the one that tells the reason.
             reason: BaseException = error
@@ -123,10 +127,10 @@ class CudaCapture:
             ) from error
         return graph.replay, terms
 
-    def beside(self, function: Callable[[], Terms]) -> Terms:
+    def warm_up(self, step: Callable[[], StepTerms]) -> StepTerms:
         """Run on a side stream: autograd remembers where a gradient was made first, and captures avoid the main one."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            terms = function()
+            terms = step()
         torch.cuda.current_stream().wait_stream(self.stream)
         return terms

@@ -125,7 +125,7 @@ class Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop when the device has done all that it was given, and go on afterwards."""
+        """Stop the clock once the device has finished its queue; restart it after the block."""
         synchronize(self.device)
         self.result.train_seconds += time.perf_counter() - self.started
         yield

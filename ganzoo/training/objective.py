@@ -9,20 +9,39 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
+from ganzoo.runs import PhaseFrequency
 from ganzoo.training.players import StandIn
 from ganzoo.types import Batch, Loss, Penalty, Phase, Recipe, Terms
 
 Hyper = Mapping[str, Tensor]
 
 
-def phases_of(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> tuple[Phase, ...]:
-    """The phases of one step, in order. Raises `UsageError` where the loss cannot take an option."""
+class StepPhases(NamedTuple):
+    """The phases of one step, in order, and the names of those that share the fakes of one forward pass.
+
+    The first of these makes the fakes and the second takes them. Where none share, each phase makes its own.
+    """
+
+    phases: tuple[Phase, ...]
+    sharing_fakes: tuple[str, ...] = ()
+
+
+def phases_of(
+    loss: Loss, penalties: Sequence[Penalty], recipe: Recipe, frequencies: Sequence[PhaseFrequency] = ()
+) -> StepPhases:
+    """The phases of one step; `frequencies` give a phase by name other `repeats` and `every`.
+
+    The phases of a loss of logits share fakes, for their forward passes are the harness's, if each runs once in a step
+    and the discriminator's comes first: then nothing updates the generator between the two. A loss of phases is
+    promised a fresh latent for each call. Raises `UsageError` where the loss cannot take an option.
+    """
+    sharing: tuple[str, ...] = ()
     if loss.phases:
         phases, apart = [*loss.phases], [*penalties]
         if recipe.label_smoothing:
@@ -31,6 +50,7 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> tuple
         apart = [penalty for penalty in penalties if penalty.every > 1]
         joined = [penalty for penalty in penalties if penalty.every == 1]
         phases = [_discriminator_phase(loss, joined, recipe), _generator_phase(loss)]
+        sharing = () if recipe.generator_first else tuple(phase.name for phase in phases)
     if recipe.generator_first:
         phases.sort(key=lambda phase: phase.updates_discriminator)
     if recipe.feature_matching:
@@ -42,20 +62,17 @@ def phases_of(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> tuple
     for name in names:
         if names.count(name) > 1:
             raise PluginError(f"loss '{loss.name}' with its penalties has two phases called '{name}'; rename one")
-    return tuple(phases)
-
-
-def fakes_are_shared(loss: Loss, phases: Sequence[Phase], recipe: Recipe) -> bool:
-    """Whether the generator's phase may take the fakes that the discriminator's has made.
-
-    So for functions of logits, whose forward passes are the harness's own, with one update of each in a step: then
-    nothing updates the generator between the two. A loss of phases is promised a fresh latent for each call.
-    """
-    if loss.phases or recipe.generator_first:
-        return False
-    return all(
-        phase.repeats == 1 and phase.every == 1 for phase in phases if phase.name in ("discriminator", "generator")
-    )
+    # A lazy penalty's phase has its frequency from the penalty.
+    by_name = {frequency.name: frequency for frequency in frequencies}
+    phases = [
+        replace(phase, repeats=by_name[phase.name].repeats, every=by_name[phase.name].every)
+        if phase.name in by_name
+        else phase
+        for phase in phases
+    ]
+    if any((phase.repeats, phase.every) != (1, 1) for phase in phases if phase.name in sharing):
+        sharing = ()
+    return StepPhases(tuple(phases), sharing)
 
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> Phase:
@@ -70,7 +87,7 @@ def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recip
             if penalty.name in terms:
                 raise PluginError(f"loss '{loss.name}' has a term '{penalty.name}' already; rename the penalty")
             terms[penalty.name] = penalty.function(
-                discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name)
+                discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name)
             )
         return terms
 
@@ -178,7 +195,7 @@ def _penalty_phase(penalty: Penalty) -> Phase:
 
     def penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
-        value = penalty.function(discriminator, batch.real, fake, batch.labels, _own(hyper, penalty.name))
+        value = penalty.function(discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name))
         return {penalty.name: penalty.every * value}
 
     return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
@@ -203,7 +220,7 @@ def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
     return replace(phase, function=weight_penalty_phase)
 
 
-def _own(hyper: Hyper, penalty: str) -> Hyper:
-    """The coefficients of one penalty under their own names: `r1.gamma` as `gamma`."""
+def _coefficients_of(hyper: Hyper, penalty: str) -> Hyper:
+    """The coefficients of one penalty without its prefix: `r1.gamma` as `gamma`."""
     prefix = f"{penalty}."
     return {name.removeprefix(prefix): value for name, value in hyper.items() if name.startswith(prefix)}

@@ -14,10 +14,9 @@ from ganzoo.types import Batch, Optimizer, Phase
 
 
 class SharedFakes:
-    """One forward pass of the generator for two phases: the discriminator's makes the fakes, the generator's takes it.
+    """One forward pass for two phases: the discriminator's makes the fakes, the generator's takes them.
 
-    Allowed where nothing in between updates the generator. `maker` and `taker` stand for the generator in the phases;
-    everything but a call is the generator's own.
+    Allowed if nothing in between updates the generator. `maker` and `taker` replace the generator in the two phases.
     """
 
     def __init__(self, generator: GeneratorPlayer) -> None:
@@ -39,8 +38,8 @@ class SharedFakes:
 class PhaseUpdate:
     """Runs one update of a phase and returns its detached terms; no host synchronization.
 
-    What the phase does not update is frozen while it runs, so its gradients stay None and are never computed. With
-    `shared` its fakes are those of the step's other phase.
+    Parameters that the phase does not update are frozen while it runs, so that their gradients stay None and are never
+    computed. With `shared` it makes the fakes for the step's other phase, or takes those.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class PhaseUpdate:
             for player in sorted({target.split(".")[0] for target in phase.targets} & set(optimizers))
         ]
         device_type = self.updated[0].device.type
-        # Autocast knows no meta device, on which a run is checked before it starts.
+        # Autocast does not support the meta device, on which `preflight` checks a run.
         self.device_type = "cpu" if device_type == "meta" else device_type
         self.autocast = precision == "bf16"
 

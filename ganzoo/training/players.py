@@ -1,7 +1,7 @@
-"""A generator and a discriminator as a phase sees them: one calling convention, float32 out, logits as the loss wants.
+"""Wrappers of the two networks with one calling convention: float32 outputs, logits in the form that the loss wants.
 
 The networks of an architecture differ in whether they take labels and in how many logits they give. A player hides
-both, so that any loss meets any architecture, and says clearly when a network breaks its contract.
+both, so that any loss works with any architecture, and raises `PluginError` when a network breaks its contract.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ganzoo.types import Architecture, ImageShape, Phase
 
 
 class Player(nn.Module):
-    """Wraps a network; attributes that it lacks are the network's (`discriminator.code_head`)."""
+    """Wraps a network; other attributes are looked up on the network (`discriminator.code_head`)."""
 
     def __init__(self, network: nn.Module, conditional: bool) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Player(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             if name.startswith("__"):
-                # Copying and pickling look for special methods, and must find the player's own.
+                # copy and pickle look up special methods, and must not get the network's.
                 raise
             return getattr(super().__getattr__("network"), name)
 
@@ -56,7 +56,7 @@ class GeneratorPlayer(Player):
 
 
 class StandIn:
-    """Called in place of a generator, `function(latent, labels)`; everything but the call is the generator's own."""
+    """Replaces the call of a generator by `function(latent, labels)`; attributes are the generator's."""
 
     def __init__(self, generator: Any, function: Callable[..., Tensor]) -> None:
         self._generator = generator
@@ -140,18 +140,18 @@ def build_players(
 ) -> Players:
     """Build the networks and check what can be checked without running them.
 
-    `logits` is how many the loss wants. Raises `UsageError` when the architecture cannot build this image shape or
-    needs labels that the data has not.
+    `logits` is how many the loss wants. Raises `UsageError` when the architecture cannot build this image shape, or
+    needs labels and the dataset has none.
     """
     channels, height, width = image_shape
     name = architecture.name
     if architecture.conditional and not classes:
         raise UsageError(f"architecture '{name}' is conditional and needs a dataset with labels; this one has none")
     if channels not in architecture.channels:
-        raise UsageError(f"architecture '{name}' builds for {_listed(architecture.channels)} channels, not {channels}")
+        raise UsageError(f"architecture '{name}' builds for {_joined(architecture.channels)} channels, not {channels}")
     if architecture.image_sizes is not None and (height != width or height not in architecture.image_sizes):
         raise UsageError(
-            f"architecture '{name}' builds for {_listed(architecture.image_sizes)} px, not {height}"
+            f"architecture '{name}' builds for {_joined(architecture.image_sizes)} px, not {height}"
             + ("" if height == width else f" x {width}")
             + "; choose with --image-size"
         )
@@ -165,5 +165,5 @@ def build_players(
     )
 
 
-def _listed(values: Iterable[int]) -> str:
+def _joined(values: Iterable[int]) -> str:
     return ", ".join(str(value) for value in values)

@@ -1,4 +1,4 @@
-"""Before training: build a run's networks without memory, put every phase through once, count parameters and FLOPs."""
+"""Checks before training: build the networks on the meta device, run every phase once, count parameters and FLOPs."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Preflight:
 def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     """Check what a run will do, on the meta device: shapes, names of terms, what each phase updates.
 
-    Raises `GanzooError` where the contract is broken or the combination is refused. Whatever else goes wrong here is
-    left to the run itself, since an operator may merely lack a meta implementation; the FLOPs are unknown then.
-    What a plugin changes of the process meanwhile is put back.
+    Raises `GanzooError` where the contract is broken or the combination is refused. Other exceptions are ignored, since
+    an operator may merely lack a meta implementation: the run itself will raise them, and the FLOPs are unknown.
+    Process state that a plugin changes is restored.
     """
     materials = materials_of(spec, registry)
     try:
@@ -72,10 +72,10 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
 
 @undisturbed()
 def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
-    """`layout`, or `contiguous` where two images do not get through both networks in it.
+    """`layout`, or `contiguous` if the networks fail on two images in it.
 
-    A network that takes a `view` of what a convolution gives cannot have that in channels_last, and the meta device
-    does not show it. Whatever else fails here, the run itself will tell.
+    A `view` of a convolution's output fails in channels_last, which the meta device does not show. Other faults are
+    left for the run to raise.
     """
     if layout == "contiguous":
         return layout
@@ -94,7 +94,7 @@ def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
 
 
 def count_parameters(players: Players) -> dict[str, int]:
-    """How many numbers each player learns."""
+    """The number of parameters of each player."""
     return {
         name: sum(parameter.numel() for parameter in players.parameters((name,)))
         for name in ("generator", "discriminator")
@@ -102,7 +102,7 @@ def count_parameters(players: Players) -> dict[str, int]:
 
 
 def meta_players(build: Callable[[], Players]) -> Players:
-    """The players without memory; built with it first where an architecture reads a tensor's values meanwhile."""
+    """The players on the meta device; built on the CPU and moved there if `build` reads a tensor's values."""
     try:
         with torch.device("meta"):
             return build()

@@ -1,7 +1,7 @@
-"""The cache folder from outside: how large its parts are, and how to empty it of what ganzoo put there.
+"""The size of the cache folder, and clearing it of the files that ganzoo wrote.
 
-Links are neither counted nor followed nor removed: nobody at ganzoo made them. Nor is a file removed that ganzoo cannot
-know for its own by its name, or by the note that a download leaves beside it.
+Symbolic links are neither counted nor followed nor removed, because ganzoo makes none. A file is removed only if its
+name, or the note that `download` leaves beside it, shows that ganzoo wrote it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PARTS = ("datasets", "weights", "references")
 
 DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
 DATASET_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}|\.[a-z0-9-]+-\d+-[0-9a-f]{16}\.\w+")
-"""A prepared dataset, and one in the making."""
+"""The folder of a prepared dataset, and the temporary one of a dataset that is being prepared."""
 
 REFERENCE_FILE = re.compile(r"[a-z0-9-]+-[0-9a-f]{16}-(features|statistics)\.safetensors")
 """Features or statistics of real images."""
 
 IN_THE_MAKING_SECONDS = 60
-"""What was begun this recently may be wanted by the process that began it."""
+"""A temporary file or folder younger than this may belong to a process that is still writing it."""
 
 
 def cache_sizes(cache: Path) -> dict[str, int]:
@@ -37,7 +37,7 @@ def cache_sizes(cache: Path) -> dict[str, int]:
 
 
 def clear_cache(cache: Path) -> dict[str, int]:
-    """Remove what ganzoo put there and give the bytes that came free in each part.
+    """Remove the files that ganzoo wrote and return the bytes freed in each part.
 
     Raises `OSError` where something may not be removed.
     """
@@ -45,7 +45,7 @@ def clear_cache(cache: Path) -> dict[str, int]:
     prepared = list(_dataset_folders(cache))
     files = {
         "datasets": [path for folder in prepared for path in _plain_files(folder) if path.name in DATASET_FILES],
-        "weights": _fetched(cache / "weights"),
+        "weights": _downloads_and_notes(cache / "weights"),
         "references": [path for path in _plain_files(cache / "references") if _is_reference(path)],
     }
     for part, paths in files.items():
@@ -53,7 +53,7 @@ def clear_cache(cache: Path) -> dict[str, int]:
             freed[part] += _size(path)
             path.unlink(missing_ok=True)
     for folder in prepared:
-        # It stays where somebody keeps something else in it.
+        # A folder that holds anything else is kept.
         with contextlib.suppress(OSError):
             folder.rmdir()
     return freed
@@ -61,15 +61,15 @@ def clear_cache(cache: Path) -> dict[str, int]:
 
 def _dataset_folders(cache: Path) -> Iterator[Path]:
     for path in _entries(cache / "datasets"):
-        in_the_making = path.name.startswith(".") and not _left_behind(path)
+        in_the_making = path.name.startswith(".") and not _is_abandoned(path)
         if DATASET_FOLDER.fullmatch(path.name) and not in_the_making and path.is_dir() and not path.is_symlink():
             yield path
 
 
-def _fetched(folder: Path) -> list[Path]:
-    """What was downloaded and is as it came, each with the note that says so; and downloads that did not end."""
+def _downloads_and_notes(folder: Path) -> list[Path]:
+    """Downloads that are unchanged, each with its note of the sha256, and unfinished downloads."""
     files = _plain_files(folder)
-    found = [path for path in files if begun_file(path.name) and _left_behind(path)]
+    found = [path for path in files if begun_file(path.name) and _is_abandoned(path)]
     for path in files:
         note = path.with_name(path.name + FETCHED)
         if note in files and note.read_bytes() == sha256_of_file(path).encode():
@@ -79,16 +79,16 @@ def _fetched(folder: Path) -> list[Path]:
 
 def _is_reference(path: Path) -> bool:
     begun = begun_file(path.name)
-    whole = begun if begun and _left_behind(path) else path.name
+    whole = begun if begun and _is_abandoned(path) else path.name
     return REFERENCE_FILE.fullmatch(whole) is not None
 
 
-def _left_behind(path: Path) -> bool:
+def _is_abandoned(path: Path) -> bool:
     return time.time() - path.lstat().st_mtime >= IN_THE_MAKING_SECONDS
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, or nothing where it is a link or not there."""
+    """The entries of a folder; none where it is absent or a symbolic link."""
     return sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
 
 
@@ -103,7 +103,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _size(path: Path) -> int:
-    # Another process may be at work there: what has gone meanwhile takes no room.
+    # Another process may remove the file meanwhile: then it takes no room.
     with contextlib.suppress(OSError):
         status = path.lstat()
         return status.st_size if stat.S_ISREG(status.st_mode) else 0

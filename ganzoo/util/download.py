@@ -1,4 +1,4 @@
-"""Files from the network: checked by sha256 before they are there."""
+"""Downloads, verified by sha256 before the file appears under its name."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ganzoo.util.files import cache_folder, write_atomically
 from ganzoo.util.streams import unfailing_stderr
 
 FETCHED = ".fetched"
-"""What `download` adds to the name of weights in the cache, for a note of the sha256 with which they came."""
+"""Suffix of the note that `download` leaves beside weights in the cache: it holds the sha256 they came with."""
 
 
 def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
-    """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched where it is there already.
+    """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched if `path` exists.
 
-    Beside weights in the cache it leaves a note, so that they can be told from those that somebody put there by hand.
-    Shows a progress bar on stderr. Raises `OSError` when the network is not there and `DataUnavailable` when what came
-    does not have the expected sha256; in both cases `path` is left absent.
+    Beside weights in the cache it leaves a note, which tells them from files that somebody put there by hand. Shows a
+    progress bar on stderr. Raises `OSError` when the network cannot be reached and `DataUnavailable` when the file
+    does not have the expected sha256; in both cases `path` stays absent.
     """
     if path.exists():
         return path
@@ -61,7 +61,7 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
 def reachable(url: str, seconds: float = 4.0) -> bool:
     """Whether the host of `url`, or the proxy in force for it, accepts a connection within `seconds`.
 
-    Asked in a thread, because looking up a name knows no timeout.
+    Runs in a thread, because a DNS lookup has no timeout.
     """
     host = urlsplit(url)
     proxy = urllib.request.getproxies().get(host.scheme)

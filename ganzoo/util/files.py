@@ -1,4 +1,4 @@
-"""Files: where caches lie, atomic writes, hashes, downloads with a progress bar."""
+"""Files: the cache folder, bounded reads, atomic writes, hashes."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def cache_folder(*parts: str) -> Path:
 
 
 class NotRegular(OSError):
-    """There is something else than a plain file of a size that is wanted."""
+    """Not a regular file, or larger than allowed."""
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of a plain file of at most `limit` bytes: a pipe would be waited for, and a device has no end.
+    """The bytes of a regular file of at most `limit` bytes. Reading a pipe could block, and a device has no end.
 
     Raises `NotRegular` for anything else, and `OSError` where it cannot be read.
     """
@@ -56,9 +56,9 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def reading_error(path: Path, error: OSError) -> RecordError:
-    """What to raise for a record or checkpoint that `error` was met in reading.
+    """The `RecordError` to raise for an `OSError` met while reading a record or checkpoint.
 
-    `RecordMissing` where it is absent, `RecordError` where something else is in its place, else `RecordUnreadable`.
+    `RecordMissing` where the file is absent, `RecordError` where it is no regular file, else `RecordUnreadable`.
     """
     kind: type[RecordError] = RecordError
     if not isinstance(error, NotRegular):
@@ -73,7 +73,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """A short hash of sizes, modification times and places below the common folder: changes when the files do.
+    """A short hash of sizes, modification times and paths below the common folder: changes when the files do.
 
     No file is read. Raises `OSError` where one is not there.
     """
@@ -87,7 +87,7 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
 
 
 BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
-"""What `write_atomically` calls a file until it is whole."""
+"""The name of a temporary file of `write_atomically`; group 1 is the name of the file it becomes."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -110,7 +110,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` outlive a power cut, where the system lets one."""
+    """fsync a folder, so that a new name in it survives a power cut; where the system allows it."""
     if os.name == "posix":
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
@@ -121,7 +121,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def put_aside(path: Path) -> Path:
-    """Rename a file that cannot be used, so that the next attempt does not meet it; where it is now.
+    """Rename an unusable file to `NAME.broken`, so that the next attempt does not meet it; returns the new path.
 
     Nothing is overwritten: the second is called `.broken.2`.
     """
@@ -129,19 +129,19 @@ def put_aside(path: Path) -> Path:
 
 
 def free_place(path: Path) -> Path:
-    """The path itself where nothing is there, else with the first number that is free after it."""
+    """`path` if nothing is there, else `path.2`, `path.3`, …: the first that is free."""
     numbered = (path.with_name(f"{path.name}.{number}") for number in count(2))
     return next(place for place in chain([path], numbered) if not os.path.lexists(place))
 
 
 def begun_file(name: str) -> str | None:
-    """The name that a file was to have which `write_atomically` began under this one; None of any other."""
+    """The final name of the file whose temporary file of `write_atomically` is called `name`; None for other names."""
     begun = BEGUN.fullmatch(name)
     return begun and begun[1]
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what `write_atomically` had begun in `folder` when its process was killed; nobody may be writing there."""
+    """Remove the temporary files that `write_atomically` leaves when its process is killed. Nobody may be writing."""
     for path in folder.glob(".*.part"):
         if begun_file(path.name):
             with contextlib.suppress(OSError):

@@ -54,7 +54,7 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
 
 
 def enlargement(height: int) -> int:
-    """How many times the pixels of images so high are repeated in a picture for people."""
+    """How many times `save_png` repeats each pixel of images of this height, so that people can see them."""
     return max(1, 64 // height)
 
 
@@ -68,8 +68,8 @@ def save_png(picture: Tensor, path: Path, scale: int = 1) -> None:
 def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int = 2) -> Tensor:
     """The `count` images of shape (C, H, W) in a PNG that `save_png` wrote of their `grid`: uint8 (count, C, H, W).
 
-    Raises `ValueError` saying what is wrong with the file. Its size is asked before a pixel is decoded: a picture of
-    absurd size takes no memory. No other format is decoded: Pillow has Ghostscript run PostScript.
+    Raises `ValueError` saying what is wrong with the file. The size is checked before any pixel is decoded, so a
+    decompression bomb takes no memory. Only PNG is decoded: for PostScript Pillow would run Ghostscript.
     """
     from PIL import Image
 
@@ -78,7 +78,7 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
         raise ValueError("is not there")
     if min(height, width) < 1:
         raise ValueError(f"holds no images: they would have {width} x {height} pixels")
-    # Small images were enlarged by repeating pixels; taking every one of these once undoes that.
+    # Small images were enlarged by repeating pixels; taking every `scale`-th pixel undoes that.
     scale, columns = enlargement(height), math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     mode = "L" if channels == 1 else "RGB"
@@ -102,9 +102,9 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
 
 
 def save_numbered_pngs(batches: Iterable[Tensor], folder: Path, digits: int) -> int:
-    """Write every uint8 (C, H, W) image of the batches to `folder` as `00000.png`, …, as it comes; how many there were.
+    """Write every uint8 (C, H, W) image of the batches to `folder` as `00000.png`, …; returns how many.
 
-    Where one cannot be written, what there is of it is removed, and the `OSError` goes on.
+    If one cannot be written, its partial file is removed and the `OSError` is raised.
     """
     count = 0
     for batch in batches:

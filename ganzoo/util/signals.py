@@ -1,4 +1,4 @@
-"""A wish that a run, or the command, end early: met at once, or later where something must not be torn."""
+"""Stopping a run or the command early by SIGINT or SIGTERM: at once, or after a part that must not be interrupted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 
 
 class StopRequest:
-    """SIGINT, SIGTERM or `ask` make the main thread meet a `KeyboardInterrupt`, once.
+    """SIGINT, SIGTERM or `ask` raise `KeyboardInterrupt` in the main thread, once.
 
-    A part that must not be torn is `deferred`: it looks at `asked`, and raises when it is ready.
+    While `deferred` is true nothing is raised; the code checks `asked` and raises when it is ready.
     """
 
     def __init__(self) -> None:
@@ -21,13 +21,13 @@ class StopRequest:
         self.deferred = False
 
     def listen(self) -> None:
-        """Take over the signals of this process. Its main thread only."""
-        # Also where they are ignored, as in a job that a script has put in the background.
+        """Install the handlers. Call it in the main thread."""
+        # Also where the signals are ignored, as in a background job of a script.
         signal.signal(signal.SIGINT, self._meet)
         signal.signal(signal.SIGTERM, self._meet)
 
     def ask(self) -> None:
-        """Wish that the run end, from any thread."""
+        """Request the stop, from any thread."""
         _thread.interrupt_main()
 
     def _meet(self, number: int, frame: FrameType | None) -> None:
@@ -37,7 +37,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within what is deferred, a part that may be interrupted."""
+        """A part of deferred code that may be interrupted."""
         if self.asked:
             raise KeyboardInterrupt
         self.deferred = False
@@ -48,21 +48,21 @@ class StopRequest:
 
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that a user or a system stops a command with, as far as this one has them."""
+"""The signals that stop a command, those of them that this system has."""
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Meet the signals that stop a command when the block is left, and not within it; then the first of them.
+    """Delay the signals that stop a command until the block ends; then the first that arrived is raised.
 
-    In another thread than the main one nothing is to be held back: Python meets no signal there.
+    Does nothing outside of the main thread, where Python runs no handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
     before = {number: signal.getsignal(number) for number in STOPPING}
-    # One that is ignored, as under nohup, stays so; one that was set outside of Python is left alone.
+    # A signal that is ignored, as under nohup, stays ignored; a handler set outside of Python (None) is left alone.
     held = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in held:
         signal.signal(number, lambda number, frame: arrived.append(number))

@@ -1,4 +1,4 @@
-"""Is a difference real? Welch's test, bootstrap intervals and ranks with ties, on plain numbers."""
+"""Whether differences are statistically significant: Welch's test, bootstrap intervals, ranks with ties."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Direction = Literal["lower", "higher"]
 SIGNIFICANT = 0.05
 
 MOST_RANKED = 500
-"""Beyond so many rows there is no rank: 125 000 pairs are a lot to test for a number that nobody reads."""
+"""No ranks are computed for more rows than this: they would take 125 000 pairwise tests, for ranks nobody reads."""
 
 
 def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -33,7 +33,7 @@ def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def _tested(samples: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
-    """The values that are tested: logarithms where there are such of all."""
+    """The values to test: their logarithms if all values are positive."""
     positive = all(value > 0 for sample in samples for value in sample)
     return [[math.log(value) for value in sample] for sample in samples] if positive else samples
 
@@ -51,7 +51,7 @@ def _welch_of_pairs(samples: Sequence[Sequence[float]], left: Any, right: Any) -
             *(means[right], deviations[right], counts[right]),
             equal_var=False,
         ).pvalue
-    # Without any spread t is 0/0 or infinite: values that never vary are equal or they are not.
+    # Without any spread t is 0/0 or infinite: then p is 1 for equal means and 0 for others.
     spread = (deviations[left] > 0) | (deviations[right] > 0)
     return np.where(spread, p_values, np.where(means[left] == means[right], 1.0, 0.0))
 

@@ -1,4 +1,4 @@
-"""stdout and stderr: readers may leave before the end, as in `ganzoo list | head`, terminals too; disks may fill up."""
+"""Writes to stdout and stderr that survive a closed pipe (`ganzoo list | head`), a lost terminal and a full disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ganzoo.util.text import printable
 
 STDOUT, STDERR = 1, 2
 
-NOBODY_THERE = (errno.EPIPE, errno.EIO)
-"""The reader of a pipe has left, or the terminal is gone. A disk that is full may have room again."""
+READER_GONE = (errno.EPIPE, errno.EIO)
+"""Errors for good: the reader of a pipe has left, or the terminal is gone. A full disk (ENOSPC) may have room again."""
 
 
 def print_note(line: str) -> None:
@@ -23,14 +23,14 @@ def print_note(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr at once. Where it cannot be written, the work that it tells of goes on in silence."""
-    with _in_vain_at_worst():
+    """Write a line to stderr and flush it. A line that cannot be written is dropped, so that the work goes on."""
+    with _ignore_write_errors():
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
 def unfailing_stderr() -> IO[str]:
-    """stderr as a file for rich to write to, which fails as little as `say` does."""
+    """stderr as a file object that drops what cannot be written, as `say` does; for rich to write to."""
     return cast("IO[str]", _Unfailing(sys.stderr))
 
 
@@ -41,12 +41,12 @@ class _Unfailing:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with _in_vain_at_worst():
+        with _ignore_write_errors():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with _in_vain_at_worst():
+        with _ignore_write_errors():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -54,18 +54,18 @@ class _Unfailing:
 
 
 @contextmanager
-def _in_vain_at_worst() -> Iterator[None]:
-    """Write to stderr inside of it: what cannot be written is dropped, and all that follows where nobody is there."""
+def _ignore_write_errors() -> Iterator[None]:
+    """Drop what the block cannot write to stderr; once the reader is gone, drop all that follows too."""
     try:
         yield
     except OSError as error:
-        if error.errno in NOBODY_THERE:
+        if error.errno in READER_GONE:
             _discard(STDERR)
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Print data inside of it: where the reader of stdout has left, the rest is skipped, for nothing is wrong."""
+    """Skip the rest of the block when the reader of stdout has left, as `head` does; that is no error."""
     try:
         yield
         sys.stdout.flush()
@@ -74,7 +74,7 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def settle() -> None:
-    """Write out what is left. What cannot be written is dropped, or Python would complain of it again at its end."""
+    """Flush stdout and stderr. What cannot be written is dropped, or Python would report it once more at exit."""
     for stream, descriptor in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
         try:
             stream.flush()
@@ -83,7 +83,7 @@ def settle() -> None:
 
 
 def _discard(descriptor: int) -> None:
-    """Let everything that still goes to `descriptor` vanish, what is in its buffer included."""
+    """Point `descriptor` at the null device: what is buffered and what is written later is dropped."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: read and checked before a tensor is, and without a word of pickle."""
+"""Reads and checks the header of a safetensors file before any tensor is loaded; pickles are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ganzoo.util.text import printable
 
 LONGEST_HEADER = 100 << 20
-"""What the safetensors format allows, in bytes."""
+"""The largest header that the safetensors format allows, in bytes."""
 
 
 def read_header(path: Path) -> Mapping[str, Any]:

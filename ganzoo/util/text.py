@@ -1,4 +1,4 @@
-"""Text from strangers: names and messages made safe for a terminal and a path; the nearest known names."""
+"""Untrusted text made safe for a terminal and a path; suggestions of similar names; errors as one line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a record's name may look like, so that it fits the grammars of `--models`, `--set` and a path."""
+"""Names that a plugin may give its records: they fit the grammars of `--models` and `--set`, and a path."""
 
 
 def printable(text: object, limit: int = 500) -> str:
     """One line without control characters or escape sequences, cut at `limit` characters."""
     whole = str(text)
-    # Of a message of gigabytes only what may be shown is looked at.
+    # A message may have gigabytes: only its beginning is processed.
     begin = whole[: 10 * limit]
     line = " ".join("".join(character if character.isprintable() else " " for character in begin).split())
     return line if len(line) <= limit and len(begin) == len(whole) else line[: limit - 1] + "…"
@@ -24,8 +24,13 @@ def slug(text: str, limit: int = 80) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].rstrip("-") or "x"
 
 
+def split_at_commas(text: str) -> tuple[str, ...]:
+    """What stands between the commas of a text, without spaces around it, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'dcgan'?`, or all the known names where none is near, or nothing where none is known."""
+    """`; did you mean 'dcgan'?`, or all known names if none is similar, or an empty text if none is known."""
     names = sorted(set(known))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
@@ -35,7 +40,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def error_line(error: BaseException) -> str:
     """`ValueError: message`, on one printable line."""
-    # Both may be a stranger's code, and raise: type.__dict__ goes past a metaclass.
+    # A plugin's exception class can override both and raise: type.__dict__ bypasses its metaclass.
     name = printable(type.__dict__["__name__"].__get__(type(error)), 80)
     try:
         message = printable(error)

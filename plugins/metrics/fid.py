@@ -51,6 +51,9 @@ def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
         "fid",
         score,
         better={"fid": "lower"},
+        title={"fid": "FID"},
+        bounds={"fid": (0, None)},
+        log=("fid",),
         summary="Fréchet distance between the features of real and fake",
         reference="Heusel et al. 2017, arXiv:1706.08500",
     )

@@ -33,6 +33,8 @@ def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
         "is",
         score,
         better={"is": "higher"},
+        title={"is": "IS"},
+        bounds={"is": (1, None)},
         settings=settings,
         summary="Inception Score: fakes that are each of one class and together of all",
         reference="Salimans et al. 2016, arXiv:1606.03498",

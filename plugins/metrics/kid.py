@@ -44,6 +44,8 @@ def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
         "kid",
         score,
         better={"kid": "lower"},
+        title={"kid": "KID"},
+        log=("kid",),
         settings=settings,
         summary="squared maximum mean discrepancy between the features of real and fake",
         reference="Bińkowski et al. 2018, arXiv:1801.01401",

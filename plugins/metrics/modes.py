@@ -40,6 +40,7 @@ def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
         "modes",
         score,
         better={"modes": "higher", "kl": "lower"},
+        bounds={"modes": (0, None), "kl": (0, None)},
         settings=lambda n_real, n_fake: {"agreement": AGREEMENT},
         labelled=True,
         summary="classes found among the fakes, and the divergence of their shares from the real ones",

@@ -44,6 +44,7 @@ def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
         "prc",
         score,
         better={"precision": "higher", "recall": "higher"},
+        bounds={"precision": (0, 1), "recall": (0, 1)},
         settings=settings,
         summary="precision and recall by nearest neighbours among the features",
         reference="Kynkäänniemi et al. 2019, arXiv:1904.06991",

@@ -46,7 +46,14 @@ def ganzoo_feature_extractors():
 
 @ganzoo.hookimpl
 def ganzoo_metrics():
-    yield ganzoo.Metric("mean-gap", mean_gap, better={"mean-gap": "lower"})
+    yield ganzoo.Metric(
+        "mean-gap",
+        mean_gap,
+        better={"mean-gap": "lower"},
+        title={"mean-gap": "Gap of means"},
+        bounds={"mean-gap": (0, None)},
+        log=("mean-gap",),
+    )
 
 
 @ganzoo.hookimpl

@@ -14,16 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
-from ganzoo.comparing.rows import comparison, same_settings, score_columns, settings_key, shown_protocols
-from ganzoo.records.protocols import distinctions, protocol_words
+from ganzoo.comparing.rows import comparison, leading_score, same_settings, score_columns, settings_key, shown_protocols
+from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
 LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "device", "threads")
 """What is added to a variant's name where two rows of one variant and dataset differ in it."""
-
-SCORE_NAMES = {"fid": "FID", "is": "IS", "kid": "KID"}
 
 
 @dataclass(frozen=True)
@@ -118,18 +116,22 @@ class Figure:
 
 
 def report_rows(records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None) -> list[Row]:
-    """The lines of `comparison` with their runs: by dataset and budget, the best FID first, failures last."""
+    """The lines of `comparison` with their runs: by dataset and budget, the best in the leading score first, failures
+    last.
+    """
     if not records:
         return []
     table = comparison(records, better)
     columns = score_columns(records)
-    best = [column for (metric, _), column in columns.items() if metric == "fid"]
+    leading, way = leading_score(records)
+    best = [column for (metric, _), column in columns.items() if metric == leading]
+    sign = 1 if way == "lower" else -1
 
     def rank(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        # FIDs of two protocols are in no order: those of one come after those of the other.
-        fids = [(index, entry[column]) for index, column in enumerate(best) if not math.isnan(entry[column])]
+        # Scores of two protocols are in no order: those of one come after those of the other.
+        values = [(index, sign * entry[column]) for index, column in enumerate(best) if not math.isnan(entry[column])]
         place = (entry["dataset"], entry["image_size"], entry["kimg"])
-        return *place, not entry["n"], *min(fids, default=(len(best), math.inf)), entry["variant"]
+        return *place, not entry["n"], *min(values, default=(len(best), math.inf)), entry["variant"]
 
     entries = [dict(line) for _, line in table.iterrows()]
     pairs = sorted(zip(entries, same_settings(records), strict=True), key=lambda pair: rank(pair[0]))
@@ -172,11 +174,12 @@ def report_figures(rows: Sequence[Row]) -> list[Figure]:
     records = [record for row in rows for record in row.finished]
     protocols = shown_protocols(records)
     scores = {key: column for key, column in score_columns(records).items() if key[1] in protocols}
-    ordered = dict(sorted(scores.items(), key=lambda item: item[0][0] != "fid"))
+    leading, way = leading_score(records)
+    ordered = dict(sorted(scores.items(), key=lambda item: item[0][0] != leading))
     return [
         score_against_kimg(rows, ordered, protocols),
         score_against_seconds(rows, ordered, protocols),
-        pareto(rows, ordered, protocols),
+        pareto(rows, ordered, protocols, leading, way),
         rate_over_batch(rows),
         loss_curves(rows),
     ]
@@ -192,7 +195,7 @@ def score_against_kimg(rows: Sequence[Row], columns: Columns, protocols: Protoco
     """Each evaluation of each row: the mean over seeds, in a band of one standard deviation."""
     return Figure(
         "score-kimg",
-        "FID and other scores against kimg",
+        f"{_leading_title(columns, protocols)} against kimg",
         "The mean over the seeds at each evaluation; the band is one standard deviation either side, where there are "
         "several seeds.",
         "Score and protocol",
@@ -205,13 +208,19 @@ def score_against_seconds(rows: Sequence[Row], columns: Columns, protocols: Prot
     """The same against the time of the training loop, where a record has it."""
     return Figure(
         "score-seconds",
-        "FID and other scores against seconds of training",
+        f"{_leading_title(columns, protocols)} against seconds of training",
         "The time is that of the training loop on the hardware of the run, evaluation left out. A record without the "
         "time of each evaluation has its last point only.",
         "Score and protocol",
         "The records hold no training time for their scores.",
         _score_panels(rows, columns, protocols, Axis("seconds of training"), seconds_of),
     )
+
+
+def _leading_title(columns: Columns, protocols: Protocols) -> str:
+    """`FID and other scores`, by the first of the columns."""
+    titles = list(dict.fromkeys(title_of(metric, protocols[protocol]) for metric, protocol in columns))
+    return f"{titles[0]} and other scores" if len(titles) > 1 else next(iter(titles), "Scores")
 
 
 def seconds_of(score: Mapping[str, Any], run: RunRecord) -> float | None:
@@ -265,12 +274,13 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
 
 
 def _score_panel(metric: str, protocol: str, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
-    name, content = SCORE_NAMES.get(metric, metric), protocols[protocol]
+    content = protocols[protocol]
+    name = title_of(metric, content)
     apart = distinctions(protocols)[protocol] or f"{content.get('n_fake')} fakes"
     label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {apart}"
     # A band that reaches zero has no place on a logarithmic axis.
     drawn = [value for each in series for value in (*each.y, *each.low) if value is not None]
-    log = metric in ("fid", "kid") and min(drawn) > 0
+    log = is_log(metric, content) and min(drawn) > 0
     words = f"{name}: {protocol_words(content)} ({protocol})."
     return Panel(label, words, axis, Axis(f"{name} (logarithmic)" if log else name, log=log), series)
 
@@ -286,12 +296,14 @@ def _styled(rows: Iterable[Row]) -> Iterator[tuple[Row, int, int]]:
         yield row, index, again
 
 
-def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figure:
-    """Final FID against the training rate; for each hardware the rows that no other beats in both."""
+def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols, leading: str, better: Direction) -> Figure:
+    """The final leading score against the training rate; for each hardware the rows that no other beats in both."""
     panels = []
+    sign = 1 if better == "lower" else -1
+    title = next((title_of(leading, protocols[protocol]) for metric, protocol in columns if metric == leading), "Score")
     budgets: dict[tuple[str, str, float], dict[str, list[Row]]] = {}
     for (metric, protocol), column in columns.items():
-        for row in rows if metric == "fid" else ():
+        for row in rows if metric == leading else ():
             if not any(_missing(row.summary[name]) for name in (column, "train_images_per_second")):
                 machines = budgets.setdefault((protocol, column, row.summary["kimg"]), defaultdict(list))
                 machines[row.summary["hardware"]].append(row)
@@ -299,18 +311,20 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
         series = []
         for hue, (hardware, own) in enumerate(machines.items()):
             points = [(row.summary["train_images_per_second"], row.summary[column], row) for row in own]
-            front = pareto_front([(rate, fid) for rate, fid, _ in points])
+            front = pareto_front([(rate, sign * value) for rate, value, _ in points])
             deviations = [row.summary.get(f"{column}_sd") for row in own]
             series.append(
                 Series(
                     hardware,
                     x=[rate for rate, _, _ in points],
-                    y=[fid for _, fid, _ in points],
+                    y=[value for _, value, _ in points],
                     low=[
-                        None if _missing(sd) else fid - sd for (_, fid, _), sd in zip(points, deviations, strict=True)
+                        None if _missing(sd) else value - sd
+                        for (_, value, _), sd in zip(points, deviations, strict=True)
                     ],
                     high=[
-                        None if _missing(sd) else fid + sd for (_, fid, _), sd in zip(points, deviations, strict=True)
+                        None if _missing(sd) else value + sd
+                        for (_, value, _), sd in zip(points, deviations, strict=True)
                     ],
                     rows=[row.id for row in own],
                     mode="markers",
@@ -326,7 +340,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                 Series(
                     f"{hardware}, front",
                     x=[rate for rate, _, _ in corners],
-                    y=[fid for _, fid, _ in corners],
+                    y=[value for _, value, _ in corners],
                     rows=[row.id for _, _, row in corners],
                     mode="lines",
                     hue=hue,
@@ -338,15 +352,15 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figur
                 )
             )
         axis = Axis("training step, real images per second (logarithmic)", log=True)
-        panel = _score_panel("fid", protocol, protocols, axis, series)
+        panel = _score_panel(leading, protocol, protocols, axis, series)
         panels.append(replace(panel, label=f"{panel.label}, {kimg:g} kimg"))
     return Figure(
         "pareto",
-        "FID against throughput",
-        "Lower and further right is better. The dashed line is the Pareto front of each hardware: the rows that no "
-        "other on it beats in both. These carry their names. Bars are one standard deviation over seeds.",
+        f"{title} against throughput",
+        f"{better.capitalize()} and further right is better. The dashed line is the Pareto front of each hardware: the "
+        "rows that no other on it beats in both. These carry their names. Bars are one standard deviation over seeds.",
         "Protocol and budget",
-        "No finished run has both an FID and a rate.",
+        "No finished run has both a score and a rate.",
         panels,
     )
 

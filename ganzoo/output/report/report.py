@@ -29,7 +29,7 @@ from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.output.comparison import notes_of
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
-from ganzoo.output.report.figures import SCORE_NAMES, Row, report_figures, report_rows
+from ganzoo.output.report.figures import Row, report_figures, report_rows
 from ganzoo.output.report.pictures import (
     Picture,
     as_picture,
@@ -38,7 +38,7 @@ from ganzoo.output.report.pictures import (
     real_images,
     sample_images,
 )
-from ganzoo.records.protocols import distinctions, protocol_words
+from ganzoo.records.protocols import distinctions, protocol_words, title_of
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.images import grid
@@ -172,7 +172,7 @@ def render_report(
         machines=_machines(records),
         protocols=shown_protocols(records),
         protocol_words=protocol_words,
-        score_names=SCORE_NAMES,
+        title_of=title_of,
         style=Markup(_part("report.css")),
         script=Markup(script),
         plotly=Markup(_packed(plotly)),
@@ -300,7 +300,7 @@ def _score_heads(records: Sequence[RunRecord]) -> dict[str, Column]:
     places, apart = {identity: place for place, identity in enumerate(protocols)}, distinctions(protocols)
     heads = {}
     for (metric, identity), name in score_columns(records).items():
-        head, note, link = SCORE_NAMES.get(metric, metric), identity, ""
+        head, note, link = title_of(metric, protocols.get(identity, {})), identity, ""
         if identity in protocols:
             told = [*(str(protocols[identity].get(key)) for key in ("dataset", "extractor")), apart[identity]]
             note, link = ", ".join(filter(None, told)), f"#protocol-{places[identity]}"
