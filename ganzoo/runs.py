@@ -43,10 +43,11 @@ class ResolvedRecipe(Recipe):
     architecture: str
     loss: str
     latent: int
+    """Length of the latent."""
     phases: tuple[PhaseFrequency, ...]
-    """Of the loss."""
+    """`name`, `repeats`, `every` of each phase of the loss."""
     penalties: tuple[PenaltyFrequency, ...]
-    """Those of the loss included."""
+    """`name`, `every` of each penalty, those of the loss included."""
     optimizers: Mapping[str, Optimizer]
     """By player."""
     averages: Mapping[str, Average]
@@ -57,35 +58,56 @@ class ResolvedRecipe(Recipe):
 class RunSpec:
     """One run, fully resolved: one variant x dataset x seed x hardware. JSON-safe.
 
-    `evaluate_at_kimg` lists when the generator is scored; its last entry is the end of the budget.
-    `requested_batch_size` is what did not fit into memory where a smaller batch was taken for it. `continues` is the
-    id of the run whose training this one goes on with.
+    Every value is the one in force. Names of objects that were given in place of a name read `plugin:name`.
     """
 
     variant: str
+    """As it was selected; a pair reads `dcgan+hinge`."""
     dataset: str
+    """With its argument: `folder:PATH`."""
     image_shape: tuple[int, int, int]
+    """[C, H, W]."""
     classes: int
+    """Number of labels; 0: none."""
     dataset_images: int
+    """How many real images."""
     dataset_sha256: str
+    """Of shape, pixels and labels."""
     kimg: float
+    """The budget, thousands of real images; 0 with `--throughput-only`."""
     seed: int
     recipe: ResolvedRecipe
+    """How it is trained."""
     metrics: tuple[str, ...]
+    """Empty with `--throughput-only`."""
     features: str
+    """The extractor; empty with `--throughput-only`."""
     weights_sha256: str
+    """sha256 of the extractor's weights file; empty with `--throughput-only`."""
     fakes: int
+    """Images per evaluation; 0 with `--throughput-only`."""
     evaluate_at_kimg: tuple[float, ...]
+    """When the generator is scored; the last entry is the budget."""
     throughput_seconds: float
+    """Measured time for each kind of rate."""
     device: str
+    """Such as `cpu` or `cuda:0`."""
     precision: str
+    """`fp32`, `tf32` or `bf16`."""
     threads: int
+    """CPU threads."""
     memory_format: str
+    """`contiguous` or `channels_last`."""
     step_mode: str
+    """`eager`, `graph` or `compile`."""
     hardware: str
+    """The hardware's id."""
     deterministic: bool
+    """Whether `--deterministic` was given."""
     requested_batch_size: int | None
+    """With `--batch-size auto`: what did not fit, where `batch_size` is smaller for it."""
     continues: str
+    """The id of the run that this one goes on with; empty if none."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields; in the recipe the options come last."""
@@ -270,26 +292,43 @@ Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
 class RunRecord:
     """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
 
-    `spec` is the JSON of a `RunSpec`. What could not be measured is None; a run that failed lacks what it did not
-    reach. `command` does the run again. `path` is where it was read from and is not part of the JSON.
+    What could not be measured is None; a run that failed lacks what it did not reach.
     """
 
     schema: int
+    """Version of this layout."""
     run_id: str
+    """64 hexadecimal digits."""
     status: Status
+    """How the run ended."""
     spec: Mapping[str, Any]
+    """What was to be done, fully resolved: the JSON of a `RunSpec`."""
     error: Mapping[str, str] | None = None
+    """`type`, `message`, `tail` (strings): the exception or signal, one line, and the last lines of stderr and of the
+    traceback, at most 2000 characters of each and 65 536 in all; null if ok."""
     scores: Sequence[Score] = ()
+    """One object for each score at each evaluation; more are added when a run is scored again."""
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
+    """Protocol id to its content."""
     throughput: Throughput = field(default_factory=Throughput)
+    """Speed and memory."""
     training: Training = field(default_factory=Training)
+    """Curves, updates, time, best and final scores."""
     parameters: Mapping[str, int] = field(default_factory=dict)
+    """Parameter counts."""
     dataset: DatasetFacts = field(default_factory=DatasetFacts)
+    """What the images were."""
     hardware: HardwareFacts = field(default_factory=HardwareFacts)
+    """The machine."""
     environment: Environment = field(default_factory=Environment)
+    """The software."""
     files: Mapping[str, str] = field(default_factory=dict)
+    """The sha256 of `samples.png` and of `generator.safetensors`, by name; empty in older records, and where training
+    did not come to its end; one that could not be written, as on a full disk, is not named."""
     command: str = ""
+    """Does this run again; quoted for a POSIX shell."""
     path: Path | None = None
+    """Where it was read from; not part of the JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, without `path`."""

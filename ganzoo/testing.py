@@ -1,12 +1,12 @@
-"""Conformance checks for those who write plugins: `ganzoo check` from Python, and as tests of pytest.
+"""Conformance checks for those who write plugins: `ganzoo check` from Python, and as tests of pytest::
 
-```
-from ganzoo.testing import parametrize_checks
+    from ganzoo.testing import parametrize_checks
 
-@parametrize_checks("my-gan")
-def test_conformance(check):
-    check()
-```
+    @parametrize_checks("my-gan")
+    def test_conformance(check):
+        check()
+
+`subjects_of` says what may stand in place of the name.
 """
 
 from __future__ import annotations

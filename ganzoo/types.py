@@ -47,15 +47,25 @@ class Architecture:
     """
 
     name: str
+    """What `--models NAME+LOSS` and a variant's `architecture` refer to."""
     build: Callable[..., tuple[nn.Module, nn.Module]]
+    """`build(image_shape, latent, classes, **options) -> (generator, discriminator)`."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source."""
     latent: int = 100
+    """Length of the latent vector."""
     logits: Literal[1, 2] = 1
+    """1: the discriminator gives (N,). 2: it gives (N, 2), column 1 = real."""
     conditional: bool = False
+    """Both networks take labels."""
     image_sizes: tuple[int, ...] | None = (16, 28, 32, 64)
+    """The sizes in pixels it builds; None: any."""
     channels: tuple[int, ...] = (1, 3)
+    """The channel counts it builds."""
     draw_latent: Callable[..., Tensor] | None = None
+    """Replaces the standard normal prior."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -66,15 +76,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a phase is given.
-
-    `real`: (N, C, H, W) float32 in [-1, 1]. `labels`: (N,) int64, or None where the data has none.
-    `latent`: (N, latent) float32, fresh for every call of a phase.
-    """
+    """What a phase is given."""
 
     real: Tensor
+    """(N, C, H, W) float32 in [−1, 1]."""
     labels: Tensor | None
+    """(N,) int64, or None where the data has none."""
     latent: Tensor
+    """(N, latent) float32, fresh for every call of a phase."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,17 @@ class Phase:
     """
 
     name: str
+    """The first part of a term's name, and of `--set VARIANT.NAME.repeats=…`."""
     function: Callable[..., Terms]
+    """`f(generator, discriminator, batch, hyper) -> {name: 0-dim tensor}`, without side effects."""
     updates: str | tuple[str, ...]
+    """`"generator"`, `"discriminator"`, a submodule such as `"discriminator.code_head"`, or a tuple of them."""
     repeats: int = 1
+    """How often it runs in a step."""
     every: int = 1
+    """It runs in steps whose index is a multiple of this."""
     after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
+    """`after(parameters, hyper)`, without gradients, after each update."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -121,12 +136,19 @@ class Penalty:
     """
 
     name: str
+    """The name of its term and of its coefficients (`r1.gamma`)."""
     function: Callable[..., Tensor]
+    """`f(discriminator, real, fake, labels, hyper) -> 0-dim tensor`."""
     hyper: Mapping[str, float] = field(default_factory=dict)
+    """Its own coefficients, which the function sees under their own names."""
     every: int = 1
+    """Above 1 it is lazy."""
     uses_fakes: bool = True
+    """False: a phase of its own is spared the generator and is given None as `fake`."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +162,27 @@ class Loss:
     """
 
     name: str
+    """What `--loss` and `--models ARCHITECTURE+NAME` refer to."""
     phases: tuple[Phase, ...] = ()
+    """The phases, in order; empty for a loss of logits."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source, with the equation."""
     hyper: Mapping[str, float] = field(default_factory=dict)
+    """Coefficients and their defaults; `--set VARIANT.NAME=VALUE`."""
     logits: Literal[1, 2] = 1
+    """How many logits per image the functions want."""
     penalties: tuple[str | Penalty, ...] = ()
+    """Penalties that belong to the loss, by name or as objects."""
     discriminator: Callable[[Tensor, Tensor], Terms] | None = None
+    """Set by `of_logits`."""
     generator: Callable[..., Terms] | None = None
+    """Set by `of_logits`."""
     repeats: int = 1
+    """Set by `of_logits`; for phases see `Phase`."""
     after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
+    """Set by `of_logits`; for phases see `Phase`."""
 
     @classmethod
     def of_logits(
@@ -215,7 +248,9 @@ class Optimizer:
     """How one player's weights are updated."""
 
     kind: Literal["adam", "sgd", "rmsprop"] = "adam"
+    """`adam`, `sgd` or `rmsprop`."""
     learning_rate: Positive = 2e-4
+    """The rate before a variant's `rate_decay`."""
     betas: tuple[BelowOne, BelowOne] = (0.5, 0.999)
     """Adam's."""
     momentum: BelowOne = 0.0
@@ -233,10 +268,15 @@ class Schedule:
     """
 
     kind: Literal["constant", "linear", "cosine", "exponential"] = "constant"
+    """`constant`, `linear`, `cosine` or `exponential`."""
     to: float = 0.0
+    """Linear, cosine: the multiplier at the end of the budget."""
     start: BelowOne = 0.0
+    """Linear, cosine: the fraction of the budget where it begins; 1 until then."""
     factor: Positive = 0.5
+    """Exponential: `factor` to the power of steps / `per_updates`."""
     per_updates: Positive = 100_000
+    """Exponential: see `factor`; counted in steps of the loop."""
 
 
 @dataclass(frozen=True)
@@ -293,17 +333,24 @@ class Variant(Recipe):
     """
 
     name: str
+    """What `--models` selects."""
     architecture: str | Architecture
+    """A name or an `Architecture`."""
     loss: str | Loss
+    """A name or a `Loss`."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source of the recipe."""
     _: KW_ONLY
     latent: Annotated[int, Range(1)] | None = None
     """Length of the latent vector; None: the architecture's own."""
     penalties: tuple[str | Penalty, ...] = ()
+    """Names or `Penalty` objects, beside those of the loss."""
     optimizer: Optimizer = Optimizer()
     """Serves both players, unless there is a `discriminator_optimizer`."""
     discriminator_optimizer: Optimizer | None = None
+    """Of the discriminator."""
     ema_half_life_kimg: NonNegative = Average.half_life_kimg
     """`Average.half_life_kimg` of the generator."""
     ema_rampup: NonNegative = Average.rampup
@@ -318,105 +365,128 @@ class Variant(Recipe):
 
 @dataclass(frozen=True)
 class DatasetRequest:
-    """What a dataset is asked for: the folder data lies in, what stands after the colon, and the size in pixels."""
+    """What a dataset is asked for."""
 
     root: Path
+    """The folder data lies in: `--data-root`, else `$GANZOO_DATA`, else `./data`."""
     argument: str
+    """What stands after the colon, or empty."""
     image_size: int
+    """The size in pixels; give images of this size."""
     skip_bad_images: bool = False
+    """Leave unreadable images out, and name them in `skipped`."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """What a dataset gives.
-
-    `images`: uint8 (N, C, H, W) as a tensor or NumPy array, or a sequence of uint8 (C, H, W) items that are decoded
-    one by one when asked for (a `Sequence` whose items may raise `DataUnavailable`). `independent` says that several
-    forked processes may decode items at once: each opens what it reads. `labels`: (N,) integers or None.
-    `split` and `source` go into the record and the protocol. `skipped` names the files left out as unreadable.
-    """
+    """What a dataset gives."""
 
     images: Any
+    """uint8 (N, C, H, W), a tensor or NumPy array; or a `Sequence` of uint8 (C, H, W) items that are decoded one by one
+    when asked for, and may raise `DataUnavailable`."""
     labels: Any | None = None
+    """(N,) integers from 0, or None."""
     source: str = ""
+    """Where it comes from; goes into the record."""
     split: str = "train"
+    """Which part of the data; goes into the record and the protocol."""
     skipped: tuple[str, ...] = ()
+    """Files left out as unreadable."""
     independent: bool = False
+    """Several forked processes may decode items at once, because each item opens what it reads; then many are decoded
+    in parallel on Linux."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """uint8 images with optional labels.
 
-    `load(request) -> LabelledImages`. `fingerprint(request) -> str` identifies the source's state without decoding
-    it (versions, or names, sizes and times of files); the decoded images are cached under it. `image_size` is the
-    default in pixels. `features` names the extractor that `--features auto` takes, `kimg` is the default budget and
-    `fakes` the number of generated images that are scored. With `argument` set (`"PATH"`) it is written `name:PATH`.
+    The decoded images are cached under the fingerprint. Raise `DataUnavailable` where the data is absent.
     """
 
     name: str
+    """What `--dataset` refers to."""
     load: Callable[[DatasetRequest], LabelledImages]
+    """`load(request) -> LabelledImages`."""
     fingerprint: Callable[[DatasetRequest], str]
+    """`fingerprint(request) -> str`: the state of the source without decoding it, as versions, or names, sizes and
+    times of files."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source."""
     image_size: int = 32
+    """Default size in pixels."""
     features: str = "inception"
+    """The extractor that `--features auto` takes."""
     kimg: float = 1000.0
+    """Default budget."""
     fakes: int = 10_000
+    """How many generated images are scored."""
     argument: str = ""
+    """If set (`"PATH"`), the dataset is written `name:PATH`."""
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
     """Images to features and logits.
 
-    `weights(path) -> Path` finds the weights file (`path` is the user's own, or None), fetching it if it may, and
-    raises `WeightsUnavailable` otherwise. `load(path) -> module` gives a module in eval mode that maps uint8
-    (N, C, H, W) on its device to `(features, logits)`: float32 (N, D) and (N, K). `sha256` is what the weights must
-    have. `preprocessing` says in words what happens to the images, and is part of the protocol.
+    The module that `load` gives maps uint8 (N, C, H, W) on its device to `(features, logits)`: float32 (N, D) and
+    (N, K). It does its own resizing and scaling.
     """
 
     name: str
+    """What `--features` refers to."""
     weights: Callable[[Path | None], Path]
+    """`weights(path) -> Path`: the weights file, fetched where it may be; `path` is `--weights`, or None. Raises
+    `WeightsUnavailable`."""
     load: Callable[[Path], nn.Module]
+    """`load(path) -> module`, in eval mode."""
     sha256: str
+    """Of the weights file, checked before every use."""
     preprocessing: str
+    """In words, what happens to the images; part of the protocol."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source."""
     batch_size: int = 256
+    """Images per batch."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One side of a metric, real or fake.
-
-    `features`: float32 (N, D) on the CPU. `logits`: float32 (N, K) on the CPU. `labels`: int64 (N,) or None.
-    `statistics()` gives float64 tensors `(mu, sigma)`, (D,) and (D, D), computed once (for a dataset: once per
-    machine), and on one device for both sides.
-    """
+    """One side of a metric, real or fake."""
 
     features: Tensor
+    """float32 (N, D) on the CPU."""
     logits: Tensor
+    """float32 (N, K) on the CPU."""
     labels: Tensor | None
+    """int64 (N,) or None; fakes have None."""
     statistics: Callable[[], tuple[Any, Any]]
+    """A method: float64 tensors `(mu, sigma)`, (D,) and (D, D), computed once, cached for the real side, and on one
+    device for both."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score from real and fake features.
-
-    `score(real, fake, settings) -> {score: value or (value, std)}` of `Sample`s. `better` names every score it yields
-    and says which way is better. `settings(n_real, n_fake)` gives whatever else decides the value (splits, subsets);
-    it is part of the protocol. With `labelled=True` it needs a dataset with labels.
-    """
+    """A score from real and fake features, or several."""
 
     name: str
+    """What `--metrics` refers to."""
     score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float]]]
+    """`score(real, fake, settings) -> {score: value or (value, std)}`, real and fake each a `Sample`."""
     better: Mapping[str, Literal["lower", "higher"]]
+    """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}
+    """`settings(n_real, n_fake)`: whatever else decides the value (splits, subsets); part of the protocol."""
     labelled: bool = False
+    """True: needs a dataset with labels."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source."""
     title: Mapping[str, str] = field(default_factory=dict)
     """Score to what heads its column and its axis; a score that is not named here is called by its name."""
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
@@ -427,9 +497,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Renders a comparison as text: `render(table) -> str` of a pandas DataFrame, chosen by `--format NAME`."""
+    """Renders a comparison as text."""
 
     name: str
+    """What `--format` refers to."""
     render: Callable[[Any], str]
+    """`render(table) -> str`, of a pandas DataFrame."""
     summary: str = ""
+    """One line."""
     reference: str = ""
+    """The source."""

@@ -23,20 +23,23 @@ LOG_POINTS = 200
 
 @dataclass
 class TrainResult:
-    """How far a training is.
-
-    `curves` maps `kimg` and `phase/term` to lists of one length, each point the mean since the last one.
-    `train_seconds` leaves out evaluation and saving; `updates` counts the updates of each player as a whole.
-    `evaluated_kimg` is where the last evaluation took place, `resumed_at_kimg` where another process took over.
-    """
+    """How far a training is."""
 
     kimg: float = 0.0
+    """Real images shown, in thousands; up to one step above the budget."""
     train_seconds: float = 0.0
+    """Time of the loop, data and moving average included, evaluation and saving left out; over all processes of a
+    resumed run."""
     steps_per_point: int = 1
+    """Steps between two points of the curves."""
     evaluated_kimg: float = 0.0
+    """Where the last evaluation took place."""
     curves: dict[str, list[float]] = field(default_factory=dict)
+    """`kimg` and each `phase/term` to arrays of one length; each point is the mean since the last one."""
     updates: dict[str, int] = field(default_factory=lambda: {"generator": 0, "discriminator": 0})
+    """`generator`, `discriminator`: optimizer steps of each player as a whole."""
     resumed_at_kimg: list[float] = field(default_factory=list)
+    """Where another process went on with the run."""
 
 
 def run_step(run: Assembly, log: TermLog | None = None) -> None:
