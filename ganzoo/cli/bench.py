@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def run_bench(arguments: Namespace) -> int:
     """`ganzoo bench`."""
-    from ganzoo.comparing.rows import score_directions
+    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.comparison import comparison_tables
     from ganzoo.output.progress import ProgressDisplay, say_preparing
     from ganzoo.running.bench import ignore, prepare_bench

@@ -8,12 +8,14 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import orjson
+from typing import Any
 
 from ganzoo.comparing.baseline import Runs, verdict
 from ganzoo.comparing.differences import differing_settings, disagreements
-from ganzoo.comparing.rows import FIGURES, records_table, same_settings, score_columns
+from ganzoo.comparing.figures import DIRECTIONS, figure_of
+from ganzoo.comparing.rows import as_key, same_settings
+from ganzoo.comparing.scores import final_scores, scores_of
+from ganzoo.comparing.settings import setting
 from ganzoo.errors import RecordError, UnknownName, UsageError
 from ganzoo.records.store import spec_over_seeds
 from ganzoo.runs import RunRecord
@@ -73,7 +75,7 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     match = TOLERANCE.fullmatch(text)
     if match is None:
         raise UsageError(f"--fail-on {printable(text)}: write FIGURE:SHARE%, as in fid:5%")
-    directions = {**FIGURES, **better}
+    directions = {**DIRECTIONS, **better}
     if match[1] not in directions:
         known = did_you_mean(match[1], directions)
         raise UnknownName(
@@ -173,31 +175,35 @@ def _rows(records: Sequence[RunRecord]) -> dict[bytes, list[Runs]]:
     """The rows of a comparison by their spec; where there are several of one spec, the code differs."""
     rows: dict[bytes, list[Runs]] = {}
     for runs in same_settings(records):
-        key = orjson.dumps(spec_over_seeds(runs[0].spec), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-        rows.setdefault(key, []).append(runs)
+        rows.setdefault(as_key(spec_over_seeds(runs[0].spec)), []).append(runs)
     return rows
 
 
 def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     """The values over seeds of each figure of a row that has any, by name and, for a score, protocol."""
-    finished = [record for record in runs if record.ok]
-    if not finished:
-        return {}
-    table = records_table(finished)
-    columns = score_columns(finished) | {(name, ""): name for name in FIGURES}
-    found = {key: [float(value) for value in table[column].dropna()] for key, column in columns.items()}
+    found: dict[tuple[str, str], list[float]] = {score: [] for score in scores_of(runs)}
+    found |= {(name, ""): [] for name in DIRECTIONS}
+    for run in runs:
+        if run.ok:
+            values: dict[tuple[str, str], Any] = {key: entry["value"] for key, entry in final_scores(run).items()}
+            values |= {(name, ""): figure_of(run, name) for name in DIRECTIONS}
+            for key, value in values.items():
+                if value is not None:
+                    found[key].append(float(value))
     return {key: values for key, values in found.items() if values}
 
 
 def _named(runs: Runs) -> str:
-    spec = runs[0].spec
-    size, kimg = spec["image_shape"][1], spec["kimg"]
-    return printable(f"{spec['variant']} on {spec['dataset']}, {size} px, {kimg:g} kimg, {spec['hardware']}")
+    variant, dataset, size, kimg, hardware = (
+        setting(runs[0].spec, name) for name in ("variant", "dataset", "image_size", "kimg", "hardware")
+    )
+    return printable(f"{variant} on {dataset}, {size} px, {kimg:g} kimg, {hardware}")
 
 
 def _of_one_kind(runs: Runs, others: Runs) -> bool:
     """Whether two rows are of one variant, dataset and hardware."""
-    return all(runs[0].spec[name] == others[0].spec[name] for name in ("variant", "dataset", "hardware"))
+    kinds = [[setting(some[0].spec, name) for name in ("variant", "dataset", "hardware")] for some in (runs, others)]
+    return kinds[0] == kinds[1]
 
 
 def _nearest(runs: Runs, others: Mapping[bytes, Sequence[Sequence[RunRecord]]]) -> str:

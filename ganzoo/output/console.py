@@ -17,9 +17,6 @@ from ganzoo.util.text import printable
 
 PIPED_WIDTH = 200
 
-UNITS = {"fid": "FID", "is": "IS", "kid": "KID"}
-"""Scores that people know by another name."""
-
 
 class DataConsole(Console):
     """Writes to stdout. That the reader has left is for `ganzoo.util.streams` to judge; rich would exit with code 1."""
