@@ -44,12 +44,12 @@ def compare_records(arguments: Namespace) -> int:
     if arguments.target_fid is not None and not any(score.name == "fid" for score in scores_of(records)):
         print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
     text = _comparison_text(records, arguments, better, reporter)
-    found, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
+    changed, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
     _write_output(text, arguments)
     _note_some("not compared", notes)
-    for change in found:
+    for change in changed:
         print_note(f"{'regression: ' if change.too_much else ''}{change}")
-    return 3 if any(change.too_much for change in found) else 0
+    return 3 if any(change.too_much for change in changed) else 0
 
 
 def _comparison_text(

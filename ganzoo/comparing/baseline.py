@@ -36,7 +36,14 @@ def with_baseline(comparison: Comparison, baseline: str) -> Comparison:
         _against(row, others[0]) if len(others) == 1 and others[0] is not row else row
         for row, others in zip(comparison.rows, candidates, strict=True)
     )
-    return replace(comparison, rows=rows, baseline=Baseline(baseline, "variant"))
+    parts = dict.fromkeys(
+        (score, part)
+        for row in rows
+        for score, entry in row.scores.items()
+        if entry.difference
+        for part in entry.difference.known
+    )
+    return replace(comparison, rows=rows, baseline=Baseline(baseline, "variant", tuple(parts)))
 
 
 def check_baseline(baseline: str, variants: Sequence[str]) -> None:
@@ -69,9 +76,9 @@ def _race(row: Row) -> tuple[Any, ...]:
 def _check_any_is_clear(rows: Sequence[Row], candidates: Sequence[Sequence[Row]], baseline: str) -> None:
     """Raise `UsageError` where no other row has one row of the baseline to be set against, and some have several."""
     pairs = zip(rows, candidates, strict=True)
-    others = [(row, found) for row, found in pairs if row.settings["variant"] != baseline]
-    unclear = next(((row, found) for row, found in others if len(found) > 1), None)
-    if unclear is None or any(len(found) == 1 for _, found in others):
+    others = [(row, several) for row, several in pairs if row.settings["variant"] != baseline]
+    unclear = next(((row, several) for row, several in others if len(several) > 1), None)
+    if unclear is None or any(len(some) == 1 for _, some in others):
         return
     row, several = unclear
     apart = "; ".join(disagreements([other.runs[0] for other in several])[:3])
@@ -153,8 +160,8 @@ def speed_ratio(row: Row, other: Row, per_peak: bool = False) -> Ratio | None:
     sides = [_measured(side, per_peak) for side in (row, other)]
     if not all(sides):
         return None
-    scales = [[1 / found["peak_flops"] if per_peak else 1.0 for found in side] for side in sides]
-    summaries = [[found["train_images_per_second"] for found in side] for side in sides]
+    scales = [[1 / measured["peak_flops"] if per_peak else 1.0 for measured in side] for side in sides]
+    summaries = [[measured["train_images_per_second"] for measured in side] for side in sides]
     first, second = (
         statistics.fmean(summary["median"] * scale for summary, scale in zip(side, of_side, strict=True))
         for side, of_side in zip(summaries, scales, strict=True)

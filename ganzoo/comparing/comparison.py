@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the rows are set against: a variant of the same race, or the same work on another machine."""
+    """What the rows are set against: a variant of the same race, or the same work on another machine.
+
+    `differences` are the parts of differences that some row has, in the order of the table's columns.
+    """
 
     name: str
     kind: Literal["variant", "hardware"]
+    differences: tuple[tuple[Score, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,8 @@ def _ranked(rows: Sequence[Row], scores: Sequence[Score], better: Mapping[str, D
         if (way := better.get(score.name)) is None:
             continue
         for race in races.values():
-            found = ranks([rows[index].scores[score].values for index in race], way)
-            for index, rank in zip(race, found, strict=True):
+            in_race = ranks([rows[index].scores[score].values for index in race], way)
+            for index, rank in zip(race, in_race, strict=True):
                 entries[index][score] = replace(entries[index][score], rank=rank)
     return [replace(row, scores=ranked) for row, ranked in zip(rows, entries, strict=True)]
 

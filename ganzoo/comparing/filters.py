@@ -33,21 +33,21 @@ class Condition:
     def __str__(self) -> str:
         return f"--where {printable(self.column)}{self.operator}{printable(self.value)}"
 
-    def holds(self, found: Any) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether it holds for a value; never for one that is missing.
 
         Numbers are compared as numbers. `=` and `!=` take text with the wildcards `*`, `?` and `[…]`.
         """
-        if _missing(found):
+        if _missing(value):
             return False
-        if isinstance(found, (int, float)) and not isinstance(found, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             wanted = self._number()
             if self.operator in ORDERS:
-                return bool(ORDERS[self.operator](found, wanted))
-            return (found == wanted) == (self.operator == "=")
+                return bool(ORDERS[self.operator](value, wanted))
+            return (value == wanted) == (self.operator == "=")
         if self.operator in ORDERS:
             raise UsageError(f"{self}: '{printable(self.column)}' is text; compare it with = or !=")
-        return fnmatchcase(setting_text("", found), self.value) == (self.operator == "=")
+        return fnmatchcase(setting_text("", value), self.value) == (self.operator == "=")
 
     def _number(self) -> float:
         try:
@@ -122,7 +122,7 @@ def sort_each(comparisons: Sequence[Comparison], order: str) -> list[Comparison]
     """`sort_rows` of each that has the column. Raises `UnknownName` where none has."""
     column = order.removeprefix("-")
     tables = [comparison.cells() for comparison in comparisons]
-    names = [{name for row in cells for name in row} for cells in tables]
+    names = [set(cells[0]) for cells in tables]
     keys = [_sort_keys(comparison, column, there) for comparison, there in zip(comparisons, names, strict=True)]
     if not any(keys):
         known = did_you_mean(column, set().union(*names))
@@ -144,8 +144,8 @@ def _order(cells: Sequence[Cells], columns: Sequence[str], descending: bool) -> 
     """The places of the rows by the first column, rows that are equal in it by the second, and so on."""
     order = list(range(len(cells)))
     for column in reversed(columns):
-        known = [place for place in order if not _missing(cells[place].get(column))]
-        unknown = [place for place in order if _missing(cells[place].get(column))]
+        known = [place for place in order if not _missing(cells[place][column])]
+        unknown = [place for place in order if _missing(cells[place][column])]
         order = sorted(known, key=lambda place: cells[place][column], reverse=descending) + unknown
     return order
 

@@ -77,8 +77,8 @@ def _with_ratios(rows: Sequence[Row]) -> list[Row]:
     first = rows[0]
 
     def ratio(row: Row, per_peak: bool) -> Ratio | None:
-        found = speed_ratio(row, first, per_peak)
-        return Ratio(1.0) if found and row is first else found
+        measured = speed_ratio(row, first, per_peak)
+        return Ratio(1.0) if measured and row is first else measured
 
     return [replace(row, ratio=ratio(row, False), ratio_per_peak=ratio(row, True)) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Has anything become worse? Records against those of an earlier state, figure by figure, each in its own direction."""
+"""Has anything become worse? Records against those of an earlier state, figure by figure, each in its direction."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def changes(
     row has any more is gone all the same. Raises `RecordError` where nothing at all could be compared.
     """
     sides = [_rows(before), _rows(now)]
-    found: list[Change] = []
+    changed: list[Change] = []
     gone: list[Change] = []
     notes: list[str] = []
     for key, rows in sides[0].items():
-        several = next((own for own in (rows, sides[1].get(key, [])) if len(own) > 1), None)
+        several = next((some for some in (rows, sides[1].get(key, [])) if len(some) > 1), None)
         if several:
             apart = ", ".join(disagreements([runs[0] for runs in several]))
             note = f"{_named(several[0])}: has several rows on one side ({apart}); keep one"
@@ -108,7 +108,7 @@ def changes(
                 raise UsageError(f"--against: {note}")
             notes.append(note)
         elif key in sides[1]:
-            found += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
+            changed += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
         elif allow_missing:
             notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
         else:
@@ -116,10 +116,10 @@ def changes(
     for key, rows in sides[1].items():
         if key not in sides[0]:
             notes.append(f"{_named(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
-    if not found:
+    if not changed:
         reasons = [*map(str, gone), *notes]
         raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
-    return found + gone, notes
+    return changed + gone, notes
 
 
 def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Change]:
@@ -136,7 +136,7 @@ def _changes_of_row(
     before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str], allow_missing: bool
 ) -> list[Change]:
     old, new = _figures(before), _figures(now)
-    found = []
+    changed = []
     for tolerance in tolerances:
         keys = [key for key in old if key[0] == tolerance.figure]
         if not keys:
@@ -151,8 +151,8 @@ def _changes_of_row(
             if 0 < len(new.get(key, [])) < len(old[key]):
                 few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_endings(now)}"
                 change = replace(change, evidence=few, lost=not allow_missing)
-            found.append(change)
-    return found
+            changed.append(change)
+    return changed
 
 
 def _endings(runs: Runs) -> str:
@@ -181,16 +181,16 @@ def _rows(records: Sequence[RunRecord]) -> dict[bytes, list[Runs]]:
 
 def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     """The values over seeds of each figure of a row that has any, by name and, for a score, protocol."""
-    found: dict[tuple[str, str], list[float]] = {score: [] for score in scores_of(runs)}
-    found |= {(name, ""): [] for name in DIRECTIONS}
+    figures: dict[tuple[str, str], list[float]] = {score: [] for score in scores_of(runs)}
+    figures |= {(name, ""): [] for name in DIRECTIONS}
     for run in runs:
         if run.ok:
             values: dict[tuple[str, str], Any] = {key: entry["value"] for key, entry in final_scores(run).items()}
             values |= {(name, ""): figure_of(run, name) for name in DIRECTIONS}
             for key, value in values.items():
                 if value is not None:
-                    found[key].append(float(value))
-    return {key: values for key, values in found.items() if values}
+                    figures[key].append(float(value))
+    return {key: values for key, values in figures.items() if values}
 
 
 def _named(runs: Runs) -> str:

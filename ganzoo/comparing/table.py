@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.comparing.figures import MEANS, UPDATES, figure_of
-from ganzoo.comparing.rows import Difference, Ratio, Row, ScoreOverSeeds, error_message
+from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds, error_message
 from ganzoo.comparing.scores import Score, best_score, final_scores, scores_of, with_several_protocols
 from ganzoo.comparing.settings import SETTINGS, setting
 from ganzoo.runs import RunRecord
@@ -112,8 +112,9 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
 
 
 def comparison_cells(comparison: Comparison) -> list[Cells]:
-    """The rows of `comparison_table`. A row may lack a column that only others have."""
-    return [dict(_cells(row, comparison)) for row in comparison.rows]
+    """The rows of `comparison_table`, all with the same columns in the same order."""
+    differences = _difference_columns(comparison)
+    return [dict(_cells(row, comparison, differences)) for row in comparison.rows]
 
 
 def comparison_table(comparison: Comparison) -> pandas.DataFrame:
@@ -121,9 +122,8 @@ def comparison_table(comparison: Comparison) -> pandas.DataFrame:
     import pandas
 
     rows = comparison_cells(comparison)
-    names = dict.fromkeys(name for cells in rows for name in cells)
     ranks = {f"{column}_rank" for column in comparison.columns.values()}
-    columns: dict[str, Any] = {name: [cells.get(name, math.nan) for cells in rows] for name in names}
+    columns: dict[str, Any] = {name: [cells[name] for cells in rows] for name in (rows[0] if rows else ())}
     table = pandas.DataFrame(
         {name: pandas.array(values, "Int64") if name in ranks else values for name, values in columns.items()}
     )
@@ -131,7 +131,17 @@ def comparison_table(comparison: Comparison) -> pandas.DataFrame:
     return table
 
 
-def _cells(row: Row, comparison: Comparison) -> Iterator[tuple[str, Any]]:
+Differences = Mapping[str, tuple[Score, str]]
+"""The columns of differences from a baseline, each with its score and the part of the difference that it holds."""
+
+
+def _difference_columns(comparison: Comparison) -> Differences:
+    suffixes = {"value": "", "low": "_low", "high": "_high", "p": "_p"}
+    parts = comparison.baseline.differences if comparison.baseline else ()
+    return {f"{comparison.columns[score]}_difference{suffixes[part]}": (score, part) for score, part in parts}
+
+
+def _cells(row: Row, comparison: Comparison, differences: Differences) -> Iterator[tuple[str, Any]]:
     for name, value in OF_A_ROW.items():
         yield name, value(row)
     for score, column in comparison.columns.items():
@@ -151,8 +161,9 @@ def _cells(row: Row, comparison: Comparison) -> Iterator[tuple[str, Any]]:
             yield from _ratio_cells(name, ratio(row))
     elif comparison.baseline is not None:
         yield from _ratio_cells("ratio", row.ratio)
-        for score, column in comparison.columns.items():
-            yield from _difference_cells(column, row.scores[score].difference)
+        for name, (score, part_name) in differences.items():
+            known = getattr(row.scores[score].difference, part_name, None)
+            yield name, math.nan if known is None else known
 
 
 def _target_cells(column: str, score: ScoreOverSeeds) -> Iterator[tuple[str, Any]]:
@@ -173,11 +184,3 @@ def _ratio_cells(name: str, ratio: Ratio | None) -> Iterator[tuple[str, Any]]:
     values = (None, None, None) if ratio is None else (ratio.value, ratio.low, ratio.high)
     for bound, value in zip(("", "_low", "_high"), values, strict=True):
         yield f"{name}{bound}", math.nan if value is None else value
-
-
-def _difference_cells(column: str, difference: Difference | None) -> Iterator[tuple[str, Any]]:
-    """None for a row without a difference; the interval and the p-value only where they are known."""
-    if difference is None:
-        return
-    parts = {"": difference.value, "_low": difference.low, "_high": difference.high, "_p": difference.p}
-    yield from ((f"{column}_difference{suffix}", part) for suffix, part in parts.items() if part is not None)

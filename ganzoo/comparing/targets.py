@@ -26,11 +26,16 @@ class Reached:
 
 
 class Cost(OverSeeds):
-    """What it took to reach a target, over seeds."""
+    """What it took to reach a target, over seeds: rounded exactly, so that tables of targets keep their last digit."""
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean; NaN where no seed reached it."""
+        return statistics.fmean(self.values) if self.values else math.nan
 
     @cached_property
     def deviation(self) -> float:
-        """Rounded exactly, unlike other deviations: tables of targets keep their last digit."""
+        """The sample standard deviation; NaN for fewer than two seeds."""
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
 

@@ -84,10 +84,10 @@ def _varies_on_one_machine(name: str) -> Callable[[Comparison], bool]:
     """A device and its threads go with the hardware, unless one hardware has several."""
 
     def varies(comparison: Comparison) -> bool:
-        found: dict[str, set[Any]] = defaultdict(set)
+        by_hardware: dict[str, set[Any]] = defaultdict(set)
         for row in comparison.rows:
-            found[row.settings["hardware"]].add(row.settings[name])
-        return any(len(values) > 1 for values in found.values())
+            by_hardware[row.settings["hardware"]].add(row.settings[name])
+        return any(len(values) > 1 for values in by_hardware.values())
 
     return varies
 
@@ -221,12 +221,12 @@ def _rank_columns(comparison: Comparison) -> dict[Score, Column]:
 
 def _rank_column(scores: list[Score], note: str, protocol: str = "") -> Column:
     def rank(row: Row) -> int | None:
-        return next((found for score in scores if (found := row.scores[score].rank) is not None), None)
+        return next((row.scores[score].rank for score in scores if row.scores[score].rank is not None), None)
 
     return Column(
         "rank",
         value=rank,
-        text=lambda row: "–" if (found := rank(row)) is None else str(found),
+        text=lambda row: "–" if (place := rank(row)) is None else str(place),
         group="rank",
         note=note,
         protocol=protocol,
@@ -329,14 +329,14 @@ def _ratio_columns(comparison: Comparison) -> Iterator[Column]:
 
 def _ratio_column(head: str, ratio: Callable[[Row], Ratio | None], fold: Fold) -> Column:
     def value(row: Row) -> float | None:
-        found = ratio(row)
-        return None if found is None else found.value
+        compared = ratio(row)
+        return None if compared is None else compared.value
 
     def text(row: Row) -> str:
-        found = ratio(row)
-        if found is None:
+        compared = ratio(row)
+        if compared is None:
             return "–"
-        return f"{found.value:.3g}" + ("" if found.low is None else f" [{found.low:.3g}, {found.high:.3g}]")
+        return f"{compared.value:.3g}" + ("" if compared.low is None else f" [{compared.low:.3g}, {compared.high:.3g}]")
 
     return Column(head, value, text, fold=fold)
 

@@ -140,12 +140,11 @@ def _filled(comparison: Comparison, settings: Sequence[Column], columns: Sequenc
 def _cells(row: Row, settings: Sequence[Column], columns: Sequence[Column]) -> Iterator[str]:
     yield safe(row.settings["variant"])
     yield from (safe(column.text(row)) for column in settings)
-    failed = f"[red]{safe(row.failed)}[/red]"
     if row.finished:
         yield from (safe(column.text(row)) for column in columns)
         yield f"{len(row.finished)}" + (f" [red]({safe(row.failed)})[/red]" if row.failed else "")
     else:
-        yield from (failed, *[""] * (len(columns) - 1), "0")
+        yield from (f"[red]{safe(row.failed)}[/red]", *[""] * (len(columns) - 1), "0")
 
 
 def _titled_table(comparison: Comparison) -> Table:

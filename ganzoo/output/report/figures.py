@@ -240,7 +240,7 @@ def _score_panels(
                     x, y = place(entry, run), entry["value"]
                     if (entry["metric"], entry["protocol"]) == score and x is not None and y is not None:
                         evaluations[entry["kimg"]].append((x, y))
-            points = [list(zip(*found, strict=True)) for _, found in sorted(evaluations.items())]
+            points = [list(zip(*seeds, strict=True)) for _, seeds in sorted(evaluations.items())]
             if points:
                 series.append(
                     Series(
@@ -394,19 +394,19 @@ def rate_over_batch(rows: Sequence[PageRow]) -> Figure:
                 batches[setting(run.spec, "batch_size")].append(
                     Part(row.id, rates["median"], rates["low"], rates["high"])
                 )
-            found = sorted(batches.items())
+            by_size = sorted(batches.items())
             again = [other for other in examples if setting(other.spec, "variant") == setting(example.spec, "variant")]
             place = again.index(example)
             hue = variants.index(setting(example.spec, "variant"))
             series.append(
                 Series(
                     _step_label(example, again),
-                    x=[size for size, _ in found],
-                    y=[statistics.mean(part.y for part in parts) for _, parts in found],
-                    low=[min(part.low for part in parts) for _, parts in found],
-                    high=[max(part.high for part in parts) for _, parts in found],
-                    rows=[parts[0].row for _, parts in found],
-                    parts=[parts for _, parts in found],
+                    x=[size for size, _ in by_size],
+                    y=[statistics.mean(part.y for part in parts) for _, parts in by_size],
+                    low=[min(part.low for part in parts) for _, parts in by_size],
+                    high=[max(part.high for part in parts) for _, parts in by_size],
+                    rows=[parts[0].row for _, parts in by_size],
+                    parts=[parts for _, parts in by_size],
                     hue=hue,
                     marker=hue + place,
                     dash=place,
