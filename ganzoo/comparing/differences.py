@@ -159,7 +159,7 @@ PLUGIN = "plugin "
 
 def versions_of(record: RunRecord) -> dict[str, str]:
     """`torch`, `ganzoo` and `plugin NAME` to a version, or to the first digits of a source's hash; what is known."""
-    environment = record.environment or {}
+    environment: Mapping[str, Any] = record.environment or {}
     known = {name: environment.get(name) for name in ("torch", "ganzoo")}
     for name, facts in (environment.get("plugins") or {}).items():
         known[f"{PLUGIN}{name}"] = (facts.get("source_sha256") or "")[:HASH_DIGITS]

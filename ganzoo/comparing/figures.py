@@ -42,14 +42,16 @@ MEANS = (
 
 def figure_of(record: RunRecord, name: str) -> float | None:
     """A figure of a run by its name in the record: a number, or the median of what was timed several times."""
+    training: Mapping[str, Any] = record.training
+    throughput: Mapping[str, Any] = record.throughput
     if name in UPDATES:
-        return (record.training.get("updates") or {}).get(name.removesuffix("_updates"))
+        return (training.get("updates") or {}).get(name.removesuffix("_updates"))
     if name == "train_seconds":
-        return record.training.get(name)
+        return training.get(name)
     if name == RATE_ERROR:
-        rate = record.throughput.get(name.removesuffix("_error"))
+        rate = throughput.get(name.removesuffix("_error"))
         return (rate["high"] - rate["low"]) / 2 if rate else None
-    value = record.throughput.get(name)
+    value = throughput.get(name)
     if isinstance(value, Mapping):
         value = value.get("median")
     return value if isinstance(value, (int, float)) else None

@@ -119,7 +119,8 @@ class Row:
 
     def environment(self, name: str) -> str | None:
         """What the environments of the runs hold under a name, with commas between; None where none does."""
-        known = dict.fromkeys(value for run in self.runs if (value := (run.environment or {}).get(name)))
+        environments: list[Mapping[str, Any]] = [run.environment or {} for run in self.runs]
+        known = dict.fromkeys(value for environment in environments if (value := environment.get(name)))
         return ", ".join(known) or None
 
 
