@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -471,9 +472,14 @@ def test_ctrl_c_records_the_run_as_interrupted(run_cli):
 
 
 def _children(pid: int) -> list[int]:
+    """The processes of its runs. Others, of git for instance, are gone in a moment."""
     import psutil
 
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    children = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children += [child.pid] if "ganzoo.running.worker" in child.cmdline() else []
+    return children
 
 
 def _alive(pid: int) -> bool:
