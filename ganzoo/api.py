@@ -69,11 +69,11 @@ def bench(
 
 
 def load(*folders: str | Path) -> pandas.DataFrame:
-    """Every record below `folders` (default `runs`) as one row of a table; see `ganzoo.comparing.rows.records_table`.
+    """Every record below `folders` (default `runs`) as one row of a table; see `ganzoo.comparing.table.records_table`.
 
     Records that cannot be read are left out with a warning each. Raises `RecordError` for a folder that is not there.
     """
-    from ganzoo.comparing.rows import records_table
+    from ganzoo.comparing.table import records_table
     from ganzoo.records.store import find_records
 
     records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
@@ -94,8 +94,9 @@ def compare_records(
     such as `"kimg>=100"`. Records that cannot be read and broken plugins are warnings. Raises `RecordError` for a
     folder that is not there, and `UsageError` for a condition that holds for no record.
     """
+    from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import keep, parse_condition
-    from ganzoo.comparing.rows import comparison, score_directions
+    from ganzoo.comparing.scores import score_directions
     from ganzoo.records.store import find_records
     from ganzoo.running.bench import discover_noting
 
@@ -104,7 +105,7 @@ def compare_records(
     records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
     for complaint in complaints:
         _warn(complaint)
-    return comparison(keep(records, conditions), score_directions(registry), target_fid)
+    return compare(keep(records, conditions), score_directions(registry), target_fid).table()
 
 
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import ONE_MACHINE
 
-from ganzoo.comparing.rows import comparison, first_at_or_below, records_table, same_settings
+from ganzoo.comparing.comparison import compare
+from ganzoo.comparing.table import records_table
+from ganzoo.comparing.targets import first_at_or_below
 from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 
@@ -254,9 +256,7 @@ def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
     assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
 
 
-@pytest.mark.parametrize(
-    "name", ["precision", "seed", "mfu", "n", "run_id", "ratio", "torch", "row", "fid_best", "x_sd"]
-)
+@pytest.mark.parametrize("name", ["precision", "seed", "mfu", "n", "run_id", "ratio", "torch", "fid_best", "x_sd"])
 def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, write, rows, invoke):
     score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
     protocols = {"p-x": {"metric": name, "ema": True}}
@@ -958,5 +958,5 @@ def test_the_same_from_python(race, rows, tmp_path):
 
 def test_rows_and_table_are_in_one_order(race, tmp_path):
     records, _ = find_records([tmp_path / "runs"])
-    table = comparison(records)
-    assert [runs[0].spec["variant"] for runs in same_settings(records)] == list(table["variant"])
+    comparison = compare(records)
+    assert [row.spec["variant"] for row in comparison.rows] == list(comparison.table()["variant"])

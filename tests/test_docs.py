@@ -27,8 +27,8 @@ import ganzoo
 from ganzoo import runs, types
 from ganzoo.cli.parser import BenchOutput, build_parser
 from ganzoo.comparing.baseline import with_baseline
+from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.machines import by_hardware
-from ganzoo.comparing.rows import comparison
 from ganzoo.data.prepared import prepare
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample
@@ -301,10 +301,10 @@ def test_every_column_of_a_comparison_stands():
     records, _ = find_records([ONE_MACHINE])
     digits = [record for record in records if record.spec["dataset"] == "digits"]
     better = {"fid": "lower", "is": "higher"}
-    compared = with_baseline(comparison(digits, better, target_fid=20.0), digits, "dcgan")
+    table = with_baseline(compare(digits, better, target=20.0), "dcgan").table()
     machines = [record for record in digits if record.spec["variant"] == "dcgan"]
     elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
-    found = {*compared.columns, *by_hardware([*machines, *elsewhere], None, better)[0].columns}
+    found = {*table.columns, *by_hardware([*machines, *elsewhere], None, better)[0].table().columns}
     # With one seed each there is no p-value; it stands in the tests of the baseline.
     found |= {f"fid_difference{part}" for part in ("_low", "_high", "_p")}
     columns = {re.sub(r"^(fid|is)(?=_|$)", "SCORE", column) for column in found}

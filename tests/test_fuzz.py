@@ -35,9 +35,11 @@ from test_doctor import checkpoint
 
 import ganzoo
 import ganzoo_plugins
+from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.diff import diff_records
 from ganzoo.comparing.machines import by_hardware
-from ganzoo.comparing.rows import comparison, records_table, score_directions
+from ganzoo.comparing.scores import score_directions
+from ganzoo.comparing.table import records_table
 from ganzoo.data.prepared import PreparedDataset, prepare
 from ganzoo.errors import GanzooError
 from ganzoo.evaluation.sampling import generator_of
@@ -365,7 +367,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         records, complaints = find_records([results])
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
-        table = comparison(records)
+        table = compare(records).table()
         inert(shown(*comparison_tables(records, score_directions(registry), target_fid=20.0)))
         records_table(records)
         for record in records:
@@ -374,7 +376,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         for offer in registry.offers["reporters"]:
             inert(offer.record.render(table))
     with held(results):
-        by_hardware(records)
+        by_hardware(records)[0].table()
     with held(results):
         updated_page(results, records, score_directions(registry))
     with held(results):

@@ -15,7 +15,9 @@ import pytest
 from conftest import HANGING, with_settings
 from skips import needs_system
 
-from ganzoo.comparing.rows import comparison, records_table, score_columns, shown_protocols
+from ganzoo.comparing.comparison import compare
+from ganzoo.comparing.scores import scores_of
+from ganzoo.comparing.table import records_table
 from ganzoo.errors import RecordError
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
@@ -136,7 +138,7 @@ def test_seeds_are_averaged_and_other_code_is_not(record):
         spec = {**record.spec, "seed": seed}
         return replace(record, spec=spec, scores=scores, status=status, environment={"torch": torch})
 
-    rows = comparison([scored(0, 2.0), scored(1, 4.0), scored(1, None, "crashed"), scored(0, 9.0, torch="2.16")])
+    rows = compare([scored(0, 2.0), scored(1, 4.0), scored(1, None, "crashed"), scored(0, 9.0, torch="2.16")]).table()
     assert list(rows["n"]) == [2, 1]
     assert list(rows["fid"]) == [3.0, 9.0]
     assert rows["fid_sd"].iloc[0] == pytest.approx(math.sqrt(2))
@@ -160,10 +162,15 @@ def changed(record):
     return changed
 
 
+def differing(records):
+    """What a comparison says sets each of its rows apart."""
+    return [row.differs for row in compare(records).rows]
+
+
 def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
     faster = {**record.spec["recipe"]["optimizers"]["generator"], "learning_rate": 0.0004, "betas": [0.0, 0.9]}
-    assert list(comparison([record, changed(seed=1)])["differs"]) == [""]
-    plain, fast, flipped = comparison([record, changed(optimizer=faster), changed(flips=True)])["differs"]
+    assert differing([record, changed(seed=1)]) == [""]
+    plain, fast, flipped = differing([record, changed(optimizer=faster), changed(flips=True)])
     own = record.spec["recipe"]["optimizers"]["generator"]
     betas = ",".join(f"{beta:g}" for beta in own["betas"])
     shown = f"optimizer.learning_rate={own['learning_rate']:g}, optimizer.betas={betas}"
@@ -173,9 +180,12 @@ def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
     # An optimizer that serves both players is said once, and one that serves the discriminator alone by its name.
     slower = {**faster, "learning_rate": 0.0003}
     both = [changed(optimizer=one, discriminator_optimizer=one) for one in (faster, slower)]
-    assert list(comparison(both)["differs"]) == ["optimizer.learning_rate=0.0004", "optimizer.learning_rate=0.0003"]
+    assert differing(both) == [
+        "optimizer.learning_rate=0.0004",
+        "optimizer.learning_rate=0.0003",
+    ]
     own = changed(optimizer=faster, discriminator_optimizer=slower)
-    assert list(comparison([both[0], own])["differs"]) == [
+    assert differing([both[0], own]) == [
         "discriminator_optimizer.learning_rate=0.0004",
         "discriminator_optimizer.learning_rate=0.0003",
     ]
@@ -188,21 +198,21 @@ def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
         changed(batch_size=8),
         changed(precision="bf16"),
     ]
-    assert list(comparison([record, *others])["differs"]) == [""] * 5
+    assert differing([record, *others]) == [""] * 5
     # What belongs to another variant or dataset is no surprise, nor is what follows from the machine.
     for field in ("variant", "dataset"):
-        assert list(comparison([record, changed(**{field: "other"}, flips=True)])["differs"]) == ["", ""]
+        assert differing([record, changed(**{field: "other"}, flips=True)]) == ["", ""]
     other = {"hardware": "other", "memory_format": "channels_last"}
-    assert list(comparison([record, changed(**other)])["differs"]) == ["", ""]
-    assert list(comparison([record, changed(**other, flips=True)])["differs"]) == ["flips=false", "flips=true"]
+    assert differing([record, changed(**other)]) == ["", ""]
+    assert differing([record, changed(**other, flips=True)]) == ["flips=false", "flips=true"]
     # Of two with the same budget, or the same size, it does.
     often = changed(kimg=2.0, evaluate_at_kimg=[0.5, 1.0, 1.5, 2.0], metrics=["fid"], features="digits-cnn", fakes=100)
-    assert list(comparison([record, others[0], often])["differs"]) == [
+    assert differing([record, others[0], often]) == [
         "",
         "evaluate_at_kimg=1,2",
         "evaluate_at_kimg=0.5,1,1.5,2",
     ]
-    (_, data) = comparison([record, changed(dataset_sha256="f" * 64)])["differs"]
+    (_, data) = differing([record, changed(dataset_sha256="f" * 64)])
     assert data == "dataset_sha256=ffffffffff"
 
 
@@ -210,7 +220,7 @@ def test_what_only_one_of_two_rows_has_is_none_in_the_other(record, changed):
     bare = changed(penalties=[], hyper={}, schedules={})
     decayed = {"gamma": {"kind": "linear", "to": 0.5}}
     lazy = changed(penalties=[{"name": "r1", "every": 16}], hyper={"r1.gamma": 10.0}, schedules=decayed)
-    first, second = comparison([bare, lazy])["differs"]
+    first, second = differing([bare, lazy])
     assert first.split(", ") == ["penalties=none", "hyper=none", "schedules=none"]
     assert second == "penalties.r1.every=16, hyper.r1.gamma=10, schedules.gamma.kind=linear, schedules.gamma.to=0.5"
 
@@ -220,13 +230,13 @@ def test_other_code_is_said_and_a_version_that_nobody_knows_is_not(record, chang
         return changed(environment=environment)
 
     plugins = [{"mlp": {"source_sha256": digit * 64}} for digit in "ab"]
-    first, second, dead = comparison(
+    first, second, dead = differing(
         [
             ran(torch="2.11.0", ganzoo="0.1.0", plugins=plugins[0]),
             ran(torch="2.11.0", ganzoo="0.2.0", plugins=plugins[1]),
             replace(ran(plugins=plugins[1]), status="crashed"),
         ]
-    )["differs"]
+    )
     assert first == "ganzoo 0.1.0, plugin mlp aaaaaaaaaa"
     assert second == "ganzoo 0.2.0, plugin mlp bbbbbbbbbb"
     assert dead == "plugin mlp bbbbbbbbbb"
@@ -235,7 +245,7 @@ def test_other_code_is_said_and_a_version_that_nobody_knows_is_not(record, chang
 def test_runs_of_this_process_and_of_a_file_are_told_apart_by_content_alone(spec, record):
     fresh = replace(record, spec=spec.to_json())
     assert fresh.spec != record.spec, "tuples here, lists there"
-    assert list(comparison([fresh, replace(record, environment={"torch": "2.16"})])["differs"]) == [
+    assert differing([fresh, replace(record, environment={"torch": "2.16"})]) == [
         "torch 2.15",
         "torch 2.16",
     ]
@@ -247,7 +257,7 @@ def test_a_score_that_is_missing_in_a_seed_is_counted_out(record, changed, tmp_p
         return changed(seed=seed, scores=scores)
 
     records = [scored(0, 11.0), scored(1, None), scored(2, 14.0)]
-    (row,) = comparison(records).to_dict("records")
+    (row,) = compare(records).table().to_dict("records")
     assert (row["n"], row["fid_n"], row["is_n"], row["fid"], row["is"]) == (3, 2, 3, 12.5, 3.0)
     for one in records:
         write_record(one, tmp_path / "results" / str(one.spec["seed"]))
@@ -261,11 +271,11 @@ def test_a_run_that_did_not_finish_has_no_final_score(record, changed):
     way = [{**record.scores[0], "kimg": 0.5, "value": 99.0, "protocol": "fid-other"}]
     for status in ("diverged", "oom", "crashed", "interrupted"):
         failed = changed(seed=1, status=status, scores=way, protocols={"fid-other": {}})
-        assert list(score_columns([failed])) == []
-        assert shown_protocols([record, failed]) == record.protocols
+        assert scores_of([failed]) == []
+        assert compare([record, failed]).protocols == record.protocols
         table = records_table([record, failed])
         assert list(table["fid"].isna()) == [False, True]
-        (row,) = comparison([record, failed]).to_dict("records")
+        (row,) = compare([record, failed]).table().to_dict("records")
         assert (row["fid"], row["fid_n"], row["n"], row["failed"]) == (3.25, 1, 1, status)
 
 

@@ -20,10 +20,11 @@ from PIL import Image
 from reporting import FID, MODEL, put_record
 from skips import needs_system
 
+from ganzoo.comparing.comparison import compare
 from ganzoo.data.prepared import prepare
 from ganzoo.errors import RecordError
 from ganzoo.output.report import pictures as report_pictures
-from ganzoo.output.report.figures import pareto_front, report_rows
+from ganzoo.output.report.figures import page_rows, pareto_front
 from ganzoo.output.report.report import render_report
 from ganzoo.records.protocols import distinctions
 from ganzoo.records.store import find_records, read_record
@@ -415,12 +416,14 @@ def test_a_row_has_the_runs_that_it_counts(tmp_path):
     put_record(tmp_path, "2-again", variant="first", fid=[8.0, 7.0, 6.0, 5.0])
     put_record(tmp_path, "3-third", variant="third", status="crashed", message="m")
     records, _ = find_records([tmp_path])
-    rows = report_rows(records)
+    comparison = compare(records)
+    rows = page_rows(comparison)
     assert [row.label for row in rows] == ["second", "first", "third"]
     for row in rows:
         assert {run.spec["variant"] for run in (*row.finished, *row.failed)} == {row.label}
     assert [(len(row.finished), len(row.failed)) for row in rows] == [(1, 0), (1, 0), (0, 1)]
-    assert [row.summary["fid"] for row in rows[:2]] == [1.0, 5.0]
+    (fid, _) = comparison.scores
+    assert [row.row.scores[fid].mean for row in rows[:2]] == [1.0, 5.0]
 
 
 # --- zero, one, hostile -----------------------------------------------------------------------------------------------

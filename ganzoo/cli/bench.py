@@ -92,7 +92,7 @@ def _prepare(
 
 
 def _print_records(records: Sequence[RunRecord], prepared: Bench | SuiteBench, output: BenchOutput) -> None:
-    from ganzoo.comparing.rows import score_directions
+    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.comparison import comparison_tables
 
     if output.json:

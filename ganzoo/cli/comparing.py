@@ -27,7 +27,7 @@ def compare_records(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.regressions import changes, parse_tolerance
-    from ganzoo.comparing.rows import score_columns, score_directions
+    from ganzoo.comparing.scores import score_directions, scores_of
 
     check_output(arguments)
     if bool(arguments.against) != bool(arguments.fail_on):
@@ -41,15 +41,15 @@ def compare_records(arguments: Namespace) -> int:
     tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
     records = keep(_load_records(arguments.folders), conditions)
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
-    if arguments.target_fid is not None and not any(metric == "fid" for metric, _ in score_columns(records)):
+    if arguments.target_fid is not None and not any(score.name == "fid" for score in scores_of(records)):
         print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
     text = _comparison_text(records, arguments, better, reporter)
-    found, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
+    changed, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
     _write_output(text, arguments)
     _note_some("not compared", notes)
-    for change in found:
+    for change in changed:
         print_note(f"{'regression: ' if change.too_much else ''}{change}")
-    return 3 if any(change.too_much for change in found) else 0
+    return 3 if any(change.too_much for change in changed) else 0
 
 
 def _comparison_text(
@@ -57,29 +57,29 @@ def _comparison_text(
 ) -> str:
     """What `compare` gives: tables for people, or a reporter's text."""
     from ganzoo.comparing.baseline import with_baseline
+    from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import sort_rows
     from ganzoo.comparing.machines import by_hardware
-    from ganzoo.comparing.rows import comparison
     from ganzoo.output.comparison import comparison_tables, matched_tables
 
     sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
     console = stdout() if arguments.output is None else paper()
     if arguments.by == "hardware":
-        summary, matched, notes = by_hardware(records, baseline, better, target)
+        comparison, notes = by_hardware(records, baseline, better, target)
         _note_some("not matched", notes)
         if reporter is None:
-            return _as_text(matched_tables(summary, matched, sort=sorting, width=console.width), console)
+            return _as_text(matched_tables(comparison, sort=sorting, width=console.width), console)
     elif reporter is None:
         tables = comparison_tables(
             records, better, target_fid=target, baseline=baseline, sort=sorting, width=console.width
         )
         return _as_text(tables, console)
     else:
-        summary = comparison(records, better, target)
-        summary = summary if baseline is None else with_baseline(summary, records, baseline)
-    summary = sort_rows(summary, sorting) if sorting else summary
+        comparison = compare(records, better, target)
+        comparison = comparison if baseline is None else with_baseline(comparison, baseline)
+    comparison = sort_rows(comparison, sorting) if sorting else comparison
     with redirect_stdout(sys.stderr):
-        return str(reporter.render(summary)).rstrip("\n")
+        return str(reporter.render(comparison.table())).rstrip("\n")
 
 
 def diff_runs(arguments: Namespace) -> int:
@@ -108,7 +108,7 @@ def _endings(records: Mapping[str, RunRecord]) -> Iterator[str]:
 
 def make_leaderboard(arguments: Namespace) -> int:
     """`ganzoo leaderboard DIR`."""
-    from ganzoo.comparing.rows import score_directions
+    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.markdown import PAGE, updated_page, write_page
 
     registry = discover_asked(arguments)
@@ -127,7 +127,7 @@ def make_leaderboard(arguments: Namespace) -> int:
 
 def make_report(arguments: Namespace) -> int:
     """`ganzoo report DIR… -o report.html`."""
-    from ganzoo.comparing.rows import score_directions
+    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.report.report import write_report
 
     better = score_directions(discover_asked(arguments))

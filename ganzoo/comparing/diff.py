@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganzoo.comparing.differences import differing_settings
-from ganzoo.comparing.rows import records_table, score_columns
+from ganzoo.comparing.figures import figure_of
+from ganzoo.comparing.scores import final_scores, scores_of
+from ganzoo.comparing.table import column_names
 from ganzoo.runs import RunRecord
 
 Sides = tuple[Any, Any]
 
-
 ABSENT = "none"
+"""Stands for a fact that only the other record has."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def mixed_states(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     """What runs that should share it do not: of the code, the software and the machine, as far as it is known."""
     states = [_state(run) for run in runs]
     names = dict.fromkeys(name for state in states for name in state)
-    found = {name: list(dict.fromkeys(state[name] for state in states if name in state)) for name in names}
-    return {name: values for name, values in found.items() if len(values) > 1}
+    values = {name: list(dict.fromkeys(state[name] for state in states if name in state)) for name in names}
+    return {name: several for name, several in values.items() if len(several) > 1}
 
 
 def _state(run: RunRecord) -> dict[str, str]:
@@ -122,24 +124,19 @@ FIGURES = (
     "peak_flops",
     "mfu",
     "energy_joules_per_kimg",
+    "train_seconds",
 )
 
 
 def _figures(first: RunRecord, second: RunRecord) -> dict[str, Sides]:
-    both = (first, second)
-    columns = score_columns(both)
-    table = records_table(both)
-    found: dict[str, Sides] = {}
-    for column in columns.values():
-        found[column] = tuple(None if value != value else value for value in table[column].astype(float))  # type: ignore[assignment]
-    for name in FIGURES:
-        found[name] = tuple(_single(record.throughput.get(name)) for record in both)  # type: ignore[assignment]
-    found["train_seconds"] = tuple(record.training.get("train_seconds") for record in both)  # type: ignore[assignment]
-    return {name: sides for name, sides in found.items() if sides != (None, None)}
+    columns = column_names(scores_of([first, second]))
+    scores = [final_scores(record) for record in (first, second)]
+    figures: dict[str, Sides] = {
+        column: (_value(scores[0].get(score)), _value(scores[1].get(score))) for score, column in columns.items()
+    }
+    figures |= {name: (figure_of(first, name), figure_of(second, name)) for name in FIGURES}
+    return {name: sides for name, sides in figures.items() if sides != (None, None)}
 
 
-def _single(value: Any) -> float | None:
-    """A number, or the median of a summary of several."""
-    if isinstance(value, Mapping):
-        value = value.get("median")
-    return value if isinstance(value, (int, float)) else None
+def _value(entry: Mapping[str, Any] | None) -> float | None:
+    return None if entry is None or entry["value"] is None else float(entry["value"])

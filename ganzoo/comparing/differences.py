@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from ganzoo.comparing.settings import setting
 from ganzoo.records.settings import spec_over_seeds, whole_spec
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
@@ -22,11 +23,11 @@ COLUMNS = ("variant", "dataset", "kimg", "batch_size", "seed", "precision", "dev
 """Fields of a spec that a table shows anyway; `image_size` stands for a part of `image_shape`."""
 
 CAUSES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "image_shape": lambda spec: spec["image_shape"][1:],
-    "dataset_sha256": lambda spec: spec["image_shape"][1:],
-    "evaluate_at_kimg": lambda spec: spec["kimg"],
-    **dict.fromkeys(("memory_format", "linear_backend"), lambda spec: spec["hardware"]),
-    **dict.fromkeys(("metrics", "features", "weights_sha256", "fakes"), lambda spec: spec["kimg"] > 0),
+    "image_shape": lambda spec: setting(spec, "image_shape")[1:],
+    "dataset_sha256": lambda spec: setting(spec, "image_shape")[1:],
+    "evaluate_at_kimg": lambda spec: setting(spec, "kimg"),
+    **dict.fromkeys(("memory_format", "linear_backend"), lambda spec: setting(spec, "hardware")),
+    **dict.fromkeys(("metrics", "features", "weights_sha256", "fakes"), lambda spec: setting(spec, "kimg") > 0),
 }
 """Fields that follow from what a table shows: they set apart only runs that agree in that."""
 
@@ -41,7 +42,7 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     """
     wholes = [spec_over_seeds(record.spec) for record in records]
     hidden = set(COLUMNS)
-    if all(spec["discriminator_optimizer"] == spec["optimizer"] for spec in wholes):
+    if all(setting(spec, "discriminator_optimizer") == setting(spec, "optimizer") for spec in wholes):
         # One optimizer for both players is said once.
         hidden.add("discriminator_optimizer")
     specs = [dict(flat("", {name: spec[name] for name in spec if name not in hidden})) for spec in wholes]
@@ -49,12 +50,12 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     versions = [versions_of(record) for record in records]
     changed = {
         name
-        for name in {name for found in versions for name in found}
-        if len({found[name] for found in versions if name in found}) > 1
+        for name in {name for known in versions for name in known}
+        if len({known[name] for known in versions if name in known}) > 1
     }
     texts = []
-    for spec, names, found in zip(specs, telling, versions, strict=True):
-        parts = [*_shown(spec, names), *(f"{name} {value}" for name, value in found.items() if name in changed)]
+    for spec, names, known in zip(specs, telling, versions, strict=True):
+        parts = [*_shown(spec, names), *(f"{name} {value}" for name, value in known.items() if name in changed)]
         texts.append(printable(", ".join(parts), 300))
     return texts
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from operator import ge, gt, le, lt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import flat, setting_text, versions_of
-from ganzoo.comparing.rows import records_table, score_of_column
+from ganzoo.comparing.scores import Score, scores_of
+from ganzoo.comparing.table import Cells, column_names, record_cells
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.records.settings import whole_spec
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable
-
-if TYPE_CHECKING:
-    import pandas
 
 CONDITION = re.compile(r"\s*([^=!<>]+?)\s*(>=|<=|!=|==|=|>|<)\s*(.*?)\s*")
 ORDERS = {">=": ge, "<=": le, ">": gt, "<": lt}
@@ -34,21 +33,21 @@ class Condition:
     def __str__(self) -> str:
         return f"--where {printable(self.column)}{self.operator}{printable(self.value)}"
 
-    def holds(self, found: Any) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether it holds for a value; never for one that is missing.
 
         Numbers are compared as numbers. `=` and `!=` take text with the wildcards `*`, `?` and `[…]`.
         """
-        if found is None or found != found:
+        if _missing(value):
             return False
-        if isinstance(found, (int, float)) and not isinstance(found, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             wanted = self._number()
             if self.operator in ORDERS:
-                return bool(ORDERS[self.operator](found, wanted))
-            return (found == wanted) == (self.operator == "=")
+                return bool(ORDERS[self.operator](value, wanted))
+            return (value == wanted) == (self.operator == "=")
         if self.operator in ORDERS:
             raise UsageError(f"{self}: '{printable(self.column)}' is text; compare it with = or !=")
-        return fnmatchcase(setting_text("", found), self.value) == (self.operator == "=")
+        return fnmatchcase(setting_text("", value), self.value) == (self.operator == "=")
 
     def _number(self) -> float:
         try:
@@ -74,10 +73,11 @@ def keep(records: Sequence[RunRecord], conditions: Sequence[Condition]) -> list[
     """
     if not conditions:
         return list(records)
-    table = records_table(records)
+    columns = column_names(scores_of(records))
+    cells = [record_cells(record, columns) for record in records]
     chosen = [True] * len(records)
     for condition in conditions:
-        values = _values(condition, table, records)
+        values = _values(condition, cells, columns, records)
         chosen = [kept and condition.holds(value) for kept, value in zip(chosen, values, strict=True)]
     kept = [record for record, wanted in zip(records, chosen, strict=True) if wanted]
     if not kept:
@@ -86,16 +86,22 @@ def keep(records: Sequence[RunRecord], conditions: Sequence[Condition]) -> list[
     return kept
 
 
-def _values(condition: Condition, table: pandas.DataFrame, records: Sequence[RunRecord]) -> list[Any]:
-    if condition.column in table.columns:
-        return list(table[condition.column])
-    _refuse_several_protocols(str(condition), condition.column, table)
+def _values(
+    condition: Condition, cells: Sequence[Cells], columns: Mapping[Score, str], records: Sequence[RunRecord]
+) -> list[Any]:
+    """The value of the condition's column for each record."""
+    names = list(cells[0]) if cells else []
+    if condition.column in names:
+        return [row[condition.column] for row in cells]
+    several = [column for score, column in columns.items() if score.name == condition.column]
+    if several:
+        raise UsageError(f"{condition}: there are several protocols; name one of {', '.join(several)}")
     facts = [_facts(record) for record in records]
-    names = {name for known in facts for name in known}
-    if condition.column not in names:
-        near = did_you_mean(condition.column, [*map(str, table.columns), *names])
+    known = {name for row in facts for name in row}
+    if condition.column not in known:
+        near = did_you_mean(condition.column, [*names, *known])
         raise UnknownName(f"{condition}: no column is called '{printable(condition.column)}'{near}")
-    return [known.get(condition.column) for known in facts]
+    return [row.get(condition.column) for row in facts]
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
@@ -104,37 +110,45 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     return {"git": commit} | versions_of(record) | dict(flat("", whole_spec(record.spec)))
 
 
-def _refuse_several_protocols(option: str, column: str, table: pandas.DataFrame) -> None:
-    several = [name for name in table.attrs["scores"] if score_of_column(name) == column]
-    if several:
-        raise UsageError(f"{option}: there are several protocols; name one of {', '.join(several)}")
-
-
-def sort_rows(summary: pandas.DataFrame, order: str) -> pandas.DataFrame:
-    """The rows by a column, ascending, or descending for `-COLUMN`; those without a value come last.
+def sort_rows(comparison: Comparison, order: str) -> Comparison:
+    """The rows by a column of the table, ascending, or descending for `-COLUMN`; those without a value come last.
 
     A score with several protocols sorts within each of them, one protocol after another. Raises `UnknownName`.
     """
-    return sort_each([summary], order)[0]
+    return sort_each([comparison], order)[0]
 
 
-def sort_each(summaries: Sequence[pandas.DataFrame], order: str) -> list[pandas.DataFrame]:
+def sort_each(comparisons: Sequence[Comparison], order: str) -> list[Comparison]:
     """`sort_rows` of each that has the column. Raises `UnknownName` where none has."""
     column = order.removeprefix("-")
-    names = [_named(summary, column) for summary in summaries]
-    if not any(names):
-        known = did_you_mean(column, {str(name) for summary in summaries for name in summary.columns})
+    tables = [comparison.cells() for comparison in comparisons]
+    names = [set(cells[0]) for cells in tables]
+    keys = [_sort_keys(comparison, column, there) for comparison, there in zip(comparisons, names, strict=True)]
+    if not any(keys):
+        known = did_you_mean(column, set().union(*names))
         raise UnknownName(f"--sort {printable(order)}: no column is called '{printable(column)}'{known}")
-    ascending = not order.startswith("-")
+    descending = order.startswith("-")
     return [
-        summary.sort_values(own, ascending=ascending, kind="stable", na_position="last").reset_index(drop=True)
-        if own
-        else summary
-        for summary, own in zip(summaries, names, strict=True)
+        replace(comparison, rows=tuple(comparison.rows[place] for place in _order(cells, by, descending)))
+        for comparison, cells, by in zip(comparisons, tables, keys, strict=True)
     ]
 
 
-def _named(summary: pandas.DataFrame, column: str) -> list[str]:
-    if column in summary.columns:
+def _sort_keys(comparison: Comparison, column: str, names: Container[str]) -> list[str]:
+    if column in names:
         return [column]
-    return [name for name in summary.attrs["scores"] if score_of_column(name) == column]
+    return [name for score, name in comparison.columns.items() if column in (score.name, str(score))]
+
+
+def _order(cells: Sequence[Cells], columns: Sequence[str], descending: bool) -> list[int]:
+    """The places of the rows by the first column, rows that are equal in it by the second, and so on."""
+    order = list(range(len(cells)))
+    for column in reversed(columns):
+        known = [place for place in order if not _missing(cells[place][column])]
+        unknown = [place for place in order if _missing(cells[place][column])]
+        order = sorted(known, key=lambda place: cells[place][column], reverse=descending) + unknown
+    return order
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value

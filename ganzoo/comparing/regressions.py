@@ -1,4 +1,4 @@
-"""Has anything become worse? Records against those of an earlier state, figure by figure, each in its own direction."""
+"""Has anything become worse? Records against those of an earlier state, figure by figure, each in its direction."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import orjson
+from typing import Any
 
 from ganzoo.comparing.baseline import Runs, verdict
 from ganzoo.comparing.differences import differing_settings, disagreements
-from ganzoo.comparing.rows import FIGURES, records_table, same_settings, score_columns
+from ganzoo.comparing.figures import DIRECTIONS, figure_of
+from ganzoo.comparing.rows import as_key, same_settings
+from ganzoo.comparing.scores import final_scores, scores_of
+from ganzoo.comparing.settings import setting
 from ganzoo.errors import RecordError, UnknownName, UsageError
 from ganzoo.records.settings import spec_over_seeds
 from ganzoo.runs import RunRecord
@@ -73,7 +75,7 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     match = TOLERANCE.fullmatch(text)
     if match is None:
         raise UsageError(f"--fail-on {printable(text)}: write FIGURE:SHARE%, as in fid:5%")
-    directions = {**FIGURES, **better}
+    directions = {**DIRECTIONS, **better}
     if match[1] not in directions:
         known = did_you_mean(match[1], directions)
         raise UnknownName(
@@ -94,11 +96,11 @@ def changes(
     row has any more is gone all the same. Raises `RecordError` where nothing at all could be compared.
     """
     sides = [_rows(before), _rows(now)]
-    found: list[Change] = []
+    changed: list[Change] = []
     gone: list[Change] = []
     notes: list[str] = []
     for key, rows in sides[0].items():
-        several = next((own for own in (rows, sides[1].get(key, [])) if len(own) > 1), None)
+        several = next((some for some in (rows, sides[1].get(key, [])) if len(some) > 1), None)
         if several:
             apart = ", ".join(disagreements([runs[0] for runs in several]))
             note = f"{_named(several[0])}: has several rows on one side ({apart}); keep one"
@@ -106,7 +108,7 @@ def changes(
                 raise UsageError(f"--against: {note}")
             notes.append(note)
         elif key in sides[1]:
-            found += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
+            changed += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
         elif allow_missing:
             notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
         else:
@@ -114,10 +116,10 @@ def changes(
     for key, rows in sides[1].items():
         if key not in sides[0]:
             notes.append(f"{_named(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
-    if not found:
+    if not changed:
         reasons = [*map(str, gone), *notes]
         raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
-    return found + gone, notes
+    return changed + gone, notes
 
 
 def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Change]:
@@ -134,7 +136,7 @@ def _changes_of_row(
     before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str], allow_missing: bool
 ) -> list[Change]:
     old, new = _figures(before), _figures(now)
-    found = []
+    changed = []
     for tolerance in tolerances:
         keys = [key for key in old if key[0] == tolerance.figure]
         if not keys:
@@ -149,8 +151,8 @@ def _changes_of_row(
             if 0 < len(new.get(key, [])) < len(old[key]):
                 few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_endings(now)}"
                 change = replace(change, evidence=few, lost=not allow_missing)
-            found.append(change)
-    return found
+            changed.append(change)
+    return changed
 
 
 def _endings(runs: Runs) -> str:
@@ -173,31 +175,35 @@ def _rows(records: Sequence[RunRecord]) -> dict[bytes, list[Runs]]:
     """The rows of a comparison by their spec; where there are several of one spec, the code differs."""
     rows: dict[bytes, list[Runs]] = {}
     for runs in same_settings(records):
-        key = orjson.dumps(spec_over_seeds(runs[0].spec), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-        rows.setdefault(key, []).append(runs)
+        rows.setdefault(as_key(spec_over_seeds(runs[0].spec)), []).append(runs)
     return rows
 
 
 def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     """The values over seeds of each figure of a row that has any, by name and, for a score, protocol."""
-    finished = [record for record in runs if record.ok]
-    if not finished:
-        return {}
-    table = records_table(finished)
-    columns = score_columns(finished) | {(name, ""): name for name in FIGURES}
-    found = {key: [float(value) for value in table[column].dropna()] for key, column in columns.items()}
-    return {key: values for key, values in found.items() if values}
+    figures: dict[tuple[str, str], list[float]] = {score: [] for score in scores_of(runs)}
+    figures |= {(name, ""): [] for name in DIRECTIONS}
+    for run in runs:
+        if run.ok:
+            values: dict[tuple[str, str], Any] = {key: entry["value"] for key, entry in final_scores(run).items()}
+            values |= {(name, ""): figure_of(run, name) for name in DIRECTIONS}
+            for key, value in values.items():
+                if value is not None:
+                    figures[key].append(float(value))
+    return {key: values for key, values in figures.items() if values}
 
 
 def _named(runs: Runs) -> str:
-    spec = runs[0].spec
-    size, kimg = spec["image_shape"][1], spec["kimg"]
-    return printable(f"{spec['variant']} on {spec['dataset']}, {size} px, {kimg:g} kimg, {spec['hardware']}")
+    variant, dataset, size, kimg, hardware = (
+        setting(runs[0].spec, name) for name in ("variant", "dataset", "image_size", "kimg", "hardware")
+    )
+    return printable(f"{variant} on {dataset}, {size} px, {kimg:g} kimg, {hardware}")
 
 
 def _of_one_kind(runs: Runs, others: Runs) -> bool:
     """Whether two rows are of one variant, dataset and hardware."""
-    return all(runs[0].spec[name] == others[0].spec[name] for name in ("variant", "dataset", "hardware"))
+    kinds = [[setting(some[0].spec, name) for name in ("variant", "dataset", "hardware")] for some in (runs, others)]
+    return kinds[0] == kinds[1]
 
 
 def _nearest(runs: Runs, others: Mapping[bytes, Sequence[Sequence[RunRecord]]]) -> str:

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.filters import sort_rows
-from ganzoo.comparing.rows import (
-    RACE,
-    by_dataset,
-    comparison,
-    leading_score,
-    same_settings,
-    score_of_column,
-    shown_protocols,
-)
+from ganzoo.comparing.rows import Row
+from ganzoo.comparing.scores import leading_score
+from ganzoo.comparing.settings import RACE, setting
 from ganzoo.errors import RecordError
-from ganzoo.output.comparison import (
-    EXTRAS,
-    Column,
-    flag_lines,
-    notes_of,
-    rank_of,
-    rate_with_error,
-    score_heads,
-    score_over_seeds,
-    updates_of,
-)
-from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate
+from ganzoo.output.columns import HARDWARE, columns_of, in_groups
+from ganzoo.output.console import show_plain
+from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.records.protocols import protocol_words
 from ganzoo.records.store import SAMPLES
 from ganzoo.runs import RunRecord
@@ -38,9 +24,6 @@ from ganzoo.util.files import write_atomically
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
-    import pandas
-
-    from ganzoo.comparing.baseline import Runs
     from ganzoo.util.significance import Direction
 
 PAGE = "README.md"
@@ -80,98 +63,54 @@ def write_page(folder: Path, page: str) -> Path:
 
 def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> Iterator[str]:
     """Lines of Markdown: a table for each race, its protocols, and the machines at the end."""
-    for part in sorted(by_dataset(records), key=lambda part: (part[0].spec["dataset"], part[0].spec["image_shape"][1])):
-        races: dict[float, list[RunRecord]] = {}
-        for record in part:
-            races.setdefault(record.spec["kimg"], []).append(record)
-        for _, race in sorted(races.items()):
-            yield from _section(folder, race, better)
+    races: dict[tuple[Any, ...], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        races[tuple(setting(record.spec, name) for name in RACE)].append(record)
+    for _, race in sorted(races.items()):
+        yield from _section(folder, race, better)
     yield from ("## Machines", "", "| hardware | what it is | software |", "| --- | --- | --- |")
-    machines: dict[str, list[RunRecord]] = {}
+    machines: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.hardware:
-            machines.setdefault(record.spec["hardware"], []).append(record)
-    for name, own in sorted(machines.items()):
-        versions = ", ".join(sorted({str(record.environment.get("torch")) for record in own}))
-        yield f"| {_cell(name)} | {_cell(_machine(own[-1]))} | torch {_cell(versions)} |"
+            machines[setting(record.spec, "hardware")].append(record)
+    for name, there in sorted(machines.items()):
+        versions = ", ".join(sorted({str(record.environment.get("torch")) for record in there}))
+        yield f"| {_cell(name)} | {_cell(_machine(there[-1]))} | torch {_cell(versions)} |"
     yield ""
 
 
 def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> Iterator[str]:
-    summary = comparison(records, better)
-    rows = same_settings(records)
-    summary["row"] = range(len(summary))
-    notes = notes_of(summary, records)
+    comparison = compare(records, better)
+    notes = notes_of(comparison)
     score, way = leading_score(records)
     by_score = score if way == "lower" else f"-{score}"
-    summary = sort_rows(summary, by_score if score else "-train_images_per_second")
-    dataset, size, kimg = (show_plain(summary[name].iloc[0]) for name in RACE)
+    comparison = sort_rows(comparison, by_score if score else "-train_images_per_second")
+    dataset, size, kimg = (show_plain(comparison.rows[0].settings[name]) for name in RACE)
     yield from (f"## {_cell(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_cell(dataset)}: speed", "")
-    columns = _columns(summary)
-    yield f"| variant | {' | '.join(_cell(head) for head, _ in columns)} |"
-    yield f"| --- |{' ---: |' * len(columns)}"
-    for row in summary.to_dict("records"):
-        cells = [_cell(show(row)) if row["n"] or head in SETTINGS else "" for head, show in columns]
-        status = f" ({_cell(row['failed'])})" if row["failed"] else ""
-        yield f"| {_linked(folder, rows[row['row']])}{status} | {' | '.join(cells)} |"
+    columns = columns_of(comparison)
+    settings = [column for column in in_groups(columns, "setting") if column is not HARDWARE]
+    figures = in_groups(columns, "rank", "score", "target", "speed", "cost")
+    heads = [*(column.plain_head for column in [*settings, *figures]), "seeds", HARDWARE.head]
+    yield f"| variant | {' | '.join(map(_cell, heads))} |"
+    yield f"| --- |{' ---: |' * len(heads)}"
+    for row in comparison.rows:
+        status = f" ({_cell(row.failed)})" if row.failed else ""
+        # A row whose runs have all failed has no figures.
+        middle = [*(column.text(row) for column in figures), str(len(row.finished))]
+        middle = middle if row.finished else [""] * len(middle)
+        cells = [*(column.text(row) for column in settings), *middle, HARDWARE.text(row)]
+        yield f"| {_linked(folder, row)}{status} | {' | '.join(map(_cell, cells))} |"
     yield ""
-    protocols = shown_protocols(records)
+    protocols = comparison.protocols
     yield from (f"- {_code(identity)}: {_cell(protocol_words(content))}" for identity, content in protocols.items())
-    yield from (f"- {_cell(note)}" for note in [*flag_lines(summary), *notes])
+    yield from (f"- {_cell(note)}" for note in [*flag_lines(comparison.rows), *notes])
     yield ""
 
 
-SETTINGS = ("batch size", "precision", "differs", "hardware")
-"""Columns that a row has whose runs have all failed, too."""
-
-
-def _columns(summary: pandas.DataFrame) -> list[Column]:
-    """The columns of a section; settings only where the rows differ in them.
-
-    Before each protocol of the first score with ranks stand these: a rank is by one protocol.
-    """
-    columns: list[Column] = []
-    for name in ("batch_size", "precision", "differs"):
-        if summary[name].nunique() > 1:
-            columns.append((name.replace("_", " "), partial(_plain, name=name)))
-    ranked = [name for name in summary.attrs["scores"] if _any(summary, f"{name}_rank")]
-    for name, head in score_heads(summary).items():
-        if name in ranked and score_of_column(name) == score_of_column(ranked[0]):
-            columns.append(("rank", partial(rank_of, name=name)))
-        columns.append((head, partial(score_over_seeds, name=name)))
-    columns += [
-        ("images/s", rate_with_error),
-        ("samples/s", lambda row: show_rate(row["sample_images_per_second"])),
-        ("memory", lambda row: show_memory(row["peak_memory_bytes"])),
-    ]
-    for name, (head, show) in EXTRAS.items():
-        if _any(summary, name):
-            columns.append((head, partial(_shown, name=name, show=show)))
-    return [
-        *columns,
-        ("updates D/G", lambda row: updates_of(row["discriminator_updates"], row["generator_updates"])),
-        ("train time", lambda row: show_duration(row["train_seconds"])),
-        ("seeds", lambda row: str(row["n"])),
-        ("hardware", lambda row: row["hardware"]),
-    ]
-
-
-def _any(summary: pandas.DataFrame, name: str) -> bool:
-    return name in summary and bool(summary[name].notna().any())
-
-
-def _plain(row: Mapping[str, Any], name: str) -> str:
-    return show_plain(row[name])
-
-
-def _shown(row: Mapping[str, Any], name: str, show: Callable[[float], str]) -> str:
-    return "–" if missing(row[name]) else show(row[name])
-
-
-def _linked(folder: Path, runs: Runs) -> str:
+def _linked(folder: Path, row: Row) -> str:
     """A variant's name, with a link to the samples of its first seed where they are there."""
-    name = _cell(runs[0].spec["variant"])
-    for record in runs:
+    name = _cell(row.settings["variant"])
+    for record in row.runs:
         picture = record.path.parent / SAMPLES if record.path else None
         if picture is not None and picture.exists() and picture.is_relative_to(folder):
             place = picture.relative_to(folder).as_posix()

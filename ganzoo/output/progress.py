@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ganzoo.comparing.settings import setting
 from ganzoo.output.console import safe, show_duration, show_score
 from ganzoo.runs import Event, RunFinished, RunStarted, Scored, StageChanged, TrainingProgress
 from ganzoo.util.streams import say, unfailing_stderr
@@ -76,11 +77,11 @@ class ProgressDisplay:
         """Show one event."""
         match event:
             case RunStarted():
-                name = f"{event.spec['variant']} on {event.spec['dataset']}, seed {event.spec['seed']}"
+                name = _run_name(event.spec)
                 self.label = f"[{event.index}/{event.total}] {name}"
                 self.printed, self.started = 0.0, time.monotonic()
                 if self.live is not None:
-                    kimg = event.spec["kimg"] or 1
+                    kimg = setting(event.spec, "kimg") or 1
                     self.task = self.live.add_task(safe(self.label), total=kimg, state="starting")
                 else:
                     self._line("started")
@@ -117,7 +118,7 @@ class ProgressDisplay:
         record = event.record
         if event.skipped:
             spec = record.spec
-            name = f"{spec['variant']} on {spec['dataset']}, seed {spec['seed']}"
+            name = _run_name(spec)
             self.label = f"[{event.index}/{event.total}] {name}"
             failed = f"{record.status} already, and not tried again"
             self._say("done before, skipped (--force does it again)" if record.ok else failed)
@@ -129,7 +130,7 @@ class ProgressDisplay:
             style = "green" if record.ok else "red"
             self.live.update(self.task, state=f"[{style}]{safe(state)}[/{style}]")
             if record.ok:
-                self.live.update(self.task, completed=record.spec["kimg"] or 1)
+                self.live.update(self.task, completed=setting(record.spec, "kimg") or 1)
         else:
             self._line(state)
 
@@ -151,3 +152,8 @@ class ProgressDisplay:
 def _short(term: str) -> str:
     phase, _, name = term.partition("/")
     return f"{phase[:1].upper()}.{name}" if phase in ("discriminator", "generator") else term
+
+
+def _run_name(spec: Mapping[str, Any]) -> str:
+    variant, dataset, seed = (setting(spec, name) for name in ("variant", "dataset", "seed"))
+    return f"{variant} on {dataset}, seed {seed}"

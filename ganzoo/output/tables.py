@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from ganzoo.comparing.figures import figure_of
+from ganzoo.comparing.settings import setting
 from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline
 from ganzoo.records.protocols import title_of
-from ganzoo.records.settings import setting, whole_spec
+from ganzoo.records.settings import whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
 from ganzoo.types import Penalty
@@ -37,43 +39,46 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
     """What would run: a row for each variant and batch, its time, and every value of its first seed's spec."""
     variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for entry in entries:
-        spec = entry["spec"]
-        apart = (spec["variant"], setting(spec, "batch_size"), spec["dataset"], *spec["image_shape"])
-        variants.setdefault(apart, []).append(entry)
-    rows = []
-    for (name, *_), runs in variants.items():
-        spec, parameters = runs[0]["spec"], runs[0]["parameters"]
-        rows.append(
-            (
-                name,
-                _seeds(runs),
-                f"{setting(spec, 'architecture')} + {setting(spec, 'loss')}",
-                f"{spec['dataset']} {'x'.join(str(side) for side in spec['image_shape'])}",
-                f"{spec['kimg']:g}",
-                setting(spec, "batch_size"),
-                f"{parameters['generator']:,}",
-                f"{parameters['discriminator']:,}",
-                (_estimate(runs[0]["estimated_train_seconds"]) if spec["kimg"] else "–")
-                + (" each" if len(runs) > 1 else ""),
-            )
-        )
+        apart = (setting(entry["spec"], name) for name in ("variant", "batch_size", "dataset", "image_shape"))
+        variants.setdefault(tuple(map(str, apart)), []).append(entry)
+    rows = [_dry_run_cells(runs) for runs in variants.values()]
     columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "params G", "params D", "estimate")
     yield simple_table(columns, rows)
     first = entries[0]["spec"]
+    device, hardware, precision = (safe(setting(first, name)) for name in ("device", "hardware", "precision"))
     yield (
-        f"on {safe(first['device'])} ({safe(first['hardware'])}), {safe(first['precision'])}; the estimate of the "
-        f"training time takes half of this machine's {rate / 1e9:,.0f} GFLOP/s matrix-product rate, and small networks "
-        "reach less"
+        f"on {device} ({hardware}), {precision}; the estimate of the training time takes half of this machine's "
+        f"{rate / 1e9:,.0f} GFLOP/s matrix-product rate, and small networks reach less"
     )
-    for (name, *_), runs in variants.items():
+    for runs in variants.values():
         spec = runs[0]["spec"]
         seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
-        yield f"\n[bold]{safe(name)}[/bold]{seeds}"
+        yield f"\n[bold]{safe(setting(spec, 'variant'))}[/bold]{seeds}"
         yield from (f"  {field} = {safe(json.dumps(value))}" for field, value in whole_spec(spec).items())
 
 
+def _dry_run_cells(runs: Sequence[Mapping[str, Any]]) -> tuple[object, ...]:
+    spec, parameters = runs[0]["spec"], runs[0]["parameters"]
+    variant, architecture, loss, dataset, image_shape, kimg, batch = (
+        setting(spec, name)
+        for name in ("variant", "architecture", "loss", "dataset", "image_shape", "kimg", "batch_size")
+    )
+    estimate = _estimate(runs[0]["estimated_train_seconds"]) if kimg else "–"
+    return (
+        variant,
+        _seeds(runs),
+        f"{architecture} + {loss}",
+        f"{dataset} {'x'.join(map(str, image_shape))}",
+        f"{kimg:g}",
+        batch,
+        f"{parameters['generator']:,}",
+        f"{parameters['discriminator']:,}",
+        estimate + " each" * (len(runs) > 1),
+    )
+
+
 def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
-    first, last = (run["spec"]["seed"] for run in (runs[0], runs[-1]))
+    first, last = (setting(run["spec"], "seed") for run in (runs[0], runs[-1]))
     return f"{first} to {last}" if first != last else str(first)
 
 
@@ -111,22 +116,18 @@ def description_lines(description: Mapping[str, Any]) -> Iterator[str]:
 def run_page(record: RunRecord) -> Iterator[Table | str]:
     """What a run was and how it went, with a sparkline for each term of its loss and each of its scores."""
     spec, training = record.spec, record.training
-    throughput: Mapping[str, Any] = record.throughput
-    yield (
-        f"[bold]{safe(spec['variant'])}[/bold] on {safe(spec['dataset'])}, seed {spec['seed']}: "
-        f"{safe(record.status)}, on {safe(spec['hardware'])}"
-    )
+    variant, dataset, hardware = (safe(setting(spec, name)) for name in ("variant", "dataset", "hardware"))
+    yield f"[bold]{variant}[/bold] on {dataset}, seed {setting(spec, 'seed')}: {safe(record.status)}, on {hardware}"
     if record.error:
         yield f"  {safe(record.error.get('type'))}: {safe(record.error.get('message'))}"
-    rate = (throughput.get("train_images_per_second") or {}).get("median")
     facts = {
         "run id": record.run_id,
         "folder": record.path.parent if record.path else None,
-        "kimg": f"{training['kimg']:g} of {spec['kimg']:g}" if "kimg" in training else f"0 of {spec['kimg']:g}",
+        "kimg": f"{training.get('kimg', 0):g} of {setting(spec, 'kimg'):g}",
         "batch size": batch_size_used(spec),
-        "training time": show_duration(training.get("train_seconds")),
-        "images/s": show_rate(rate),
-        "memory": show_memory(throughput.get("peak_memory_bytes")),
+        "training time": show_duration(figure_of(record, "train_seconds")),
+        "images/s": show_rate(figure_of(record, "train_images_per_second")),
+        "memory": show_memory(figure_of(record, "peak_memory_bytes")),
     }
     yield from (f"  {name}: {safe(value)}" for name, value in facts.items())
     curves = dict(_curves(record))

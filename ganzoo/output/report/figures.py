@@ -13,10 +13,14 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
-from ganzoo.comparing.rows import comparison, leading_score, same_settings, score_columns, settings_key, shown_protocols
+from ganzoo.comparing.figures import OverSeeds
+from ganzoo.comparing.rows import Row, settings_key
+from ganzoo.comparing.scores import Score, leading_score, protocols_of, scores_of
+from ganzoo.comparing.settings import RACE, setting
+from ganzoo.output.console import missing
 from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
-from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
@@ -25,19 +29,31 @@ LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "devic
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the comparison, and the runs behind it: `finished` and `failed`, each in the order of their seeds."""
+class PageRow:
+    """A row of the page: its `id` there, the `label` that figures and pictures name it by, and its runs by seed."""
 
     id: str
     label: str
-    summary: Mapping[str, Any]
-    finished: tuple[RunRecord, ...]
-    failed: tuple[RunRecord, ...]
+    row: Row
+
+    @property
+    def finished(self) -> list[RunRecord]:
+        """The runs that finished, in the order of their seeds."""
+        return sorted(self.row.finished, key=_seed)
+
+    @property
+    def failed(self) -> list[RunRecord]:
+        """The runs that did not, in the order of their seeds."""
+        return sorted(self.row.unfinished, key=_seed)
 
     @property
     def spec(self) -> Mapping[str, Any]:
         """The spec of the first run; the others differ in the seed only."""
         return (*self.finished, *self.failed)[0].spec
+
+    def setting(self, name: str) -> Any:
+        """A field of the spec."""
+        return setting(self.spec, name)
 
 
 @dataclass(frozen=True)
@@ -115,71 +131,61 @@ class Figure:
     panels: list[Panel]
 
 
-def report_rows(records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None) -> list[Row]:
-    """The lines of `comparison` with their runs: by dataset and budget, the best in the leading score first, failures
-    last.
+def page_rows(comparison: Comparison) -> list[PageRow]:
+    """The rows of a comparison as the page has them: by dataset and budget, the best in the leading score first,
+    failures last.
     """
-    if not records:
-        return []
-    table = comparison(records, better)
-    columns = score_columns(records)
-    leading, way = leading_score(records)
-    best = [column for (metric, _), column in columns.items() if metric == leading]
+    leading, way = leading_score([record for row in comparison.rows for record in row.runs])
     sign = 1 if way == "lower" else -1
+    scores = [score for score in comparison.scores if score.name == leading]
 
-    def rank(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    def place(row: Row) -> tuple[Any, ...]:
         # Scores of two protocols are in no order: those of one come after those of the other.
-        values = [(index, sign * entry[column]) for index, column in enumerate(best) if not math.isnan(entry[column])]
-        place = (entry["dataset"], entry["image_size"], entry["kimg"])
-        return *place, not entry["n"], *min(values, default=(len(best), math.inf)), entry["variant"]
+        means = [
+            (index, sign * row.scores[score].mean) for index, score in enumerate(scores) if row.scores[score].values
+        ]
+        race = (row.settings[name] for name in RACE)
+        return *race, not row.finished, *min(means, default=(len(scores), math.inf)), row.settings["variant"]
 
-    entries = [dict(line) for _, line in table.iterrows()]
-    pairs = sorted(zip(entries, same_settings(records), strict=True), key=lambda pair: rank(pair[0]))
-    labels = _labels([entry for entry, _ in pairs])
+    rows = sorted(comparison.rows, key=place)
     return [
-        Row(
-            f"r{index}",
-            label,
-            entry,
-            finished=tuple(sorted((run for run in group if run.ok), key=_seed)),
-            failed=tuple(sorted((run for run in group if not run.ok), key=_seed)),
-        )
-        for index, (label, (entry, group)) in enumerate(zip(labels, pairs, strict=True))
+        PageRow(f"r{index}", label, row) for index, (label, row) in enumerate(zip(_labels(rows), rows, strict=True))
     ]
 
 
 def _seed(record: RunRecord) -> int:
-    return int(record.spec["seed"])
+    return int(setting(record.spec, "seed"))
 
 
-def _labels(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _labels(rows: Sequence[Row]) -> list[str]:
     """The variant, and whatever sets its rows on one dataset apart."""
-    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in entries:
-        alike[entry["variant"], entry["dataset"]].append(entry)
-    return [_label(entry, alike[entry["variant"], entry["dataset"]]) for entry in entries]
+    alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[row.settings["variant"], row.settings["dataset"]].append(row)
+    return [_label(row, alike[row.settings["variant"], row.settings["dataset"]]) for row in rows]
 
 
-def _label(entry: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+def _label(row: Row, others: Sequence[Row]) -> str:
     units = {"image_size": "{} px", "kimg": "{:g} kimg", "batch_size": "batch {}", "threads": "{} threads"}
-    names = [name for name in LABELLING if len({other[name] for other in others}) > 1]
+    names = [name for name in LABELLING if len({other.settings[name] for other in others}) > 1]
     if "hardware" in names:  # they come with the machine
         names = [name for name in names if name not in ("device", "threads")]
-    told = [units.get(name, "{}").format(entry[name]) for name in names]
-    return ", ".join([entry["variant"], *told, *([entry["differs"]] if entry["differs"] else [])])
+    details = [units.get(name, "{}").format(row.settings[name]) for name in names]
+    return ", ".join([row.settings["variant"], *details, *filter(None, [row.differs])])
 
 
-def report_figures(rows: Sequence[Row]) -> list[Figure]:
+def report_figures(rows: Sequence[PageRow]) -> list[Figure]:
     """Every figure of the page, in order."""
     records = [record for row in rows for record in row.finished]
-    protocols = shown_protocols(records)
-    scores = {key: column for key, column in score_columns(records).items() if key[1] in protocols}
+    scores = scores_of(records)
+    protocols = protocols_of(records, scores)
+    # A score without its protocol is in no figure: nothing says with what it may be compared.
     leading, way = leading_score(records)
-    ordered = dict(sorted(scores.items(), key=lambda item: item[0][0] != leading))
+    drawn = sorted((score for score in scores if score.protocol in protocols), key=lambda score: score.name != leading)
     return [
-        score_against_kimg(rows, ordered, protocols),
-        score_against_seconds(rows, ordered, protocols),
-        pareto(rows, ordered, protocols, leading, way),
+        score_against_kimg(rows, drawn, protocols),
+        score_against_seconds(rows, drawn, protocols),
+        pareto(rows, [score for score in drawn if score.name == leading], protocols, way),
         rate_over_batch(rows),
         loss_curves(rows),
     ]
@@ -187,69 +193,68 @@ def report_figures(rows: Sequence[Row]) -> list[Figure]:
 
 # --- scores -----------------------------------------------------------------------------------------------------------
 
-Columns = Mapping[tuple[str, str], str]
 Protocols = Mapping[str, Mapping[str, Any]]
 
 
-def score_against_kimg(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figure:
+def _titles(scores: Sequence[Score], protocols: Protocols) -> str:
+    """`FID and other scores`, by the first of the scores."""
+    titles = list(dict.fromkeys(title_of(score.name, protocols[score.protocol]) for score in scores))
+    return f"{titles[0]} and other scores" if len(titles) > 1 else next(iter(titles), "Scores")
+
+
+def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols) -> Figure:
     """Each evaluation of each row: the mean over seeds, in a band of one standard deviation."""
     return Figure(
         "score-kimg",
-        f"{_leading_title(columns, protocols)} against kimg",
+        f"{_titles(scores, protocols)} against kimg",
         "The mean over the seeds at each evaluation; the band is one standard deviation either side, where there are "
         "several seeds.",
         "Score and protocol",
         "No finished run was scored.",
-        _score_panels(rows, columns, protocols, KIMG, lambda score, run: score["kimg"]),
+        _score_panels(rows, scores, protocols, KIMG, lambda entry, run: entry["kimg"]),
     )
 
 
-def score_against_seconds(rows: Sequence[Row], columns: Columns, protocols: Protocols) -> Figure:
+def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols) -> Figure:
     """The same against the time of the training loop, where a record has it."""
     return Figure(
         "score-seconds",
-        f"{_leading_title(columns, protocols)} against seconds of training",
+        f"{_titles(scores, protocols)} against seconds of training",
         "The time is that of the training loop on the hardware of the run, evaluation left out. A record without the "
         "time of each evaluation has its last point only.",
         "Score and protocol",
         "The records hold no training time for their scores.",
-        _score_panels(rows, columns, protocols, Axis("seconds of training"), seconds_of),
+        _score_panels(rows, scores, protocols, Axis("seconds of training"), seconds_of),
     )
 
 
-def _leading_title(columns: Columns, protocols: Protocols) -> str:
-    """`FID and other scores`, by the first of the columns."""
-    titles = list(dict.fromkeys(title_of(metric, protocols[protocol]) for metric, protocol in columns))
-    return f"{titles[0]} and other scores" if len(titles) > 1 else next(iter(titles), "Scores")
-
-
-def seconds_of(score: Mapping[str, Any], run: RunRecord) -> float | None:
+def seconds_of(entry: Mapping[str, Any], run: RunRecord) -> float | None:
     """Seconds of training when a score was taken; None where the record does not tell."""
-    if score.get("train_seconds") is not None:
-        return float(score["train_seconds"])
-    at_the_end = score["kimg"] == run.training.get("kimg")
+    if entry.get("train_seconds") is not None:
+        return float(entry["train_seconds"])
+    at_the_end = entry["kimg"] == run.training.get("kimg")
     return run.training.get("train_seconds") if at_the_end else None
 
 
 def _score_panels(
-    rows: Sequence[Row],
-    columns: Columns,
+    rows: Sequence[PageRow],
+    scores: Sequence[Score],
     protocols: Protocols,
     axis: Axis,
     place: Callable[[Mapping[str, Any], RunRecord], float | None],
 ) -> list[Panel]:
-    """A panel for each protocol; `place(score, run)` is where an evaluation stands on the axis, None for nowhere."""
+    """A panel for each protocol; `place(entry, run)` is where an evaluation stands on the axis, None for nowhere."""
     panels = []
-    for metric, protocol in columns:
+    for score in scores:
         series = []
         for row, hue, again in _styled(rows):
             evaluations: dict[float, list[tuple[float, float]]] = defaultdict(list)
             for run in row.finished:
-                for score in run.scores:
-                    x, y = place(score, run), score["value"]
-                    if (score["metric"], score["protocol"]) == (metric, protocol) and x is not None and y is not None:
-                        evaluations[score["kimg"]].append((x, y))
-            points = [list(zip(*found, strict=True)) for _, found in sorted(evaluations.items())]
+                for entry in run.scores:
+                    x, y = place(entry, run), entry["value"]
+                    if (entry["metric"], entry["protocol"]) == score and x is not None and y is not None:
+                        evaluations[entry["kimg"]].append((x, y))
+            points = [list(zip(*seeds, strict=True)) for _, seeds in sorted(evaluations.items())]
             if points:
                 series.append(
                     Series(
@@ -265,7 +270,7 @@ def _score_panels(
                     )
                 )
         if series:
-            panels.append(_score_panel(metric, protocol, protocols, axis, series))
+            panels.append(_score_panel(score, protocols, axis, series))
     return panels
 
 
@@ -273,65 +278,67 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
     return statistics.mean(values) + sign * statistics.stdev(values) if len(values) > 1 else None
 
 
-def _score_panel(metric: str, protocol: str, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
-    content = protocols[protocol]
-    name = title_of(metric, content)
-    apart = distinctions(protocols)[protocol] or f"{content.get('n_fake')} fakes"
+def _score_panel(score: Score, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
+    content = protocols[score.protocol]
+    name = title_of(score.name, content)
+    apart = distinctions(protocols)[score.protocol] or f"{content.get('n_fake')} fakes"
     label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {apart}"
     # A band that reaches zero has no place on a logarithmic axis.
     drawn = [value for each in series for value in (*each.y, *each.low) if value is not None]
-    log = is_log(metric, content) and min(drawn) > 0
-    words = f"{name}: {protocol_words(content)} ({protocol})."
+    log = is_log(score.name, content) and min(drawn) > 0
+    words = f"{name}: {protocol_words(content)} ({score.protocol})."
     return Panel(label, words, axis, Axis(f"{name} (logarithmic)" if log else name, log=log), series)
 
 
-def _styled(rows: Iterable[Row]) -> Iterator[tuple[Row, int, int]]:
+def _styled(rows: Iterable[PageRow]) -> Iterator[tuple[PageRow, int, int]]:
     """Rows with the number of their variant, which gives the hue, and their own among its rows on one dataset."""
     variants: dict[str, int] = {}
     seen: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
-        index = variants.setdefault(row.spec["variant"], len(variants))
-        again = seen[row.spec["variant"], row.spec["dataset"]]
-        seen[row.spec["variant"], row.spec["dataset"]] += 1
+        index = variants.setdefault(row.setting("variant"), len(variants))
+        again = seen[row.setting("variant"), row.setting("dataset")]
+        seen[row.setting("variant"), row.setting("dataset")] += 1
         yield row, index, again
 
 
-def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols, leading: str, better: Direction) -> Figure:
-    """The final leading score against the training rate; for each hardware the rows that no other beats in both."""
-    panels = []
+def pareto(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols, better: Direction) -> Figure:
+    """The leading score, by each of its protocols, against the training rate; for each hardware the rows that no other
+    beats in both.
+    """
     sign = 1 if better == "lower" else -1
-    title = next((title_of(leading, protocols[protocol]) for metric, protocol in columns if metric == leading), "Score")
-    budgets: dict[tuple[str, str, float], dict[str, list[Row]]] = {}
-    for (metric, protocol), column in columns.items():
-        for row in rows if metric == leading else ():
-            if not any(_missing(row.summary[name]) for name in (column, "train_images_per_second")):
-                machines = budgets.setdefault((protocol, column, row.summary["kimg"]), defaultdict(list))
-                machines[row.summary["hardware"]].append(row)
-    for (protocol, column, kimg), machines in budgets.items():
+    title = next((title_of(score.name, protocols[score.protocol]) for score in scores), "Score")
+    panels = []
+    budgets: dict[tuple[Score, float], dict[str, list[PageRow]]] = {}
+    for score in scores:
+        for row in rows:
+            if row.row.scores[score].values and _rate(row).values:
+                machines = budgets.setdefault((score, row.row.settings["kimg"]), defaultdict(list))
+                machines[row.row.settings["hardware"]].append(row)
+    for (score, kimg), machines in budgets.items():
         series = []
-        for hue, (hardware, own) in enumerate(machines.items()):
-            points = [(row.summary["train_images_per_second"], row.summary[column], row) for row in own]
+        for hue, (hardware, there) in enumerate(machines.items()):
+            points = [(_rate(row).mean, row.row.scores[score].mean, row) for row in there]
             front = pareto_front([(rate, sign * value) for rate, value, _ in points])
-            deviations = [row.summary.get(f"{column}_sd") for row in own]
+            deviations = [row.row.scores[score].deviation for row in there]
             series.append(
                 Series(
                     hardware,
                     x=[rate for rate, _, _ in points],
                     y=[value for _, value, _ in points],
                     low=[
-                        None if _missing(sd) else value - sd
+                        None if missing(sd) else value - sd
                         for (_, value, _), sd in zip(points, deviations, strict=True)
                     ],
                     high=[
-                        None if _missing(sd) else value + sd
+                        None if missing(sd) else value + sd
                         for (_, value, _), sd in zip(points, deviations, strict=True)
                     ],
-                    rows=[row.id for row in own],
+                    rows=[row.id for row in there],
                     mode="markers",
                     hue=hue,
                     marker=hue,
-                    labels=[row.spec["variant"] if index in front else "" for index, row in enumerate(own)],
-                    names=[row.label for row in own],
+                    labels=[row.setting("variant") if index in front else "" for index, row in enumerate(there)],
+                    names=[row.label for row in there],
                     group=hardware,
                 )
             )
@@ -352,7 +359,7 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols, leading:
                 )
             )
         axis = Axis("training step, real images per second (logarithmic)", log=True)
-        panel = _score_panel(leading, protocol, protocols, axis, series)
+        panel = _score_panel(score, protocols, axis, series)
         panels.append(replace(panel, label=f"{panel.label}, {kimg:g} kimg"))
     return Figure(
         "pareto",
@@ -365,6 +372,10 @@ def pareto(rows: Sequence[Row], columns: Columns, protocols: Protocols, leading:
     )
 
 
+def _rate(row: PageRow) -> OverSeeds:
+    return row.row.figure("train_images_per_second")
+
+
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """The places of the points that no other beats: x as high as possible, y as low. In the order of x."""
     front: list[int] = []
@@ -372,10 +383,6 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         if not front or points[index][1] < points[front[-1]][1]:
             front.append(index)
     return front[::-1]
-
-
-def _missing(value: Any) -> bool:
-    return value is None or math.isnan(value)
 
 
 # --- speed and losses -------------------------------------------------------------------------------------------------
@@ -390,16 +397,16 @@ NOT_OF_THE_STEP = (
 """Fields of a spec that do not change what a step does to an image, or are the axis."""
 
 
-def rate_over_batch(rows: Sequence[Row]) -> Figure:
+def rate_over_batch(rows: Sequence[PageRow]) -> Figure:
     """The rate of the training step at each batch size that was measured."""
-    datasets: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    datasets: dict[tuple[Any, ...], list[PageRow]] = defaultdict(list)
     for row in rows:
-        datasets[row.spec["dataset"], tuple(row.spec["image_shape"])].append(row)
+        datasets[row.setting("dataset"), tuple(row.setting("image_shape"))].append(row)
     panels = []
-    for (dataset, shape), own in datasets.items():
-        lines = _by_step(own)
+    for (dataset, shape), there in datasets.items():
+        lines = _by_step(there)
         examples = [line[0][1] for line in lines]
-        variants = list(dict.fromkeys(run.spec["variant"] for run in examples))
+        variants = list(dict.fromkeys(setting(run.spec, "variant") for run in examples))
         series = []
         for line, example in zip(lines, examples, strict=True):
             batches: dict[int, list[Part]] = defaultdict(list)
@@ -408,19 +415,19 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
                 batches[setting(run.spec, "batch_size")].append(
                     Part(row.id, rates["median"], rates["low"], rates["high"])
                 )
-            found = sorted(batches.items())
-            again = [other for other in examples if other.spec["variant"] == example.spec["variant"]]
+            by_size = sorted(batches.items())
+            again = [other for other in examples if setting(other.spec, "variant") == setting(example.spec, "variant")]
             place = again.index(example)
-            hue = variants.index(example.spec["variant"])
+            hue = variants.index(setting(example.spec, "variant"))
             series.append(
                 Series(
                     _step_label(example, again),
-                    x=[size for size, _ in found],
-                    y=[statistics.mean(part.y for part in parts) for _, parts in found],
-                    low=[min(part.low for part in parts) for _, parts in found],
-                    high=[max(part.high for part in parts) for _, parts in found],
-                    rows=[parts[0].row for _, parts in found],
-                    parts=[parts for _, parts in found],
+                    x=[size for size, _ in by_size],
+                    y=[statistics.mean(part.y for part in parts) for _, parts in by_size],
+                    low=[min(part.low for part in parts) for _, parts in by_size],
+                    high=[max(part.high for part in parts) for _, parts in by_size],
+                    rows=[parts[0].row for _, parts in by_size],
+                    parts=[parts for _, parts in by_size],
                     hue=hue,
                     marker=hue + place,
                     dash=place,
@@ -430,7 +437,7 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
             sizes = sorted({size for each in series for size in each.x})
             side = " x ".join(map(str, shape))
             hint = "" if len(sizes) > 1 else " One batch size only: “ganzoo bench --sweep-batch auto” measures more."
-            lost = [f"{row.label} ended as {row.summary['failed']}" for row in own if row.summary["failed"]]
+            lost = [f"{row.label} ended as {row.row.failed}" for row in there if row.failed]
             note = f"Training step on {dataset}, {side}.{hint}" + (f" {'; '.join(lost)}." if lost else "")
             axis = Axis("batch size (logarithmic)", log=True, ticks=sizes)
             rate = Axis("real images per second (logarithmic)", log=True)
@@ -446,18 +453,18 @@ def rate_over_batch(rows: Sequence[Row]) -> Figure:
     )
 
 
-def _by_step(rows: Sequence[Row]) -> list[list[tuple[Row, RunRecord]]]:
+def _by_step(rows: Sequence[PageRow]) -> list[list[tuple[PageRow, RunRecord]]]:
     """The runs with a rate, each with its row, by what a step of theirs does to an image.
 
     Of the plugins only those count that all runs of one recipe drew on: a metric's is none of the step's, and a run
     that measured speed alone has not drawn on it.
     """
-    recipes: dict[bytes, list[tuple[Row, RunRecord]]] = defaultdict(list)
+    recipes: dict[bytes, list[tuple[PageRow, RunRecord]]] = defaultdict(list)
     for row in rows:
         for run in row.finished:
             if run.throughput.get("train_images_per_second"):
                 recipes[settings_key(_drawing_on(run, ()), NOT_OF_THE_STEP)].append((row, run))
-    lines: dict[bytes, list[tuple[Row, RunRecord]]] = defaultdict(list)
+    lines: dict[bytes, list[tuple[PageRow, RunRecord]]] = defaultdict(list)
     for alike in recipes.values():
         drawn = [set(plugins) for _, run in alike if (plugins := (run.environment or {}).get("plugins"))]
         shared = set.intersection(*drawn) if drawn else set()
@@ -475,20 +482,20 @@ def _drawing_on(run: RunRecord, names: Container[str]) -> RunRecord:
 
 def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
     """The variant, and what sets its steps apart from those of the other lines: the machine, else the recipe."""
-    near = [other for other in others if other.spec["hardware"] == run.spec["hardware"]]
-    told = []
+    near = [other for other in others if setting(other.spec, "hardware") == setting(run.spec, "hardware")]
+    details = []
     for name in STEP[1:]:
-        # What follows from the machine is told where one machine has several.
+        # What follows from the machine is said where one machine has several.
         among = near if name in BROUGHT_ALONG and name != "hardware" else others
         if len({str(setting(other.spec, name)) for other in among}) > 1:
-            told.append(str(setting(run.spec, name)))
+            details.append(str(setting(run.spec, name)))
     alike = [other for other in others if all(setting(other.spec, name) == setting(run.spec, name) for name in STEP)]
     if len(alike) > 1:
-        told.append(differences(alike)[alike.index(run)])
-    return ", ".join([run.spec["variant"], *filter(None, told)])
+        details.append(differences(alike)[alike.index(run)])
+    return ", ".join([setting(run.spec, "variant"), *filter(None, details)])
 
 
-def loss_curves(rows: Sequence[Row]) -> Figure:
+def loss_curves(rows: Sequence[PageRow]) -> Figure:
     """Every term of the loss of every finished run, a panel for each row; seeds share a hue."""
     panels = []
     for row in rows:
@@ -496,7 +503,7 @@ def loss_curves(rows: Sequence[Row]) -> Figure:
         terms = list(dict.fromkeys(term for run in runs for term in run.training["curves"] if term != "kimg"))
         series = [
             Series(
-                term if len(runs) == 1 else f"{term}, seed {run.spec['seed']}",
+                term if len(runs) == 1 else f"{term}, seed {_seed(run)}",
                 x=_short(run.training["curves"]["kimg"]),
                 y=_short(run.training["curves"][term]),
                 row=row.id,
@@ -510,13 +517,10 @@ def loss_curves(rows: Sequence[Row]) -> Figure:
             for place, run in enumerate(run for run in runs if term in run.training["curves"])
         ]
         if series:
-            spec = row.spec
-            note = (
-                f"{setting(spec, 'architecture')} + {setting(spec, 'loss')} on {spec['dataset']}, "
-                f"batch {setting(spec, 'batch_size')}"
-            )
-            seeds = ", ".join(str(run.spec["seed"]) for run in runs)
-            label = f"{row.label} on {spec['dataset']}"
+            architecture, loss, dataset, batch = map(row.setting, ("architecture", "loss", "dataset", "batch_size"))
+            note = f"{architecture} + {loss} on {dataset}, batch {batch}"
+            seeds = ", ".join(str(_seed(run)) for run in runs)
+            label = f"{row.label} on {dataset}"
             panels.append(Panel(label, f"{note}; seed {seeds}.", KIMG, Axis("term of the loss"), series, row.id))
     return Figure(
         "losses",

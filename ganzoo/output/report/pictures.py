@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo.comparing.settings import setting
 from ganzoo.data.prepared import PreparedDataset, whole_dataset
 from ganzoo.errors import RecordError
 from ganzoo.records.store import SAMPLE_IMAGES, SAMPLES
@@ -53,7 +54,7 @@ def sample_images(record: RunRecord) -> Tensor:
     assert record.path is not None
     path = record.path.parent / SAMPLES
     try:
-        return read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
+        return read_grid(path, setting(record.spec, "image_shape"), SAMPLE_IMAGES)
     except ValueError as error:
         raise RecordError(f"{printable(path)}: {error}") from error
 

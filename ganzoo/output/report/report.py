@@ -11,12 +11,11 @@ import gzip
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,14 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from ganzoo import __version__
-from ganzoo.comparing.rows import by_dataset, comparison, score_columns, score_of_column, shown_protocols
+from ganzoo.comparing.comparison import Comparison, compare
+from ganzoo.comparing.settings import setting
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, UsageError
-from ganzoo.output.comparison import notes_of
-from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
-from ganzoo.output.report.figures import Row, report_figures, report_rows
+from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings
+from ganzoo.output.console import missing, show_memory, show_plain
+from ganzoo.output.notes import doubted, notes_of
+from ganzoo.output.report.figures import PageRow, page_rows, report_figures
 from ganzoo.output.report.pictures import (
     Picture,
     as_picture,
@@ -38,7 +39,7 @@ from ganzoo.output.report.pictures import (
     real_images,
     sample_images,
 )
-from ganzoo.records.protocols import distinctions, protocol_words, title_of
+from ganzoo.records.protocols import protocol_words, title_of
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.images import grid
@@ -51,16 +52,10 @@ SHOWN_GRIDS = 48
 LEADING = ("dataset", "hardware", "differs")
 """The settings that stand beside the variant; the others come after the figures that one looks for."""
 
-SETTINGS = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware", "device", "threads")
-"""What has a column where rows differ in it, and stands above the table where they do not."""
-
-WITH_HARDWARE = ("device", "threads")
-"""Settings that go without saying where each hardware has one."""
-
 
 @dataclass(frozen=True)
-class Column:
-    """A head, with a note below it that may lead to a place on the page."""
+class Head:
+    """The head of a column, with a note below it that may lead to a place on the page."""
 
     head: str
     note: str = ""
@@ -140,7 +135,9 @@ def render_report(
     better: Mapping[str, Direction] | None = None,
 ) -> str:
     """The page as text."""
-    rows = report_rows(records, better)
+    comparison = compare(records, better or {})
+    rows = page_rows(comparison)
+    columns = _page_columns(comparison)
     script, plotly = _part("report.js"), _plotly() if rows else ""
     environment = Environment(
         loader=PackageLoader("ganzoo.output.report", "templates"),
@@ -156,12 +153,12 @@ def render_report(
         sources=sources,
         complaints=complaints,
         summary=_summary(rows, records),
-        settings=_shared_settings(rows),
-        columns=_columns(rows, records),
+        settings=shared_settings(comparison),
+        columns=_heads(columns, comparison),
         rows=rows,
-        cells={row.id: cells for row, cells in zip(rows, _cells(rows, records), strict=True)},
-        flags=_flags(rows),
-        notes=_notes(records, better),
+        cells={row.id: _cells(row, columns) for row in rows},
+        flags=doubted((f"{row.label} on {row.setting('dataset')}", row.row) for row in rows),
+        notes=_notes(comparison),
         facets=_facets(rows),
         figures=figures,
         figure_data=_embedded([asdict(figure) for figure in figures]),
@@ -170,9 +167,10 @@ def render_report(
         left_out=max(0, len(_trained(rows)) - SHOWN_GRIDS),
         failures=[run for row in rows for run in row.failed],
         machines=_machines(records),
-        protocols=shown_protocols(records),
+        protocols=comparison.protocols,
         protocol_words=protocol_words,
         title_of=title_of,
+        setting=setting,
         style=Markup(_part("report.css")),
         script=Markup(script),
         plotly=Markup(_packed(plotly)),
@@ -224,13 +222,15 @@ def _printable_strings(value: Any) -> Any:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def _summary(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
+def _summary(rows: Sequence[PageRow], records: Sequence[RunRecord]) -> list[str]:
     """How many of what: records, variants, datasets, machines, seeds, failures."""
 
     def count(number: int, noun: str) -> str:
         return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
-    distinct = {name: len({record.spec[name] for record in records}) for name in ("variant", "dataset", "hardware")}
+    distinct = {
+        name: len({setting(record.spec, name) for record in records}) for name in ("variant", "dataset", "hardware")
+    }
     failed = sum(len(row.failed) for row in rows)
     return [
         count(len(records), "record"),
@@ -241,194 +241,82 @@ def _summary(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _varying(rows: Sequence[Row]) -> list[str]:
-    """The settings in which rows differ."""
-    several = {name: len({row.summary[name] for row in rows}) > 1 for name in SETTINGS}
-    machines: dict[str, set[Any]] = defaultdict(set)
-    for row in rows:
-        machines[row.summary["hardware"]].add(tuple(row.summary[name] for name in WITH_HARDWARE))
-    if all(len(found) == 1 for found in machines.values()):
-        several |= dict.fromkeys(WITH_HARDWARE, False)
-    return [name for name in SETTINGS if several[name]] + ["differs"] * any(row.summary["differs"] for row in rows)
-
-
-def _shared_settings(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    varying = _varying(rows)
-    shared = [name for name in SETTINGS if name not in (*varying, *WITH_HARDWARE)]
-    return [(name.replace("_", " "), show_plain(rows[0].summary[name])) for name in shared] if rows else []
-
-
-def _flags(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Each reason to doubt a rate, with the rows it is of."""
-    reasons: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        if row.summary["flags"]:
-            reasons[row.summary["flags"]].append(f"{row.label} on {row.spec['dataset']}")
-    return reasons
-
-
-def _notes(records: Sequence[RunRecord], better: Mapping[str, Direction] | None) -> list[str]:
+def _notes(comparison: Comparison) -> list[str]:
     """What is to be said of the rows of each dataset: whether differences are real, and why some were not merged."""
-    parts = by_dataset(records)
-    told = {
-        f"{part[0].spec['dataset']}, {part[0].spec['image_shape'][1]} px": notes_of(comparison(part, better), part)
-        for part in parts
-    }
-    return [f"{name}: {note}" if len(parts) > 1 else note for name, notes in told.items() for note in notes]
+    parts = comparison.parts()
+    notes = {_images(part): notes_of(part) for part in parts}
+    return [f"{name}: {note}" if len(parts) > 1 else note for name, lines in notes.items() for note in lines]
 
 
-def _facets(rows: Sequence[Row]) -> dict[str, list[str]]:
+def _images(comparison: Comparison) -> str:
+    settings = comparison.rows[0].settings
+    return f"{settings['dataset']}, {settings['image_size']} px"
+
+
+def _facets(rows: Sequence[PageRow]) -> dict[str, list[str]]:
     """What rows can be chosen by, with the choices."""
-    choices = {name: sorted({row.summary[name] for row in rows}) for name in ("dataset", "hardware")}
-    return {name: found for name, found in choices.items() if len(found) > 1}
+    choices = {name: sorted({row.row.settings[name] for row in rows}) for name in ("dataset", "hardware")}
+    return {name: several for name, several in choices.items() if len(several) > 1}
 
 
-EXTRAS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "mfu": ("MFU", lambda share: f"{share:.0%}"),
-    "energy_joules_per_kimg": ("J/kimg", show_rate),
-}
-"""Columns that are there where some row has a value."""
-
-
-def _extras(rows: Sequence[Row]) -> list[str]:
-    return [name for name in EXTRAS if any(not missing(row.summary[name]) for row in rows)]
-
-
-def _score_heads(records: Sequence[RunRecord]) -> dict[str, Column]:
-    """The head of each score's column, with what sets its protocol apart."""
-    protocols = shown_protocols(records)
-    places, apart = {identity: place for place, identity in enumerate(protocols)}, distinctions(protocols)
-    heads = {}
-    for (metric, identity), name in score_columns(records).items():
-        head, note, link = title_of(metric, protocols.get(identity, {})), identity, ""
-        if identity in protocols:
-            told = [*(str(protocols[identity].get(key)) for key in ("dataset", "extractor")), apart[identity]]
-            note, link = ", ".join(filter(None, told)), f"#protocol-{places[identity]}"
-        heads[name] = Column(head, note, link)
-    return heads
-
-
-def _rank_columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[tuple[Column, list[str]]]:
-    """The columns of ranks, of the first score that has any, each with the columns of the scores that it is by.
-
-    A rank is by one protocol: datasets share a column as long as none has scores by several.
-    """
-    heads = _score_heads(records)
-    ranked = [name for name in heads if any(_rank(row, name) for row in rows)]
-    if not ranked:
-        return []
-    ranked = [name for name in ranked if score_of_column(name) == score_of_column(ranked[0])]
-    rivals = [name for name in heads if score_of_column(name) == score_of_column(ranked[0])]
-    scored: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in rows:
-        place = row.summary["dataset"], row.summary["image_size"]
-        scored[place] |= {name for name in rivals if not missing(row.summary[name])}
-    if all(len(names) <= 1 for names in scored.values()):
-        return [(Column("rank", "by the first score"), ranked)]
-    by = {name: f"by {heads[name].head}, {heads[name].note}" for name in ranked}
-    return [(Column("rank", by[name], heads[name].link), [name]) for name in ranked]
-
-
-def _columns(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[Column]:
-    varying = _varying(rows)
+def _page_columns(comparison: Comparison) -> list[Column]:
+    """The columns of the page: what one looks for first, the settings that matter less at the end."""
+    columns = columns_of(comparison)
+    settings = in_groups(columns, "setting")
     return [
-        Column("variant", numeric=False),
-        *(Column(name, numeric=False) for name in varying if name in LEADING),
-        *(column for column, _ in _rank_columns(rows, records)),
-        *_score_heads(records).values(),
-        Column("images/s", "training"),
-        Column("samples/s", "generator"),
-        Column("memory", "peak"),
-        *(Column(EXTRAS[name][0]) for name in _extras(rows)),
-        Column("updates", "D/G"),
-        Column("train time"),
-        Column("seeds"),
-        *(Column(name.replace("_", " ")) for name in varying if name not in LEADING),
+        VARIANT,
+        *(column for column in settings if column.head in LEADING),
+        *in_groups(columns, "rank"),
+        *in_groups(columns, "score", "target", "speed", "cost"),
+        SEEDS,
+        *(column for column in settings if column.head not in LEADING),
     ]
 
 
-def _cells(rows: Sequence[Row], records: Sequence[RunRecord]) -> Iterable[list[Cell]]:
-    scores, varying, extras = list(score_columns(records).values()), _varying(rows), _extras(rows)
-    ranked = [names for _, names in _rank_columns(rows, records)]
-    for row in rows:
-        summary = row.summary
-        cells = [Cell(summary["variant"], summary["variant"])]
-        cells += [_setting(summary[name]) for name in varying if name in LEADING]
-        for names in ranked:
-            rank = next(filter(None, (_rank(row, name) for name in names)), None)
-            cells.append(Cell("–" if rank is None else str(rank), rank))
-        cells += [_score_cell(summary, name) for name in scores]
-        cells.append(_rate_cell(summary))
-        cells.append(_number(summary["sample_images_per_second"], show_rate))
-        cells.append(_number(summary["peak_memory_bytes"], show_memory))
-        cells += [_number(summary[name], EXTRAS[name][1]) for name in extras]
-        generator, discriminator = summary["generator_updates"], summary["discriminator_updates"]
-        updates = "–" if missing(generator) else f"{discriminator:,.0f}/{generator:,.0f}"
-        cells.append(Cell(updates, _key(discriminator)))
-        cells.append(_number(summary["train_seconds"], show_duration))
-        text = f"{summary['n']}" if not row.failed else f"{summary['n']} ({summary['failed']})"
-        cells.append(Cell(text, summary["n"], failed=bool(row.failed)))
-        cells += [_setting(summary[name]) for name in varying if name not in LEADING]
-        yield cells
+def _heads(columns: Sequence[Column], comparison: Comparison) -> list[Head]:
+    places = {identity: place for place, identity in enumerate(comparison.protocols)}
+    return [
+        Head(
+            column.head,
+            column.note,
+            f"#protocol-{places[column.protocol]}" if column.protocol else "",
+            numeric=column.head not in (VARIANT.head, *LEADING),
+        )
+        for column in columns
+    ]
 
 
-def _rank(row: Row, name: str) -> int | None:
-    rank = row.summary.get(f"{name}_rank")
-    return int(rank) if isinstance(rank, Integral) else None
+def _cells(row: PageRow, columns: Sequence[Column]) -> list[Cell]:
+    return [_cell(column, row) for column in columns]
 
 
-def _key(value: Any) -> float | str | None:
-    return None if missing(value) else value
-
-
-def _setting(value: Any) -> Cell:
-    """An empty text, as where nothing sets a row apart, is missing: it comes last, and may leave its column empty."""
-    return Cell(show_plain(value), _key(value) if value != "" else None)
-
-
-def _number(value: Any, show: Callable[[float], str]) -> Cell:
-    return Cell("–" if missing(value) else show(value), _key(value))
-
-
-def _score_cell(summary: Mapping[str, Any], name: str) -> Cell:
-    """The mean over seeds with its deviation, and how many seeds have it where not all do."""
-    value, deviation, count = summary[name], summary[f"{name}_sd"], summary[f"{name}_n"]
-    text = show_score(value)
-    if not missing(value) and not missing(deviation):
-        text += f" ± {deviation:.2f}" if abs(value) >= 1 else f" ± {show_score(deviation)}"
-    return Cell(text + (f" ({count}/{summary['n']})" if 0 < count < summary["n"] else ""), _key(value))
-
-
-def _rate_cell(summary: Mapping[str, Any]) -> Cell:
-    """With the deviation over seeds, or for a single one half of its own 95 % interval; starred where doubtful."""
-    rate, deviation = summary["train_images_per_second"], summary["train_images_per_second_sd"]
-    error = summary["train_images_per_second_error"] if missing(deviation) else deviation
-    text = show_rate(rate) + ("" if missing(rate) or missing(error) else f" ± {show_rate(error)}")
-    return Cell(f"{text} *" if summary["flags"] else text, _key(rate))
+def _cell(column: Column, row: PageRow) -> Cell:
+    value = column.value(row.row)
+    return Cell(column.text(row.row), None if missing(value) else value, column is SEEDS and bool(row.failed))
 
 
 # --- pictures and machines --------------------------------------------------------------------------------------------
 
 
-def _galleries(rows: Sequence[Row], neighbours: bool) -> list[Gallery]:
+def _galleries(rows: Sequence[PageRow], neighbours: bool) -> list[Gallery]:
     """The sample grids of rows that finished, by dataset, each with real images of that dataset."""
-    datasets: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    datasets: dict[tuple[str, str], list[PageRow]] = defaultdict(list)
     for row in _shown(_trained(rows)):
-        datasets[row.spec["dataset"], row.spec["dataset_sha256"]].append(row)
+        datasets[row.setting("dataset"), row.setting("dataset_sha256")].append(row)
     galleries = []
-    for (name, sha256), own in datasets.items():
+    for (name, sha256), shown in datasets.items():
         dataset = cached_dataset(sha256)
-        tiles = [_tile(row, dataset if neighbours else None) for row in own]
+        tiles = [_tile(row, dataset if neighbours else None) for row in shown]
         real = as_picture(grid(real_images(dataset))) if dataset else None
         reason = "" if dataset else f"The images of {name} are not in this machine's cache, so none stand here."
         galleries.append(Gallery(name, real, reason, tiles))
     return galleries
 
 
-def _tile(row: Row, dataset: PreparedDataset | None) -> Tile:
+def _tile(row: PageRow, dataset: PreparedDataset | None) -> Tile:
     """A row's sample grid, and with a dataset the nearest of its images."""
     run = row.finished[0]
-    about = f"seed {run.spec['seed']}, {show_plain(run.training.get('kimg', run.spec['kimg']))} kimg"
+    about = f"seed {setting(run.spec, 'seed')}, {show_plain(run.training.get('kimg', setting(run.spec, 'kimg')))} kimg"
     try:
         images = sample_images(run)
     except RecordError as error:
@@ -442,13 +330,13 @@ def _tile(row: Row, dataset: PreparedDataset | None) -> Tile:
     return replace(tile, neighbours=as_picture(neighbour_grid(images, dataset)))
 
 
-def _shown(rows: Sequence[Row]) -> list[Row]:
+def _shown(rows: Sequence[PageRow]) -> list[PageRow]:
     """At most `SHOWN_GRIDS` rows, in their order: from each dataset in turn, one of each variant before a second."""
     variants: dict[tuple[str, str], int] = defaultdict(int)
     places: dict[tuple[str, int], int] = defaultdict(int)
     turns = []
     for index, row in enumerate(rows):
-        dataset, variant = row.spec["dataset_sha256"], row.spec["variant"]
+        dataset, variant = row.setting("dataset_sha256"), row.setting("variant")
         again = variants[dataset, variant]
         variants[dataset, variant] += 1
         turns.append((again, places[dataset, again], index))
@@ -456,16 +344,16 @@ def _shown(rows: Sequence[Row]) -> list[Row]:
     return [rows[index] for index in sorted(index for _, _, index in sorted(turns)[:SHOWN_GRIDS])]
 
 
-def _trained(rows: Sequence[Row]) -> list[Row]:
+def _trained(rows: Sequence[PageRow]) -> list[PageRow]:
     """The rows that have samples: those of a speed measurement alone have none."""
-    return [row for row in rows if row.finished and row.spec["kimg"]]
+    return [row for row in rows if row.finished and row.setting("kimg")]
 
 
 def _machines(records: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:
     """For each hardware every fact of machine and software, with each value that its records hold."""
     machines: dict[str, dict[str, list[str]]] = {}
     for record in records:
-        facts = machines.setdefault(record.spec["hardware"], {})
+        facts = machines.setdefault(setting(record.spec, "hardware"), {})
         software = {name: value for name, value in (record.environment or {}).items() if name != "plugins"}
         for name, value in {**(record.hardware or {}), **_flat(software)}.items():
             in_bytes = name.endswith("memory_bytes") and isinstance(value, (int, float))

@@ -1,0 +1,171 @@
+"""A comparison: the rows of records, their scores over seeds and ranks, and what differs between them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from ganzoo.comparing.differences import differences
+from ganzoo.comparing.figures import OverSeeds
+from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
+from ganzoo.comparing.scores import Score, best_score, final_scores, protocols_of, scores_of
+from ganzoo.comparing.settings import RACE
+from ganzoo.comparing.table import column_names, comparison_cells, comparison_table
+from ganzoo.comparing.targets import target_over_seeds
+from ganzoo.records.store import many_objects
+from ganzoo.runs import RunRecord
+from ganzoo.util.significance import Direction, ranks
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the rows are set against: a variant of the same race, or the same work on another machine.
+
+    `differences` are the parts of differences that some row has, in the order of the table's columns.
+    """
+
+    name: str
+    kind: Literal["variant", "hardware"]
+    differences: tuple[tuple[Score, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows side by side. `scores` are those that any finished run has, `protocols` what they were taken by.
+
+    `better` says in which direction a score is better; without it a score has no rank. `target` is the FID that
+    `--target-fid` asks for.
+    """
+
+    rows: tuple[Row, ...]
+    scores: tuple[Score, ...]
+    protocols: Mapping[str, Mapping[str, Any]]
+    baseline: Baseline | None = None
+    better: Mapping[str, Direction] = field(default_factory=dict)
+    target: float | None = None
+
+    @property
+    def by_hardware(self) -> bool:
+        """Whether the rows are the same work on several machines."""
+        return self.baseline is not None and self.baseline.kind == "hardware"
+
+    @property
+    def targets(self) -> tuple[Score, ...]:
+        """The scores that have a target: each FID where one is asked for."""
+        return () if self.target is None else tuple(score for score in self.scores if score.name == "fid")
+
+    @cached_property
+    def columns(self) -> dict[Score, str]:
+        """The column of each score in `table`."""
+        return column_names(self.scores)
+
+    def has(self, score: Score) -> bool:
+        """Whether any row has a value of the score."""
+        return any(row.scores[score].values for row in self.rows)
+
+    def parts(self) -> list[Comparison]:
+        """The rows of each dataset and image size as a comparison, with the scores that these have."""
+        rows: dict[tuple[str, int], list[Row]] = defaultdict(list)
+        for row in self.rows:
+            rows[row.settings["dataset"], row.settings["image_size"]].append(row)
+        return [self._of(tuple(some)) for some in rows.values()]
+
+    def _of(self, rows: tuple[Row, ...]) -> Comparison:
+        scores = tuple(score for score in self.scores if any(row.scores[score].values for row in rows))
+        protocols = protocols_of((run for row in rows for run in row.runs), scores)
+        return replace(self, rows=rows, scores=scores, protocols=protocols)
+
+    def cells(self) -> list[dict[str, Any]]:
+        """The rows of `table`, from column to plain value."""
+        return comparison_cells(self)
+
+    @many_objects()
+    def table(self) -> pandas.DataFrame:
+        """The comparison as a DataFrame, for reporters and for the Python API; its columns are in docs/comparing.md."""
+        return comparison_table(self)
+
+
+@many_objects()
+def compare(
+    records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None, target: float | None = None
+) -> Comparison:
+    """One row for each variant × dataset × settings × hardware, in the order of `same_settings`.
+
+    Rows whose specs or code differ in anything but the seed are kept apart. With `better`, from score to direction,
+    there are ranks among the rows of the same images, budget and hardware; with `target` what each row took to that
+    FID.
+    """
+    return compare_rows(same_settings(records), better, target, records)
+
+
+def compare_rows(
+    groups: Sequence[Sequence[RunRecord]],
+    better: Mapping[str, Direction] | None = None,
+    target: float | None = None,
+    records: Iterable[RunRecord] | None = None,
+) -> Comparison:
+    """A comparison with a row for each group of runs, in that order; `records` are the groups' runs, or more."""
+    runs = [run for group in groups for run in group]
+    scores = scores_of(runs)
+    protocols = protocols_of(runs if records is None else records, scores)
+    rows = [Row(tuple(group), _scores_over_seeds(group, scores)) for group in groups]
+    rows = _ranked(rows, scores, better or {})
+    rows = [replace(row, differs=text) for row, text in zip(rows, _differences(rows), strict=True)]
+    comparison = Comparison(tuple(rows), tuple(scores), protocols, None, better or {}, target)
+    return comparison if target is None else _with_targets(comparison, target)
+
+
+def _scores_over_seeds(runs: Sequence[RunRecord], scores: Sequence[Score]) -> dict[Score, ScoreOverSeeds]:
+    values: dict[Score, list[Any]] = {score: [] for score in scores}
+    best: dict[Score, list[Any]] = {score: [] for score in scores}
+    for run in runs:
+        for score, entry in final_scores(run).items():
+            values[score].append(entry["value"])
+            best[score].append(best_score(run, score, entry).get("value"))
+    return {score: ScoreOverSeeds(OverSeeds.of(values[score]).values, OverSeeds.of(best[score])) for score in scores}
+
+
+def _ranked(rows: Sequence[Row], scores: Sequence[Score], better: Mapping[str, Direction]) -> list[Row]:
+    """The rows with the rank of each score among those of their race on their hardware."""
+    races: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        races[tuple(row.settings[name] for name in (*RACE, "hardware"))].append(index)
+    entries = [dict(row.scores) for row in rows]
+    for score in scores:
+        if (way := better.get(score.name)) is None:
+            continue
+        for race in races.values():
+            in_race = ranks([rows[index].scores[score].values for index in race], way)
+            for index, rank in zip(race, in_race, strict=True):
+                entries[index][score] = replace(entries[index][score], rank=rank)
+    return [replace(row, scores=ranked) for row, ranked in zip(rows, entries, strict=True)]
+
+
+def _differences(rows: Sequence[Row]) -> list[str]:
+    """What sets each row apart from the others of its variant and dataset."""
+    texts = [""] * len(rows)
+    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        alike[row.settings["variant"], row.settings["dataset"]].append(index)
+    for indexes in alike.values():
+        if len(indexes) > 1:
+            for index, text in zip(indexes, differences([rows[index].runs[0] for index in indexes]), strict=True):
+                texts[index] = text
+    return texts
+
+
+def _with_targets(comparison: Comparison, goal: float) -> Comparison:
+    def reached(row: Row) -> Row:
+        entries = {
+            score: replace(row.scores[score], target=target_over_seeds(row.runs, score.protocol, goal))
+            for score in comparison.targets
+        }
+        return replace(row, scores={**row.scores, **entries})
+
+    return replace(comparison, rows=tuple(map(reached, comparison.rows)))

@@ -1,0 +1,104 @@
+"""The figures of a run beside its scores, such as its speed and memory, and statistics of a figure over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from ganzoo.runs import RunRecord
+    from ganzoo.util.significance import Direction
+
+DIRECTIONS: Mapping[str, Direction] = {
+    "train_images_per_second": "higher",
+    "sample_images_per_second": "higher",
+    "peak_memory_bytes": "lower",
+    "mfu": "higher",
+    "energy_joules_per_kimg": "lower",
+    "train_seconds": "lower",
+}
+"""In which direction each figure is better, of those that `--fail-on` takes."""
+
+UPDATES = ("generator_updates", "discriminator_updates")
+
+RATE_ERROR = "train_images_per_second_error"
+"""Half the width of the 95 % interval of a run's training rate."""
+
+MEANS = (
+    "train_images_per_second",
+    RATE_ERROR,
+    "sample_images_per_second",
+    "peak_memory_bytes",
+    "mfu",
+    "energy_joules_per_kimg",
+    *UPDATES,
+    "train_seconds",
+)
+"""The figures whose means over seeds have a column in the table of a comparison."""
+
+
+def figure_of(record: RunRecord, name: str) -> float | None:
+    """A figure of a run by its name in the record: a number, or the median of what was timed several times."""
+    training: Mapping[str, Any] = record.training
+    throughput: Mapping[str, Any] = record.throughput
+    if name in UPDATES:
+        return (training.get("updates") or {}).get(name.removesuffix("_updates"))
+    if name == "train_seconds":
+        return training.get(name)
+    if name == RATE_ERROR:
+        rate = throughput.get(name.removesuffix("_error"))
+        return (rate["high"] - rate["low"]) / 2 if rate else None
+    value = throughput.get(name)
+    if isinstance(value, Mapping):
+        value = value.get("median")
+    return value if isinstance(value, (int, float)) else None
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """The values of one figure over the seeds of a row, without the seeds that lack it."""
+
+    values: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> Self:
+        """Of values of which some are None."""
+        return cls(tuple(float(value) for value in values if value is not None))
+
+    @property
+    def count(self) -> int:
+        """How many seeds have it."""
+        return len(self.values)
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean; NaN where no seed has it.
+
+        Summed with Kahan's compensation (1965), whose bits are those that pandas gave before; `statistics.fmean` rounds
+        another way in the last digit now and then.
+        """
+        total = lost = 0.0
+        for value in self.values:
+            more = value - lost
+            before, total = total, total + more
+            lost = total - before - more
+        return total / len(self.values) if self.values else math.nan
+
+    @cached_property
+    def deviation(self) -> float:
+        """The sample standard deviation; NaN for fewer than two seeds.
+
+        By Welford's recurrence (1962), whose bits are those that pandas gave before; `statistics.stdev` rounds another
+        way in the last digit, mostly.
+        """
+        if len(self.values) < 2:
+            return math.nan
+        mean = squares = 0.0
+        for count, value in enumerate(self.values, 1):
+            before = mean
+            mean += (value - before) / count
+            squares += (value - mean) * (value - before)
+        return math.sqrt(squares / (len(self.values) - 1))

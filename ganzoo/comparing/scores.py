@@ -1,0 +1,87 @@
+"""The final scores of a run, what a protocol says of a score, and the columns that scores take in a table."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ganzoo.records.protocols import direction_of
+
+if TYPE_CHECKING:
+    from ganzoo.registry.registry import Registry
+    from ganzoo.runs import RunRecord
+    from ganzoo.util.significance import Direction
+
+
+class Score(NamedTuple):
+    """A score under a protocol: two scores of different protocols are never compared."""
+
+    name: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.name} [{self.protocol}]"
+
+
+def score_directions(registry: Registry) -> dict[str, Direction]:
+    """In which direction each score is better, by the metrics of all plugins."""
+    return {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
+
+
+def final_scores(record: RunRecord) -> dict[Score, Mapping[str, Any]]:
+    """The scores at the end of the budget, of the averaged generator where there is one.
+
+    None where the run did not finish: what it scored on the way is no result of the budget.
+    """
+    if not record.ok or not record.scores:
+        return {}
+    last = max(entry["kimg"] for entry in record.scores)
+    final = [entry for entry in record.scores if entry["kimg"] == last]
+    averaged = [entry for entry in final if entry["ema"]]
+    return {Score(entry["metric"], entry["protocol"]): entry for entry in averaged or final}
+
+
+def best_score(record: RunRecord, score: Score, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`value` and `kimg` of the best evaluation of a score, by the generator of `entry`; empty where unknown."""
+    generator = "ema" if entry["ema"] else "raw"
+    return (record.training.get("best") or {}).get(f"{score.name}/{generator}") or {}
+
+
+def scores_of(records: Iterable[RunRecord]) -> list[Score]:
+    """The final scores that any of the records has: in order of appearance, the protocols of one score together."""
+    protocols: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in records:
+        for score in final_scores(record):
+            protocols[score.name][score.protocol] = None
+    return [Score(name, protocol) for name, several in protocols.items() for protocol in several]
+
+
+def leading_score(records: Collection[RunRecord]) -> tuple[str, Direction]:
+    """The score that the most finished runs have, the first recorded of several, and which way it is better.
+
+    Where there is none the name is empty. A score whose protocol gives no direction is taken to be better when lower.
+    """
+    counts = Counter(name for record in records for name in {score.name: None for score in final_scores(record)})
+    if not counts:
+        return "", "lower"
+    leading = max(counts, key=lambda name: counts[name])
+    scores = [score for score in scores_of(records) if score.name == leading]
+    protocols = protocols_of(records, scores)
+    ways = [direction_of(leading, protocols.get(score.protocol, {})) for score in scores]
+    return leading, next(filter(None, ways), "lower")
+
+
+def with_several_protocols(scores: Collection[Score]) -> set[str]:
+    """The names of the scores that are there by more than one protocol."""
+    names = [score.name for score in scores]
+    return {name for name in names if names.count(name) > 1}
+
+
+def protocols_of(records: Iterable[RunRecord], scores: Collection[Score]) -> dict[str, Mapping[str, Any]]:
+    """The protocols of the scores, from id to content, as far as the records hold them."""
+    wanted = {score.protocol for score in scores}
+    contents: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        contents |= record.protocols
+    return {identity: content for identity, content in contents.items() if identity in wanted}

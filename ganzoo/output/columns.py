@@ -1,0 +1,388 @@
+"""Every column that people see in a comparison, once: the terminal, Markdown and the report's page render the same.
+
+To add a column, add it to `COLUMNS`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+from ganzoo.comparing.comparison import Comparison
+from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
+from ganzoo.comparing.scores import Score, with_several_protocols
+from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
+from ganzoo.records.protocols import distinctions, title_of
+
+Show = Callable[[Any], str]
+Group = Literal["setting", "rank", "score", "target", "speed", "cost"]
+
+
+class Fold(Enum):
+    """Whether a narrow terminal may break the cells of a column over several lines."""
+
+    FREELY = 0
+    IN_NEED = 1
+    NEVER = 2
+
+
+def always(comparison: Comparison) -> bool:
+    """Shown in every table."""
+    return True
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of rows.
+
+    `value(row)` is what the cells are sorted by, None where it is missing, and `text(row)` what is read. `note` stands
+    below the head on a page; in plain text `qualifier` stands behind the head in its place. `short` is the head where
+    room is scarce. `protocol` is the id of the protocol that the column is by, if it is by one. `shown_if` says in
+    which comparisons the column is there.
+    """
+
+    head: str
+    value: Callable[[Row], Any]
+    text: Callable[[Row], str]
+    group: Group = "speed"
+    note: str = ""
+    qualifier: str = ""
+    short: str = ""
+    protocol: str = ""
+    fold: Fold = Fold.FREELY
+    shown_if: Callable[[Comparison], bool] = always
+
+    @property
+    def plain_head(self) -> str:
+        """The head in plain text, all in one line."""
+        return f"{self.head} {self.qualifier}".rstrip()
+
+
+def columns_of(comparison: Comparison) -> list[Column]:
+    """The columns between a row's variant and its seeds: settings, scores with their ranks, targets, speed, cost."""
+    columns = [*SETTINGS, *_score_columns(comparison), *_target_columns(comparison)]
+    columns += [RATE, *_ratio_columns(comparison), *COLUMNS]
+    return [column for column in columns if column.shown_if(comparison)]
+
+
+def in_groups(columns: Iterable[Column], *groups: Group) -> list[Column]:
+    """The columns of these groups, in their order."""
+    return [column for column in columns if column.group in groups]
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _varies(name: str) -> Callable[[Comparison], bool]:
+    return lambda comparison: len({row.settings[name] for row in comparison.rows}) > 1
+
+
+def _varies_on_one_machine(name: str) -> Callable[[Comparison], bool]:
+    """A device and its threads go with the hardware, unless one hardware has several."""
+
+    def varies(comparison: Comparison) -> bool:
+        by_hardware: dict[str, set[Any]] = defaultdict(set)
+        for row in comparison.rows:
+            by_hardware[row.settings["hardware"]].add(row.settings[name])
+        return any(len(values) > 1 for values in by_hardware.values())
+
+    return varies
+
+
+def _setting(name: str, shown_if: Callable[[Comparison], bool], short: str = "", fold: Fold = Fold.FREELY) -> Column:
+    return Column(
+        name.replace("_", " "),
+        value=lambda row: row.settings[name],
+        text=lambda row: show_plain(row.settings[name]),
+        group="setting",
+        short=short,
+        fold=fold,
+        shown_if=shown_if,
+    )
+
+
+def _commits_vary(comparison: Comparison) -> bool:
+    commits = {row.environment("git") for row in comparison.rows}
+    return comparison.by_hardware and len(commits - {None}) > 1
+
+
+SHARED = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware")
+"""Settings that stand above a table where all rows agree in them, and in a column where they do not."""
+
+SETTINGS = (
+    _setting("dataset", _varies("dataset")),
+    _setting("image_size", _varies("image_size"), short="size"),
+    _setting("kimg", _varies("kimg")),
+    _setting("batch_size", _varies("batch_size"), short="batch"),
+    _setting("precision", _varies("precision")),
+    _setting("hardware", _varies("hardware"), fold=Fold.IN_NEED),
+    _setting("device", _varies_on_one_machine("device")),
+    _setting("threads", _varies_on_one_machine("threads")),
+    Column(
+        "commit",
+        value=lambda row: row.environment("git"),
+        text=lambda row: row.environment("git") or "–",
+        group="setting",
+        fold=Fold.IN_NEED,
+        shown_if=_commits_vary,
+    ),
+    Column(
+        "differs",
+        # An empty text is missing: it comes last, and a column of nothing else may go.
+        value=lambda row: row.differs or None,
+        text=lambda row: row.differs,
+        group="setting",
+        shown_if=lambda comparison: any(row.differs for row in comparison.rows),
+    ),
+)
+
+HARDWARE = next(column for column in SETTINGS if column.head == "hardware")
+
+
+def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
+    """What all rows agree in, to stand above a table: `("batch size", "64")`."""
+    if not comparison.rows:
+        return []
+    heads = {name: name.replace("_", " ") for name in SHARED}
+    shown = {column.head for column in SETTINGS if column.shown_if(comparison)}
+    first = comparison.rows[0].settings
+    return [(head, show_plain(first[name])) for name, head in heads.items() if head not in shown]
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def _score_columns(comparison: Comparison) -> Iterator[Column]:
+    """The scores; before the first that a rank is by stands the rank, behind each its difference from a baseline."""
+    ranks = _rank_columns(comparison)
+    for score in comparison.scores:
+        if score in ranks:
+            yield ranks[score]
+        column = _score_column(comparison, score)
+        yield column
+        if any(row.scores[score].difference for row in comparison.rows):
+            assert comparison.baseline is not None
+            yield _difference_column(column, score, comparison.baseline.name)
+
+
+def _score_column(comparison: Comparison, score: Score) -> Column:
+    content = comparison.protocols.get(score.protocol)
+    title = title_of(score.name, content or {})
+    several = score.name in with_several_protocols(comparison.scores)
+    note = score.protocol
+    if content is not None:
+        apart = distinctions(comparison.protocols)[score.protocol]
+        note = ", ".join(filter(None, [*(str(content.get(key)) for key in ("dataset", "extractor")), apart]))
+    return Column(
+        title,
+        value=lambda row: row.scores[score].mean,
+        text=lambda row: score_text(row.scores[score], len(row.finished)),
+        group="score",
+        note=note,
+        qualifier=f"[{score.protocol}]" if several else "",
+        protocol=score.protocol if content is not None else "",
+        # One that has a title is one of those that people look for.
+        fold=Fold.NEVER if title != score.name and not several else Fold.FREELY,
+    )
+
+
+def score_text(score: ScoreOverSeeds, finished: int) -> str:
+    """A mean with its deviation, and of how many of the finished seeds where the score is missing in some."""
+    # The deviation with as many digits as the score itself.
+    show = show_score if missing(score.mean) or abs(score.mean) < 1 else "{:.2f}".format
+    text = _with_deviation(score.mean, score.deviation, show)
+    return f"{text} ({score.count}/{finished})" if 0 < score.count < finished else text
+
+
+def _rank_columns(comparison: Comparison) -> dict[Score, Column]:
+    """The columns of ranks, of the first score that has any, each by the first score that it is by.
+
+    A rank is by one protocol: datasets share a column as long as none has scores by several.
+    """
+    ranked = [score for score in comparison.scores if any(row.scores[score].rank for row in comparison.rows)]
+    if not ranked:
+        return {}
+    ranked = [score for score in ranked if score.name == ranked[0].name]
+    scored: dict[tuple[str, int], set[Score]] = defaultdict(set)
+    for row in comparison.rows:
+        place = row.settings["dataset"], row.settings["image_size"]
+        scored[place] |= {score for score in row.scores if score.name == ranked[0].name and row.scores[score].values}
+    if all(len(scores) <= 1 for scores in scored.values()):
+        return {ranked[0]: _rank_column(ranked, "by the first score")}
+    columns = {score: _score_column(comparison, score) for score in ranked}
+    return {
+        score: _rank_column([score], f"by {column.head}, {column.note}", column.protocol)
+        for score, column in columns.items()
+    }
+
+
+def _rank_column(scores: list[Score], note: str, protocol: str = "") -> Column:
+    def rank(row: Row) -> int | None:
+        return next((row.scores[score].rank for score in scores if row.scores[score].rank is not None), None)
+
+    return Column(
+        "rank",
+        value=rank,
+        text=lambda row: "–" if (place := rank(row)) is None else str(place),
+        group="rank",
+        note=note,
+        protocol=protocol,
+    )
+
+
+def _difference_column(column: Column, score: Score, baseline: str) -> Column:
+    def value(row: Row) -> float | None:
+        difference = row.scores[score].difference
+        return None if difference is None else difference.value
+
+    return Column(
+        f"{column.plain_head} − {baseline}",
+        value=value,
+        text=lambda row: _difference_text(row.scores[score]),
+        group="score",
+    )
+
+
+def _difference_text(score: ScoreOverSeeds) -> str:
+    """A difference with its interval and p-value; alone where one seed says nothing of its spread."""
+    difference = score.difference
+    if difference is None:
+        return "–"
+    if difference.p is None:
+        return f"{difference.value:+.3g}"
+    return f"{difference.value:+.3g} [{difference.low:.3g}, {difference.high:.3g}], p {difference.p:.2g}"
+
+
+def _target_columns(comparison: Comparison) -> Iterator[Column]:
+    for score in comparison.targets:
+        goal = f"to {_score_column(comparison, score).plain_head} ≤ {comparison.target:g}"
+        yield _target_column(f"kimg {goal}", score, "kimg", show_rate)
+        yield _target_column(f"time {goal}", score, "seconds", show_duration)
+        if any(_cost(row, score, "joules") is not None for row in comparison.rows):
+            yield _target_column(f"J {goal}", score, "joules", show_rate)
+
+
+def _cost(row: Row, score: Score, name: str) -> float | None:
+    target = row.scores[score].target
+    mean = target.cost(name).mean if target else None
+    return None if missing(mean) else mean
+
+
+def _target_column(head: str, score: Score, name: str, show: Show) -> Column:
+    """What it took to come to the target, and how many of the seeds that were scored did."""
+
+    def text(row: Row) -> str:
+        target = row.scores[score].target
+        if target is None or not target.reached:
+            return ("not reached" if target and target.scored else "not scored") if name == "kimg" else ""
+        cost, reached = target.cost(name), len(target.reached)
+        shown = _with_deviation(cost.mean, cost.deviation, show)
+        return f"{shown} ({reached}/{target.scored})" if reached < target.scored else shown
+
+    return Column(head, value=lambda row: _cost(row, score, name), text=text, group="target")
+
+
+# --- speed and cost ---------------------------------------------------------------------------------------------------
+
+
+def _figure(head: str, name: str, show: Show, **more: Any) -> Column:
+    """A column of the mean of a figure over seeds."""
+    return Column(head, value=lambda row: row.figure(name).mean, text=lambda row: show(row.figure(name).mean), **more)
+
+
+def _where_known(name: str) -> Callable[[Comparison], bool]:
+    return lambda comparison: any(row.figure(name).values for row in comparison.rows)
+
+
+def _nothing_asked(comparison: Comparison) -> bool:
+    """What was asked for, a target or ratios, takes the place of columns that few look for."""
+    return not comparison.targets and not any(row.ratio for row in comparison.rows)
+
+
+def rate_text(row: Row) -> str:
+    """A rate with its deviation over seeds, or for a single one with half of its 95 % interval; starred if doubtful."""
+    rate = row.figure("train_images_per_second")
+    spread = row.figure("train_images_per_second_error").mean if missing(rate.deviation) else rate.deviation
+    text = _with_deviation(rate.mean, spread, show_rate)
+    return f"{text} *" if row.flags else text
+
+
+def _updates_text(row: Row) -> str:
+    """Optimizer steps of both players, `625/125`."""
+    discriminator, generator = (row.figure(f"{player}_updates").mean for player in ("discriminator", "generator"))
+    return "–" if missing(discriminator) else f"{discriminator:,.0f}/{generator:,.0f}"
+
+
+def _ratio_columns(comparison: Comparison) -> Iterator[Column]:
+    """How the speed compares with a baseline's."""
+    if any(row.ratio for row in comparison.rows):
+        assert comparison.baseline is not None
+        head = "ratio" if comparison.by_hardware else f"of {comparison.baseline.name}"
+        fold = Fold.IN_NEED if comparison.by_hardware else Fold.FREELY
+        yield _ratio_column(head, lambda row: row.ratio, fold)
+    if comparison.by_hardware:
+        yield _ratio_column("per peak", lambda row: row.ratio_per_peak, Fold.IN_NEED)
+
+
+def _ratio_column(head: str, ratio: Callable[[Row], Ratio | None], fold: Fold) -> Column:
+    def value(row: Row) -> float | None:
+        compared = ratio(row)
+        return None if compared is None else compared.value
+
+    def text(row: Row) -> str:
+        compared = ratio(row)
+        if compared is None:
+            return "–"
+        return f"{compared.value:.3g}" + ("" if compared.low is None else f" [{compared.low:.3g}, {compared.high:.3g}]")
+
+    return Column(head, value, text, fold=fold)
+
+
+def _with_deviation(value: float, deviation: float, show: Show) -> str:
+    return show(value) if missing(deviation) or missing(value) else f"{show(value)} ± {show(deviation)}"
+
+
+def show_share(share: float) -> str:
+    """`31%`."""
+    return "–" if missing(share) else f"{share:.0%}"
+
+
+RATE = Column(
+    "images/s",
+    value=lambda row: row.figure("train_images_per_second").mean,
+    text=rate_text,
+    note="training",
+    fold=Fold.NEVER,
+)
+
+COLUMNS: tuple[Column, ...] = (
+    _figure("samples/s", "sample_images_per_second", show_rate, note="generator", shown_if=_nothing_asked),
+    _figure("memory", "peak_memory_bytes", show_memory, note="peak", fold=Fold.NEVER),
+    _figure("MFU", "mfu", show_share, shown_if=_where_known("mfu")),
+    _figure("J/kimg", "energy_joules_per_kimg", show_rate, shown_if=_where_known("energy_joules_per_kimg")),
+    Column(
+        "updates",
+        value=lambda row: row.figure("discriminator_updates").mean,
+        text=_updates_text,
+        group="cost",
+        note="D/G",
+        qualifier="D/G",
+        shown_if=_nothing_asked,
+    ),
+    _figure("train time", "train_seconds", show_duration, group="cost"),
+)
+"""Speed and cost, in the order of every table, after the training rate and its ratios."""
+
+VARIANT = Column("variant", value=lambda row: row.settings["variant"], text=lambda row: row.settings["variant"])
+"""The first column of every table."""
+
+
+def _seeds_text(row: Row) -> str:
+    return f"{len(row.finished)} ({row.failed})" if row.failed else f"{len(row.finished)}"
+
+
+SEEDS = Column("seeds", value=lambda row: len(row.finished), text=_seeds_text)
+"""The seeds that finished, and how others ended."""

@@ -1,0 +1,100 @@
+"""A column of a comparison is said in one place, and is read on a terminal, in Markdown and on the report's page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ONE_MACHINE
+from rich.console import Console
+
+from ganzoo.output import columns
+from ganzoo.output.columns import Column
+from ganzoo.output.comparison import comparison_tables
+from ganzoo.output.console import show_rate
+from ganzoo.output.markdown import updated_page
+from ganzoo.output.report.report import render_report
+from ganzoo.records.store import find_records
+
+RATES = (4321.0, 8765.0)
+MEAN = "6,543"
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Two seeds of one variant that say how fast they were evaluated."""
+    source = min(ONE_MACHINE.glob("*/dcgan-digits-*"))
+    for seed, rate in enumerate(RATES):
+        place = Path(shutil.copytree(source, tmp_path / "results" / str(seed))) / "record.json"
+        record = json.loads(place.read_text())
+        record["run_id"] = f"{seed:064x}"
+        record["spec"]["seed"] = seed
+        timed = record["throughput"]["train_images_per_second"]
+        record["throughput"]["evaluation_images_per_second"] = timed | {"median": rate}
+        place.write_text(json.dumps(record))
+    records, complaints = find_records([tmp_path / "results"])
+    assert (len(records), complaints) == (len(RATES), [])
+    return records
+
+
+@pytest.fixture
+def evaluation_rate(monkeypatch):
+    """What adding a column takes: one entry of `COLUMNS`."""
+    column = Column(
+        "scored/s",
+        value=lambda row: row.figure("evaluation_images_per_second").mean,
+        text=lambda row: show_rate(row.figure("evaluation_images_per_second").mean),
+        note="evaluation",
+        shown_if=lambda comparison: any(row.figure("evaluation_images_per_second").values for row in comparison.rows),
+    )
+    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, column))
+
+
+def on_a_terminal(records, folder):
+    console = Console(width=250)
+    with console.capture() as captured:
+        for table in comparison_tables(records, {"fid": "lower"}):
+            console.print(table)
+    return captured.get()
+
+
+def in_markdown(records, folder):
+    return updated_page(folder / "results", records, {"fid": "lower"})
+
+
+def on_the_page(records, folder):
+    return render_report(records, [], ["results"], better={"fid": "lower"})
+
+
+RENDERERS = pytest.mark.parametrize("render", [on_a_terminal, in_markdown, on_the_page])
+
+
+@RENDERERS
+def test_added_column_is_shown_by_every_renderer(render, records, evaluation_rate, tmp_path):
+    text = render(records, tmp_path)
+    assert "scored/s" in text
+    assert MEAN in text
+
+
+@RENDERERS
+def test_column_without_any_value_is_left_out_by_every_renderer(render, records, evaluation_rate, tmp_path):
+    for record in records:
+        del record.throughput["evaluation_images_per_second"]
+    text = render(records, tmp_path)
+    assert "images/s" in text
+    assert "scored/s" not in text
+
+
+@RENDERERS
+def test_without_the_entry_no_renderer_has_the_column(render, records, tmp_path):
+    text = render(records, tmp_path)
+    assert "images/s" in text
+    assert "scored/s" not in text
+
+
+def test_page_sorts_by_the_value_and_shows_the_note_below_the_head(records, evaluation_rate, tmp_path):
+    page = on_the_page(records, tmp_path)
+    assert f'data-key="{sum(RATES) / 2}">{MEAN}</td>' in page
+    assert '<span class="head">scored/s</span> <small>evaluation</small>' in page
