@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from importlib.metadata import distribution
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from cogapp import Cog
 
+from ganzoo.comparing.table import MEANINGS
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
@@ -109,6 +110,15 @@ def event_table(event: Any) -> str:
             for kind in get_args(event)
         ),
     )
+
+
+def column_table(group: str) -> str:
+    """The columns of a comparison's DataFrame that are there `always`, or for something that was asked for."""
+    meanings = MEANINGS[group]
+    together = (
+        (", ".join(map(code, columns)), meaning) for meaning, columns in groupby(meanings, meanings.__getitem__)
+    )
+    return table(("column", "content"), together)
 
 
 def variant_table() -> str:

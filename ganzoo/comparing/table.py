@@ -73,6 +73,56 @@ SUFFIXES = (
 """What the names of a score's further columns end in, and no score's name does: `fid_best` is the best FID."""
 
 
+SPEED_OVER_SEEDS = "Mean of what the records have under `throughput`."
+TRAINING_OVER_SEEDS = "Mean of what the records have under `training`."
+
+MEANINGS: Mapping[str, Mapping[str, str]] = {
+    "always": {
+        **dict.fromkeys(SETTINGS, "Settings, as in the spec; `image_size` in pixels."),
+        "differs": "What else sets the row apart from others of its variant and dataset.",
+        "n": "Seeds that finished.",
+        "failed": "How others ended, with commas between.",
+        "error": "The first failed seed's message.",
+        "flags": "What makes the speeds doubtful.",
+        "SCORE": "Mean of the final scores.",
+        "SCORE_sd": "Sample standard deviation over seeds.",
+        "SCORE_n": "Finished seeds that have the score.",
+        "SCORE_rank": "One more than the number of rows that are really better; absent where no direction is known.",
+        "SCORE_best": "Mean of each run's best evaluation.",
+        "train_images_per_second": "Mean of the runs' medians; real images.",
+        "train_images_per_second_sd": "Sample standard deviation over seeds.",
+        "train_images_per_second_error": "Half the width of a run's own 95 % interval, mean over seeds.",
+        **dict.fromkeys(("sample_images_per_second", "peak_memory_bytes", "mfu"), SPEED_OVER_SEEDS),
+        "energy_joules_per_kimg": SPEED_OVER_SEEDS,
+        **dict.fromkeys((*UPDATES, "train_seconds"), TRAINING_OVER_SEEDS),
+    },
+    "target": {
+        "SCORE_target": "The target.",
+        "SCORE_target_scored": "Finished seeds with such a score.",
+        "SCORE_target_reached": "Those of them that came to the target.",
+        **dict.fromkeys(("SCORE_target_kimg", "SCORE_target_kimg_sd"), "Thousands of real images until then."),
+        **dict.fromkeys(("SCORE_target_seconds", "SCORE_target_seconds_sd"), "Training seconds until then."),
+        **dict.fromkeys(("SCORE_target_joules", "SCORE_target_joules_sd"), "Energy until then."),
+    },
+    "baseline": {
+        "SCORE_difference": "Mean minus the baseline's.",
+        **dict.fromkeys(("SCORE_difference_low", "SCORE_difference_high"), "Its bootstrap 95 % interval."),
+        "SCORE_difference_p": "The p-value of Welch's test.",
+        "ratio": "Of `train_images_per_second` to the baseline's.",
+        **dict.fromkeys(("ratio_low", "ratio_high"), "Its bootstrap 95 % interval."),
+    },
+    "by hardware": {
+        "torch": "The version of torch.",
+        "git": "The commits of ganzoo.",
+        "ratio": "Of `train_images_per_second` to the baseline machine's.",
+        **dict.fromkeys(("ratio_low", "ratio_high"), "Its bootstrap 95 % interval."),
+        "normalized_ratio": "The same, each rate divided by the peak measured in the same run.",
+        **dict.fromkeys(("normalized_ratio_low", "normalized_ratio_high"), "Its bootstrap 95 % interval."),
+    },
+}
+"""What each column holds, by what it is there for; `SCORE` stands for each score. The documentation shows this."""
+
+
 def column_names(scores: Collection[Score]) -> dict[Score, str]:
     """The column of each score: its name, and the protocol's id where there are several.
 
