@@ -118,7 +118,7 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
         sha256=SHA256[name],
         preprocessing=f"each channel by itself, resized to {size} px (bilinear, antialiased), in [0, 1]",
         summary=summary,
-        reference="plugins/weights/train_digit_cnns.py",
+        reference="plugins/features/weights/train_digit_cnns.py",
     )
 
 
