@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fork_server
 import pytest
+from filelock import FileLock
+
+Made = TypeVar("Made")
 
 # Two processes that share the cores slow each other twentyfold while their threads wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -68,6 +73,21 @@ def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         for name in UNSET:
             patch.delenv(name, raising=False)
         yield cache
+
+
+def made_once(name: str, make: Callable[[Path], Made], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What `make(folder)` gives, made by the first worker that needs it; all are given the same, to read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.pickle"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            made.write_bytes(pickle.dumps(make(folder)))
+    found: Made = pickle.loads(made.read_bytes())
+    return found
 
 
 @dataclass(frozen=True)
@@ -187,19 +207,22 @@ def strangers_bench(
     def plugins(*names: str) -> tuple[str, ...]:
         return tuple(argument for name in names for argument in ("--plugin", str(stranger(name))))
 
-    run = CommandLine(tmp_path_factory.mktemp("strangers"))
+    def make(folder: Path) -> StrangersBench:
+        run = CommandLine(folder)
+        done = run(
+            *(*arguments, "--models", "hinge-dcgan,chatty"),
+            *plugins("observer", "raising_observer", "quitting_observer", "import_error"),
+            env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": "observed.jsonl"},
+        )
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in (folder / "observed.jsonl").read_text().splitlines()]
+        return StrangersBench(done, arguments, folder / "runs", json.loads(done.stdout), events)
+
     arguments = (
         *("bench", "--batch-size", "64", "--dataset", "stripes", "--metrics", "mean-gap", "--eval-every", "0.256"),
         *("--throughput-seconds", "0.1", "--device", "cpu", "--json", *plugins("hinge", "chatty", "laboratory")),
     )
-    done = run(
-        *(*arguments, "--models", "hinge-dcgan,chatty"),
-        *plugins("observer", "raising_observer", "quitting_observer", "import_error"),
-        env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": "observed.jsonl"},
-    )
-    assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in (run.cwd / "observed.jsonl").read_text().splitlines()]
-    return StrangersBench(done, arguments, run.cwd / "runs", json.loads(done.stdout), events)
+    return made_once("strangers", make, tmp_path_factory)
 
 
 @pytest.fixture
@@ -244,12 +267,15 @@ def random_weights(tmp_path_factory):
         def load_state_dict(self, state_dict):
             """Keep the initialization."""
 
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
-    torch.save(network.state_dict(), path)
-    return path
+    def make(folder):
+        path = folder / "random.pth"
+        torch.save({}, path)
+        torch.manual_seed(0)
+        network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
+        torch.save(network.state_dict(), path)
+        return path
+
+    return made_once("inception", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
