@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,10 @@ from typing import Any, TypeVar
 
 import fork_server
 import pytest
+from filelock import FileLock
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, what is skipped by accident fails
+
+Made = TypeVar("Made")
 
 # Two processes that share the cores slow each other twentyfold while their threads wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -99,6 +103,21 @@ def wait_for(condition: Callable[[], Found]) -> Found:
 def as_at_a_terminal() -> None:
     """For `preexec_fn`: Ctrl-C is heard, also where a script has started the tests in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def made_once(name: str, make: Callable[[Path], Made], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What `make(folder)` gives, made by the first worker that needs it; all are given the same, to read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.pickle"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            made.write_bytes(pickle.dumps(make(folder)))
+    found: Made = pickle.loads(made.read_bytes())
+    return found
 
 
 @dataclass(frozen=True)
@@ -218,19 +237,22 @@ def strangers_bench(
     def plugins(*names: str) -> tuple[str, ...]:
         return tuple(argument for name in names for argument in ("--plugin", str(stranger(name))))
 
-    run = CommandLine(tmp_path_factory.mktemp("strangers"))
+    def make(folder: Path) -> StrangersBench:
+        run = CommandLine(folder)
+        done = run(
+            *(*arguments, "--models", "hinge-dcgan,chatty"),
+            *plugins("observer", "raising_observer", "quitting_observer", "import_error"),
+            env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": "observed.jsonl"},
+        )
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in (folder / "observed.jsonl").read_text().splitlines()]
+        return StrangersBench(done, arguments, folder / "runs", json.loads(done.stdout), events)
+
     arguments = (
         *("bench", "--batch-size", "64", "--dataset", "stripes", "--metrics", "mean-gap", "--eval-every", "0.256"),
         *("--throughput-seconds", "0.1", "--device", "cpu", "--json", *plugins("hinge", "chatty", "laboratory")),
     )
-    done = run(
-        *(*arguments, "--models", "hinge-dcgan,chatty"),
-        *plugins("observer", "raising_observer", "quitting_observer", "import_error"),
-        env={"GANZOO_PLUGINS": "dcgan,losses", "OBSERVED": "observed.jsonl"},
-    )
-    assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in (run.cwd / "observed.jsonl").read_text().splitlines()]
-    return StrangersBench(done, arguments, run.cwd / "runs", json.loads(done.stdout), events)
+    return made_once("strangers", make, tmp_path_factory)
 
 
 @pytest.fixture
@@ -289,12 +311,15 @@ def random_weights(tmp_path_factory):
         def load_state_dict(self, state_dict):
             """Keep the initialization."""
 
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
-    torch.save(network.state_dict(), path)
-    return path
+    def make(folder):
+        path = folder / "random.pth"
+        torch.save({}, path)
+        torch.manual_seed(0)
+        network = Unloaded("unloaded", ["2048"], feature_extractor_weights_path=str(path))
+        torch.save(network.state_dict(), path)
+        return path
+
+    return made_once("inception", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

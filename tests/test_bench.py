@@ -11,25 +11,28 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, wait_for
+from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, made_once, wait_for
 from PIL import Image
 from skips import needs_system
 
 from ganzoo.runs import SCHEMA
 
-QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-seconds", "0.2", "--fakes", "100")
+QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-seconds", "0.1", "--fakes", "100")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, session_environment):
     """Two variants trained and scored by every metric, and what the command said."""
-    run_cli = CommandLine(tmp_path_factory.mktemp("finished"))
-    done = run_cli(
-        *("bench", "--models", "dcgan,cdcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu"),
-        program=FRESH,
-    )
-    assert done.returncode == 0, done.stderr
-    return done, run_cli.cwd / "runs"
+
+    def make(folder):
+        done = CommandLine(folder)(
+            *("bench", "--models", "dcgan,cdcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu"),
+            program=FRESH,
+        )
+        assert done.returncode == 0, done.stderr
+        return done, folder / "runs"
+
+    return made_once("finished", make, tmp_path_factory)
 
 
 def records_in(results: Path) -> list[dict]:
@@ -334,7 +337,7 @@ def test_failures_are_rows_and_the_others_go_on(run_cli):
     assert "Traceback" not in done.stderr
 
 
-SPEED = ("--throughput-only", "--throughput-seconds", "0.1", "--threads", "1", "--device", "cpu")
+SPEED = ("--throughput-only", "--throughput-seconds", "0.05", "--threads", "1", "--device", "cpu")
 """The shortest of benches."""
 
 

@@ -16,7 +16,7 @@ from skips import NO_ACCELERATOR
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial
-from ganzoo.conformance.variant_checks import CHECKS
+from ganzoo.conformance.variant_checks import ATTEMPTS, CHECKS
 from ganzoo.errors import PluginError, UnknownName, UsageError
 from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.planning.selection import select
@@ -88,8 +88,9 @@ def test_what_has_no_flaw_passes_every_check():
 
 
 @pytest.mark.parametrize("flaw", REASONS)
-def test_a_flaw_is_found_by_its_check_and_by_no_other_that_is_quick(flaw):
-    # Compiling and a second process take seconds, and learning takes a thousand steps.
+def test_a_flaw_is_found_by_its_check_and_by_no_other_that_is_quick(flaw, monkeypatch):
+    # Compiling and a second process take seconds, and learning takes a thousand steps an attempt.
+    monkeypatch.setattr("ganzoo.conformance.variant_checks.ATTEMPTS", ATTEMPTS[:1])
     dear = {"compiled-gradients", "same-bits", "learns"} - {check_of(flaw)}
     assert_found(flaw, [name for name in CHECKS if name not in dear])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, fresh_but_for_runs, wait_for
+from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, fresh_but_for_runs, made_once, wait_for
 from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
@@ -100,11 +100,14 @@ def background(
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, session_environment) -> Path:
     """The results of a plan that nothing befell."""
-    run_cli = CommandLine(tmp_path_factory.mktemp("undisturbed"))
-    done = run_cli(*PLAN)
-    assert done.returncode == 0, done.stderr
-    assert len(weights_in(run_cli.cwd / "runs")) == 2
-    return run_cli.cwd / "runs"
+
+    def make(folder):
+        done = CommandLine(folder)(*PLAN)
+        assert done.returncode == 0, done.stderr
+        assert len(weights_in(folder / "runs")) == 2
+        return folder / "runs"
+
+    return made_once("undisturbed", make, tmp_path_factory)
 
 
 def assert_whole(results: Path, undisturbed: Path) -> None:
@@ -159,7 +162,7 @@ def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds
 
 def test_a_kill_of_what_is_over_does_not_count(tmp_path):
     for seed in range(2):  # A run, and the bench.
-        assert kill_somewhere(tmp_path, ("bench", "--models", "mlp", "--dry-run"), random.Random(seed), 1e9) is None
+        assert kill_somewhere(tmp_path, ("bench", "--help"), random.Random(seed), 1e9) is None
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -325,8 +328,25 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
     assert record["status"] == "interrupted"
 
 
+TAKES_ITS_TIME = """
+import time, ganzoo
+
+def rest(real, fake):
+    if not real.is_meta:
+        time.sleep(0.05)
+    return {"real": -real.mean(), "fake": fake.mean()}
+
+LOSS = ganzoo.Loss.of_logits("restful", discriminator=rest, generator=lambda fake: {"fool": -fake.mean()})
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("slow", architecture="mlp", loss=LOSS)
+"""
+
+
 def test_a_run_that_takes_too_long_is_a_timeout_and_has_saved_itself(run_cli):
-    endless = ("bench", "--models", "mlp", "--batch-size", "32", "--kimg", "1e6", *BRIEF, "0.1")
+    (run_cli.cwd / "slow.py").write_text(TAKES_ITS_TIME)
+    endless = ("bench", "--models", "slow", "--plugin", "slow.py", "--batch-size", "32", "--kimg", "1e6", *BRIEF, "0.1")
     for limit in (20, 80, 320):
         done = run_cli(*endless, "--timeout", limit)
         assert done.returncode == 1, done.stderr
@@ -484,7 +504,7 @@ def test_checkpoints_can_be_thrown_away(run_cli):
 
 
 def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli):
-    command, program = (*PLAN, "--json"), fresh_but_for_runs()
+    command, program = (*PLAN, "--json"), forked("ganzoo")
     with (
         background(run_cli.cwd, *command, program=program) as one,
         background(run_cli.cwd, *command, program=program) as other,
