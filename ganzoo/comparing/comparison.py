@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import Score, best_score, final_scores, protocols_of, scores_of
+from ganzoo.comparing.scores import Score, best_score, final_scores, grouped, protocols_of
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.table import column_names, comparison_cells, comparison_table
 from ganzoo.comparing.targets import target_over_seeds
@@ -112,20 +112,25 @@ def compare_rows(
 ) -> Comparison:
     """A comparison with a row for each group of runs, in that order; `records` are the groups' runs, or more."""
     runs = [run for group in groups for run in group]
-    scores = scores_of(runs)
+    finals = [[final_scores(run) for run in group] for group in groups]
+    scores = grouped(final for group in finals for final in group)
     protocols = protocols_of(runs if records is None else records, scores)
-    rows = [Row(tuple(group), _scores_over_seeds(group, scores)) for group in groups]
+    rows = [
+        Row(tuple(group), _scores_over_seeds(group, final, scores)) for group, final in zip(groups, finals, strict=True)
+    ]
     rows = _ranked(rows, scores, better or {})
     rows = [replace(row, differs=text) for row, text in zip(rows, _differences(rows), strict=True)]
     comparison = Comparison(tuple(rows), tuple(scores), protocols, None, better or {}, target)
     return comparison if target is None else _with_targets(comparison, target)
 
 
-def _scores_over_seeds(runs: Sequence[RunRecord], scores: Sequence[Score]) -> dict[Score, ScoreOverSeeds]:
+def _scores_over_seeds(
+    runs: Sequence[RunRecord], finals: Sequence[Mapping[Score, Mapping[str, Any]]], scores: Sequence[Score]
+) -> dict[Score, ScoreOverSeeds]:
     values: dict[Score, list[Any]] = {score: [] for score in scores}
     best: dict[Score, list[Any]] = {score: [] for score in scores}
-    for run in runs:
-        for score, entry in final_scores(run).items():
+    for run, final in zip(runs, finals, strict=True):
+        for score, entry in final.items():
             values[score].append(entry["value"])
             best[score].append(best_score(run, score, entry).get("value"))
     return {score: ScoreOverSeeds(OverSeeds.of(values[score]).values, OverSeeds.of(best[score])) for score in scores}

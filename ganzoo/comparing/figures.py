@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class OverSeeds:
         """How many seeds have it."""
         return len(self.values)
 
-    @cached_property
+    @property
     def mean(self) -> float:
         """The mean; NaN where no seed has it.
 
@@ -87,7 +86,7 @@ class OverSeeds:
             lost = total - before - more
         return total / len(self.values) if self.values else math.nan
 
-    @cached_property
+    @property
     def deviation(self) -> float:
         """The sample standard deviation; NaN for fewer than two seeds.
 

@@ -50,9 +50,14 @@ def best_score(record: RunRecord, score: Score, entry: Mapping[str, Any]) -> Map
 
 def scores_of(records: Iterable[RunRecord]) -> list[Score]:
     """The final scores that any of the records has: in order of appearance, the protocols of one score together."""
+    return grouped(map(final_scores, records))
+
+
+def grouped(finals: Iterable[Iterable[Score]]) -> list[Score]:
+    """The scores of all runs, each once: in order of appearance, the protocols of one score together."""
     protocols: dict[str, dict[str, None]] = defaultdict(dict)
-    for record in records:
-        for score in final_scores(record):
+    for final in finals:
+        for score in final:
             protocols[score.name][score.protocol] = None
     return [Score(name, protocol) for name, several in protocols.items() for protocol in several]
 

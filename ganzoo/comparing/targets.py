@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from ganzoo.comparing.figures import OverSeeds, figure_of
 from ganzoo.runs import RunRecord
@@ -28,12 +27,12 @@ class Reached:
 class Cost(OverSeeds):
     """What it took to reach a target, over seeds: rounded exactly, so that tables of targets keep their last digit."""
 
-    @cached_property
+    @property
     def mean(self) -> float:
         """The mean; NaN where no seed reached it."""
         return statistics.fmean(self.values) if self.values else math.nan
 
-    @cached_property
+    @property
     def deviation(self) -> float:
         """The sample standard deviation; NaN for fewer than two seeds."""
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
