@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,19 +41,27 @@ MEANS = (
 
 def figure_of(record: RunRecord, name: str) -> float | None:
     """A figure of a run by its name in the record: a number, or the median of what was timed several times."""
-    training: Mapping[str, Any] = record.training
+    if name in ELSEWHERE:
+        return ELSEWHERE[name](record)
     throughput: Mapping[str, Any] = record.throughput
-    if name in UPDATES:
-        return (training.get("updates") or {}).get(name.removesuffix("_updates"))
-    if name == "train_seconds":
-        return training.get(name)
-    if name == RATE_ERROR:
-        rate = throughput.get(name.removesuffix("_error"))
-        return (rate["high"] - rate["low"]) / 2 if rate else None
     value = throughput.get(name)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = value.get("median")
     return value if isinstance(value, (int, float)) else None
+
+
+def _rate_error(record: RunRecord) -> float | None:
+    rate = record.throughput.get("train_images_per_second")
+    return (rate["high"] - rate["low"]) / 2 if rate else None
+
+
+ELSEWHERE: Mapping[str, Callable[[RunRecord], float | None]] = {
+    "generator_updates": lambda record: (record.training.get("updates") or {}).get("generator"),
+    "discriminator_updates": lambda record: (record.training.get("updates") or {}).get("discriminator"),
+    "train_seconds": lambda record: record.training.get("train_seconds"),
+    RATE_ERROR: _rate_error,
+}
+"""The figures that a record does not hold among its measurements of speed."""
 
 
 @dataclass(frozen=True)
