@@ -17,7 +17,7 @@ from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.preflight import count_parameters, meta_players
-from ganzoo.types import Architecture, ImageShape, Penalty
+from ganzoo.types import Architecture, ImageShape, Penalty, Recipe
 from ganzoo.util.cache import cache_sizes
 from ganzoo.util.files import cache_folder
 from ganzoo.util.text import did_you_mean, error_line, printable
@@ -49,7 +49,10 @@ def _bare(offer: Offer) -> str | None:
 
 
 def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
-    """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions."""
+    """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions.
+
+    Of a variant what sets it apart from others comes before the options of training that it shares with them.
+    """
     record = offer.record
     head = {"kind": "penalty" if isinstance(record, Penalty) else SINGULAR[kind]} if kind else {}
     description = {
@@ -59,7 +62,8 @@ def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
         "plugin": offer.plugin,
         "reference": record.reference,
     }
-    for field in fields(record):
+    inherited = Recipe.__dataclass_fields__ if isinstance(record, Recipe) else ()
+    for field in sorted(fields(record), key=lambda field: field.name in inherited):
         value = getattr(record, field.name)
         if field.name not in description and not callable(value):
             description[field.name] = _json_safe(value)
