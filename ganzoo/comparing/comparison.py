@@ -15,7 +15,7 @@ from ganzoo.comparing.scores import Score, best_score, final_scores, protocols_o
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.table import column_names, comparison_cells, comparison_table
 from ganzoo.comparing.targets import target_over_seeds
-from ganzoo.records.store import many_objects
+from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction, ranks
 
@@ -85,13 +85,13 @@ class Comparison:
         """The rows of `table`, from column to plain value."""
         return comparison_cells(self)
 
-    @many_objects()
+    @garbage_collection_paused()
     def table(self) -> pandas.DataFrame:
         """The comparison as a DataFrame, for reporters and for the Python API; its columns are in docs/comparing.md."""
         return comparison_table(self)
 
 
-@many_objects()
+@garbage_collection_paused()
 def compare(
     records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None, target: float | None = None
 ) -> Comparison:

@@ -70,7 +70,7 @@ class Change:
 def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     """`fid:5%`. `better` has the directions of the scores.
 
-    Raises `UsageError` for what is none, and `UnknownName` for a figure without a known direction.
+    Raises `UsageError` for another form, and `UnknownName` for a figure without a known direction.
     """
     match = TOLERANCE.fullmatch(text)
     if match is None:
@@ -79,7 +79,7 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     if match[1] not in directions:
         known = did_you_mean(match[1], directions)
         raise UnknownName(
-            f"--fail-on {printable(text)}: nobody says in which direction '{printable(match[1])}' is better{known}; "
+            f"--fail-on {printable(text)}: no metric says in which direction '{printable(match[1])}' is better{known}; "
             "a score of a plugin's needs its --plugin"
         )
     return Tolerance(match[1], directions[match[1]], float(match[2]) / 100)
@@ -90,10 +90,10 @@ def changes(
 ) -> tuple[list[Change], list[str]]:
     """`(changes, notes)`: each figure of each row of `before`, and what could not be compared, by name.
 
-    Rows are matched by the whole spec but the seed; the versions of the code may differ. A row that is not there any
-    more has lost its figures, as has one that is scored by another protocol now, or in fewer seeds. Raises `UsageError`
-    where a spec has several rows on one side. With `allow_missing` all these are but noted; a figure that no seed of a
-    row has any more is gone all the same. Raises `RecordError` where nothing at all could be compared.
+    Rows match if they have the same spec except for the seed; the versions of the code may differ. A row without a
+    match has lost its figures, as has one that is scored by another protocol now or in fewer seeds. Raises `UsageError`
+    if a spec has several rows on one side. With `allow_missing` all these are only notes; a figure that no seed of a
+    row has any more still counts as gone. Raises `RecordError` if nothing at all can be compared.
     """
     sides = [_rows(before), _rows(now)]
     changed: list[Change] = []
@@ -143,19 +143,19 @@ def _changes_of_row(
             notes.append(f"{_named(before)}: --against has no {tolerance.figure}")
         for key in keys:
             others = [other[1] for other in new if other[0] == key[0]]
-            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _endings(now)
+            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _ended_as(now)
             if allow_missing and others and key not in new:
                 notes.append(f"{_named(now)}: there is no {tolerance.figure}{reason}")
                 continue
             change = _change(_named(now), tolerance, old[key], new.get(key, []), reason)
             if 0 < len(new.get(key, [])) < len(old[key]):
-                few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_endings(now)}"
+                few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_ended_as(now)}"
                 change = replace(change, evidence=few, lost=not allow_missing)
             changed.append(change)
     return changed
 
 
-def _endings(runs: Runs) -> str:
+def _ended_as(runs: Runs) -> str:
     """How the seeds that did not finish ended: `: 2 diverged, 1 oom`."""
     endings = Counter(record.status for record in runs if not record.ok)
     return f": {', '.join(f'{count} {status}' for status, count in endings.items())}" if endings else ""

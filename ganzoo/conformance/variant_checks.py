@@ -300,11 +300,11 @@ def json_spec(trial: Trial) -> None:
     Options are text, finite numbers, true, false, None, and lists and text-keyed dicts of these.
     """
     spec = trial.spec
-    told = json.loads(json.dumps(spec.to_json(), allow_nan=False))
-    told = read_spec(told).to_json()
+    restored = json.loads(json.dumps(spec.to_json(), allow_nan=False))
+    restored = read_spec(restored).to_json()
     for name, value in spec.to_json().items():
-        if _as_lists(value) != _as_lists(told[name]):
-            raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(told[name], 100)}")
+        if _as_lists(value) != _as_lists(restored[name]):
+            raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(restored[name], 100)}")
 
 
 def memory_formats(trial: Trial) -> None:
@@ -332,10 +332,10 @@ def learns(trial: Trial) -> None:
         raise Skipped(variant.reason or "the variant does not expect to learn, and gives no reason")
     best = 1.0
     for attempt in ATTEMPTS:
-        found = _least_strangeness(trial, *attempt)
-        if found < LEARNED:
+        strangeness = _least_strangeness(trial, *attempt)
+        if strangeness < LEARNED:
             return
-        best = min(best, found)
+        best = min(best, strangeness)
     raise Failed(
         f"{best:.0%} of what the generator draws stays strange to a toy target, and {LEARNED:.0%} would be learned, "
         f"after {len(ATTEMPTS)} attempts of {STEPS} steps"
@@ -476,12 +476,12 @@ def _compare_gradients(
     manner: str,
     tolerance: float = GRADIENT_TOLERANCE,
 ) -> None:
-    """Raise `Failed` where a phase of `other` has other gradients than the same phase of `run`, made eagerly."""
+    """Raise `Failed` if the gradients `theirs` of a phase differ from the eager ones of `run`."""
     for index, update in enumerate(run.updates):
         batch = _batch(run)
-        eager, found = _gradients(run, index, batch), theirs(index, batch)
-        same = len(eager) == len(found)
-        distance = _distance(_concatenated(found), _concatenated(eager)) if same else float("inf")
+        eager, other_gradients = _gradients(run, index, batch), theirs(index, batch)
+        same = len(eager) == len(other_gradients)
+        distance = _distance(_concatenated(other_gradients), _concatenated(eager)) if same else float("inf")
         if not distance <= tolerance:
             raise Failed(
                 f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
@@ -493,9 +493,9 @@ def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def _distance(found: Tensor, expected: Tensor) -> float:
+def _distance(actual: Tensor, expected: Tensor) -> float:
     """The norm of the difference, relative to what is expected."""
-    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return float((actual - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 def _clear(run: Assembly) -> None:

@@ -1,4 +1,4 @@
-"""What ganzoo knows, as plain data: a record that a plugin offers, a variant with its recipe, this machine."""
+"""Descriptions as JSON-safe data: of a record that a plugin offers, of a variant with its recipe, of this machine."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ from ganzoo.util.files import cache_folder
 from ganzoo.util.text import did_you_mean, error_line, printable
 
 SIZES = (16, 28, 32, 64)
-"""Where the parameters are counted of an architecture that builds for any size."""
+"""The image sizes at which to count parameters if the architecture builds for any size."""
 
 CLASSES = 10
-"""How many labels the data is taken to have."""
+"""The number of classes to assume when counting parameters."""
 
 
 def find_by_name(registry: Registry, name: str) -> list[tuple[Kind, Offer]]:
-    """Everything called `name` or `plugin:name`, of whatever kind; any `architecture+loss` is a variant.
+    """The offers of every kind called `name` or `plugin:name`; any `architecture+loss` is a variant.
 
-    Raises `UsageError` where there is nothing, with the nearest names.
+    Raises `UsageError` with the nearest names if there is none.
     """
-    kinds = [kind for kind in KINDS if any(name in (offer.qualified, _bare(offer)) for offer in registry.offers[kind])]
+    kinds = [
+        kind for kind in KINDS if any(name in (offer.qualified, _unqualified(offer)) for offer in registry.offers[kind])
+    ]
     if not kinds and "+" in name and "," not in name:
-        # A pair of the grid is in no plugin.
+        # Such a pair belongs to no plugin.
         return [("variants", Offer("-", select(registry, [name])[0].variant))]
     if not kinds:
-        known = {known for kind in KINDS for known in registry.names(kind)}
+        known = {offered for kind in KINDS for offered in registry.names(kind)}
         raise UsageError(f"nothing is called '{printable(name)}'{did_you_mean(name, known)}")
     return [(kind, registry.get(kind, name)) for kind in kinds]
 
 
-def _bare(offer: Offer) -> str | None:
+def _unqualified(offer: Offer) -> str | None:
     return None if offer.inline else str(offer.record.name)
 
 
@@ -73,9 +75,9 @@ def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
 
 
 def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, Any]:
-    """The `recipe` with every default in force, and the `parameters` at each size that the architecture claims.
+    """The `recipe` with every default filled in, and the `parameters` at each size that the architecture claims.
 
-    A size that cannot be built has null there, and its reason in `cannot_build`.
+    A size that cannot be built is None in `parameters` and has its reason in `cannot_build`.
     """
     recipe = resolve_recipe(Selection(name, offer.record, offer.plugin), registry, (), None, None)
     architecture = registry.get("architectures", recipe["architecture"], Architecture).record

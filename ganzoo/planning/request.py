@@ -1,4 +1,4 @@
-"""What `ganzoo bench` was asked, as plain data."""
+"""The request of a user to `ganzoo bench`, as plain data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from ganzoo.util.options import option
 from ganzoo.util.text import printable, split_at_commas
 
 MOST = 10_000
-"""Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
-
+"""More seeds of a plan, or evaluations of a run, than this must be a typing error."""
 
 LARGEST_SEED = 2**63 - 1
-"""Largest integer that readers of JSON keep exact; orjson is one of them."""
+"""The largest integer that readers of JSON such as orjson keep exact."""
 
 
 def _read_kimg(text: str) -> float | str:
@@ -38,10 +37,10 @@ def _read_batch_size(text: str) -> int | str:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What `ganzoo bench` was asked; None means the default. JSON-safe.
+    """The request of a user to `ganzoo bench`; None means the default. JSON-safe.
 
-    Each field says its option of the command line; to add an option, add a field. `batch_size="auto"` is each
-    variant's default, halved while it does not fit. `resume` names a run to train on.
+    Each field declares its command-line option; to add an option, add a field. `batch_size="auto"` is each
+    variant's default, halved until it fits into memory. `resume` names a run to continue.
     """
 
     models: tuple[str, ...] = option(
@@ -190,7 +189,7 @@ class BenchPlan:
 
 
 def check_numbers(plan: BenchPlan) -> None:
-    """Raise `UsageError` for a number of a plan, or a list, that cannot be."""
+    """Raise `UsageError` for a number of a plan that is out of range, and for an empty list."""
 
     def positive(value: float | None, option: str) -> None:
         if value is not None and not (math.isfinite(value) and value > 0):

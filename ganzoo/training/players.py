@@ -110,7 +110,7 @@ class Players:
 
         Raises `PluginError` for a target that names no player, `UsageError` for a part that this one lacks.
         """
-        found: dict[int, nn.Parameter] = {}
+        parameters: dict[int, nn.Parameter] = {}
         for target in targets:
             player, _, path = target.partition(".")
             if player not in ("generator", "discriminator"):
@@ -122,8 +122,8 @@ class Players:
                 raise UsageError(
                     f"a phase updates '{target}', which this {player} does not have; choose an architecture that has it"
                 ) from error
-            found |= {id(parameter): parameter for parameter in module.parameters()}
-        return list(found.values())
+            parameters |= {id(parameter): parameter for parameter in module.parameters()}
+        return list(parameters.values())
 
     def updated_by(self, phase: Phase) -> list[nn.Parameter]:
         """The parameters that `phase` updates."""

@@ -69,12 +69,12 @@ def _dataset_folders(cache: Path) -> Iterator[Path]:
 def _downloads_and_notes(folder: Path) -> list[Path]:
     """Downloads that are unchanged, each with its note of the sha256, and unfinished downloads."""
     files = _plain_files(folder)
-    found = [path for path in files if begun_file(path.name) and _is_abandoned(path)]
+    removable = [path for path in files if begun_file(path.name) and _is_abandoned(path)]
     for path in files:
         note = path.with_name(path.name + FETCHED)
         if note in files and note.read_bytes() == sha256_of_file(path).encode():
-            found += [path, note]
-    return found
+            removable += [path, note]
+    return removable
 
 
 def _is_reference(path: Path) -> bool:
