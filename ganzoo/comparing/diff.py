@@ -86,7 +86,7 @@ def _state(run: RunRecord) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value is not None}
 
 
-def change_of(before: Any, now: Any) -> float | None:
+def change_of(before: float | None, now: float | None) -> float | None:
     """How a figure moved, as a share of what it was; None where it cannot be said."""
     if before is None or now is None or not before:
         return None

@@ -131,7 +131,7 @@ def _lacking(spec: Mapping[str, Any], name: str) -> str:
     return f"{name}=none"
 
 
-def setting_text(name: str, value: Any) -> str:
+def setting_text(name: str, value: object) -> str:
     """As `--set` takes it: numbers in full, lists with commas between, a hash by its first digits."""
     if isinstance(value, bool):
         return str(value).lower()

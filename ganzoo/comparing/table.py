@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganzoo.comparing.figures import MEANS, UPDATES, figure_of
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds, error_message
-from ganzoo.comparing.scores import Score, best_score, final_scores, scores_of, with_several_protocols
+from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
 from ganzoo.comparing.settings import SETTINGS, setting
 from ganzoo.runs import RunRecord
 
@@ -73,7 +73,7 @@ SUFFIXES = (
 """What the names of a score's further columns end in, and no score's name does: `fid_best` is the best FID."""
 
 
-def column_names(scores: Collection[Score]) -> dict[Score, str]:
+def column_names(scores: Collection[ScoreKey]) -> dict[ScoreKey, str]:
     """The column of each score: its name, and the protocol's id where there are several.
 
     A score that is called like another column always has its protocol's id: `precision [precision-digits-cnn-…]`.
@@ -86,7 +86,7 @@ def column_names(scores: Collection[Score]) -> dict[Score, str]:
     return {score: score.name if alone(score.name) else str(score) for score in scores}
 
 
-def record_cells(record: RunRecord, columns: Mapping[Score, str]) -> Cells:
+def record_cells(record: RunRecord, columns: Mapping[ScoreKey, str]) -> Cells:
     """One row of `records_table`; `columns` has the column of each score, None stands where the record lacks it."""
     cells = {name: value(record) for name, value in OF_A_RECORD.items()}
     final = final_scores(record)
@@ -131,7 +131,7 @@ def comparison_table(comparison: Comparison) -> pandas.DataFrame:
     return table
 
 
-Differences = Mapping[str, tuple[Score, str]]
+Differences = Mapping[str, tuple[ScoreKey, str]]
 """The columns of differences from a baseline, each with its score and the part of the difference that it holds."""
 
 

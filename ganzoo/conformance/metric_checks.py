@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -101,5 +101,5 @@ def _value_parts(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _quoted(names: Any) -> str:
+def _quoted(names: Iterable[object]) -> str:
     return ", ".join(f"'{printable(name)}'" for name in sorted(map(str, names))) or "nothing"

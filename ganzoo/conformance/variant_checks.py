@@ -515,7 +515,7 @@ def _restore(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
         player.load_state_dict(state)
 
 
-def _as_lists(value: Any) -> Any:
+def _as_lists(value: object) -> Any:
     """`value` with its tuples as lists, as JSON returns them."""
     if isinstance(value, Mapping):
         return {key: _as_lists(item) for key, item in value.items()}

@@ -86,7 +86,7 @@ class Scorer:
         return scores, protocols
 
 
-def _checked_names(metric: Metric, given: Any) -> Mapping[str, Any]:
+def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:
     """`given`, if it has a value for each name in `better` and no other. Raises `PluginError` otherwise."""
     if isinstance(given, Mapping) and set(given) == set(metric.better):
         return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -170,7 +170,7 @@ def diff_tables(diff: RecordDiff, names: tuple[str, str]) -> Iterator[Table | st
     yield simple_table(("", *names, "change"), rows, "figures")
 
 
-def show_any(value: Any) -> str:
+def show_any(value: object) -> str:
     """A value of a record: numbers with six digits, what is missing as a dash."""
     if value is None:
         return "–"

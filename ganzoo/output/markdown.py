@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.filters import sort_rows
@@ -63,7 +63,7 @@ def write_page(folder: Path, page: str) -> Path:
 
 def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> Iterator[str]:
     """Lines of Markdown: a table for each race, its protocols, and the machines at the end."""
-    races: dict[tuple[Any, ...], list[RunRecord]] = defaultdict(list)
+    races: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
     for record in records:
         races[tuple(setting(record.spec, name) for name in RACE)].append(record)
     for _, race in sorted(races.items()):

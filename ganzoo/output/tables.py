@@ -37,7 +37,7 @@ def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title
 
 def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[Table | str]:
     """What would run: a row for each variant and batch, its time, and every value of its first seed's spec."""
-    variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    variants: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for entry in entries:
         apart = (setting(entry["spec"], name) for name in ("variant", "batch_size", "dataset", "image_shape"))
         variants.setdefault(tuple(map(str, apart)), []).append(entry)

@@ -118,7 +118,7 @@ def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]
     }
 
 
-def _json_safe(value: Any) -> Any:
+def _json_safe(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         if hasattr(value, "name"):
             return value.name

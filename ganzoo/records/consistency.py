@@ -14,7 +14,7 @@ from typing import Any
 from ganzoo.machine.timing import summary
 from ganzoo.records.protocols import bounds_of, direction_of, protocol_id
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
-from ganzoo.runs import RunRecord, Summary
+from ganzoo.runs import Point, RunRecord, Score, Summary
 from ganzoo.util.bootstrap import RESAMPLES, percentile_interval
 from ganzoo.util.conversion import fault_of
 from ganzoo.util.text import printable
@@ -217,7 +217,7 @@ def training_faults(record: RunRecord) -> Iterator[str]:
     axis = [point for point in curves.get("kimg", ()) if point is not None]
     if any(later <= earlier for earlier, later in pairwise(axis)):
         yield "training.curves.kimg does not grow"
-    series: dict[str, list[Mapping[str, Any]]] = {}
+    series: dict[str, list[Score]] = {}
     for score in record.scores:
         series.setdefault(f"{score['metric']}/{'ema' if score['ema'] else 'raw'}", []).append(score)
     for which, wanted in (("final", _finals), ("best", _bests)):
@@ -232,21 +232,21 @@ def training_faults(record: RunRecord) -> Iterator[str]:
                 yield f"training.{which}.{printable(name, 80)} is not that of its scores"
 
 
-def _finals(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
+def _finals(scores: Sequence[Score], record: RunRecord) -> list[Score | None]:
     return [scores[-1]] if scores else [None]
 
 
-def _bests(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
+def _bests(scores: Sequence[Score], record: RunRecord) -> list[Score | None]:
     """The candidates for best: the first lowest or highest; both if no protocol says which direction is better."""
-    known = [score for score in scores if score["value"] is not None]
+    known = [(value, score) for score in scores if (value := score["value"]) is not None]
     if not known:
         return [None]
-    ways = {direction_of(score["metric"], record.protocols.get(score["protocol"], {})) for score in known}
-    least, greatest = (choose(known, key=lambda score: score["value"]) for choose in (min, max))
+    ways = {direction_of(score["metric"], record.protocols.get(score["protocol"], {})) for _, score in known}
+    least, greatest = (choose(known, key=lambda pair: pair[0])[1] for choose in (min, max))
     return [least] if ways == {"lower"} else [greatest] if ways == {"higher"} else [least, greatest]
 
 
-def _same_point(point: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> bool:
+def _same_point(point: Point | None, score: Score | None) -> bool:
     if point is None or score is None:
         return point is score
     return point["value"] == score["value"] and point["kimg"] == score["kimg"]

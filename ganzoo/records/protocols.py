@@ -34,7 +34,7 @@ def distinctions(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
     `5000 fakes, raw`, with the last digits of the id if these words are not unique; empty for one that is alone.
     """
-    alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for identity, content in protocols.items():
         alike[tuple(content.get(name) for name in ("metric", "dataset", "extractor"))].append(identity)
     return {identity: text for group in alike.values() for identity, text in _apart(group, protocols).items()}

@@ -215,7 +215,7 @@ def _figures_of_record(record: RunRecord) -> Iterator[Any]:
         yield point["value"]
 
 
-def _is_summary(value: Any) -> bool:
+def _is_summary(value: object) -> bool:
     return isinstance(value, dict) and "median" in value
 
 
@@ -298,7 +298,7 @@ def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
     return sorted(paths)
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> Any:
     """A value that JSON can hold: NaN and infinity become None, lone surrogates are escaped, keys become strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

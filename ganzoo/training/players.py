@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class GeneratorPlayer(Player):
 class StandIn:
     """Replaces the call of a generator by `function(latent, labels)`; attributes are the generator's."""
 
-    def __init__(self, generator: Any, function: Callable[..., Tensor]) -> None:
+    def __init__(self, generator: Generator, function: Callable[..., Tensor]) -> None:
         self._generator = generator
         self._function = function
 
@@ -67,6 +67,10 @@ class StandIn:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
+
+
+Generator: TypeAlias = GeneratorPlayer | StandIn
+"""What a phase may get as its generator."""
 
 
 class DiscriminatorPlayer(Player):

@@ -119,7 +119,7 @@ def _option_of(field: dataclasses.Field[Any], hint: Any) -> Option:
     )
 
 
-def _shown(default: Any) -> str:
+def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(default)
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -17,7 +17,7 @@ from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, settings_key
-from ganzoo.comparing.scores import Score, leading_score, protocols_of, scores_of
+from ganzoo.comparing.scores import ScoreKey, leading_score, protocols_of, scores_of
 from ganzoo.comparing.settings import RACE, setting
 from ganzoo.output.console import missing
 from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
@@ -139,7 +139,7 @@ def page_rows(comparison: Comparison) -> list[PageRow]:
     sign = 1 if way == "lower" else -1
     scores = [score for score in comparison.scores if score.name == leading]
 
-    def place(row: Row) -> tuple[Any, ...]:
+    def place(row: Row) -> tuple[object, ...]:
         # Scores of two protocols are in no order: those of one come after those of the other.
         means = [
             (index, sign * row.scores[score].mean) for index, score in enumerate(scores) if row.scores[score].values
@@ -196,13 +196,13 @@ def report_figures(rows: Sequence[PageRow]) -> list[Figure]:
 Protocols = Mapping[str, Mapping[str, Any]]
 
 
-def _titles(scores: Sequence[Score], protocols: Protocols) -> str:
+def _titles(scores: Sequence[ScoreKey], protocols: Protocols) -> str:
     """`FID and other scores`, by the first of the scores."""
     titles = list(dict.fromkeys(title_of(score.name, protocols[score.protocol]) for score in scores))
     return f"{titles[0]} and other scores" if len(titles) > 1 else next(iter(titles), "Scores")
 
 
-def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols) -> Figure:
+def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Figure:
     """Each evaluation of each row: the mean over seeds, in a band of one standard deviation."""
     return Figure(
         "score-kimg",
@@ -215,7 +215,7 @@ def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[Score], protoco
     )
 
 
-def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols) -> Figure:
+def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Figure:
     """The same against the time of the training loop, where a record has it."""
     return Figure(
         "score-seconds",
@@ -238,7 +238,7 @@ def seconds_of(entry: Mapping[str, Any], run: RunRecord) -> float | None:
 
 def _score_panels(
     rows: Sequence[PageRow],
-    scores: Sequence[Score],
+    scores: Sequence[ScoreKey],
     protocols: Protocols,
     axis: Axis,
     place: Callable[[Mapping[str, Any], RunRecord], float | None],
@@ -278,7 +278,7 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
     return statistics.mean(values) + sign * statistics.stdev(values) if len(values) > 1 else None
 
 
-def _score_panel(score: Score, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
+def _score_panel(score: ScoreKey, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
     content = protocols[score.protocol]
     name = title_of(score.name, content)
     apart = distinctions(protocols)[score.protocol] or f"{content.get('n_fake')} fakes"
@@ -301,14 +301,14 @@ def _styled(rows: Iterable[PageRow]) -> Iterator[tuple[PageRow, int, int]]:
         yield row, index, again
 
 
-def pareto(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols, better: Direction) -> Figure:
+def pareto(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols, better: Direction) -> Figure:
     """The leading score, by each of its protocols, against the training rate; for each hardware the rows that no other
     beats in both.
     """
     sign = 1 if better == "lower" else -1
     title = next((title_of(score.name, protocols[score.protocol]) for score in scores), "Score")
     panels = []
-    budgets: dict[tuple[Score, float], dict[str, list[PageRow]]] = {}
+    budgets: dict[tuple[ScoreKey, float], dict[str, list[PageRow]]] = {}
     for score in scores:
         for row in rows:
             if row.row.scores[score].values and _rate(row).values:
@@ -399,7 +399,7 @@ NOT_OF_THE_STEP = (
 
 def rate_over_batch(rows: Sequence[PageRow]) -> Figure:
     """The rate of the training step at each batch size that was measured."""
-    datasets: dict[tuple[Any, ...], list[PageRow]] = defaultdict(list)
+    datasets: dict[tuple[str, tuple[int, ...]], list[PageRow]] = defaultdict(list)
     for row in rows:
         datasets[row.setting("dataset"), tuple(row.setting("image_shape"))].append(row)
     panels = []

@@ -178,7 +178,7 @@ def render_report(
     )
 
 
-def _printable_text(value: Any) -> Any:
+def _printable_text(value: object) -> Any:
     """Text from strangers without control characters, as everywhere; what is markup already is ours."""
     return printable(value, 100_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
@@ -203,7 +203,7 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _embedded(value: Any) -> Markup:
+def _embedded(value: object) -> Markup:
     """JSON that may stand in a script element: no text in it can end the element, nor a line of the script."""
     text = json.dumps(_printable_strings(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
@@ -211,7 +211,7 @@ def _embedded(value: Any) -> Markup:
     return Markup(text)
 
 
-def _printable_strings(value: Any) -> Any:
+def _printable_strings(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: _printable_strings(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -371,5 +371,5 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else "–" if value is None else json.dumps(value)
