@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganzoo.cli.bench import run_bench
-from ganzoo.cli.comparing import compare_records, diff_runs, make_leaderboard, make_report
+from ganzoo.cli.comparing import compare_folders, diff_runs, make_leaderboard, make_report
 from ganzoo.cli.options import asked_for, check_output, discover_asked
 from ganzoo.errors import UsageError
 from ganzoo.output.console import print_all, stdout
@@ -286,7 +286,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "bench": run_bench,
     "list": list_offers,
     "show": show_name,
-    "compare": compare_records,
+    "compare": compare_folders,
     "diff": diff_runs,
     "leaderboard": make_leaderboard,
     "report": make_report,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ganzoo.types import Reporter
 
 
-def compare_records(arguments: Namespace) -> int:
+def compare_folders(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.regressions import changes, parse_tolerance

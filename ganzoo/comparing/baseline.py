@@ -12,11 +12,8 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
 from ganzoo.comparing.rows import Difference, Ratio, Row
 from ganzoo.comparing.settings import RACE
 from ganzoo.errors import UnknownName, UsageError
-from ganzoo.runs import RunRecord
 from ganzoo.util.significance import difference_interval, rate_ratio_interval, welch_p
 from ganzoo.util.text import did_you_mean, printable
-
-Runs = Sequence[RunRecord]
 
 MOST_NAMED = 3
 """A line names at most so many of the settings in which two rows differ."""

@@ -13,7 +13,7 @@ from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, protocols_of, scores_of
 from ganzoo.comparing.settings import RACE
-from ganzoo.comparing.table import column_names, comparison_cells, comparison_table
+from ganzoo.comparing.table import column_names, comparison_cells, comparison_frame
 from ganzoo.comparing.targets import target_over_seeds
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord
@@ -88,7 +88,7 @@ class Comparison:
     @garbage_collection_paused()
     def table(self) -> pandas.DataFrame:
         """The comparison as a DataFrame, for reporters and for the Python API; its columns are in docs/comparing.md."""
-        return comparison_table(self)
+        return comparison_frame(self)
 
 
 @garbage_collection_paused()

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ganzoo.comparing.baseline import Runs, verdict
+from ganzoo.comparing.baseline import verdict
 from ganzoo.comparing.differences import differing_settings, disagreements
 from ganzoo.comparing.figures import DIRECTIONS, figure_of
-from ganzoo.comparing.rows import as_key, same_settings
+from ganzoo.comparing.rows import Runs, as_key, same_settings
 from ganzoo.comparing.scores import final_scores, scores_of
-from ganzoo.comparing.settings import setting
 from ganzoo.errors import RecordError, UnknownName, UsageError
-from ganzoo.records.settings import spec_over_seeds
+from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
@@ -103,19 +102,19 @@ def changes(
         several = next((some for some in (rows, sides[1].get(key, [])) if len(some) > 1), None)
         if several:
             apart = ", ".join(disagreements([runs[0] for runs in several]))
-            note = f"{_named(several[0])}: has several rows on one side ({apart}); keep one"
+            note = f"{_row_name(several[0])}: has several rows on one side ({apart}); keep one"
             if not allow_missing:
                 raise UsageError(f"--against: {note}")
             notes.append(note)
         elif key in sides[1]:
             changed += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
         elif allow_missing:
-            notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
+            notes.append(f"{_row_name(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
         else:
             gone += _gone(rows[0], tolerances, f": the row is not in these records{_nearest(rows[0], sides[1])}")
     for key, rows in sides[1].items():
         if key not in sides[0]:
-            notes.append(f"{_named(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
+            notes.append(f"{_row_name(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
     if not changed:
         reasons = [*map(str, gone), *notes]
         raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
@@ -125,7 +124,7 @@ def changes(
 def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Change]:
     """What a row that has no counterpart has lost."""
     return [
-        Change(_named(before), figure, statistics.fmean(values), math.nan, math.nan, tolerance.share, reason)
+        Change(_row_name(before), figure, statistics.fmean(values), math.nan, math.nan, tolerance.share, reason)
         for tolerance in tolerances
         for (figure, _), values in _figures(before).items()
         if figure == tolerance.figure
@@ -140,14 +139,14 @@ def _changes_of_row(
     for tolerance in tolerances:
         keys = [key for key in old if key[0] == tolerance.figure]
         if not keys:
-            notes.append(f"{_named(before)}: --against has no {tolerance.figure}")
+            notes.append(f"{_row_name(before)}: --against has no {tolerance.figure}")
         for key in keys:
             others = [other[1] for other in new if other[0] == key[0]]
             reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _ended_as(now)
             if allow_missing and others and key not in new:
-                notes.append(f"{_named(now)}: there is no {tolerance.figure}{reason}")
+                notes.append(f"{_row_name(now)}: there is no {tolerance.figure}{reason}")
                 continue
-            change = _change(_named(now), tolerance, old[key], new.get(key, []), reason)
+            change = _change(_row_name(now), tolerance, old[key], new.get(key, []), reason)
             if 0 < len(new.get(key, [])) < len(old[key]):
                 few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_ended_as(now)}"
                 change = replace(change, evidence=few, lost=not allow_missing)
@@ -193,7 +192,7 @@ def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     return {key: values for key, values in figures.items() if values}
 
 
-def _named(runs: Runs) -> str:
+def _row_name(runs: Runs) -> str:
     variant, dataset, size, kimg, hardware = (
         setting(runs[0].spec, name) for name in ("variant", "dataset", "image_size", "kimg", "hardware")
     )

@@ -13,9 +13,9 @@ import orjson
 
 from ganzoo.comparing.figures import OverSeeds, figure_of
 from ganzoo.comparing.scores import ScoreKey
-from ganzoo.comparing.settings import SETTINGS, setting
+from ganzoo.comparing.settings import SETTINGS
 from ganzoo.comparing.targets import Target
-from ganzoo.records.settings import spec_over_seeds
+from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 
 
@@ -128,6 +128,9 @@ def error_message(record: RunRecord) -> str | None:
     """Why a run did not finish, where the record says so."""
     return (record.error or {}).get("message")
 
+
+Runs = Sequence[RunRecord]
+"""The runs of one row: alike in all but the seed."""
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 

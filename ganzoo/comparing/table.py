@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.comparing.figures import MEANS, UPDATES, figure_of
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds, error_message
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
-from ganzoo.comparing.settings import SETTINGS, setting
+from ganzoo.comparing.settings import SETTINGS
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -112,12 +113,12 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
 
 
 def comparison_cells(comparison: Comparison) -> list[Cells]:
-    """The rows of `comparison_table`, all with the same columns in the same order."""
+    """The rows of `comparison_frame`, all with the same columns in the same order."""
     differences = _difference_columns(comparison)
-    return [dict(_cells(row, comparison, differences)) for row in comparison.rows]
+    return [dict(_comparison_cells(row, comparison, differences)) for row in comparison.rows]
 
 
-def comparison_table(comparison: Comparison) -> pandas.DataFrame:
+def comparison_frame(comparison: Comparison) -> pandas.DataFrame:
     """One row for each row of the comparison, means over seeds; `attrs["scores"]` lists the columns of the scores."""
     import pandas
 
@@ -141,7 +142,7 @@ def _difference_columns(comparison: Comparison) -> Differences:
     return {f"{comparison.columns[score]}_difference{suffixes[part]}": (score, part) for score, part in parts}
 
 
-def _cells(row: Row, comparison: Comparison, differences: Differences) -> Iterator[tuple[str, Any]]:
+def _comparison_cells(row: Row, comparison: Comparison, differences: Differences) -> Iterator[tuple[str, Any]]:
     for name, value in OF_A_ROW.items():
         yield name, value(row)
     for score, column in comparison.columns.items():

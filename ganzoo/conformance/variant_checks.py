@@ -168,7 +168,7 @@ def captured_gradients(trial: Trial) -> None:
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
     run, other = trial.assemble(share_fakes=False), trial.assemble(share_fakes=False)
-    _restore(other, _states(run))
+    _load_states(other, _states(run))
     capture = CudaCapture()
 
     def replayed(index: int, batch: Batch) -> list[Tensor]:
@@ -179,7 +179,7 @@ def captured_gradients(trial: Trial) -> None:
             _clear(other)
         replay, _ = capture.record(lambda: [update.gradients(batch)])
         gradients = [weight.grad for weight in update.updated]
-        _restore(other, kept)
+        _load_states(other, kept)
         torch.manual_seed(index)
         replay()
         return [gradient.clone() for gradient in gradients if gradient is not None]
@@ -206,7 +206,7 @@ def compiled_gradients(trial: Trial) -> None:
         run, other = (
             trial.assemble(share_fakes=False, linear_backend="blas", step_mode=mode) for mode in ("eager", "compile")
         )
-        _restore(other, _states(run))
+        _load_states(other, _states(run))
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")
 
 
@@ -314,7 +314,7 @@ def memory_formats(trial: Trial) -> None:
     ordinary format and is slower.)
     """
     run, other = (trial.assemble(share_fakes=False, memory_format=layout) for layout in ("contiguous", "channels_last"))
-    _restore(other, _states(run))
+    _load_states(other, _states(run))
     try:
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "channels_last", ROUNDING)
     except RuntimeError as error:
@@ -510,7 +510,7 @@ def _states(run: Assembly) -> list[dict[str, Tensor]]:
     ]
 
 
-def _restore(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
+def _load_states(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
     for player, state in zip((run.players.generator, run.players.discriminator), states, strict=True):
         player.load_state_dict(state)
 

@@ -63,7 +63,7 @@ class Column:
 
 def columns_of(comparison: Comparison) -> list[Column]:
     """The columns between a row's variant and its seeds: settings, scores with their ranks, targets, speed, cost."""
-    columns = [*SETTINGS, *_score_columns(comparison), *_target_columns(comparison)]
+    columns = [*SETTING_COLUMNS, *_score_columns(comparison), *_target_columns(comparison)]
     columns += [RATE, *_ratio_columns(comparison), *COLUMNS]
     return [column for column in columns if column.shown_if(comparison)]
 
@@ -112,7 +112,7 @@ def _commits_vary(comparison: Comparison) -> bool:
 SHARED = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware")
 """Settings that stand above a table where all rows agree in them, and in a column where they do not."""
 
-SETTINGS = (
+SETTING_COLUMNS = (
     _setting("dataset", _varies("dataset")),
     _setting("image_size", _varies("image_size"), short="size"),
     _setting("kimg", _varies("kimg")),
@@ -139,7 +139,7 @@ SETTINGS = (
     ),
 )
 
-HARDWARE = next(column for column in SETTINGS if column.head == "hardware")
+HARDWARE = next(column for column in SETTING_COLUMNS if column.head == "hardware")
 
 
 def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
@@ -147,7 +147,7 @@ def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
     if not comparison.rows:
         return []
     heads = {name: name.replace("_", " ") for name in SHARED}
-    shown = {column.head for column in SETTINGS if column.shown_if(comparison)}
+    shown = {column.head for column in SETTING_COLUMNS if column.shown_if(comparison)}
     first = comparison.rows[0].settings
     return [(head, show_plain(first[name])) for name, head in heads.items() if head not in shown]
 

@@ -10,10 +10,9 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.comparing.figures import figure_of
-from ganzoo.comparing.settings import setting
 from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline
 from ganzoo.records.protocols import title_of
-from ganzoo.records.settings import whole_spec
+from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
 from ganzoo.types import Penalty

@@ -99,7 +99,7 @@ def resolve(
         matching = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
         try:
             recipe = recipe_of(resolve_recipe(selection, registry, matching, plan.loss, batch_size))
-            spec = _spec(
+            spec = _resolved_spec(
                 selection.label,
                 recipe,
                 plan,
@@ -132,7 +132,7 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
     """
     (batch_size,) = _batch_sizes(plan, dataset.count)
     recipe = recipe_of(resolve_recipe(selection, registry, (), None, batch_size))
-    spec = _spec(
+    spec = _resolved_spec(
         selection.label,
         recipe,
         replace(plan, throughput_only=True),
@@ -194,7 +194,7 @@ def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
     return (*(round(every * index, 6) for index in range(1, math.ceil(kimg / every))), kimg)
 
 
-def _spec(
+def _resolved_spec(
     label: str,
     recipe: ResolvedRecipe,
     plan: BenchPlan,

@@ -22,7 +22,12 @@ OPTION_DEFAULTS = asdict(Recipe())
 
 
 def setting(spec: Mapping[str, Any], name: str) -> Any:
-    """One setting of a run, from its spec as JSON. Raises `KeyError` for an unknown name."""
+    """One setting of a run, from its spec as JSON; `image_size` is the height of its images in pixels.
+
+    Raises `KeyError` for an unknown name.
+    """
+    if name == "image_size":
+        return spec["image_shape"][1]
     if name in spec and name != "recipe":
         return spec[name]
     recipe = spec["recipe"]

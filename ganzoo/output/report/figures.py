@@ -18,9 +18,10 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, settings_key
 from ganzoo.comparing.scores import ScoreKey, leading_score, protocols_of, scores_of
-from ganzoo.comparing.settings import RACE, setting
+from ganzoo.comparing.settings import RACE
 from ganzoo.output.console import missing
 from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
@@ -387,7 +388,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 # --- speed and losses -------------------------------------------------------------------------------------------------
 
-STEP = ("variant", "hardware", "device", "precision", "threads", "step_mode", "memory_format")
+STEP_SETTINGS = ("variant", "hardware", "device", "precision", "threads", "step_mode", "memory_format")
 """What a line of the figure of rates is called by, where several lines of a variant differ in it."""
 
 NOT_OF_THE_STEP = (
@@ -484,12 +485,14 @@ def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
     """The variant, and what sets its steps apart from those of the other lines: the machine, else the recipe."""
     near = [other for other in others if setting(other.spec, "hardware") == setting(run.spec, "hardware")]
     details = []
-    for name in STEP[1:]:
+    for name in STEP_SETTINGS[1:]:
         # What follows from the machine is said where one machine has several.
         among = near if name in BROUGHT_ALONG and name != "hardware" else others
         if len({str(setting(other.spec, name)) for other in among}) > 1:
             details.append(str(setting(run.spec, name)))
-    alike = [other for other in others if all(setting(other.spec, name) == setting(run.spec, name) for name in STEP)]
+    alike = [
+        other for other in others if all(setting(other.spec, name) == setting(run.spec, name) for name in STEP_SETTINGS)
+    ]
     if len(alike) > 1:
         details.append(differences(alike)[alike.index(run)])
     return ", ".join([setting(run.spec, "variant"), *filter(None, details)])
@@ -504,8 +507,8 @@ def loss_curves(rows: Sequence[PageRow]) -> Figure:
         series = [
             Series(
                 term if len(runs) == 1 else f"{term}, seed {_seed(run)}",
-                x=_short(run.training["curves"]["kimg"]),
-                y=_short(run.training["curves"][term]),
+                x=_rounded(run.training["curves"]["kimg"]),
+                y=_rounded(run.training["curves"][term]),
                 row=row.id,
                 mode="lines",
                 hue=hue,
@@ -532,6 +535,6 @@ def loss_curves(rows: Sequence[PageRow]) -> Figure:
     )
 
 
-def _short(values: Sequence[float | None]) -> list[Any]:
+def _rounded(values: Sequence[float | None]) -> list[Any]:
     """Six significant digits: more than a screen can show, and half of the page's weight."""
     return [None if value is None else float(f"{value:.6g}") for value in values]
