@@ -480,7 +480,7 @@ class Metric:
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}
-    """`settings(n_real, n_fake)`: whatever else decides the value (splits, subsets); part of the protocol."""
+    """`settings(n_real, n_fake)`: everything else that decides the value (splits, subsets); part of the protocol."""
     labelled: bool = False
     """True: needs a dataset with labels."""
     summary: str = ""

@@ -96,7 +96,7 @@ class BenchPlan:
         "--batch-size",
         default=None,
         metavar="N",
-        help="for all variants (default: each one's own); auto: its own, halved while it does not fit into memory",
+        help="of all variants (default: each variant's); auto: each variant's, halved until it fits into memory",
         read=_read_batch_size,
         fixed_on_resume=True,
     )
@@ -121,14 +121,18 @@ class BenchPlan:
         "--weights",
         default=None,
         metavar="FILE",
-        help="the extractor's weights, in place of the cached file",
+        help="weights of the extractor, instead of the cached file",
         group="scoring",
     )
     weights_sha256: str | None = option(
         "--weights-sha256", default=None, metavar="HASH", help="accept --weights with this hash", group="scoring"
     )
     loss: str | None = option(
-        "--loss", default=None, metavar="NAME", help="for all variants, in place of their own", fixed_on_resume=True
+        "--loss",
+        default=None,
+        metavar="NAME",
+        help="the loss of all variants, instead of each variant's",
+        fixed_on_resume=True,
     )
     set: tuple[str, ...] = option(
         "--set",
@@ -145,12 +149,12 @@ class BenchPlan:
         fixed_on_resume=True,
     )
     eval_every: float | None = option(
-        "--eval-every", default=None, metavar="KIMG", help="score along the way (default: every quarter)"
+        "--eval-every", default=None, metavar="KIMG", help="score every KIMG (default: each quarter of the budget)"
     )
     plugins: tuple[str, ...] = option(
-        "--plugin", default=(), metavar="PATH", help="load a .py file or module too (repeatable)", group="plugins"
+        "--plugin", default=(), metavar="PATH", help="also load this .py file or module (repeatable)", group="plugins"
     )
-    strict: bool = option("--strict", default=False, help="a broken plugin is an error", group="plugins")
+    strict: bool = option("--strict", default=False, help="treat a broken plugin as an error", group="plugins")
     data_root: str | None = option(
         "--data-root",
         default=None,
@@ -159,13 +163,13 @@ class BenchPlan:
         group="data",
     )
     skip_bad_images: bool = option(
-        "--skip-bad-images", default=False, help="leave unreadable images out and count them", group="data"
+        "--skip-bad-images", default=False, help="leave out unreadable images and count them", group="data"
     )
     throughput_only: bool = option(
         "--throughput-only", default=False, help="measure speed; train and score nothing", fixed_on_resume=True
     )
     throughput_seconds: float = option(
-        "--throughput-seconds", default=5.0, metavar="S", help="measured time (default: {default})"
+        "--throughput-seconds", default=5.0, metavar="S", help="seconds to measure (default: {default})"
     )
     sweep_batch: str | None = option(
         "--sweep-batch",
@@ -181,10 +185,10 @@ class BenchPlan:
         help="eager, graph (CUDA graphs), compile (default: graph on CUDA, else eager)",
     )
     deterministic: bool = option(
-        "--deterministic", default=False, help="algorithms that repeat bit for bit, on a GPU too; slower there"
+        "--deterministic", default=False, help="use algorithms that repeat bit for bit, also on a GPU; slower there"
     )
     resume: str | None = option(
-        "--resume", default=None, metavar="RUN", help="train a run on, up to the new --kimg in all"
+        "--resume", default=None, metavar="RUN", help="continue a finished run up to the new --kimg in total"
     )
 
 
