@@ -35,7 +35,7 @@ class PenaltyFrequency:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRecipe(Recipe):
-    """A recipe with every default filled in, and parts by name; an object without a name of its own is `plugin:name`.
+    """A recipe with every default filled in, and parts by name; a part given as an object is `plugin:name`.
 
     `schedules` holds those that are not constant.
     """
@@ -366,14 +366,15 @@ class StageChanged:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """The training so far: `terms` and `images_per_second` are means since the last such event."""
+    """The training so far: `terms` and `images_per_second` are means since the last such event, `seconds_left` is an
+    estimate.
+    """
 
     run_id: str
     kimg: float
     total_kimg: float
     images_per_second: float
     seconds_left: float
-    """An estimate."""
     terms: Mapping[str, float]
 
 
