@@ -1,4 +1,4 @@
-"""The same from Python and in a notebook: bench, load, compare_records, load_generator, sample."""
+"""The Python API: bench, load, compare_records, load_generator, sample."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ def bench(
 ) -> list[RunRecord]:
     """Train and score `models`, and return a record for each run, failed and skipped ones included.
 
-    `options` are those of `ganzoo bench` under their own names: of what is run (`kimg=`, `seeds=`, `set=`, …; see
-    `BenchPlan`) and of how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.running.options.RunOptions`).
-    Models, like everything else, are named: an object from a notebook cannot reach a run's fresh process, a plugin's
-    path in `plugins` can. `log` names where curves go too, such as `"tensorboard"`. Nothing is printed: `on_event` is
-    called with each `Event` as it comes, and what it raises ends the bench; broken plugins, variants that are left out
-    and the like are warnings. Raises `UsageError` and its kin before anything is trained. On Ctrl-C the run in progress
-    saves itself; then raises `ganzoo.runs.BenchInterrupted`, a `KeyboardInterrupt` that has the `records` so far.
+    `options` are those of `ganzoo bench`, with underscores: what to run (`kimg=`, `seeds=`, `set=`, …; see `BenchPlan`)
+    and how (`force=`, `timeout=`, `retry=`, …; see `ganzoo.running.options.RunOptions`). Give models, like everything
+    else, by name: an object from a notebook cannot reach a run's fresh process, a plugin's path in `plugins` can. `log`
+    names further destinations of the curves, such as `"tensorboard"`. Nothing is printed: `on_event` gets each `Event`
+    as it happens, and an exception that it raises ends the bench; broken plugins and variants that are left out are
+    warnings.
+
+    Raises a `GanzooError`, such as `UsageError`, before anything is trained. On Ctrl-C the run in progress saves
+    itself, then `ganzoo.runs.BenchInterrupted` is raised, a `KeyboardInterrupt` that has the `records` so far.
     """
     from ganzoo.planning.request import BenchPlan
     from ganzoo.running.bench import ignore, prepare_bench
@@ -62,7 +64,7 @@ def bench(
     except TypeError as error:
         raise UsageError(f"ganzoo.bench: {printable(error).removeprefix('BenchPlan.__init__() ')}") from None
     logs = (log,) if isinstance(log, str) else tuple(log)
-    # Wherever a plugin takes the process meanwhile, the records go there.
+    # Absolute, because a plugin may change the working directory.
     place = Path(results).absolute()
     prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs, given=options)
     return prepared.run(place, how, on_event=on_event or ignore, on_note=_warn)
@@ -71,7 +73,7 @@ def bench(
 def load(*folders: str | Path) -> pandas.DataFrame:
     """Every record below `folders` (default `runs`) as one row of a table; see `ganzoo.comparing.table.records_table`.
 
-    Records that cannot be read are left out with a warning each. Raises `RecordError` for a folder that is not there.
+    Each record that cannot be read is left out with a warning. Raises `RecordError` for a folder that does not exist.
     """
     from ganzoo.comparing.table import records_table
     from ganzoo.records.store import find_records
@@ -90,9 +92,9 @@ def compare_records(
 ) -> pandas.DataFrame:
     """One row for each variant × dataset × settings × hardware of the records below `folders` (default `runs`).
 
-    What `ganzoo compare` prints with `--format json`; the columns are in docs/comparing.md. `where` takes conditions
+    The table that `ganzoo compare --format json` prints; the columns are in docs/comparing.md. `where` takes conditions
     such as `"kimg>=100"`. Records that cannot be read and broken plugins are warnings. Raises `RecordError` for a
-    folder that is not there, and `UsageError` for a condition that holds for no record.
+    folder that does not exist, and `UsageError` for a condition that holds for no record.
     """
     from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import keep, parse_condition
@@ -111,9 +113,9 @@ def compare_records(
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:
     """The averaged generator of a run, in eval mode: `generator(latent, labels=None) -> images` in [-1, 1].
 
-    Latents are (N, `spec.latent`) as in the run's record; labels are ignored by an unconditional one. Broken plugins
-    are warnings. Raises `RecordError` where the run kept no weights, `UnknownName` where the plugin that built it is
-    not there.
+    Latents are (N, `spec.latent`) as in the run's record; an unconditional generator ignores labels. Broken
+    plugins are warnings. Raises `RecordError` if the run kept no weights, `UnknownName` if the plugin that built the
+    generator is not installed.
     """
     from ganzoo.evaluation.sampling import generator_of
     from ganzoo.records.store import find_run
@@ -135,9 +137,9 @@ def sample(
 ) -> Tensor:
     """`n` images of a run's averaged generator: uint8 (n, C, H, W) on the CPU; the same for the same `seed`.
 
-    `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` they are
-    whole walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins are
-    warnings. Raises `UsageError` for a label that the generator does not have.
+    `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` the images
+    are complete walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins
+    are warnings. Raises `UsageError` for a label that the generator does not have.
     """
     from ganzoo.evaluation.sampling import draw_images
     from ganzoo.running.bench import discover_noting
@@ -147,7 +149,7 @@ def sample(
 
 
 def _warn(line: str) -> None:
-    """A warning that points at the line of the user's that called ganzoo, from however deep inside it comes."""
+    """Warn at the line of the user's code that called ganzoo, from any depth of ganzoo."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back

@@ -1,17 +1,17 @@
-"""What can go wrong, as a tree. Every message is one line and names the fix.
+"""The exceptions of ganzoo. Every message is one line that says what is wrong, then the fix.
 
 GanzooError                 exit code 2: nothing was trained
 ├── UsageError              the request itself is wrong: a name, a number, a combination
-│   ├── UnknownName         a variant, dataset, metric … that nobody offers
+│   ├── UnknownName         a variant, dataset, metric … that no plugin offers
 │   └── AmbiguousName       a name that several plugins offer
 ├── PluginError             a plugin cannot be loaded, or breaks the contract
-├── DataUnavailable         the images are not there, or cannot be read
-├── WeightsUnavailable      the feature extractor's weights are not there, or are not the right ones
+├── DataUnavailable         the images are absent or cannot be read
+├── WeightsUnavailable      the feature extractor's weights are absent or have another sha256
 ├── RecordError             a record cannot be read or written
-│   ├── RecordMissing       it is not there
-│   └── RecordUnreadable    the file system does not give it
+│   ├── RecordMissing       it does not exist
+│   └── RecordUnreadable    the file system fails to read it
 └── RunError                exit code 1: a run started and failed
-    └── Diverged            a loss left the finite numbers
+    └── Diverged            a term of the loss became NaN or infinite
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class RecordError(GanzooError):
 
 
 class RecordMissing(RecordError):
-    """There is no record, or no checkpoint, where one is looked for."""
+    """A record or checkpoint does not exist."""
 
 
 class RecordUnreadable(RecordError):
-    """The file system does not give a record or a checkpoint. Its content may be good, and must not be replaced."""
+    """The file system fails to read a record or checkpoint. Its content may be good and must not be replaced."""
 
 
 class RunError(GanzooError):

@@ -1,7 +1,7 @@
 """Helpers for authors of losses and penalties.
 
-`input_gradient` is the one way to differentiate a discriminator by its input: it works eagerly, compiled and under
-graph capture, and leaves BatchNorm's running statistics and spectral norm's vectors as they were.
+Use `input_gradient`, and nothing else, to differentiate a discriminator by its input: it works eagerly, compiled and
+under graph capture, and does not change BatchNorm's running statistics or spectral norm's vectors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def input_gradient(discriminator: nn.Module, images: Tensor, labels: Tensor | No
         logits = logits[:, 1] - logits[:, 0] if logits.dim() == 2 else logits
         return logits.float().sum()
 
-    # Autocast knows no meta device, on which a run is checked before it starts.
+    # Autocast does not support the meta device, on which a run is checked before it starts.
     device_type = "cpu" if images.is_meta else images.device.type
     with torch.autocast(device_type, enabled=False):
         return torch.func.grad(summed_logits)(images.float())

@@ -1,4 +1,4 @@
-"""Fixtures for tests of plugins. pytest loads this file at every start, so it loads nothing that costs time."""
+"""Fixtures for tests of plugins. pytest loads this file at every start, so it imports torch only when used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ganzoo_variant() -> Callable[..., Rehearsal]:
-    """`ganzoo_variant("my-gan")`: the variant on small made-up images, to be stepped by hand.
+    """`ganzoo_variant("my-gan")`: the variant on small synthetic images, to step by hand.
 
     `plugins=[path]` loads a file that is not installed; `seed=` and `device=` are as in a run. See
     `ganzoo.testing.Rehearsal`.
@@ -27,9 +27,9 @@ def ganzoo_variant() -> Callable[..., Rehearsal]:
 
 @pytest.fixture
 def ganzoo_run(tmp_path: Path) -> Callable[..., RunRecord]:
-    """`ganzoo_run("my-gan")`: the record of a bench of some seconds, on digits and below `tmp_path`.
+    """`ganzoo_run("my-gan")`: the record of a bench that takes seconds, on digits, below `tmp_path`.
 
-    Options are those of `ganzoo.bench`: `plugins=[path]`, `kimg=2`, `dataset="mnist"`. A run that failed fails the
+    Options are those of `ganzoo.bench`: `plugins=[path]`, `kimg=2`, `dataset="mnist"`. A failed run fails the
     test.
     """
 

@@ -1,4 +1,4 @@
-"""A run: what is asked of it, what it leaves, and the events that an observer sees."""
+"""A run: its spec, its record, and the events that observers get."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA = 3
 """Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
 
 
-# --- what is asked of a run -------------------------------------------------------------------------------------------
+# --- the spec ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PenaltyFrequency:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRecipe(Recipe):
-    """A recipe with every value in force, and names in place of objects: `plugin:name` for an object without one.
+    """A recipe with every default filled in, and parts by name; a part given as an object is `plugin:name`.
 
     `schedules` holds those that are not constant.
     """
@@ -43,7 +43,7 @@ class ResolvedRecipe(Recipe):
     architecture: str
     loss: str
     latent: int
-    """Length of the latent."""
+    """Length of the latent vector."""
     phases: tuple[PhaseFrequency, ...]
     """`name`, `repeats`, `every` of each phase of the loss."""
     penalties: tuple[PenaltyFrequency, ...]
@@ -51,18 +51,18 @@ class ResolvedRecipe(Recipe):
     optimizers: Mapping[str, Optimizer]
     """By player."""
     averages: Mapping[str, Average]
-    """By player: those that have a moving average, also one of half-life 0, which is none."""
+    """By player; half-life 0 means no moving average."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One run, fully resolved: one variant x dataset x seed x hardware. JSON-safe.
 
-    Every value is the one in force. Names of objects that were given in place of a name read `plugin:name`.
+    Every default is filled in. A part that a variant gives as an object is named `plugin:name`.
     """
 
     variant: str
-    """As it was selected; a pair reads `dcgan+hinge`."""
+    """The name it was selected by; `dcgan+hinge` for a pair."""
     dataset: str
     """With its argument: `folder:PATH`."""
     image_shape: tuple[int, int, int]
@@ -70,20 +70,20 @@ class RunSpec:
     classes: int
     """Number of labels; 0: none."""
     dataset_images: int
-    """How many real images."""
+    """The number of real images."""
     dataset_sha256: str
-    """Of shape, pixels and labels."""
+    """The sha256 of shape, pixels and labels."""
     kimg: float
     """The budget, thousands of real images; 0 with `--throughput-only`."""
     seed: int
     recipe: ResolvedRecipe
-    """How it is trained."""
+    """The options of training."""
     metrics: tuple[str, ...]
     """Empty with `--throughput-only`."""
     features: str
     """The extractor; empty with `--throughput-only`."""
     weights_sha256: str
-    """sha256 of the extractor's weights file; empty with `--throughput-only`."""
+    """The sha256 of the extractor's weights file; empty with `--throughput-only`."""
     fakes: int
     """Images per evaluation; 0 with `--throughput-only`."""
     evaluate_at_kimg: tuple[float, ...]
@@ -105,9 +105,9 @@ class RunSpec:
     deterministic: bool
     """Whether `--deterministic` was given."""
     requested_batch_size: int | None
-    """With `--batch-size auto`: what did not fit, where `batch_size` is smaller for it."""
+    """With `--batch-size auto`: the batch size that did not fit in memory, if `batch_size` is smaller."""
     continues: str
-    """The id of the run that this one goes on with; empty if none."""
+    """The id of the run that this one continues; empty if none."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields; in the recipe the options come last."""
@@ -119,16 +119,16 @@ class RunSpec:
 RECIPE_KEYS = tuple(
     field.name for field in sorted(fields(ResolvedRecipe), key=lambda field: field.name in Recipe.__dataclass_fields__)
 )
-"""The keys of `spec.recipe`: what the recipe is made of, then the options that every recipe has."""
+"""The keys of `spec.recipe`: the parts, then the options that every recipe has."""
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a fresh process needs to do one run. JSON-safe.
+    """Everything that a run's process needs to know. JSON-safe.
 
-    `continues` is the checkpoint of another run to start from. A checkpoint is written when `checkpoint_seconds` have
-    passed since the last one. `code` is what the plan was made with (`ganzoo.planning.provenance.code_of`), to which
-    the process holds what it loads; where it is empty, to nothing.
+    `continues` is the checkpoint of another run to start from. The run writes a checkpoint every `checkpoint_seconds`.
+    `code` is the answer of `ganzoo.planning.provenance.code_of` when the plan was made; the process refuses to run if
+    it loads other code. Empty: no check.
     """
 
     run_id: str
@@ -143,10 +143,10 @@ class RunRequest:
     code: Mapping[str, Any] = field(default_factory=dict)
 
 
-# --- what a run leaves ------------------------------------------------------------------------------------------------
+# --- the record -------------------------------------------------------------------------------------------------------
 
-# The nested parts of a record: their keys, and the types that whoever reads a record may rely on. A run that failed
-# lacks keys that it did not reach; keys that are not named here may hold anything.
+# The nested parts of a record: their keys, and the types that readers of a record may rely on. A failed run lacks the
+# keys of stages that it did not reach; keys that are not named here may hold anything.
 
 
 class Score(TypedDict):
@@ -160,9 +160,9 @@ class Score(TypedDict):
     ema: bool
     train_seconds: NotRequired[float]
     code: Mapping[str, str | None] | None
-    """The sources' hashes of the plugins that gave the metric and the extractor, by plugin; None before schema 3."""
+    """The hash of the source of each plugin that computed it, metric and extractor, by plugin; None before schema 3."""
     date: str | None
-    """When it was computed, UTC in ISO 8601; None before schema 3."""
+    """When it was computed, in UTC, ISO 8601; None before schema 3."""
 
 
 class ScoreFacts(TypedDict, total=False):
@@ -191,7 +191,7 @@ class Protocol(TypedDict, total=False):
 
 
 class Summary(TypedDict):
-    """Samples of a measurement: their median with its 95 % interval from `low` to `high`."""
+    """The samples of a measurement, and their median with its 95 % interval from `low` to `high`."""
 
     median: float
     low: float
@@ -222,7 +222,7 @@ class Throughput(TypedDict, total=False):
 
 
 class Point(TypedDict):
-    """The value of a score, and when."""
+    """The value of a score, and the kimg at which it was computed."""
 
     value: float | None
     kimg: float
@@ -243,7 +243,7 @@ class Training(TypedDict, total=False):
 
 
 class DatasetFacts(TypedDict, total=False):
-    """What the images were."""
+    """The real images."""
 
     name: str
     count: int
@@ -268,7 +268,7 @@ class HardwareFacts(TypedDict, total=False):
 
 
 class PluginFacts(TypedDict, total=False):
-    """A plugin that a run drew on."""
+    """A plugin that a run used."""
 
     version: str | None
     source_sha256: str | None
@@ -290,9 +290,9 @@ Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run leaves, failures included. The layout of its JSON is documented in docs/record.md.
+    """The record of a run, failed or not. The layout of its JSON is documented in docs/record.md.
 
-    What could not be measured is None; a run that failed lacks what it did not reach.
+    What could not be measured is None; a failed run lacks the parts of stages that it did not reach.
     """
 
     schema: int
@@ -302,12 +302,12 @@ class RunRecord:
     status: Status
     """How the run ended."""
     spec: Mapping[str, Any]
-    """What was to be done, fully resolved: the JSON of a `RunSpec`."""
+    """The JSON of the `RunSpec`."""
     error: Mapping[str, str] | None = None
     """`type`, `message`, `tail` (strings): the exception or signal, one line, and the last lines of stderr and of the
     traceback, at most 2000 characters of each and 65 536 in all; null if ok."""
     scores: Sequence[Score] = ()
-    """One object for each score at each evaluation; more are added when a run is scored again."""
+    """One object per score and evaluation; scoring a run again appends to the list."""
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
     """Protocol id to its content."""
     throughput: Throughput = field(default_factory=Throughput)
@@ -317,18 +317,18 @@ class RunRecord:
     parameters: Mapping[str, int] = field(default_factory=dict)
     """Parameter counts."""
     dataset: DatasetFacts = field(default_factory=DatasetFacts)
-    """What the images were."""
+    """The real images."""
     hardware: HardwareFacts = field(default_factory=HardwareFacts)
     """The machine."""
     environment: Environment = field(default_factory=Environment)
     """The software."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """The sha256 of `samples.png` and of `generator.safetensors`, by name; empty in older records, and where training
-    did not come to its end; one that could not be written, as on a full disk, is not named."""
+    """The sha256 of `samples.png` and of `generator.safetensors`, by name. Empty in older records and if training did
+    not finish; lacks a file that could not be written, as on a full disk."""
     command: str = ""
-    """Does this run again; quoted for a POSIX shell."""
+    """The command that reproduces this run, quoted for a POSIX shell."""
     path: Path | None = None
-    """Where it was read from; not part of the JSON."""
+    """The file it was read from or written to; not part of the JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, without `path`."""
@@ -347,7 +347,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run's process is about to start; `index` counts from 1 to `total`. `folder` is where its record will lie."""
+    """A run is about to start; `index` counts from 1 to `total`, and `folder` will hold its record."""
 
     run_id: str
     spec: Mapping[str, Any]
@@ -358,7 +358,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StageChanged:
-    """The run moved on to `stage`: loading, measuring, reference (features of the real images), training, scoring."""
+    """The run entered `stage`: loading, measuring, reference (features of the real images), training or scoring."""
 
     run_id: str
     stage: str
@@ -366,7 +366,9 @@ class StageChanged:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """`terms` are means since the last such event; `images_per_second` likewise; seconds_left is an estimate."""
+    """The training so far: `terms` and `images_per_second` are means since the last such event, `seconds_left` is an
+    estimate.
+    """
 
     run_id: str
     kimg: float
@@ -387,7 +389,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The record is written. `skipped` says that it was there already."""
+    """A run ended and its record is written; `skipped`: the record existed already."""
 
     run_id: str
     record: RunRecord
@@ -400,7 +402,7 @@ Event = RunStarted | StageChanged | TrainingProgress | Scored | RunFinished
 
 
 class BenchInterrupted(KeyboardInterrupt):
-    """The user stopped a bench; `records` are those so far, in the order of the plan."""
+    """The user stopped a bench; `records` has those written so far, in the order of the plan."""
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         super().__init__()

@@ -39,12 +39,12 @@ from ganzoo.util.text import error_line, printable
 __all__ = ["CheckResult", "Rehearsal", "Subject", "check", "parametrize_checks", "subjects_of"]
 
 PARTNER_ARCHITECTURE, PARTNER_LOSS = "dcgan", "non-saturating"
-"""What an architecture, a loss or a penalty is checked with that no variant uses."""
+"""The other half of the pair in which a lone architecture, loss or penalty is checked."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check said of one subject; `reason` is empty where it passed. JSON-safe by `dataclasses.asdict`."""
+    """The result of one check of one subject; `reason` is empty if it passed. JSON-safe by `dataclasses.asdict`."""
 
     subject: str
     check: str
@@ -55,28 +55,28 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked: a variant or a metric, with its checks by name. All others need the first to pass."""
+    """A variant or a metric, with its checks by name. If the first check fails, the others are skipped."""
 
     name: str
     checks: Mapping[str, Callable[[], None]]
-    _known: dict[str, CheckResult] = field(default_factory=dict, repr=False, compare=False)
+    _results: dict[str, CheckResult] = field(default_factory=dict, repr=False, compare=False)
 
     def result(self, check: str) -> CheckResult:
-        """Run one check, and the first before it; what was run is known from then on."""
-        if check not in self._known:
+        """Run one check, after the first one; each runs once and its result is kept."""
+        if check not in self._results:
             first = next(iter(self.checks))
             if check != first and self.result(first).status == "failed":
-                self._known[check] = CheckResult(self.name, check, "skipped", f"'{first}' failed", 0.0)
+                self._results[check] = CheckResult(self.name, check, "skipped", f"'{first}' failed", 0.0)
             else:
-                self._known[check] = self._run(check)
-        return self._known[check]
+                self._results[check] = self._run(check)
+        return self._results[check]
 
     def _run(self, check: str) -> CheckResult:
         started = time.perf_counter()
         status: Literal["passed", "failed", "skipped"] = "passed"
         reason = ""
         try:
-            with _undisturbed():
+            with _caller_untouched():
                 self.checks[check]()
         except Skipped as skipped:
             status, reason = "skipped", printable(skipped)
@@ -88,8 +88,8 @@ class Subject:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """The caller's random numbers stay as they are, and what a plugin prints goes to stderr."""
+def _caller_untouched() -> Iterator[None]:
+    """Restore the caller's random state afterwards, and send what a plugin prints to stderr."""
     with torch.random.fork_rng(), contextlib.redirect_stdout(sys.stderr):
         yield
 
@@ -102,24 +102,24 @@ def check(target: str | Path, plugins: Sequence[str | Path] = (), device: str = 
 
 
 def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> list[Subject]:
-    """What there is to check in `target`.
+    """The variants and metrics of `target`, each with its checks.
 
-    The path of a .py file: every variant that it yields, every architecture, loss and penalty that none of them uses,
-    each with a common partner, and every metric. A name: the variant, the metric, or the part with a partner; a glob,
-    `all` and `architecture+loss` select variants as `--models` does.
+    For the path of a .py file: every variant that it yields, every architecture, loss and penalty that none of them
+    uses, each with a common partner, and every metric. For a name: the variant, the metric, or the part with a partner;
+    a glob, `all` and `architecture+loss` select variants as `--models` does.
 
-    Raises `UsageError` and its kin for a name that nobody offers, `PluginError` for a file that cannot be loaded, and
-    `UsageError` where there is nothing to check.
+    Raises `UnknownName` for a name that no plugin offers, `PluginError` for a file that cannot be loaded, and
+    `UsageError` if nothing in `target` has checks.
     """
-    named, path = [str(plugin) for plugin in plugins], Path(target)
-    if path.suffix == ".py" or path.is_file():
-        named.append(str(path))
-        registry = discover(named)
+    paths, file = [str(plugin) for plugin in plugins], Path(target)
+    if file.suffix == ".py" or file.is_file():
+        paths.append(str(file))
+        registry = discover(paths)
         offers = _offers_of_file(registry)
     else:
-        registry = discover(named)
+        registry = discover(paths)
         offers = _offers_of_name(registry, str(target))
-    subjects = [_subject(registry, kind, offer, device, tuple(named)) for kind, offer in offers]
+    subjects = [_subject(registry, kind, offer, device, tuple(paths)) for kind, offer in offers]
     if not subjects:
         raise UsageError(
             f"{printable(target)}: nothing to check; variants, architectures, losses and metrics have checks"
@@ -128,20 +128,20 @@ def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: 
 
 
 def _offers_of_file(registry: Registry) -> list[tuple[Kind, Offer]]:
-    """What the plugin that was loaded last offers, without the parts that its own variants bring in."""
+    """The offers of the plugin that was loaded last, without the parts that its variants use."""
     status = registry.statuses[-1]
     if status.state == "broken":
         raise PluginError(f"plugin {printable(status.name)} is broken: {status.error}")
-    own = {kind: [o for o in registry.offers[kind] if o.plugin == status.name and not o.inline] for kind in _CHECKED}
+    offers = {kind: [o for o in registry.offers[kind] if o.plugin == status.name and not o.inline] for kind in _CHECKED}
     used = {
         part if isinstance(part, str) else part.name
-        for offer in own["variants"]
+        for offer in offers["variants"]
         for part in (offer.record.architecture, offer.record.loss, *offer.record.penalties)
     }
     return [
         (kind, offer)
         for kind in _CHECKED
-        for offer in own[kind]
+        for offer in offers[kind]
         if kind in ("variants", "metrics") or offer.record.name not in used
     ]
 
@@ -149,10 +149,10 @@ def _offers_of_file(registry: Registry) -> list[tuple[Kind, Offer]]:
 def _offers_of_name(registry: Registry, name: str) -> list[tuple[Kind, Offer]]:
     if name == "all" or any(character in name for character in "*?[,!"):
         return [("variants", Offer(s.plugin or "-", s.variant)) for s in select(registry, [name])]
-    found = [(kind, offer) for kind, offer in find_by_name(registry, name) if kind in _CHECKED]
-    # A variant is often called as its architecture or its loss is, and brings them along.
-    variants = [(kind, offer) for kind, offer in found if kind == "variants"]
-    return variants + [(kind, offer) for kind, offer in found if kind == "metrics" or not variants]
+    matches = [(kind, offer) for kind, offer in find_by_name(registry, name) if kind in _CHECKED]
+    # A variant often shares its name with its architecture or loss; checking the variant checks those too.
+    variants = [(kind, offer) for kind, offer in matches if kind == "variants"]
+    return variants + [(kind, offer) for kind, offer in matches if kind == "metrics" or not variants]
 
 
 _CHECKED: tuple[Kind, ...] = ("variants", "architectures", "losses", "metrics")
@@ -170,22 +170,22 @@ def _subject(registry: Registry, kind: Kind, offer: Offer, device: str, plugins:
 def _selection(registry: Registry, kind: Kind, offer: Offer) -> Selection:
     record = offer.record
     if isinstance(record, Variant):
-        listed = offer in registry.offers["variants"]
-        return Selection(registry.reference("variants", offer) if listed else record.name, record, _plugin(offer))
-    own = registry.reference(kind, offer)
+        registered = offer in registry.offers["variants"]
+        return Selection(registry.reference("variants", offer) if registered else record.name, record, _plugin(offer))
+    reference = registry.reference(kind, offer)
     parts: dict[str, Any] = {"architecture": PARTNER_ARCHITECTURE, "loss": PARTNER_LOSS}
     if isinstance(record, Architecture):
-        parts["architecture"] = own
+        parts["architecture"] = reference
     elif isinstance(record, Loss):
-        parts["loss"] = own
+        parts["loss"] = reference
     elif isinstance(record, Penalty):
-        parts["penalties"] = (own,)
+        parts["penalties"] = (reference,)
     label = "+".join([parts["architecture"], parts["loss"], *parts.get("penalties", ())])
     return Selection(label, Variant(record.name, **parts), None)
 
 
 def _plugin(offer: Offer) -> str | None:
-    """A pair of the grid is in no plugin."""
+    """The plugin of an offer; None for a pair such as `dcgan+hinge`, which belongs to no plugin."""
     return None if offer.plugin == "-" else offer.plugin
 
 
@@ -194,7 +194,7 @@ def _plugin(offer: Offer) -> str | None:
 
 @dataclass(frozen=True)
 class _Case:
-    """One check of one subject, to be called in a test."""
+    """One check of one subject, as a callable for a test."""
 
     subject: Subject
     check: str
@@ -210,10 +210,10 @@ class _Case:
 
 
 def parametrize_checks(target: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> Any:
-    """A decorator: the test gets an argument `check` for every check of `target`, and calls it.
+    """A decorator that runs a test once for every check of `target`; the test takes the argument `check` and calls it.
 
-    `target` and what is raised are as in `subjects_of`; a relative path is taken from where pytest was started, so
-    give `Path(__file__).parent / "my_gan.py"`.
+    `target` and errors are as in `subjects_of`; a relative path starts where pytest was started, so give
+    `Path(__file__).parent / "my_gan.py"`.
     """
     import pytest
 
@@ -226,9 +226,9 @@ def parametrize_checks(target: str | Path, plugins: Sequence[str | Path] = (), d
 
 
 class Rehearsal:
-    """One variant on small made-up images, to be stepped by hand; what the fixture `ganzoo_variant` gives.
+    """One variant on small synthetic images, to step by hand; the fixture `ganzoo_variant` returns it.
 
-    `generator` and `discriminator` are called as in a phase: with labels always.
+    Call `generator` and `discriminator` as in a phase: always with labels.
     """
 
     def __init__(self, name: str, plugins: Sequence[str | Path] = (), *, seed: int = 0, device: str = "cpu") -> None:
@@ -240,12 +240,12 @@ class Rehearsal:
         self.discriminator = self._run.players.discriminator
 
     def batch(self) -> Batch:
-        """Real images in [-1, 1], labels and latents of one batch."""
+        """The next batch: real images in [-1, 1], labels and latents."""
         real, labels = next(self._run.batches)
         return Batch(real, labels, self._run.draw_latent(len(real), self._run.latent_rng))
 
     def step(self) -> dict[str, float]:
-        """One training step; the terms by `phase/name`, the last of each where a phase repeats."""
+        """Do one training step and return its terms by `phase/name`; of a phase that repeats, the last."""
         calls = due_calls(self._run)
         terms = self._run.perform(calls)
         self._run.step += 1
@@ -256,7 +256,7 @@ class Rehearsal:
         }
 
     def images(self, n: int) -> Tensor:
-        """`n` images of the generator in its present mode: (n, C, H, W) in [-1, 1], the classes in turn."""
+        """`n` images of the generator in its current mode: (n, C, H, W) in [-1, 1], the classes in turn."""
         device = self._run.batches.device
         latent = self._run.draw_latent(n, stream(0, "samples")).to(device)
         with torch.no_grad():

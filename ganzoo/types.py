@@ -76,7 +76,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a phase is given."""
+    """The input of a phase: real images, labels and latents."""
 
     real: Tensor
     """(N, C, H, W) float32 in [−1, 1]."""
@@ -156,8 +156,8 @@ class Loss:
     """The two-player objective.
 
     Either functions of logits, made by `Loss.of_logits`, or `phases` for all else. `logits` is how many the
-    functions want for each image: a one-logit loss on a two-way head is given z1 - z0, a two-logit loss on a
-    one-logit head (0, z). `hyper` holds the coefficients that the phases read, with their defaults.
+    functions want for each image: a one-logit loss gets z1 - z0 from a two-way head, a two-logit loss gets (0, z)
+    from a one-logit head. `hyper` holds the coefficients that the phases read, with their defaults.
     `penalties` belong to the loss and join those that a variant asks for.
     """
 
@@ -223,7 +223,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option takes, in the option's annotation: from `low`, or above it, to below `high`."""
+    """The numbers that an option accepts, as part of its annotation: `low` (or above it) to below `high`."""
 
     low: float
     high: float = math.inf
@@ -250,7 +250,7 @@ class Optimizer:
     kind: Literal["adam", "sgd", "rmsprop"] = "adam"
     """`adam`, `sgd` or `rmsprop`."""
     learning_rate: Positive = 2e-4
-    """The rate before a variant's `rate_decay`."""
+    """Before the variant's `rate_decay` multiplies it."""
     betas: tuple[BelowOne, BelowOne] = (0.5, 0.999)
     """Adam's."""
     momentum: BelowOne = 0.0
@@ -294,12 +294,12 @@ class Recipe:
     """The options of training, each declared here and nowhere else: name, type, default, range and meaning.
 
     From these fields come the keywords of `Variant`, the names that `--set` takes, what `ganzoo show` prints, the
-    range checks, and the keys of `spec.recipe` in a record. A record that was made before an option was added is read
-    with the option's default, which therefore has to mean "as if there were no such option".
+    range checks, and the keys of `spec.recipe` in a record. Reading a record that is older than an option fills in the
+    option's default, so the default must mean "as if there were no such option".
     """
 
     batch_size: Annotated[int, Range(2)] = 128
-    """Images in a batch; two at least, for BatchNorm."""
+    """Images per batch; at least two, for BatchNorm."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the architecture, by name."""
     hyper: Mapping[str, float] = field(default_factory=dict)
@@ -312,7 +312,7 @@ class Recipe:
     """Run the generator's phase before the discriminator's."""
     label_smoothing: BelowOne = 0.0
     """One-sided (Salimans et al. 2016): with s the real term becomes (1 - s) times itself plus s times what the same
-    images cost as fakes."""
+    images would cost as fakes."""
     feature_matching: NonNegative = 0.0
     """Weight of the squared distance between mean real and fake features in the generator's phase."""
     l1: NonNegative = 0.0
@@ -350,7 +350,7 @@ class Variant(Recipe):
     optimizer: Optimizer = Optimizer()
     """Serves both players, unless there is a `discriminator_optimizer`."""
     discriminator_optimizer: Optimizer | None = None
-    """Of the discriminator."""
+    """The discriminator's, if it differs."""
     ema_half_life_kimg: NonNegative = Average.half_life_kimg
     """`Average.half_life_kimg` of the generator."""
     ema_rampup: NonNegative = Average.rampup
@@ -358,14 +358,14 @@ class Variant(Recipe):
     full_kimg: float | None = None
     """The budget of the source, chosen by `--kimg full`."""
     expect_learning: bool = True
-    """False says that the recipe is kept for the record and is not expected to learn within a short budget."""
+    """False: a historical recipe that does not learn within a short budget; `reason` says why."""
     reason: str = ""
     """Why learning is not expected."""
 
 
 @dataclass(frozen=True)
 class DatasetRequest:
-    """What a dataset is asked for."""
+    """The arguments of `Dataset.load` and `Dataset.fingerprint`."""
 
     root: Path
     """The folder data lies in: `--data-root`, else `$GANZOO_DATA`, else `./data`."""
@@ -379,7 +379,7 @@ class DatasetRequest:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """What a dataset gives."""
+    """The return value of `Dataset.load`."""
 
     images: Any
     """uint8 (N, C, H, W), a tensor or NumPy array; or a `Sequence` of uint8 (C, H, W) items that are decoded one by one
@@ -480,7 +480,7 @@ class Metric:
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}
-    """`settings(n_real, n_fake)`: whatever else decides the value (splits, subsets); part of the protocol."""
+    """`settings(n_real, n_fake)`: everything else that decides the value (splits, subsets); part of the protocol."""
     labelled: bool = False
     """True: needs a dataset with labels."""
     summary: str = ""

@@ -1,1 +1,1 @@
-"""The zoo that comes with ganzoo: one file, one plugin. It enters by the same entry points as anyone's."""
+"""The zoo that comes with ganzoo: one file, one plugin. It uses the entry points that every other plugin uses."""

@@ -762,7 +762,7 @@ def test_nothing_to_compare_is_an_error_and_no_success(earlier, write, invoke):
         (AGAINST, "--against and --fail-on: give both"),
         ((*AGAINST, "--fail-on", "fid"), "--fail-on fid: write FIGURE:SHARE%, as in fid:5%"),
         ((*AGAINST, "--fail-on", "fid:5"), "write FIGURE:SHARE%"),
-        ((*AGAINST, "--fail-on", "fdi:5%"), "nobody says in which direction 'fdi' is better; did you mean 'fid'"),
+        ((*AGAINST, "--fail-on", "fdi:5%"), "no metric says in which direction 'fdi' is better; did you mean 'fid'"),
         (("--against", "nowhere", "--fail-on", "fid:5%"), "nowhere: no such folder"),
     ],
 )

@@ -519,7 +519,7 @@ def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp
     part = mlp / ".record.json.a1b2c3d4.part"
     part.write_text("{")
     (line,) = findings(runs)
-    assert "left over from a write that did not end; somebody may be writing it" in line
+    assert "left over from a write that did not finish; a process may still be writing it" in line
     invoke("doctor", runs, "--fix")
     assert part.exists(), "it was written a moment ago"
     hour_ago = time.time() - 3600

@@ -46,7 +46,7 @@ def test_a_page_is_stale_as_soon_as_a_record_changes_and_one_command_mends_it(re
     before = (results / "README.md").read_text()
     outcome = invoke("leaderboard", "results", "--check")
     assert outcome.code == 1
-    assert "results/README.md: is not what its records give; run `ganzoo leaderboard results`" in outcome.error
+    assert "results/README.md: is out of date; run `ganzoo leaderboard results`" in outcome.error
     assert (results / "README.md").read_text() == before
     assert invoke("leaderboard", "results").code == 0
     page = (results / "README.md").read_text()

@@ -57,9 +57,9 @@ def test_an_option_is_added_by_a_field_and_nothing_else(patient, capsys):
 
 
 def test_the_field_says_too_whether_a_run_that_is_trained_on_keeps_it(patient):
-    continuation._check_options(PatientPlan(patience=7.0), SPEC, {"patience"})
-    with pytest.raises(UsageError, match="--resume and --colour: the run's own is kept; leave --colour out"):
-        continuation._check_options(PatientPlan(colours=("red",)), SPEC, {"colours"})
+    continuation._check_fixed_options(PatientPlan(patience=7.0), SPEC, {"patience"})
+    with pytest.raises(UsageError, match="--resume and --colour: the run keeps its value; leave --colour out"):
+        continuation._check_fixed_options(PatientPlan(colours=("red",)), SPEC, {"colours"})
 
 
 def test_a_parsed_command_holds_what_was_given_and_the_dataclass_the_rest():

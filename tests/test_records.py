@@ -21,7 +21,7 @@ from ganzoo.comparing.table import records_table
 from ganzoo.errors import RecordError
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
-from ganzoo.records.store import PARTS, TOLD_TOGETHER, read_record, read_spec, run_id_of, write_record
+from ganzoo.records.store import LINKED_PARTS, PARTS, read_record, read_spec, run_id_of, write_record
 from ganzoo.registry.discovery import discover
 from ganzoo.runs import SCHEMA, RunRecord
 
@@ -79,8 +79,8 @@ def test_what_is_not_a_number_is_written_as_null(record, tmp_path):
     [
         ({"throughput": {"train_seconds": 1e31}}, {"throughput"}),
         ({"throughput": {"step_seconds": 3}}, {"throughput"}),
-        ({"scores": [{"metric": 7, "value": 1.0, "protocol": "p", "kimg": 1.0, "ema": True}]}, TOLD_TOGETHER),
-        ({"training": {"best": {"fid/ema": {"value": -1e31, "kimg": 1.0}}}}, TOLD_TOGETHER),
+        ({"scores": [{"metric": 7, "value": 1.0, "protocol": "p", "kimg": 1.0, "ema": True}]}, LINKED_PARTS),
+        ({"training": {"best": {"fid/ema": {"value": -1e31, "kimg": 1.0}}}}, LINKED_PARTS),
         ({"environment": {"plugins": 2**70}}, {"environment"}),
         ({"hardware": {"id": 2**200}}, {"hardware"}),
     ],

@@ -481,8 +481,8 @@ def test_a_run_is_trained_on_without_a_word_where_nothing_has_changed(finished, 
 @pytest.mark.parametrize(
     ("changed", "refusal"),
     [
-        ({"checkpoint": "b" * 64}, "checkpoint.safetensors: is of another run, bbbbbbbbb"),
-        ({"checkpoint": None}, "checkpoint.safetensors: the run kept no checkpoint; do it again without --discard-"),
+        ({"checkpoint": "b" * 64}, "checkpoint.safetensors: is the checkpoint of another run, bbbbbbbbb"),
+        ({"checkpoint": None}, "checkpoint.safetensors: the run kept no checkpoint; run it again without --discard-"),
         ({"weights": "f" * 64}, "the weights of 'digits-cnn' are not those of the run: give --weights FILE"),
     ],
 )
@@ -501,7 +501,7 @@ def test_code_that_has_changed_since_a_run_is_named_when_it_is_trained_on(change
     assert said.code == 0
     (line,) = said.err.splitlines()
     assert line.startswith(f"ganzoo: --resume: since the run {note}")
-    assert line.endswith("; its weights go on under what is there now")
+    assert line.endswith("; the training continues under the new code")
 
 
 @pytest.mark.parametrize(
@@ -509,10 +509,10 @@ def test_code_that_has_changed_since_a_run_is_named_when_it_is_trained_on(change
     [
         ("--eval-every", "nan", "--eval-every nan: give a number above 0"),
         ("--eval-every", "-1", "--eval-every -1.0: give a number above 0"),
-        ("--metrics", "kid", "--resume and --metrics: the run's own is kept; leave --metrics out"),
-        ("--seed", "3", "--resume and --seed: the run's own is kept; leave --seed out"),
-        ("--features", "inception", "--resume and --features: the run's own is kept"),
-        ("--throughput-only", None, "--resume and --throughput-only: the run's own is kept"),
+        ("--metrics", "kid", "--resume and --metrics: the run keeps its value; leave --metrics out"),
+        ("--seed", "3", "--resume and --seed: the run keeps its value; leave --seed out"),
+        ("--features", "inception", "--resume and --features: the run keeps its value"),
+        ("--throughput-only", None, "--resume and --throughput-only: the run keeps its value"),
     ],
 )
 def test_options_that_a_run_which_is_trained_on_cannot_have_are_refused(option, value, refusal, finished, invoke):
@@ -538,7 +538,7 @@ def test_a_default_that_is_written_out_is_not_passed_over_when_a_run_is_trained_
 ):
     said = invoke(*RESUME, finished(spec=own), option, value)
     assert said.code == 2
-    assert said.error == f"ganzoo: --resume and {option}: the run's own is kept; leave {option} out"
+    assert said.error == f"ganzoo: --resume and {option}: the run keeps its value; leave {option} out"
 
 
 def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
@@ -558,7 +558,7 @@ def test_a_run_that_was_deterministic_stays_so_when_it_is_trained_on(own, option
 
 def test_from_python_too_a_default_counts_that_is_written_out(finished):
     folder = finished(spec={"precision": "bf16"})
-    with pytest.raises(UsageError, match="--resume and --precision: the run's own is kept"):
+    with pytest.raises(UsageError, match="--resume and --precision: the run keeps its value"):
         ganzoo.bench([], resume=str(folder), kimg=2 * SPEC.kimg, device="cpu", precision="fp32")
 
 

@@ -18,7 +18,7 @@ from ganzoo.records.protocols import (
     score_facts,
     title_of,
 )
-from ganzoo.records.score_facts import OF_THE_ZOO, with_score_facts
+from ganzoo.records.score_facts import OLD_METRICS, with_score_facts
 from ganzoo.records.store import read_content, read_record
 from ganzoo.registry.discovery import discover
 from ganzoo.types import Metric
@@ -216,7 +216,7 @@ def test_an_old_record_gets_the_facts_that_ganzoo_then_knew(invoke):
 def test_the_facts_of_old_records_are_those_that_the_zoo_declares():
     """But for the bounds of modes and kl, which nobody had declared."""
     declared = {offer.record.name: offer for offer in discover().offers["metrics"]}
-    for name, (plugin, facts) in OF_THE_ZOO.items():
+    for name, (plugin, facts) in OLD_METRICS.items():
         today = score_facts(declared[name].record)
         if name == "modes":
             today = {score: fact | {"bounds": [None, None]} for score, fact in today.items()}

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 import pytest
 
 from ganzoo.running.wire import (
-    KINDS,
+    MESSAGE_TYPES,
     Failure,
     Note,
     Outcome,
@@ -42,7 +42,7 @@ def test_a_message_is_one_line_and_the_same_on_the_other_side(message):
 
 
 def test_every_kind_of_message_is_tried_here():
-    assert {type(message) for message in MESSAGES} == set(KINDS.values())
+    assert {type(message) for message in MESSAGES} == set(MESSAGE_TYPES.values())
 
 
 def test_the_json_of_a_message_is_its_kind_and_its_fields():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganzoo.cli.bench import run_bench
-from ganzoo.cli.comparing import compare_records, diff_runs, make_leaderboard, make_report
+from ganzoo.cli.comparing import compare_folders, diff_runs, make_leaderboard, make_report
 from ganzoo.cli.options import asked_for, check_output, discover_asked
 from ganzoo.errors import UsageError
 from ganzoo.output.console import print_all, stdout
@@ -66,7 +66,7 @@ def _list_suites(as_json: bool) -> int:
 
 
 def show_name(arguments: Namespace) -> int:
-    """`ganzoo show NAME`, or of a run where nothing that plugins offer is called that."""
+    """`ganzoo show NAME`: of an offer of a plugin, or else of a run."""
     from ganzoo.output.tables import description_lines
     from ganzoo.planning.describe import describe_offer, describe_variant, find_by_name
     from ganzoo.records.store import find_run, runs_called
@@ -144,7 +144,7 @@ def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
 
 
 def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
-    """Into a folder that is empty or may be overwritten; the numbered images of an earlier draw would mix in."""
+    """Write to a folder that is empty or may be overwritten; numbered PNGs of an earlier draw are removed first."""
     from ganzoo.output.progress import say_drawn
     from ganzoo.util.images import save_numbered_pngs
 
@@ -185,7 +185,7 @@ def check_conformance(arguments: Namespace) -> int:
     from ganzoo.testing import subjects_of
 
     plugins = asked_for(BenchPlan, arguments).plugins
-    # The networks are small: a second thread gains nothing, and beside another process it costs.
+    # The networks are small: a second thread does not help, and it slows other processes.
     apply_settings(threads=1, precision="fp32")
     subjects = subjects_of(arguments.target, plugins, resolve_device(arguments.device))
     results = []
@@ -247,7 +247,7 @@ def examine_results(arguments: Namespace) -> int:
     for origin, target in moved:
         print_note(f"moved {printable(origin)} to {printable(target)}")
     if not arguments.fix and any(one.fix for one in examination.findings):
-        print_note("--fix moves what is broken to quarantine/, and deletes nothing")
+        print_note("to move what is broken to quarantine/, pass --fix; it deletes nothing")
     return 1 if examination.findings else 0
 
 
@@ -286,7 +286,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "bench": run_bench,
     "list": list_offers,
     "show": show_name,
-    "compare": compare_records,
+    "compare": compare_folders,
     "diff": diff_runs,
     "leaderboard": make_leaderboard,
     "report": make_report,
@@ -298,4 +298,4 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "env": show_environment,
     "doctor": examine_results,
 }
-"""What the command line calls for each command."""
+"""The function of each command."""

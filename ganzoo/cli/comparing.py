@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ganzoo.types import Reporter
 
 
-def compare_records(arguments: Namespace) -> int:
+def compare_folders(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.regressions import changes, parse_tolerance
@@ -55,7 +55,7 @@ def compare_records(arguments: Namespace) -> int:
 def _comparison_text(
     records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
 ) -> str:
-    """What `compare` gives: tables for people, or a reporter's text."""
+    """The output of `compare`: tables for people, or a reporter's text."""
     from ganzoo.comparing.baseline import with_baseline
     from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import sort_rows
@@ -93,13 +93,13 @@ def diff_runs(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(diff.to_json(), indent=1))
     else:
-        print_all(_endings({"A": first, "B": second}))
+        print_all(_failure_lines({"A": first, "B": second}))
         print_all(diff_tables(diff, ("A", "B")))
     return 0
 
 
-def _endings(records: Mapping[str, RunRecord]) -> Iterator[str]:
-    """How those of the runs ended that did not finish, a line each."""
+def _failure_lines(records: Mapping[str, RunRecord]) -> Iterator[str]:
+    """One line for each run that did not finish: how it ended."""
     for name, record in records.items():
         if not record.ok:
             message = (record.error or {}).get("message")
@@ -117,7 +117,7 @@ def make_leaderboard(arguments: Namespace) -> int:
     path = folder / PAGE
     stale = not path.exists() or path.read_text(encoding="utf-8") != page
     if arguments.check and stale:
-        print_note(f"{printable(path)}: is not what its records give; run `ganzoo leaderboard {printable(folder)}`")
+        print_note(f"{printable(path)}: is out of date; run `ganzoo leaderboard {printable(folder)}`")
         return 1
     if stale:
         write_page(folder, page)
@@ -148,7 +148,7 @@ def make_report(arguments: Namespace) -> int:
 
 
 def _load_records(folders: Sequence[str]) -> list[RunRecord]:
-    """The records below the folders, at least one."""
+    """The records below the folders. Raises `RecordError` if there is none."""
     records, _ = _find_records(folders)
     if not records:
         where = ", ".join(printable(folder) for folder in folders)
@@ -157,7 +157,7 @@ def _load_records(folders: Sequence[str]) -> list[RunRecord]:
 
 
 def _find_records(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
-    """The records below the folders, and of each that is left out why, which is noted too."""
+    """The records below the folders, and the reason for each that is left out, after noting it on stderr."""
     from ganzoo.records.store import find_records
 
     records, complaints = find_records([Path(folder) for folder in folders])
@@ -174,7 +174,7 @@ def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
 
 
 def _write_output(text: str, arguments: Namespace) -> None:
-    """Text to `-o FILE`, whole or not at all, or to stdout."""
+    """Write text to `-o FILE`, atomically, or to stdout."""
     from ganzoo.util.files import write_atomically
 
     if arguments.output is None:

@@ -1,4 +1,4 @@
-"""What several commands make of their arguments: a dataclass of options, plugins, a place for the output."""
+"""Parts that several commands share: reading options, discovering plugins, checking the output file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Asked = TypeVar("Asked")
 
 
 def asked_for(type_: Callable[..., Asked], arguments: Namespace) -> Asked:
-    """A dataclass of options, such as `BenchPlan`, with what was given on the command line and defaults for the rest.
+    """A dataclass of options, such as `BenchPlan`, with the values of the command line and defaults for the rest.
 
-    Raises `UsageError` for a value that its option cannot have.
+    Raises `UsageError` for an invalid value.
     """
     return type_(**read_options(options_of(type_), vars(arguments)))
 
 
 def discover_asked(arguments: Namespace) -> Registry:
-    """The plugins, those of `--plugin` among them, with a note for each that is broken."""
+    """Discover the plugins, including those of `--plugin`, and note each broken one on stderr."""
     from ganzoo.running.bench import discover_noting
 
     asked = asked_for(BenchPlan, arguments)
@@ -34,7 +34,7 @@ def discover_asked(arguments: Namespace) -> Registry:
 
 
 def check_output(arguments: Namespace) -> None:
-    """Refuse to overwrite `-o FILE`, before any work."""
+    """Raise `UsageError`, before any work, if `-o FILE` exists without `--force` or its folder does not."""
     if arguments.output is None:
         return
     output = Path(arguments.output)

@@ -22,13 +22,13 @@ from ganzoo.util.text import printable
 
 @dataclass(frozen=True)
 class BenchOutput:
-    """What `ganzoo bench` reads and prints besides its plan: a suite, folders, forms of output."""
+    """The options of `ganzoo bench` besides its plan: a suite, folders, forms of output."""
 
     suite: str | None = option(
         "--suite",
         default=None,
         metavar="NAME",
-        help="quick, standard, full, or a .toml file; options given beside it win",
+        help="quick, standard, full, or a .toml file; options on the command line win",
         after="models",
     )
     results: str = option(
@@ -45,7 +45,7 @@ class BenchOutput:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         say(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)")
@@ -89,21 +89,24 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     listing = commands.add_parser("list", parents=[plugins], help="list what the plugins offer")
     kinds = (*KINDS, "suites")
     listing.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
-    listing.add_argument("--json", action="store_true")
+    listing.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …, or a run")
     show.add_argument(
         "name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs"
     )
-    show.add_argument("--json", action="store_true")
+    show.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")
     compare.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
     compare.add_argument(
-        "--by", choices=("variant", "hardware"), default="variant", help="hardware: what ran alike on several machines"
+        "--by",
+        choices=("variant", "hardware"),
+        default="variant",
+        help="hardware: the same work on several machines",
     )
-    compare.add_argument("--baseline", metavar="ID", help="set the others against this variant, or hardware")
-    compare.add_argument("--target-fid", type=float, metavar="FID", help="add what it took to come to this FID")
+    compare.add_argument("--baseline", metavar="ID", help="compare the others with this variant, or hardware")
+    compare.add_argument("--target-fid", type=float, metavar="FID", help="add the kimg, time and energy until this FID")
     compare.add_argument(
         "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
     )
@@ -111,30 +114,34 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     compare.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
     compare.add_argument("--against", action="append", default=[], metavar="DIR", help="earlier records (repeatable)")
     compare.add_argument(
-        "--fail-on", action="append", default=[], metavar="FIGURE:N%", help="exit 3 where it is worse by more than that"
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="FIGURE:N%",
+        help="exit 3 if FIGURE is worse by more than that",
     )
     compare.add_argument(
         "--allow-missing",
         action="store_true",
-        help="with --fail-on: rows, protocols and seeds that only --against has are no failure",
+        help="with --fail-on: allow rows, protocols and seeds that only --against has",
     )
-    compare.add_argument("-o", "--output", metavar="FILE", help="write there, and not to stdout")
+    compare.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
     compare.add_argument("--force", action="store_true", help="overwrite FILE")
 
     diff = commands.add_parser("diff", parents=[plugins], help="what changed between two runs, and how figures moved")
     diff.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
-    diff.add_argument("second", metavar="B")
-    diff.add_argument("--json", action="store_true")
+    diff.add_argument("second", metavar="B", help="the other run")
+    diff.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     board = commands.add_parser("leaderboard", parents=[plugins], help="write the tables of DIR/README.md from records")
     board.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
-    board.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is not up to date")
+    board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
 
     report = commands.add_parser("report", parents=[plugins], help="make one HTML page of records")
     report.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
     report.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
     report.add_argument(
-        "--neighbours", action="store_true", help="under samples, the training images that are nearest in pixels"
+        "--neighbours", action="store_true", help="below samples, show the training images nearest in pixels"
     )
     report.add_argument("--force", action="store_true", help="overwrite FILE")
 
@@ -142,39 +149,45 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
     sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
     sample.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
-    sample.add_argument("--seed", type=int, default=0, metavar="S")
-    sample.add_argument("--interpolate", action="store_true", help="each row a walk from one latent to another")
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the latents (default: 0)")
+    sample.add_argument("--interpolate", action="store_true", help="make each row a walk from one latent to another")
     sample.add_argument(
-        "-o", "--output", default="grid.png", metavar="PATH", help="a PNG, or with a / at its end a folder of PNGs"
+        "-o",
+        "--output",
+        default="grid.png",
+        metavar="PATH",
+        help="a PNG, or a folder of PNGs if it ends with / (default: grid.png)",
     )
     sample.add_argument("--force", action="store_true", help="overwrite PATH")
 
     score = commands.add_parser(
         "score", parents=[plugins, machine, data, scoring], help="score any folder of images by the same protocol"
     )
-    score.add_argument("folder", metavar="DIR")
-    score.add_argument("--json", action="store_true")
+    score.add_argument("folder", metavar="DIR", help="a folder of images")
+    score.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     check = commands.add_parser("check", parents=[plugins], help="check that a plugin keeps the contract")
     check.add_argument("target", metavar="NAME|PATH", help="a variant, architecture, loss or metric; or a .py file")
     check.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
-    check.add_argument("--json", action="store_true")
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     new = commands.add_parser("new", parents=[plugins], help="write a plugin to start from: ./NAME/, ready to install")
-    new.add_argument("name", metavar="NAME", help="of the package and of the variant that it offers, as in my-gan")
-    new.add_argument("--single-file", action="store_true", help="one file in place of a package")
+    new.add_argument("name", metavar="NAME", help="name of the package and of its variant, such as my-gan")
+    new.add_argument("--single-file", action="store_true", help="write one file instead of a package")
 
     installed = commands.add_parser("plugins", parents=[plugins], help="list plugins, the broken ones with the reason")
-    installed.add_argument("--json", action="store_true")
+    installed.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     environment = commands.add_parser("env", parents=[plugins, machine], help="show hardware, software and folders")
-    environment.add_argument("--json", action="store_true")
-    environment.add_argument("--clear-cache", action="store_true", help="empty ganzoo's cache folder, and say how much")
+    environment.add_argument("--json", action="store_true", help="print JSON instead of text")
+    environment.add_argument(
+        "--clear-cache", action="store_true", help="empty ganzoo's cache folder and print its size"
+    )
 
     doctor = commands.add_parser("doctor", parents=[debug], help="check records, pictures, weights and checkpoints")
     doctor.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: ./runs")
     doctor.add_argument("--fix", action="store_true", help="move what is broken to DIR/quarantine; delete nothing")
-    doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     return parser, list(commands.choices)
 
@@ -201,7 +214,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> 
 
 
 def _value_of(option: Option) -> dict[str, Any]:
-    """What argparse is to make of the words behind an option."""
+    """The arguments of `add_argument` that parse the words behind an option."""
     if option.negatable:
         return {"action": argparse.BooleanOptionalAction}
     if option.switch:

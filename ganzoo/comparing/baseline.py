@@ -12,11 +12,8 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
 from ganzoo.comparing.rows import Difference, Ratio, Row
 from ganzoo.comparing.settings import RACE
 from ganzoo.errors import UnknownName, UsageError
-from ganzoo.runs import RunRecord
 from ganzoo.util.significance import difference_interval, rate_ratio_interval, welch_p
 from ganzoo.util.text import did_you_mean, printable
-
-Runs = Sequence[RunRecord]
 
 MOST_NAMED = 3
 """A line names at most so many of the settings in which two rows differ."""
@@ -55,7 +52,7 @@ def check_baseline(baseline: str, variants: Sequence[str]) -> None:
 
 def _candidates(rows: Sequence[Row], baseline: str) -> list[list[Row]]:
     """For each row the baseline's rows in its race: those on its hardware, else all; for the baseline's row itself."""
-    races: dict[tuple[Any, ...], list[Row]] = {}
+    races: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.settings["variant"] == baseline:
             races.setdefault(_race(row), []).append(row)
@@ -69,7 +66,7 @@ def _candidates(rows: Sequence[Row], baseline: str) -> list[list[Row]]:
     return list(map(of, rows))
 
 
-def _race(row: Row) -> tuple[Any, ...]:
+def _race(row: Row) -> tuple[object, ...]:
     return tuple(row.settings[name] for name in RACE)
 
 
@@ -102,7 +99,7 @@ def _on_one_machine(row: Row, other: Row) -> bool:
 
 def pair_lines(comparison: Comparison) -> list[str]:
     """For each race of exactly two rows, a line for each score they share: the difference, and whether it is real."""
-    races: dict[tuple[Any, ...], list[Row]] = {}
+    races: dict[tuple[object, ...], list[Row]] = {}
     for row in comparison.rows:
         races.setdefault(_race(row), []).append(row)
     budgets = len({row.settings["kimg"] for row in comparison.rows}) > 1

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import Score, best_score, final_scores, grouped, protocols_of
+from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of
 from ganzoo.comparing.settings import RACE
-from ganzoo.comparing.table import column_names, comparison_cells, comparison_table
+from ganzoo.comparing.table import column_names, comparison_cells, comparison_frame
 from ganzoo.comparing.targets import target_over_seeds
-from ganzoo.records.store import many_objects
+from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction, ranks
 
@@ -32,7 +32,7 @@ class Baseline:
 
     name: str
     kind: Literal["variant", "hardware"]
-    differences: tuple[tuple[Score, str], ...] = ()
+    differences: tuple[tuple[ScoreKey, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Comparison:
     """
 
     rows: tuple[Row, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[ScoreKey, ...]
     protocols: Mapping[str, Mapping[str, Any]]
     baseline: Baseline | None = None
     better: Mapping[str, Direction] = field(default_factory=dict)
@@ -56,16 +56,16 @@ class Comparison:
         return self.baseline is not None and self.baseline.kind == "hardware"
 
     @property
-    def targets(self) -> tuple[Score, ...]:
+    def targets(self) -> tuple[ScoreKey, ...]:
         """The scores that have a target: each FID where one is asked for."""
         return () if self.target is None else tuple(score for score in self.scores if score.name == "fid")
 
     @cached_property
-    def columns(self) -> dict[Score, str]:
+    def columns(self) -> dict[ScoreKey, str]:
         """The column of each score in `table`."""
         return column_names(self.scores)
 
-    def has(self, score: Score) -> bool:
+    def has(self, score: ScoreKey) -> bool:
         """Whether any row has a value of the score."""
         return any(row.scores[score].values for row in self.rows)
 
@@ -85,13 +85,13 @@ class Comparison:
         """The rows of `table`, from column to plain value."""
         return comparison_cells(self)
 
-    @many_objects()
+    @garbage_collection_paused()
     def table(self) -> pandas.DataFrame:
         """The comparison as a DataFrame, for reporters and for the Python API; its columns are in docs/comparing.md."""
-        return comparison_table(self)
+        return comparison_frame(self)
 
 
-@many_objects()
+@garbage_collection_paused()
 def compare(
     records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None, target: float | None = None
 ) -> Comparison:
@@ -125,10 +125,10 @@ def compare_rows(
 
 
 def _scores_over_seeds(
-    runs: Sequence[RunRecord], finals: Sequence[Mapping[Score, Mapping[str, Any]]], scores: Sequence[Score]
-) -> dict[Score, ScoreOverSeeds]:
-    values: dict[Score, list[Any]] = {score: [] for score in scores}
-    best: dict[Score, list[Any]] = {score: [] for score in scores}
+    runs: Sequence[RunRecord], finals: Sequence[Mapping[ScoreKey, Mapping[str, Any]]], scores: Sequence[ScoreKey]
+) -> dict[ScoreKey, ScoreOverSeeds]:
+    values: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
+    best: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     for run, final in zip(runs, finals, strict=True):
         for score, entry in final.items():
             values[score].append(entry["value"])
@@ -136,9 +136,9 @@ def _scores_over_seeds(
     return {score: ScoreOverSeeds(OverSeeds.of(values[score]).values, OverSeeds.of(best[score])) for score in scores}
 
 
-def _ranked(rows: Sequence[Row], scores: Sequence[Score], better: Mapping[str, Direction]) -> list[Row]:
+def _ranked(rows: Sequence[Row], scores: Sequence[ScoreKey], better: Mapping[str, Direction]) -> list[Row]:
     """The rows with the rank of each score among those of their race on their hardware."""
-    races: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    races: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         races[tuple(row.settings[name] for name in (*RACE, "hardware"))].append(index)
     entries = [dict(row.scores) for row in rows]

@@ -57,7 +57,7 @@ def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
         flags=_changed(*flags),
         plugins=_changed(*({name: _source(facts) for name, facts in side.items()} for side in plugins)),
         settings={name: (one, other) for name, (one, other) in differing_settings([first, second]).items()},
-        figures=_figures(first, second),
+        figures=_figures_of_both(first, second),
     )
 
 
@@ -86,7 +86,7 @@ def _state(run: RunRecord) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value is not None}
 
 
-def change_of(before: Any, now: Any) -> float | None:
+def change_of(before: float | None, now: float | None) -> float | None:
     """How a figure moved, as a share of what it was; None where it cannot be said."""
     if before is None or now is None or not before:
         return None
@@ -128,15 +128,16 @@ FIGURES = (
 )
 
 
-def _figures(first: RunRecord, second: RunRecord) -> dict[str, Sides]:
+def _figures_of_both(first: RunRecord, second: RunRecord) -> dict[str, Sides]:
     columns = column_names(scores_of([first, second]))
     scores = [final_scores(record) for record in (first, second)]
     figures: dict[str, Sides] = {
-        column: (_value(scores[0].get(score)), _value(scores[1].get(score))) for score, column in columns.items()
+        column: (_score_value(scores[0].get(score)), _score_value(scores[1].get(score)))
+        for score, column in columns.items()
     }
     figures |= {name: (figure_of(first, name), figure_of(second, name)) for name in FIGURES}
     return {name: sides for name, sides in figures.items() if sides != (None, None)}
 
 
-def _value(entry: Mapping[str, Any] | None) -> float | None:
+def _score_value(entry: Mapping[str, Any] | None) -> float | None:
     return None if entry is None or entry["value"] is None else float(entry["value"])

@@ -8,8 +8,7 @@ from typing import Any
 
 import orjson
 
-from ganzoo.comparing.settings import setting
-from ganzoo.records.settings import spec_over_seeds, whole_spec
+from ganzoo.records.settings import setting, spec_over_seeds, whole_spec
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
@@ -19,7 +18,7 @@ BROUGHT_ALONG = ("hardware", "device", "threads", "memory_format", "linear_backe
 OF_THE_MACHINE = (*BROUGHT_ALONG, "step_mode", "torch")
 """Fields of a spec, and the version, in which the same work may differ between machines; a table says where it does."""
 
-COLUMNS = ("variant", "dataset", "kimg", "batch_size", "seed", "precision", "device", "threads", "hardware")
+FIELDS_WITH_COLUMN = ("variant", "dataset", "kimg", "batch_size", "seed", "precision", "device", "threads", "hardware")
 """Fields of a spec that a table shows anyway; `image_size` stands for a part of `image_shape`."""
 
 CAUSES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -41,7 +40,7 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     where it is known: a run whose process died leaves none.
     """
     wholes = [spec_over_seeds(record.spec) for record in records]
-    hidden = set(COLUMNS)
+    hidden = set(FIELDS_WITH_COLUMN)
     if all(setting(spec, "discriminator_optimizer") == setting(spec, "optimizer") for spec in wholes):
         # One optimizer for both players is said once.
         hidden.add("discriminator_optimizer")
@@ -55,7 +54,7 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     }
     texts = []
     for spec, names, known in zip(specs, telling, versions, strict=True):
-        parts = [*_shown(spec, names), *(f"{name} {value}" for name, value in known.items() if name in changed)]
+        parts = [*_assignments(spec, names), *(f"{name} {value}" for name, value in known.items() if name in changed)]
         texts.append(printable(", ".join(parts), 300))
     return texts
 
@@ -72,7 +71,7 @@ def disagreements(records: Sequence[RunRecord], ignored: Container[str] = ("seed
 def differing_settings(records: Sequence[RunRecord], ignored: Container[str] = ()) -> dict[str, list[str]]:
     """The fields of the specs that differ, by dotted names, each record's as text; `none` where it has none."""
     sides = [
-        dict(flat("", {name: value for name, value in _spec(record, ignored).items() if name not in ignored}))
+        dict(flat("", {name: value for name, value in _settings_of(record, ignored).items() if name not in ignored}))
         for record in records
     ]
     names = dict.fromkeys(name for side in sides for name in side)
@@ -80,7 +79,7 @@ def differing_settings(records: Sequence[RunRecord], ignored: Container[str] = (
     return {name: values for name, values in texts.items() if len(set(values)) > 1}
 
 
-def _spec(record: RunRecord, ignored: Container[str]) -> dict[str, Any]:
+def _settings_of(record: RunRecord, ignored: Container[str]) -> dict[str, Any]:
     return spec_over_seeds(record.spec) if "seed" in ignored else whole_spec(record.spec)
 
 
@@ -116,7 +115,7 @@ def _telling(specs: Sequence[Mapping[str, Any]], wholes: Sequence[Mapping[str, A
     return telling
 
 
-def _shown(spec: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _assignments(spec: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """`name=value` for each; of a whole branch that the spec lacks, its root once."""
     shown = (f"{name}={setting_text(name, spec[name])}" if name in spec else _lacking(spec, name) for name in names)
     return list(dict.fromkeys(shown))
@@ -131,7 +130,7 @@ def _lacking(spec: Mapping[str, Any], name: str) -> str:
     return f"{name}=none"
 
 
-def setting_text(name: str, value: Any) -> str:
+def setting_text(name: str, value: object) -> str:
     """As `--set` takes it: numbers in full, lists with commas between, a hash by its first digits."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import flat, setting_text, versions_of
-from ganzoo.comparing.scores import Score, scores_of
+from ganzoo.comparing.scores import ScoreKey, scores_of
 from ganzoo.comparing.table import Cells, column_names, record_cells
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.records.settings import whole_spec
@@ -87,7 +87,7 @@ def keep(records: Sequence[RunRecord], conditions: Sequence[Condition]) -> list[
 
 
 def _values(
-    condition: Condition, cells: Sequence[Cells], columns: Mapping[Score, str], records: Sequence[RunRecord]
+    condition: Condition, cells: Sequence[Cells], columns: Mapping[ScoreKey, str], records: Sequence[RunRecord]
 ) -> list[Any]:
     """The value of the condition's column for each record."""
     names = list(cells[0]) if cells else []
@@ -150,5 +150,5 @@ def _order(cells: Sequence[Cells], columns: Sequence[str], descending: bool) -> 
     return order
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: object) -> bool:
     return value is None or value != value

@@ -10,18 +10,15 @@ from itertools import islice
 from ganzoo.comparing.baseline import speed_ratio
 from ganzoo.comparing.comparison import Baseline, Comparison, compare_rows
 from ganzoo.comparing.differences import OF_THE_MACHINE, disagreements, versions_of
-from ganzoo.comparing.rows import Ratio, Row, as_key, same_settings
-from ganzoo.comparing.settings import setting
+from ganzoo.comparing.rows import Ratio, Row, Runs, as_key, same_settings
 from ganzoo.errors import RecordError, UnknownName
-from ganzoo.records.settings import spec_over_seeds
+from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
 
 MOST_ALIKE = 20
 """Among so many runs of the same variant and dataset the nearest one is looked for, to say why a cell is left out."""
-
-Runs = Sequence[RunRecord]
 
 
 def by_hardware(
@@ -58,12 +55,12 @@ def _matched_cells(records: Sequence[RunRecord], baseline: str) -> tuple[list[li
     """The rows of each cell that can be compared, the baseline's first; and of each other cell why it cannot."""
     cells: dict[bytes, list[Runs]] = defaultdict(list)
     for runs in same_settings(records):
-        cells[_cell(runs[0])].append(runs)
+        cells[_cell_key(runs[0])].append(runs)
     matched: list[list[Runs]] = []
     notes: list[str] = []
     for rows in cells.values():
-        of_baseline = [runs for runs in rows if _machine(runs) == baseline]
-        others = [runs for runs in rows if _machine(runs) != baseline]
+        of_baseline = [runs for runs in rows if _hardware_of(runs) == baseline]
+        others = [runs for runs in rows if _hardware_of(runs) != baseline]
         if len(of_baseline) == 1 and others:
             matched.append([*of_baseline, *others])
         else:
@@ -83,13 +80,13 @@ def _with_ratios(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, ratio=ratio(row, False), ratio_per_peak=ratio(row, True)) for row in rows]
 
 
-def _cell(record: RunRecord) -> bytes:
+def _cell_key(record: RunRecord) -> bytes:
     spec = {name: value for name, value in spec_over_seeds(record.spec).items() if name not in OF_THE_MACHINE}
     versions = {name: value for name, value in versions_of(record).items() if name not in OF_THE_MACHINE}
     return as_key([spec, versions])
 
 
-def _machine(runs: Runs) -> str:
+def _hardware_of(runs: Runs) -> str:
     return str(setting(runs[0].spec, "hardware"))
 
 
@@ -103,19 +100,19 @@ def _why_unmatched(
     if len(of_baseline) > 1:
         apart = ", ".join(disagreements([runs[0] for runs in of_baseline]))
         return f"{name}: {len(of_baseline)} rows on {printable(baseline)} ({apart}); choose one with --where"
-    wanted = _machine(rows[0]) != baseline
+    wanted = _hardware_of(rows[0]) != baseline
     alike = (
         runs[0]
         for cell in cells
         for runs in cell
         if [setting(runs[0].spec, key) for key in ("variant", "dataset")] == work
-        and (_machine(runs) == baseline) == wanted
+        and (_hardware_of(runs) == baseline) == wanted
     )
     near = [
         disagreements([other, example] if wanted else [example, other], ("seed", *OF_THE_MACHINE))
         for other in islice(alike, MOST_ALIKE)
     ]
     if not near:
-        return f"{name}: only on {', '.join(dict.fromkeys(printable(_machine(runs)) for runs in rows))}"
+        return f"{name}: only on {', '.join(dict.fromkeys(printable(_hardware_of(runs)) for runs in rows))}"
     closest = min(near, key=len)
     return f"{name}: {', '.join(closest[:4])}{', …' if len(closest) > 4 else ''}"

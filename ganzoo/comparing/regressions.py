@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ganzoo.comparing.baseline import Runs, verdict
+from ganzoo.comparing.baseline import verdict
 from ganzoo.comparing.differences import differing_settings, disagreements
 from ganzoo.comparing.figures import DIRECTIONS, figure_of
-from ganzoo.comparing.rows import as_key, same_settings
+from ganzoo.comparing.rows import Runs, as_key, same_settings
 from ganzoo.comparing.scores import final_scores, scores_of
-from ganzoo.comparing.settings import setting
 from ganzoo.errors import RecordError, UnknownName, UsageError
-from ganzoo.records.settings import spec_over_seeds
+from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
@@ -70,7 +69,7 @@ class Change:
 def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     """`fid:5%`. `better` has the directions of the scores.
 
-    Raises `UsageError` for what is none, and `UnknownName` for a figure without a known direction.
+    Raises `UsageError` for another form, and `UnknownName` for a figure without a known direction.
     """
     match = TOLERANCE.fullmatch(text)
     if match is None:
@@ -79,7 +78,7 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     if match[1] not in directions:
         known = did_you_mean(match[1], directions)
         raise UnknownName(
-            f"--fail-on {printable(text)}: nobody says in which direction '{printable(match[1])}' is better{known}; "
+            f"--fail-on {printable(text)}: no metric says in which direction '{printable(match[1])}' is better{known}; "
             "a score of a plugin's needs its --plugin"
         )
     return Tolerance(match[1], directions[match[1]], float(match[2]) / 100)
@@ -90,10 +89,10 @@ def changes(
 ) -> tuple[list[Change], list[str]]:
     """`(changes, notes)`: each figure of each row of `before`, and what could not be compared, by name.
 
-    Rows are matched by the whole spec but the seed; the versions of the code may differ. A row that is not there any
-    more has lost its figures, as has one that is scored by another protocol now, or in fewer seeds. Raises `UsageError`
-    where a spec has several rows on one side. With `allow_missing` all these are but noted; a figure that no seed of a
-    row has any more is gone all the same. Raises `RecordError` where nothing at all could be compared.
+    Rows match if they have the same spec except for the seed; the versions of the code may differ. A row without a
+    match has lost its figures, as has one that is scored by another protocol now or in fewer seeds. Raises `UsageError`
+    if a spec has several rows on one side. With `allow_missing` all these are only notes; a figure that no seed of a
+    row has any more still counts as gone. Raises `RecordError` if nothing at all can be compared.
     """
     sides = [_rows(before), _rows(now)]
     changed: list[Change] = []
@@ -103,19 +102,19 @@ def changes(
         several = next((some for some in (rows, sides[1].get(key, [])) if len(some) > 1), None)
         if several:
             apart = ", ".join(disagreements([runs[0] for runs in several]))
-            note = f"{_named(several[0])}: has several rows on one side ({apart}); keep one"
+            note = f"{_row_name(several[0])}: has several rows on one side ({apart}); keep one"
             if not allow_missing:
                 raise UsageError(f"--against: {note}")
             notes.append(note)
         elif key in sides[1]:
             changed += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
         elif allow_missing:
-            notes.append(f"{_named(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
+            notes.append(f"{_row_name(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
         else:
             gone += _gone(rows[0], tolerances, f": the row is not in these records{_nearest(rows[0], sides[1])}")
     for key, rows in sides[1].items():
         if key not in sides[0]:
-            notes.append(f"{_named(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
+            notes.append(f"{_row_name(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
     if not changed:
         reasons = [*map(str, gone), *notes]
         raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
@@ -125,7 +124,7 @@ def changes(
 def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Change]:
     """What a row that has no counterpart has lost."""
     return [
-        Change(_named(before), figure, statistics.fmean(values), math.nan, math.nan, tolerance.share, reason)
+        Change(_row_name(before), figure, statistics.fmean(values), math.nan, math.nan, tolerance.share, reason)
         for tolerance in tolerances
         for (figure, _), values in _figures(before).items()
         if figure == tolerance.figure
@@ -140,22 +139,22 @@ def _changes_of_row(
     for tolerance in tolerances:
         keys = [key for key in old if key[0] == tolerance.figure]
         if not keys:
-            notes.append(f"{_named(before)}: --against has no {tolerance.figure}")
+            notes.append(f"{_row_name(before)}: --against has no {tolerance.figure}")
         for key in keys:
             others = [other[1] for other in new if other[0] == key[0]]
-            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _endings(now)
+            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _ended_as(now)
             if allow_missing and others and key not in new:
-                notes.append(f"{_named(now)}: there is no {tolerance.figure}{reason}")
+                notes.append(f"{_row_name(now)}: there is no {tolerance.figure}{reason}")
                 continue
-            change = _change(_named(now), tolerance, old[key], new.get(key, []), reason)
+            change = _change(_row_name(now), tolerance, old[key], new.get(key, []), reason)
             if 0 < len(new.get(key, [])) < len(old[key]):
-                few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_endings(now)}"
+                few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_ended_as(now)}"
                 change = replace(change, evidence=few, lost=not allow_missing)
             changed.append(change)
     return changed
 
 
-def _endings(runs: Runs) -> str:
+def _ended_as(runs: Runs) -> str:
     """How the seeds that did not finish ended: `: 2 diverged, 1 oom`."""
     endings = Counter(record.status for record in runs if not record.ok)
     return f": {', '.join(f'{count} {status}' for status, count in endings.items())}" if endings else ""
@@ -193,7 +192,7 @@ def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     return {key: values for key, values in figures.items() if values}
 
 
-def _named(runs: Runs) -> str:
+def _row_name(runs: Runs) -> str:
     variant, dataset, size, kimg, hardware = (
         setting(runs[0].spec, name) for name in ("variant", "dataset", "image_size", "kimg", "hardware")
     )

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from ganzoo.comparing.figures import OverSeeds, figure_of
-from ganzoo.comparing.scores import Score
-from ganzoo.comparing.settings import SETTINGS, setting
+from ganzoo.comparing.scores import ScoreKey
+from ganzoo.comparing.settings import SETTINGS
 from ganzoo.comparing.targets import Target
-from ganzoo.records.settings import spec_over_seeds
+from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 
 
@@ -69,7 +69,7 @@ class Row:
     """
 
     runs: tuple[RunRecord, ...]
-    scores: Mapping[Score, ScoreOverSeeds] = field(default_factory=dict)
+    scores: Mapping[ScoreKey, ScoreOverSeeds] = field(default_factory=dict)
     differs: str = ""
     ratio: Ratio | None = None
     ratio_per_peak: Ratio | None = None
@@ -129,6 +129,9 @@ def error_message(record: RunRecord) -> str | None:
     return (record.error or {}).get("message")
 
 
+Runs = Sequence[RunRecord]
+"""The runs of one row: alike in all but the seed."""
+
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -172,6 +175,6 @@ def settings_key(record: RunRecord, ignored: Container[str] = ()) -> bytes:
     return as_key([spec, plugins, environment.get("torch"), environment.get("ganzoo")])
 
 
-def as_key(content: Any) -> bytes:
+def as_key(content: object) -> bytes:
     """JSON-safe content as bytes that are equal where the content is."""
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)

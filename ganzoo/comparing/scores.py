@@ -10,12 +10,12 @@ from ganzoo.records.protocols import direction_of
 
 if TYPE_CHECKING:
     from ganzoo.registry.registry import Registry
-    from ganzoo.runs import RunRecord
+    from ganzoo.runs import RunRecord, Score
     from ganzoo.util.significance import Direction
 
 
-class Score(NamedTuple):
-    """A score under a protocol: two scores of different protocols are never compared."""
+class ScoreKey(NamedTuple):
+    """The name of a score and its protocol: scores of different protocols are never compared."""
 
     name: str
     protocol: str
@@ -29,7 +29,7 @@ def score_directions(registry: Registry) -> dict[str, Direction]:
     return {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
 
 
-def final_scores(record: RunRecord) -> dict[Score, Mapping[str, Any]]:
+def final_scores(record: RunRecord) -> dict[ScoreKey, Score]:
     """The scores at the end of the budget, of the averaged generator where there is one.
 
     None where the run did not finish: what it scored on the way is no result of the budget.
@@ -39,27 +39,27 @@ def final_scores(record: RunRecord) -> dict[Score, Mapping[str, Any]]:
     last = max(entry["kimg"] for entry in record.scores)
     final = [entry for entry in record.scores if entry["kimg"] == last]
     averaged = [entry for entry in final if entry["ema"]]
-    return {Score(entry["metric"], entry["protocol"]): entry for entry in averaged or final}
+    return {ScoreKey(entry["metric"], entry["protocol"]): entry for entry in averaged or final}
 
 
-def best_score(record: RunRecord, score: Score, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def best_score(record: RunRecord, score: ScoreKey, entry: Score) -> Mapping[str, Any]:
     """`value` and `kimg` of the best evaluation of a score, by the generator of `entry`; empty where unknown."""
     generator = "ema" if entry["ema"] else "raw"
     return (record.training.get("best") or {}).get(f"{score.name}/{generator}") or {}
 
 
-def scores_of(records: Iterable[RunRecord]) -> list[Score]:
+def scores_of(records: Iterable[RunRecord]) -> list[ScoreKey]:
     """The final scores that any of the records has: in order of appearance, the protocols of one score together."""
     return grouped(map(final_scores, records))
 
 
-def grouped(finals: Iterable[Iterable[Score]]) -> list[Score]:
+def grouped(finals: Iterable[Iterable[ScoreKey]]) -> list[ScoreKey]:
     """The scores of all runs, each once: in order of appearance, the protocols of one score together."""
     protocols: dict[str, dict[str, None]] = defaultdict(dict)
     for final in finals:
         for score in final:
             protocols[score.name][score.protocol] = None
-    return [Score(name, protocol) for name, several in protocols.items() for protocol in several]
+    return [ScoreKey(name, protocol) for name, several in protocols.items() for protocol in several]
 
 
 def leading_score(records: Collection[RunRecord]) -> tuple[str, Direction]:
@@ -77,13 +77,13 @@ def leading_score(records: Collection[RunRecord]) -> tuple[str, Direction]:
     return leading, next(filter(None, ways), "lower")
 
 
-def with_several_protocols(scores: Collection[Score]) -> set[str]:
+def with_several_protocols(scores: Collection[ScoreKey]) -> set[str]:
     """The names of the scores that are there by more than one protocol."""
     names = [score.name for score in scores]
     return {name for name in names if names.count(name) > 1}
 
 
-def protocols_of(records: Iterable[RunRecord], scores: Collection[Score]) -> dict[str, Mapping[str, Any]]:
+def protocols_of(records: Iterable[RunRecord], scores: Collection[ScoreKey]) -> dict[str, Mapping[str, Any]]:
     """The protocols of the scores, from id to content, as far as the records hold them."""
     wanted = {score.protocol for score in scores}
     contents: dict[str, Mapping[str, Any]] = {}

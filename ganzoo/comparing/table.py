@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ganzoo.comparing.figures import MEANS, UPDATES, figure_of
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds, error_message
-from ganzoo.comparing.scores import Score, best_score, final_scores, scores_of, with_several_protocols
-from ganzoo.comparing.settings import SETTINGS, setting
+from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
+from ganzoo.comparing.settings import SETTINGS
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
 """What each column holds, by what it is there for; `SCORE` stands for each score. The documentation shows this."""
 
 
-def column_names(scores: Collection[Score]) -> dict[Score, str]:
+def column_names(scores: Collection[ScoreKey]) -> dict[ScoreKey, str]:
     """The column of each score: its name, and the protocol's id where there are several.
 
     A score that is called like another column always has its protocol's id: `precision [precision-digits-cnn-…]`.
@@ -136,7 +137,7 @@ def column_names(scores: Collection[Score]) -> dict[Score, str]:
     return {score: score.name if alone(score.name) else str(score) for score in scores}
 
 
-def record_cells(record: RunRecord, columns: Mapping[Score, str]) -> Cells:
+def record_cells(record: RunRecord, columns: Mapping[ScoreKey, str]) -> Cells:
     """One row of `records_table`; `columns` has the column of each score, None stands where the record lacks it."""
     cells = {name: value(record) for name, value in OF_A_RECORD.items()}
     final = final_scores(record)
@@ -162,12 +163,12 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
 
 
 def comparison_cells(comparison: Comparison) -> list[Cells]:
-    """The rows of `comparison_table`, all with the same columns in the same order."""
+    """The rows of `comparison_frame`, all with the same columns in the same order."""
     differences = _difference_columns(comparison)
-    return [dict(_cells(row, comparison, differences)) for row in comparison.rows]
+    return [dict(_comparison_cells(row, comparison, differences)) for row in comparison.rows]
 
 
-def comparison_table(comparison: Comparison) -> pandas.DataFrame:
+def comparison_frame(comparison: Comparison) -> pandas.DataFrame:
     """One row for each row of the comparison, means over seeds; `attrs["scores"]` lists the columns of the scores."""
     import pandas
 
@@ -181,7 +182,7 @@ def comparison_table(comparison: Comparison) -> pandas.DataFrame:
     return table
 
 
-Differences = Mapping[str, tuple[Score, str]]
+Differences = Mapping[str, tuple[ScoreKey, str]]
 """The columns of differences from a baseline, each with its score and the part of the difference that it holds."""
 
 
@@ -191,7 +192,7 @@ def _difference_columns(comparison: Comparison) -> Differences:
     return {f"{comparison.columns[score]}_difference{suffixes[part]}": (score, part) for score, part in parts}
 
 
-def _cells(row: Row, comparison: Comparison, differences: Differences) -> Iterator[tuple[str, Any]]:
+def _comparison_cells(row: Row, comparison: Comparison, differences: Differences) -> Iterator[tuple[str, Any]]:
     for name, value in OF_A_ROW.items():
         yield name, value(row)
     for score, column in comparison.columns.items():

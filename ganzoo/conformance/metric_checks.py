@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -37,11 +37,11 @@ def json_settings(metric: Metric) -> None:
     """`settings` are the same after a way through JSON, for they are part of the protocol."""
     settings = dict(metric.settings(COUNT, COUNT))
     try:
-        told = json.loads(json.dumps(settings, allow_nan=False))
+        restored = json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise Failed(f"settings cannot be written as JSON: {printable(error)}") from error
-    if told != settings:
-        raise Failed(f"settings are {printable(settings, 100)}, and after JSON {printable(told, 100)}")
+    if restored != settings:
+        raise Failed(f"settings are {printable(settings, 100)}, and after JSON {printable(restored, 100)}")
 
 
 def direction(metric: Metric) -> None:
@@ -91,15 +91,15 @@ def _clusters(seed: int, labelled: bool) -> FeatureSample:
 def _scores_of(metric: Metric, fakes: FeatureSample) -> Mapping[str, Any]:
     real: Any = real_sample()
     given: Any = fakes
-    found = metric.score(real, given, dict(metric.settings(COUNT, COUNT)))
-    if not isinstance(found, Mapping):
-        raise Failed(f"score gave {type(found).__name__}; it must give {{score: value or (value, std)}}")
-    return found
+    result = metric.score(real, given, dict(metric.settings(COUNT, COUNT)))
+    if not isinstance(result, Mapping):
+        raise Failed(f"score gave {type(result).__name__}; it must give {{score: value or (value, std)}}")
+    return result
 
 
 def _value_parts(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _quoted(names: Any) -> str:
+def _quoted(names: Iterable[object]) -> str:
     return ", ".join(f"'{printable(name)}'" for name in sorted(map(str, names))) or "nothing"

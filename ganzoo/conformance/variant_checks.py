@@ -168,7 +168,7 @@ def captured_gradients(trial: Trial) -> None:
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
     run, other = trial.assemble(share_fakes=False), trial.assemble(share_fakes=False)
-    _restore(other, _states(run))
+    _load_states(other, _states(run))
     capture = CudaCapture()
 
     def replayed(index: int, batch: Batch) -> list[Tensor]:
@@ -179,7 +179,7 @@ def captured_gradients(trial: Trial) -> None:
             _clear(other)
         replay, _ = capture.record(lambda: [update.gradients(batch)])
         gradients = [weight.grad for weight in update.updated]
-        _restore(other, kept)
+        _load_states(other, kept)
         torch.manual_seed(index)
         replay()
         return [gradient.clone() for gradient in gradients if gradient is not None]
@@ -206,7 +206,7 @@ def compiled_gradients(trial: Trial) -> None:
         run, other = (
             trial.assemble(share_fakes=False, linear_backend="blas", step_mode=mode) for mode in ("eager", "compile")
         )
-        _restore(other, _states(run))
+        _load_states(other, _states(run))
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")
 
 
@@ -300,11 +300,11 @@ def json_spec(trial: Trial) -> None:
     Options are text, finite numbers, true, false, None, and lists and text-keyed dicts of these.
     """
     spec = trial.spec
-    told = json.loads(json.dumps(spec.to_json(), allow_nan=False))
-    told = read_spec(told).to_json()
+    restored = json.loads(json.dumps(spec.to_json(), allow_nan=False))
+    restored = read_spec(restored).to_json()
     for name, value in spec.to_json().items():
-        if _as_lists(value) != _as_lists(told[name]):
-            raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(told[name], 100)}")
+        if _as_lists(value) != _as_lists(restored[name]):
+            raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(restored[name], 100)}")
 
 
 def memory_formats(trial: Trial) -> None:
@@ -314,7 +314,7 @@ def memory_formats(trial: Trial) -> None:
     ordinary format and is slower.)
     """
     run, other = (trial.assemble(share_fakes=False, memory_format=layout) for layout in ("contiguous", "channels_last"))
-    _restore(other, _states(run))
+    _load_states(other, _states(run))
     try:
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "channels_last", ROUNDING)
     except RuntimeError as error:
@@ -332,10 +332,10 @@ def learns(trial: Trial) -> None:
         raise Skipped(variant.reason or "the variant does not expect to learn, and gives no reason")
     best = 1.0
     for attempt in ATTEMPTS:
-        found = _least_strangeness(trial, *attempt)
-        if found < LEARNED:
+        strangeness = _least_strangeness(trial, *attempt)
+        if strangeness < LEARNED:
             return
-        best = min(best, found)
+        best = min(best, strangeness)
     raise Failed(
         f"{best:.0%} of what the generator draws stays strange to a toy target, and {LEARNED:.0%} would be learned, "
         f"after {len(ATTEMPTS)} attempts of {STEPS} steps"
@@ -476,12 +476,12 @@ def _compare_gradients(
     manner: str,
     tolerance: float = GRADIENT_TOLERANCE,
 ) -> None:
-    """Raise `Failed` where a phase of `other` has other gradients than the same phase of `run`, made eagerly."""
+    """Raise `Failed` if the gradients `theirs` of a phase differ from the eager ones of `run`."""
     for index, update in enumerate(run.updates):
         batch = _batch(run)
-        eager, found = _gradients(run, index, batch), theirs(index, batch)
-        same = len(eager) == len(found)
-        distance = _distance(_concatenated(found), _concatenated(eager)) if same else float("inf")
+        eager, other_gradients = _gradients(run, index, batch), theirs(index, batch)
+        same = len(eager) == len(other_gradients)
+        distance = _distance(_concatenated(other_gradients), _concatenated(eager)) if same else float("inf")
         if not distance <= tolerance:
             raise Failed(
                 f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
@@ -493,9 +493,9 @@ def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def _distance(found: Tensor, expected: Tensor) -> float:
+def _distance(actual: Tensor, expected: Tensor) -> float:
     """The norm of the difference, relative to what is expected."""
-    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return float((actual - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 def _clear(run: Assembly) -> None:
@@ -510,12 +510,12 @@ def _states(run: Assembly) -> list[dict[str, Tensor]]:
     ]
 
 
-def _restore(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
+def _load_states(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
     for player, state in zip((run.players.generator, run.players.discriminator), states, strict=True):
         player.load_state_dict(state)
 
 
-def _as_lists(value: Any) -> Any:
+def _as_lists(value: object) -> Any:
     """`value` with its tuples as lists, as JSON returns them."""
     if isinstance(value, Mapping):
         return {key: _as_lists(item) for key, item in value.items()}

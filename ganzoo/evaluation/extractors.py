@@ -41,31 +41,31 @@ class LoadedExtractor:
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:
     """The weights file and its sha256, verified against `sha256` if given, else against the extractor's.
 
-    Raises `WeightsUnavailable` where the file is absent, cannot be read or is another one, and `PluginError` where the
-    extractor gives no path.
+    Raises `WeightsUnavailable` if the file is absent, unreadable or has another sha256, and `PluginError` if the
+    extractor returns no path.
     """
     if path is not None and not path.is_file():
         raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
     with blaming(WeightsUnavailable, f"the weights of '{extractor.name}' cannot be obtained"):
-        found = extractor.weights(path)
-        if not isinstance(found, Path):
-            given = printable(type(found).__name__, 80)
+        file = extractor.weights(path)
+        if not isinstance(file, Path):
+            given = printable(type(file).__name__, 80)
             raise PluginError(f"extractor '{extractor.name}': weights gave {given}; it must give a pathlib.Path")
-        actual, expected = sha256_of_file(found), sha256 or extractor.sha256
+        actual, expected = sha256_of_file(file), sha256 or extractor.sha256
     if actual != expected:
         raise WeightsUnavailable(
-            f"{printable(found)} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
+            f"{printable(file)} has sha256 {actual}, not the {expected} of '{extractor.name}'; "
             "delete it to fetch it again, or to use these weights on purpose pass --weights-sha256 with its hash"
         )
-    return found, actual
+    return file, actual
 
 
 def load_extractor(
     extractor: FeatureExtractor, device: str, path: Path | None = None, sha256: str | None = None
 ) -> LoadedExtractor:
     """Find, check and load an extractor; see `find_weights` for what it raises."""
-    found, actual = find_weights(extractor, path, sha256)
-    module = extractor.load(found).eval().requires_grad_(False)
+    file, actual = find_weights(extractor, path, sha256)
+    module = extractor.load(file).eval().requires_grad_(False)
     layout = getattr(torch, TORCH_FORMATS[memory_format(module.parameters(), device, "fp32")])
     module.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return LoadedExtractor(extractor, actual, module, device)

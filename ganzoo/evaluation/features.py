@@ -90,7 +90,7 @@ class RealSample:
         if cached is not None:
             return cached["features"], cached["logits"]
         batches = dataset_batches(self.dataset, self.extractor.extractor.batch_size)
-        features, logits = (found.cpu() for found in self.extractor(batches))
+        features, logits = (output.cpu() for output in self.extractor(batches))
         if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
             self._write("features", {"features": features, "logits": logits})
         return features, logits

@@ -39,8 +39,8 @@ def score_folder(
     device = resolve_device(device)
     apply_settings(resolve_threads(threads), "fp32")
     offers = [registry.get("metrics", name) for name in metrics]
-    found = [offer.record for offer in offers]
-    if not found:
+    chosen_metrics = [offer.record for offer in offers]
+    if not chosen_metrics:
         raise UsageError("--metrics: name at least one, such as fid,is")
     offer, argument = find_dataset(registry, dataset)
     name = offer.record.features if features == "auto" else features
@@ -49,7 +49,7 @@ def score_folder(
     real = prepare_dataset(
         registry, offer, argument, image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images
     )
-    check_labels(found, real)
+    check_labels(chosen_metrics, real)
     size = real.image_shape[1]
     images = registry.get("datasets", "folder")
     fake = prepare_dataset(registry, images, str(folder), image_size=size, skip_bad_images=skip_bad_images)
@@ -66,6 +66,6 @@ def score_folder(
     reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
     plugins = {offer.record.name: offer.plugin for offer in offers}
     code = {name: registry.sources_of(plugin, features_offer.plugin) for name, plugin in plugins.items()}
-    scorer = Scorer(found, reference, plugins, code)
+    scorer = Scorer(chosen_metrics, reference, plugins, code)
     scores, protocols = scorer.score(batches, kimg=None, ema=None)
     return scores, protocols, notes

@@ -73,8 +73,8 @@ class Scorer:
                 values: Mapping[str, Any] = _checked_names(metric, metric.score(real, fake, content["settings"]))
             else:
                 values = dict.fromkeys(metric.better, math.nan)
-            for name, told in values.items():
-                value, deviation = _value_and_std(metric, name, told)
+            for name, result in values.items():
+                value, deviation = _value_and_std(metric, name, result)
                 entry: dict[str, Any] = {"metric": name, "value": _recordable(value), "std": _recordable(deviation)}
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
                 entry |= {"code": self.code.get(metric.name), "date": date}
@@ -86,21 +86,21 @@ class Scorer:
         return scores, protocols
 
 
-def _checked_names(metric: Metric, given: Any) -> Mapping[str, Any]:
+def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:
     """`given`, if it has a value for each name in `better` and no other. Raises `PluginError` otherwise."""
     if isinstance(given, Mapping) and set(given) == set(metric.better):
         return given
-    told = printable(list(given) if isinstance(given, Mapping) else repr(given), 80)
-    raise PluginError(f"metric '{metric.name}' scored {told}; its `better` names {printable(list(metric.better), 80)}")
+    shown = printable(list(given) if isinstance(given, Mapping) else repr(given), 80)
+    raise PluginError(f"metric '{metric.name}' scored {shown}; its `better` names {printable(list(metric.better), 80)}")
 
 
-def _value_and_std(metric: Metric, name: str, told: Any) -> tuple[float | None, float | None]:
+def _value_and_std(metric: Metric, name: str, result: Any) -> tuple[float | None, float | None]:
     """`(value, std)` as floats, which may be infinite or NaN. Raises `PluginError` for anything but numbers."""
-    value, deviation = told if isinstance(told, tuple) and len(told) == 2 else (told, None)
+    value, deviation = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     try:
         return _as_float(value), _as_float(deviation)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        what = printable(repr(told), 80)
+        what = printable(repr(result), 80)
         raise PluginError(f"metric '{metric.name}': {name} is {what}; it must be a number, or (value, std)") from error
 
 

@@ -237,8 +237,10 @@ class Watch:
         if reasons := sorted({reason for state in self.states for reason in state.get("throttled_by", ())}):
             flags.append(f"throttled: {', '.join(reasons)}")
         if self.device.type == "cpu":
-            (started, _, busy, own), (ended, _, busy_after, own_after) = self._edges[0], self._edges[-1]
-            others_share = (busy_after - busy - (own_after - own)) / max(1e-9, ended - started) / (os.cpu_count() or 1)
+            (started, _, busy, ours), (ended, _, busy_after, ours_after) = self._edges[0], self._edges[-1]
+            others_share = (
+                (busy_after - busy - (ours_after - ours)) / max(1e-9, ended - started) / (os.cpu_count() or 1)
+            )
             if others_share > BUSY_SHARE:
                 flags.append(f"other processes used {others_share:.0%} of the CPU")
         return flags
@@ -252,5 +254,5 @@ def _cpu_seconds() -> tuple[float, float]:
     """Seconds of work so far: of the whole machine, and of this process."""
     import psutil
 
-    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    return machine.user + machine.system + getattr(machine, "nice", 0.0), own.user + own.system
+    machine, process = psutil.cpu_times(), psutil.Process().cpu_times()
+    return machine.user + machine.system + getattr(machine, "nice", 0.0), process.user + process.system

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
-from ganzoo.comparing.scores import Score, with_several_protocols
+from ganzoo.comparing.scores import ScoreKey, with_several_protocols
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.records.protocols import distinctions, title_of
 
@@ -63,7 +63,7 @@ class Column:
 
 def columns_of(comparison: Comparison) -> list[Column]:
     """The columns between a row's variant and its seeds: settings, scores with their ranks, targets, speed, cost."""
-    columns = [*SETTINGS, *_score_columns(comparison), *_target_columns(comparison)]
+    columns = [*SETTING_COLUMNS, *_score_columns(comparison), *_target_columns(comparison)]
     columns += [RATE, *_ratio_columns(comparison), *COLUMNS]
     return [column for column in columns if column.shown_if(comparison)]
 
@@ -112,7 +112,7 @@ def _commits_vary(comparison: Comparison) -> bool:
 SHARED = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware")
 """Settings that stand above a table where all rows agree in them, and in a column where they do not."""
 
-SETTINGS = (
+SETTING_COLUMNS = (
     _setting("dataset", _varies("dataset")),
     _setting("image_size", _varies("image_size"), short="size"),
     _setting("kimg", _varies("kimg")),
@@ -139,7 +139,7 @@ SETTINGS = (
     ),
 )
 
-HARDWARE = next(column for column in SETTINGS if column.head == "hardware")
+HARDWARE = next(column for column in SETTING_COLUMNS if column.head == "hardware")
 
 
 def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
@@ -147,7 +147,7 @@ def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
     if not comparison.rows:
         return []
     heads = {name: name.replace("_", " ") for name in SHARED}
-    shown = {column.head for column in SETTINGS if column.shown_if(comparison)}
+    shown = {column.head for column in SETTING_COLUMNS if column.shown_if(comparison)}
     first = comparison.rows[0].settings
     return [(head, show_plain(first[name])) for name, head in heads.items() if head not in shown]
 
@@ -168,7 +168,7 @@ def _score_columns(comparison: Comparison) -> Iterator[Column]:
             yield _difference_column(column, score, comparison.baseline.name)
 
 
-def _score_column(comparison: Comparison, score: Score) -> Column:
+def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
     content = comparison.protocols.get(score.protocol)
     title = title_of(score.name, content or {})
     several = score.name in with_several_protocols(comparison.scores)
@@ -197,7 +197,7 @@ def score_text(score: ScoreOverSeeds, finished: int) -> str:
     return f"{text} ({score.count}/{finished})" if 0 < score.count < finished else text
 
 
-def _rank_columns(comparison: Comparison) -> dict[Score, Column]:
+def _rank_columns(comparison: Comparison) -> dict[ScoreKey, Column]:
     """The columns of ranks, of the first score that has any, each by the first score that it is by.
 
     A rank is by one protocol: datasets share a column as long as none has scores by several.
@@ -206,7 +206,7 @@ def _rank_columns(comparison: Comparison) -> dict[Score, Column]:
     if not ranked:
         return {}
     ranked = [score for score in ranked if score.name == ranked[0].name]
-    scored: dict[tuple[str, int], set[Score]] = defaultdict(set)
+    scored: dict[tuple[str, int], set[ScoreKey]] = defaultdict(set)
     for row in comparison.rows:
         place = row.settings["dataset"], row.settings["image_size"]
         scored[place] |= {score for score in row.scores if score.name == ranked[0].name and row.scores[score].values}
@@ -219,7 +219,7 @@ def _rank_columns(comparison: Comparison) -> dict[Score, Column]:
     }
 
 
-def _rank_column(scores: list[Score], note: str, protocol: str = "") -> Column:
+def _rank_column(scores: list[ScoreKey], note: str, protocol: str = "") -> Column:
     def rank(row: Row) -> int | None:
         return next((row.scores[score].rank for score in scores if row.scores[score].rank is not None), None)
 
@@ -233,7 +233,7 @@ def _rank_column(scores: list[Score], note: str, protocol: str = "") -> Column:
     )
 
 
-def _difference_column(column: Column, score: Score, baseline: str) -> Column:
+def _difference_column(column: Column, score: ScoreKey, baseline: str) -> Column:
     def value(row: Row) -> float | None:
         difference = row.scores[score].difference
         return None if difference is None else difference.value
@@ -265,13 +265,13 @@ def _target_columns(comparison: Comparison) -> Iterator[Column]:
             yield _target_column(f"J {goal}", score, "joules", show_rate)
 
 
-def _cost(row: Row, score: Score, name: str) -> float | None:
+def _cost(row: Row, score: ScoreKey, name: str) -> float | None:
     target = row.scores[score].target
     mean = target.cost(name).mean if target else None
     return None if missing(mean) else mean
 
 
-def _target_column(head: str, score: Score, name: str, show: Show) -> Column:
+def _target_column(head: str, score: ScoreKey, name: str, show: Show) -> Column:
     """What it took to come to the target, and how many of the seeds that were scored did."""
 
     def text(row: Row) -> str:

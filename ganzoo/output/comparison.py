@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -16,12 +16,12 @@ from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.comparing.diff import RecordDiff, change_of
 from ganzoo.comparing.filters import sort_each
 from ganzoo.comparing.rows import Row, by_dataset
-from ganzoo.comparing.settings import setting
 from ganzoo.output.columns import Column, Fold, columns_of, in_groups, shared_settings
 from ganzoo.output.console import safe
 from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.output.tables import simple_table
 from ganzoo.records.protocols import protocol_words
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ def _filled(comparison: Comparison, settings: Sequence[Column], columns: Sequenc
         table.add_column(safe(column.plain_head), justify="right", overflow="fold", no_wrap=no_wrap)
     table.add_column("seeds", justify="right")
     for row in comparison.rows:
-        table.add_row(*_cells(row, settings, columns))
+        table.add_row(*_row_texts(row, settings, columns))
     return table
 
 
-def _cells(row: Row, settings: Sequence[Column], columns: Sequence[Column]) -> Iterator[str]:
+def _row_texts(row: Row, settings: Sequence[Column], columns: Sequence[Column]) -> Iterator[str]:
     yield safe(row.settings["variant"])
     yield from (safe(column.text(row)) for column in settings)
     if row.finished:
@@ -170,7 +170,7 @@ def diff_tables(diff: RecordDiff, names: tuple[str, str]) -> Iterator[Table | st
     yield simple_table(("", *names, "change"), rows, "figures")
 
 
-def show_any(value: Any) -> str:
+def show_any(value: object) -> str:
     """A value of a record: numbers with six digits, what is missing as a dash."""
     if value is None:
         return "–"

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -72,12 +71,12 @@ def sparkline(values: Sequence[float | None], width: int = 24) -> str:
     )
 
 
-def missing(value: Any) -> bool:
+def missing(value: object) -> bool:
     """Whether there is no number."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def show_plain(value: Any) -> str:
+def show_plain(value: object) -> str:
     """A setting."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -6,18 +6,19 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.filters import sort_rows
 from ganzoo.comparing.rows import Row
 from ganzoo.comparing.scores import leading_score
-from ganzoo.comparing.settings import RACE, setting
+from ganzoo.comparing.settings import RACE
 from ganzoo.errors import RecordError
 from ganzoo.output.columns import HARDWARE, columns_of, in_groups
 from ganzoo.output.console import show_plain
 from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.records.protocols import protocol_words
+from ganzoo.records.settings import setting
 from ganzoo.records.store import SAMPLES
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
@@ -63,7 +64,7 @@ def write_page(folder: Path, page: str) -> Path:
 
 def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> Iterator[str]:
     """Lines of Markdown: a table for each race, its protocols, and the machines at the end."""
-    races: dict[tuple[Any, ...], list[RunRecord]] = defaultdict(list)
+    races: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
     for record in records:
         races[tuple(setting(record.spec, name) for name in RACE)].append(record)
     for _, race in sorted(races.items()):
@@ -75,7 +76,7 @@ def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, D
             machines[setting(record.spec, "hardware")].append(record)
     for name, there in sorted(machines.items()):
         versions = ", ".join(sorted({str(record.environment.get("torch")) for record in there}))
-        yield f"| {_cell(name)} | {_cell(_machine(there[-1]))} | torch {_cell(versions)} |"
+        yield f"| {_escaped(name)} | {_escaped(_machine_line(there[-1]))} | torch {_escaped(versions)} |"
     yield ""
 
 
@@ -86,30 +87,33 @@ def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Di
     by_score = score if way == "lower" else f"-{score}"
     comparison = sort_rows(comparison, by_score if score else "-train_images_per_second")
     dataset, size, kimg = (show_plain(comparison.rows[0].settings[name]) for name in RACE)
-    yield from (f"## {_cell(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_cell(dataset)}: speed", "")
+    yield from (
+        f"## {_escaped(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_escaped(dataset)}: speed",
+        "",
+    )
     columns = columns_of(comparison)
     settings = [column for column in in_groups(columns, "setting") if column is not HARDWARE]
     figures = in_groups(columns, "rank", "score", "target", "speed", "cost")
     heads = [*(column.plain_head for column in [*settings, *figures]), "seeds", HARDWARE.head]
-    yield f"| variant | {' | '.join(map(_cell, heads))} |"
+    yield f"| variant | {' | '.join(map(_escaped, heads))} |"
     yield f"| --- |{' ---: |' * len(heads)}"
     for row in comparison.rows:
-        status = f" ({_cell(row.failed)})" if row.failed else ""
+        status = f" ({_escaped(row.failed)})" if row.failed else ""
         # A row whose runs have all failed has no figures.
         middle = [*(column.text(row) for column in figures), str(len(row.finished))]
         middle = middle if row.finished else [""] * len(middle)
         cells = [*(column.text(row) for column in settings), *middle, HARDWARE.text(row)]
-        yield f"| {_linked(folder, row)}{status} | {' | '.join(map(_cell, cells))} |"
+        yield f"| {_linked(folder, row)}{status} | {' | '.join(map(_escaped, cells))} |"
     yield ""
     protocols = comparison.protocols
-    yield from (f"- {_code(identity)}: {_cell(protocol_words(content))}" for identity, content in protocols.items())
-    yield from (f"- {_cell(note)}" for note in [*flag_lines(comparison.rows), *notes])
+    yield from (f"- {_code(identity)}: {_escaped(protocol_words(content))}" for identity, content in protocols.items())
+    yield from (f"- {_escaped(note)}" for note in [*flag_lines(comparison.rows), *notes])
     yield ""
 
 
 def _linked(folder: Path, row: Row) -> str:
     """A variant's name, with a link to the samples of its first seed where they are there."""
-    name = _cell(row.settings["variant"])
+    name = _escaped(row.settings["variant"])
     for record in row.runs:
         picture = record.path.parent / SAMPLES if record.path else None
         if picture is not None and picture.exists() and picture.is_relative_to(folder):
@@ -118,7 +122,7 @@ def _linked(folder: Path, row: Row) -> str:
     return name
 
 
-def _machine(record: RunRecord) -> str:
+def _machine_line(record: RunRecord) -> str:
     facts = record.hardware
     cores, threads = (facts.get(name) for name in ("cores", "threads"))
     memory = facts.get("memory_bytes")
@@ -138,6 +142,6 @@ def _code(text: object) -> str:
     return f"`{harmless}`"
 
 
-def _cell(text: object) -> str:
+def _escaped(text: object) -> str:
     """Text from a stranger as Markdown that shows it as it is."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", printable(text))

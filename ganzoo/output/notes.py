@@ -10,8 +10,8 @@ from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.diff import mixed_states
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
 from ganzoo.comparing.rows import Row
-from ganzoo.comparing.settings import setting
 from ganzoo.output.tables import batch_size_used
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
 RANK = "rank, on each hardware: 1 + the rows that are better beyond chance (Welch's test; 5 % false discoveries)"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ganzoo.comparing.settings import setting
 from ganzoo.output.console import safe, show_duration, show_score
+from ganzoo.records.settings import setting
 from ganzoo.runs import Event, RunFinished, RunStarted, Scored, StageChanged, TrainingProgress
 from ganzoo.util.streams import say, unfailing_stderr
 from ganzoo.util.text import printable
@@ -89,7 +89,7 @@ class ProgressDisplay:
                 self.stage = event.stage
                 self._update(state=event.stage)
             case TrainingProgress():
-                terms = "  ".join(f"{_short(name)} {value:.3g}" for name, value in event.terms.items())
+                terms = "  ".join(f"{_term_label(name)} {value:.3g}" for name, value in event.terms.items())
                 state = (
                     f"{event.kimg:,.1f}/{event.total_kimg:,.1f} kimg  {event.images_per_second:,.0f} images/s  "
                     f"{terms}  {show_duration(event.seconds_left)} left"
@@ -149,7 +149,7 @@ class ProgressDisplay:
         say(f"{printable(self.label)}: {printable(text)}")
 
 
-def _short(term: str) -> str:
+def _term_label(term: str) -> str:
     phase, _, name = term.partition("/")
     return f"{phase[:1].upper()}.{name}" if phase in ("discriminator", "generator") else term
 

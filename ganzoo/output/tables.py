@@ -10,10 +10,9 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.comparing.figures import figure_of
-from ganzoo.comparing.settings import setting
 from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline
 from ganzoo.records.protocols import title_of
-from ganzoo.records.settings import whole_spec
+from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
 from ganzoo.types import Penalty
@@ -37,7 +36,7 @@ def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title
 
 def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[Table | str]:
     """What would run: a row for each variant and batch, its time, and every value of its first seed's spec."""
-    variants: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    variants: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for entry in entries:
         apart = (setting(entry["spec"], name) for name in ("variant", "batch_size", "dataset", "image_shape"))
         variants.setdefault(tuple(map(str, apart)), []).append(entry)

@@ -1,1 +1,1 @@
-"""From what was asked to run specs in which everything is settled."""
+"""From the request of a user to fully resolved run specs."""

@@ -1,9 +1,9 @@
-"""A finished run trained on: the same spec with a larger budget, from its checkpoint."""
+"""`--resume`: continue a finished run from its checkpoint, with the same spec and a larger budget."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +30,12 @@ def resolve_continuation(
     on_progress: OnProgress = lambda done, total, size: None,
     given: Collection[str] = (),
 ) -> ResolvedPlan:
-    """The one run that goes on with `plan.resume` up to `plan.kimg` in all.
+    """The one run that continues `plan.resume` up to `plan.kimg` in total.
 
-    Device, threads and step mode may be others; the recipe is the run's. Schedules are those of the larger budget.
-    `given` names the fields of `plan` that were given, be it with their default; all that differ from it were.
-    A note says what code has changed since the run. Raises `UsageError` and its kin where it cannot be
-    done: where the dataset or the extractor's weights have changed, for instance.
+    Device, threads and step mode may change; the recipe may not. Schedules are those of the larger budget. `given`
+    names fields of `plan` that the user gave even if their value is the default; a field with another value counts as
+    given anyway. A note says which code has changed since the run. Raises a `GanzooError` if the run cannot be
+    continued, for instance because the dataset or the extractor's weights have changed.
     """
     assert plan.resume is not None
     check_numbers(plan)
@@ -44,7 +44,7 @@ def resolve_continuation(
     before = read_spec(record.spec)
     options = options_of(BenchPlan)
     asked = {*given, *(option.name for option in options if getattr(plan, option.name) != option.default)}
-    _check_options(plan, before, asked)
+    _check_fixed_options(plan, before, asked)
     kimg = plan.kimg
     if not isinstance(kimg, (int, float)) or not math.isfinite(kimg) or kimg <= before.kimg:
         raise UsageError(f"--resume {printable(plan.resume)}: give the new budget in all, --kimg above {before.kimg:g}")
@@ -73,15 +73,15 @@ def resolve_continuation(
         **machine_of(replace(plan, precision=before.precision)),
     )
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
-    changed = list(_what_changed(record, spec, registry))
-    notes = (f"--resume: since the run {'; '.join(changed)}; its weights go on under what is there now",)
-    # Named by its folder, for the command that does it again may be given where the results are elsewhere.
+    changed = list(what_changed(record.environment, code_of(spec, registry)))
+    notes = (f"--resume: since the run {'; '.join(changed)}; the training continues under the new code",)
+    # Named by its folder, because the reproducing command may run where `./runs` is another folder.
     asked_by_folder = replace(plan, resume=str(record.path.parent))
     return ResolvedPlan((run,), dataset, asked_by_folder, notes if changed else ())
 
 
-def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
-    """Raise `UsageError` where an option that is fixed on resume was given another value than the run has."""
+def _check_fixed_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
+    """Raise `UsageError` if an option that is fixed on resume differs from the run's value."""
     values = {
         "dataset": before.dataset,
         "image_size": before.image_shape[1],
@@ -97,22 +97,24 @@ def _check_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> 
     for option in options_of(BenchPlan):
         name, flag = option.name, option.flag
         if option.fixed_on_resume and name in asked and getattr(plan, name) != values.get(name):
-            raise UsageError(f"--resume and {flag}: the run's own is kept; leave {flag} out")
+            raise UsageError(f"--resume and {flag}: the run keeps its value; leave {flag} out")
 
 
 def _check_checkpoint(path: Path, record: RunRecord) -> None:
-    """Raise `RecordError` where there is no checkpoint, or that of another run."""
+    """Raise `RecordError` if the checkpoint is absent or belongs to another run."""
     try:
         run_id = run_id_of_checkpoint(path)
     except RecordMissing as error:
-        again = "do it again without --discard-checkpoints, and train that one on"
+        again = "run it again without --discard-checkpoints and resume that run"
         raise RecordMissing(f"{printable(path)}: the run kept no checkpoint; {again}") from error
     if run_id != record.run_id:
-        raise RecordError(f"{printable(path)}: is of another run, {printable(run_id, 10)}; put the run's own there")
+        raise RecordError(
+            f"{printable(path)}: is the checkpoint of another run, {printable(run_id, 10)}; restore the right one"
+        )
 
 
 def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None:
-    """Raise `WeightsUnavailable` where the weights are not those of the run: scores would be others."""
+    """Raise `WeightsUnavailable` if the extractor's weights have changed: scores would not be comparable."""
     if not before.features:
         return
     extractor = registry.get("features", before.features).record
@@ -122,8 +124,3 @@ def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None
             f"the weights of '{printable(extractor.name)}' are not those of the run: give --weights FILE and "
             f"--weights-sha256 {printable(before.weights_sha256)}, or start a new run"
         )
-
-
-def _what_changed(record: RunRecord, spec: RunSpec, registry: Registry) -> Iterator[str]:
-    """Plugins and versions that have changed since the run was made."""
-    return what_changed(record.environment, code_of(spec, registry))

@@ -1,4 +1,4 @@
-"""What ganzoo knows, as plain data: a record that a plugin offers, a variant with its recipe, this machine."""
+"""Descriptions as JSON-safe data: of a record that a plugin offers, of a variant with its recipe, of this machine."""
 
 from __future__ import annotations
 
@@ -17,39 +17,44 @@ from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.preflight import count_parameters, meta_players
-from ganzoo.types import Architecture, ImageShape, Penalty
+from ganzoo.types import Architecture, ImageShape, Penalty, Recipe
 from ganzoo.util.cache import cache_sizes
 from ganzoo.util.files import cache_folder
 from ganzoo.util.text import did_you_mean, error_line, printable
 
 SIZES = (16, 28, 32, 64)
-"""Where the parameters are counted of an architecture that builds for any size."""
+"""The image sizes at which to count parameters if the architecture builds for any size."""
 
 CLASSES = 10
-"""How many labels the data is taken to have."""
+"""The number of classes to assume when counting parameters."""
 
 
 def find_by_name(registry: Registry, name: str) -> list[tuple[Kind, Offer]]:
-    """Everything called `name` or `plugin:name`, of whatever kind; any `architecture+loss` is a variant.
+    """The offers of every kind called `name` or `plugin:name`; any `architecture+loss` is a variant.
 
-    Raises `UsageError` where there is nothing, with the nearest names.
+    Raises `UsageError` with the nearest names if there is none.
     """
-    kinds = [kind for kind in KINDS if any(name in (offer.qualified, _bare(offer)) for offer in registry.offers[kind])]
+    kinds = [
+        kind for kind in KINDS if any(name in (offer.qualified, _unqualified(offer)) for offer in registry.offers[kind])
+    ]
     if not kinds and "+" in name and "," not in name:
-        # A pair of the grid is in no plugin.
+        # Such a pair belongs to no plugin.
         return [("variants", Offer("-", select(registry, [name])[0].variant))]
     if not kinds:
-        known = {known for kind in KINDS for known in registry.names(kind)}
+        known = {offered for kind in KINDS for offered in registry.names(kind)}
         raise UsageError(f"nothing is called '{printable(name)}'{did_you_mean(name, known)}")
     return [(kind, registry.get(kind, name)) for kind in kinds]
 
 
-def _bare(offer: Offer) -> str | None:
+def _unqualified(offer: Offer) -> str | None:
     return None if offer.inline else str(offer.record.name)
 
 
 def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
-    """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions."""
+    """A record as JSON: its name, summary, plugin and reference, then its other fields without the functions.
+
+    Of a variant what sets it apart from others comes before the options of training that it shares with them.
+    """
     record = offer.record
     head = {"kind": "penalty" if isinstance(record, Penalty) else SINGULAR[kind]} if kind else {}
     description = {
@@ -59,7 +64,8 @@ def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
         "plugin": offer.plugin,
         "reference": record.reference,
     }
-    for field in fields(record):
+    inherited = Recipe.__dataclass_fields__ if isinstance(record, Recipe) else ()
+    for field in sorted(fields(record), key=lambda field: field.name in inherited):
         value = getattr(record, field.name)
         if field.name not in description and not callable(value):
             description[field.name] = _json_safe(value)
@@ -69,9 +75,9 @@ def describe_offer(offer: Offer, kind: Kind | None) -> dict[str, Any]:
 
 
 def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, Any]:
-    """The `recipe` with every default in force, and the `parameters` at each size that the architecture claims.
+    """The `recipe` with every default filled in, and the `parameters` at each size that the architecture claims.
 
-    A size that cannot be built has null there, and its reason in `cannot_build`.
+    A size that cannot be built is None in `parameters` and has its reason in `cannot_build`.
     """
     recipe = resolve_recipe(Selection(name, offer.record, offer.plugin), registry, (), None, None)
     architecture = registry.get("architectures", recipe["architecture"], Architecture).record
@@ -112,7 +118,7 @@ def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]
     }
 
 
-def _json_safe(value: Any) -> Any:
+def _json_safe(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         if hasattr(value, "name"):
             return value.name

@@ -1,4 +1,4 @@
-"""The grammar of `--set VARIANT.FIELD=VALUE`: a number of a recipe by its path, or by an end of it that is unique."""
+"""The grammar of `--set VARIANT.FIELD=VALUE`: a value of a recipe by its path or by a unique end of the path."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Override:
 
 
 def parse_overrides(texts: Sequence[str], labels: Sequence[str]) -> list[Override]:
-    """Split each `VARIANT.FIELD=VALUE`; raises `UsageError` where it is no such thing or matches no selected variant.
+    """Split each `VARIANT.FIELD=VALUE`; raises `UsageError` for another form or if no selected variant matches.
 
-    A label may hold dots itself, so the longest label that fits is taken.
+    A label may contain dots, so the longest label that matches wins.
     """
     overrides = []
     for text in texts:
@@ -54,7 +54,7 @@ def parse_overrides(texts: Sequence[str], labels: Sequence[str]) -> list[Overrid
 def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:
     """Set values in the nested `recipe` in place.
 
-    Raises `UnknownName` for a field that is not there, `UsageError` for an ambiguous one or a value of the wrong type.
+    Raises `UnknownName` for an unknown field, `UsageError` for an ambiguous one or a value of the wrong type.
     """
     leaves = dict(_leaves(recipe))
     for override in overrides:
@@ -76,18 +76,18 @@ def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[t
 
 def _find(override: Override, leaves: Mapping[tuple[str, ...], Any]) -> tuple[str, ...]:
     fields = {".".join(path): path for path in leaves}
-    # A schedule is set by its kind for short: rate_decay=linear.
+    # The short form of a schedule is its kind: rate_decay=linear.
     schedules = {name.removesuffix(".kind"): path for name, path in fields.items() if _is_schedule(path)}
     names = fields | schedules
     if override.field in names:
         return names[override.field]
-    # `r1.gamma` is the coefficient; its schedule, which ends alike, is `schedules.r1.gamma`.
-    found = {path for name, path in fields.items() if name.endswith(f".{override.field}")}
-    if len(found) == 1:
-        return found.pop()
-    if found:
-        listed = " or ".join(sorted(".".join(path) for path in found))
-        raise UsageError(f"{override}: '{printable(override.field)}' is ambiguous; write {listed}")
+    # `r1.gamma` is the coefficient; its schedule, `schedules.r1.gamma`, has the same end.
+    matches = {path for name, path in fields.items() if name.endswith(f".{override.field}")}
+    if len(matches) == 1:
+        return matches.pop()
+    if matches:
+        choices = " or ".join(sorted(".".join(path) for path in matches))
+        raise UsageError(f"{override}: '{printable(override.field)}' is ambiguous; write {choices}")
     known = [*names, *(path[-1] for path in leaves)]
     raise UnknownName(f"{override}: no such field{did_you_mean(override.field, known)} (see `ganzoo show` for all)")
 

@@ -1,4 +1,4 @@
-"""From what the user asked to run specs: every name looked up, every default filled in, everything checked."""
+"""From a `BenchPlan` to run specs: every name looked up, every default filled in, everything checked."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ganzoo.training.preflight import Preflight, preflight, workable_format
 from ganzoo.util.text import printable
 
 EVALUATIONS = 4
-"""How often a run is scored when `eval_every` is not given: after each such part of the budget."""
+"""How many times a run is scored, at equal distances, if `eval_every` is not given."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A spec and what is known of it before it runs. `checkpoint` is that of the run which it continues."""
+    """A spec with the results of its preflight. `checkpoint` is that of the run which it continues."""
 
     spec: RunSpec
     preflight: Preflight
@@ -41,7 +41,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """The runs of a plan, the dataset they share, what was asked, and notes for the user on what was left out."""
+    """The runs of a plan, their dataset, the request, and notes for the user on what was left out."""
 
     runs: tuple[PlannedRun, ...]
     dataset: PreparedDataset
@@ -49,23 +49,23 @@ class ResolvedPlan:
     notes: tuple[str, ...] = ()
 
     @property
-    def until_it_fits_no_more(self) -> bool:
-        """Whether this is a sweep over growing batches that ends for a variant at the first that fails."""
+    def sweeps_until_failure(self) -> bool:
+        """Whether this is a sweep over growing batches that ends, for each variant, at the first that fails."""
         return self.asked.sweep_batch == "auto"
 
     @property
     def shrinks_to_fit(self) -> bool:
-        """Whether a batch that does not fit into memory is halved."""
+        """Whether to halve a batch that does not fit into memory."""
         return self.asked.batch_size == "auto"
 
 
 def resolve(
     plan: BenchPlan, registry: Registry, on_progress: OnProgress = lambda done, total, size: None
 ) -> ResolvedPlan:
-    """Check everything that can be checked before training, and give the fully resolved runs.
+    """Check everything that can be checked before training, and return the fully resolved runs.
 
-    Raises `UsageError` and its kin with one line that names the fix; then nothing was trained or written but the
-    dataset's cache.
+    Raises a `GanzooError` of one line that names the fix; nothing was trained then, and only the dataset's cache was
+    written.
     """
     if plan.sweep_batch is not None:
         plan = replace(plan, throughput_only=True)
@@ -81,8 +81,8 @@ def resolve(
     if not plan.throughput_only:
         name = dataset_offer.record.features if plan.features == "auto" else plan.features
         extractor = registry.get("features", name)
-        own_weights = Path(plan.weights) if plan.weights else None
-        _, weights_sha256 = find_weights(extractor.record, own_weights, plan.weights_sha256)
+        given_weights = Path(plan.weights) if plan.weights else None
+        _, weights_sha256 = find_weights(extractor.record, given_weights, plan.weights_sha256)
     dataset = prepare_dataset(
         registry,
         dataset_offer,
@@ -96,10 +96,10 @@ def resolve(
     batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(_skip_note(dataset))
     for selection, batch_size in product(selections, batch_sizes):
-        own = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
+        matching = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
         try:
-            recipe = recipe_of(resolve_recipe(selection, registry, own, plan.loss, batch_size))
-            spec = _spec(
+            recipe = recipe_of(resolve_recipe(selection, registry, matching, plan.loss, batch_size))
+            spec = _resolved_spec(
                 selection.label,
                 recipe,
                 plan,
@@ -126,13 +126,13 @@ def resolve(
 
 
 def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dataset: PreparedDataset) -> RunSpec:
-    """The spec of one variant on images that are there already, for steps without scores.
+    """The spec of one variant on a prepared dataset, for steps without scores.
 
-    Of `plan` it takes the batch size and what concerns the machine. Raises as `resolve` does.
+    From `plan` it takes the batch size and the machine's settings. Raises what `resolve` raises.
     """
     (batch_size,) = _batch_sizes(plan, dataset.count)
     recipe = recipe_of(resolve_recipe(selection, registry, (), None, batch_size))
-    spec = _spec(
+    spec = _resolved_spec(
         selection.label,
         recipe,
         replace(plan, throughput_only=True),
@@ -149,7 +149,7 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
 
 
 def machine_of(plan: BenchPlan) -> dict[str, Any]:
-    """Where and how the runs of a plan compute, by fixed rules: fields of a spec."""
+    """Device, precision, threads, step mode and hardware of the runs of a plan, by fixed rules: fields of a spec."""
     device = resolve_device(plan.device)
     precision = resolve_precision(plan.precision, device)
     threads = resolve_threads(plan.threads)
@@ -164,7 +164,7 @@ def machine_of(plan: BenchPlan) -> dict[str, Any]:
 
 
 def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
-    """The batch sizes of a sweep, growing; the one of the plan (None: each variant's own) where there is no sweep."""
+    """The batch sizes of a sweep, ascending; without a sweep that of the plan (None: each variant's default)."""
     if plan.sweep_batch is None:
         return [None if plan.batch_size == "auto" else plan.batch_size]
     if plan.batch_size is not None:
@@ -187,14 +187,14 @@ def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
 
 
 def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
-    """Where a run of `kimg` is scored, its end last. Raises `UsageError` where `every` is a slip of the finger."""
+    """The kimg at which to score a run, its end last. Raises `UsageError` if `every` gives more than `MOST` points."""
     if kimg / every > MOST:
         count = f"{kimg / every:,.0f} evaluations"
         raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
     return (*(round(every * index, 6) for index in range(1, math.ceil(kimg / every))), kimg)
 
 
-def _spec(
+def _resolved_spec(
     label: str,
     recipe: ResolvedRecipe,
     plan: BenchPlan,
@@ -231,7 +231,7 @@ def _spec(
         deterministic=plan.deterministic,
         requested_batch_size=None,
         continues="",
-        # Known when the networks are built.
+        # Replaced when the networks have been built.
         memory_format="contiguous",
         **resolved,
     )
@@ -242,13 +242,13 @@ REACHED = 0.5
 
 
 def dry_run(runs: Sequence[PlannedRun]) -> tuple[list[dict[str, Any]], float]:
-    """`(entries, rate)`: a JSON object for each run, and this machine's FLOPs per second, measured just now."""
+    """`(entries, rate)`: a JSON object for each run, and this machine's FLOPs per second, measured now."""
     first = runs[0].spec
     rate = matrix_product_rate(first.device, first.precision, first.threads)
-    return [_entry(run, rate) for run in runs], rate
+    return [_dry_run_entry(run, rate) for run in runs], rate
 
 
-def _entry(run: PlannedRun, rate: float) -> dict[str, Any]:
+def _dry_run_entry(run: PlannedRun, rate: float) -> dict[str, Any]:
     flops = run.preflight.flops_per_image
     return {
         "spec": run.spec.to_json(),

@@ -1,4 +1,4 @@
-"""What code a run draws on: its plugins with the hashes of their sources, ganzoo and torch; whether it has changed."""
+"""The code that a run uses: plugins with the hashes of their sources, ganzoo and torch; whether it has changed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ INSTALLED = ("ganzoo", "torch")
 
 
 def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
-    """What a record's `environment` says of the code that its run draws on: plugins, their allow-list, versions."""
+    """The code that a run uses, as in a record's `environment`: plugins, their allow-list, versions."""
     allowed = os.environ.get(ALLOW_LIST)
     return {"plugins": used_plugins(spec, registry), "plugin_allow_list": allowed, **versions()}
 
 
 def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
-    """Version and source hash of every plugin that a run draws on."""
+    """Version and source hash of every plugin that a run uses."""
     names: list[tuple[Any, str]] = [("architectures", spec.recipe.architecture), ("losses", spec.recipe.loss)]
     names += [("losses", penalty.name) for penalty in spec.recipe.penalties]
     names += [("metrics", metric) for metric in spec.metrics]
     names += [("features", spec.features)] if spec.features else []
     plugins = {registry.get(kind, name).plugin for kind, name in names}
-    # A pair of the grid is in no plugin, and a dataset's name may carry its argument.
+    # A pair such as dcgan+hinge belongs to no plugin, and a dataset's name may carry its argument.
     for kind, name in (
         ("variants", spec.variant),
         ("datasets", spec.dataset),
@@ -48,12 +48,12 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]
 
 
 def versions() -> dict[str, str]:
-    """Of ganzoo and torch, as they are installed now: an upgrade may come while Python runs."""
+    """The versions of ganzoo and torch installed now, not those imported: an upgrade may come while Python runs."""
     return {name: metadata.version(name) for name in INSTALLED}
 
 
 def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """In words, what differs between two answers of `code_of`; that of a record may lack parts."""
+    """The differences between two answers of `code_of`, in words; that of a record may lack parts."""
     before, after = then.get("plugins", {}), now["plugins"]
     for name in sorted({*before, *after}):
         if before.get(name, {}).get("source_sha256") != after.get(name, {}).get("source_sha256"):
@@ -64,9 +64,9 @@ def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
 
 
 def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registry) -> None:
-    """Hold what this process has loaded to what the run was planned with, an answer of `code_of`.
+    """Check that this process has loaded the code that the run was planned with, an answer of `code_of`.
 
-    Raises `PluginError` where it is something else: the run's id and its record would tell of code that did not run.
+    Raises `PluginError` if it differs: the run's id and record would name code that did not run.
     """
     changes = " and ".join(what_changed(planned, code_of(spec, registry)))
     if changes:
@@ -74,7 +74,7 @@ def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registr
 
 
 TAKEN_FROM_SPEC = ("models", "seeds", "seed", "device", "threads", "batch_size", "sweep_batch")
-"""Options for which the command that does one run again gives the run's values, or none."""
+"""Options for which the reproducing command gives the values of the spec, or none."""
 
 
 def reproducing_command(plan: BenchPlan, spec: RunSpec) -> str:

@@ -1,6 +1,6 @@
 """A variant's recipe as data: defaults of its parts filled in, `--set` applied, every value checked.
 
-`resolve_recipe` gives it by the names that `--set` takes, `recipe_of` as a run and its record hold it.
+`resolve_recipe` returns it under the names that `--set` takes, `recipe_of` in the form that a run and its record have.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ def resolve_recipe(
 ) -> dict[str, Any]:
     """A variant as a nested dict of JSON values.
 
-    `loss_name` and `batch_size` stand for the options that serve all variants; an override wins over them. Overrides
-    of the parts go first, because the parts decide which other fields there are. Raises `UsageError` and its kin.
+    `loss_name` and `batch_size` are the options that apply to all variants; an override wins over them. Overrides of
+    the parts go first, because the parts decide which other fields exist. Raises `UsageError`.
     """
     variant = selection.variant
-    own_loss = _part(registry, "losses", variant.loss, Loss, selection.plugin)
+    own_loss = _part_name(registry, "losses", variant.loss, Loss, selection.plugin)
     parts: dict[str, Any] = {
-        "architecture": _part(registry, "architectures", variant.architecture, Architecture, selection.plugin),
+        "architecture": _part_name(registry, "architectures", variant.architecture, Architecture, selection.plugin),
         "loss": loss_name or own_loss,
-        "penalties": tuple(_part(registry, "losses", value, Penalty, selection.plugin) for value in variant.penalties),
+        "penalties": tuple(
+            _part_name(registry, "losses", value, Penalty, selection.plugin) for value in variant.penalties
+        ),
     }
     apply_overrides(parts, [override for override in overrides if override.field in parts])
     architecture = registry.get("architectures", parts["architecture"], Architecture).record
@@ -52,14 +54,14 @@ def resolve_recipe(
     loss = loss_offer.record
     penalties = {name: registry.get("losses", name, Penalty).record for name in parts["penalties"]}
     for value in loss.penalties:
-        name = _part(registry, "losses", value, Penalty, loss_offer.plugin)
+        name = _part_name(registry, "losses", value, Penalty, loss_offer.plugin)
         penalties[name] = registry.get("losses", name, Penalty).record
 
     options = _merged(architecture.options, variant.options, f"architecture '{architecture.name}' has no option")
     hyper = {name: float(value) for name, value in loss.hyper.items()}
     for penalty in penalties.values():
         hyper |= {f"{penalty.name}.{name}": float(value) for name, value in penalty.hyper.items()}
-    # A recipe written for one loss may be run with another; coefficients that the other lacks do not apply then.
+    # A recipe written for one loss may run with another; coefficients that the other lacks are dropped then.
     as_written = parts["loss"] == own_loss and set(parts["penalties"]) >= {_name(p) for p in variant.penalties}
     given = {name: float(value) for name, value in variant.hyper.items() if as_written or name in hyper}
     hyper = _merged(hyper, given, f"loss '{loss.name}' with its penalties has no coefficient")
@@ -70,21 +72,21 @@ def resolve_recipe(
         if loss.phases
         else {"discriminator": {"repeats": loss.repeats, "every": 1}, "generator": {"repeats": 1, "every": 1}}
     )
-    recipe = _options(variant) | {
+    recipe = _plain_options(variant) | {
         "batch_size": variant.batch_size if batch_size is None else batch_size,
         "latent": architecture.latent if variant.latent is None else variant.latent,
-        "optimizer": _settings(variant.optimizer),
+        "optimizer": _as_floats(variant.optimizer),
         "options": options,
         "hyper": hyper,
         "phases": frequencies,
         "lazy": {name: {"every": penalty.every} for name, penalty in penalties.items()},
-        "rate_decay": _settings(variant.rate_decay),
-        "schedules": {name: _settings(variant.schedules.get(name, Schedule())) for name in hyper},
+        "rate_decay": _as_floats(variant.rate_decay),
+        "schedules": {name: _as_floats(variant.schedules.get(name, Schedule())) for name in hyper},
         "ema_half_life_kimg": float(variant.ema_half_life_kimg),
         "ema_rampup": float(variant.ema_rampup),
     }
     if variant.discriminator_optimizer is not None:
-        recipe["discriminator_optimizer"] = _settings(variant.discriminator_optimizer)
+        recipe["discriminator_optimizer"] = _as_floats(variant.discriminator_optimizer)
     remaining = [override for override in overrides if override.field not in parts]
     if any(override.field.startswith("discriminator_optimizer.") for override in remaining):
         recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
@@ -95,7 +97,7 @@ def resolve_recipe(
 
 
 def recipe_of(settings: Mapping[str, Any]) -> ResolvedRecipe:
-    """The recipe of a run from what `resolve_recipe` gives."""
+    """The recipe of a run from the result of `resolve_recipe`."""
     options = {field.name: settings[field.name] for field in fields(Recipe)}
     schedules = {name: value for name, value in settings["schedules"].items() if value["kind"] != "constant"}
     average = {"half_life_kimg": settings["ema_half_life_kimg"], "rampup": settings["ema_rampup"]}
@@ -111,15 +113,15 @@ def recipe_of(settings: Mapping[str, Any]) -> ResolvedRecipe:
     return convert({**options, **parts, "schedules": schedules}, ResolvedRecipe)
 
 
-def _options(variant: Variant) -> dict[str, Any]:
-    """The options of a variant that are single values; 1 and 1.0 are one recipe where a number is a real one."""
+def _plain_options(variant: Variant) -> dict[str, Any]:
+    """The options of a variant that are single values; real numbers as floats, so that 1 and 1.0 are one recipe."""
     hints = get_type_hints(Recipe)
     values = {name: getattr(variant, name) for name, hint in hints.items() if hint in (bool, int, float, str)}
     return {name: float(value) if hints[name] is float else value for name, value in values.items()}
 
 
-def _part(registry: Registry, kind: Kind, value: Any, type_: type, plugin: str | None) -> str:
-    """The name under which a part can be found again; `value` is a name or, in `plugin`'s own records, an object."""
+def _part_name(registry: Registry, kind: Kind, value: Any, type_: type, plugin: str | None) -> str:
+    """The name by which the registry finds a part; `value` is that name or, in a record of `plugin`, the object."""
     if isinstance(value, str):
         return registry.reference(kind, registry.get(kind, value, type_, prefer=plugin))
     return registry.reference(kind, registry.get(kind, f"{plugin}:{value.name}", type_))
@@ -129,8 +131,8 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) else str(value.name)
 
 
-def _settings(record: Optimizer | Schedule) -> dict[str, Any]:
-    """The fields of a record whose numbers are all real ones, so that 1 and 1.0 are one recipe."""
+def _as_floats(record: Optimizer | Schedule) -> dict[str, Any]:
+    """The fields of an optimizer or schedule, numbers as floats, so that 1 and 1.0 are one recipe."""
     return {
         name: value if isinstance(value, str) else tuple(map(float, value)) if name == "betas" else float(value)
         for name, value in asdict(record).items()
@@ -145,7 +147,7 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], complaint: st
 
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for a number outside of its range, and for what JSON has no way to write."""
+    """Raise `UsageError` for a number out of its range and for a value that JSON cannot hold."""
     for fault in (fault for name, value in recipe.items() for fault in _range_faults(name, value, HINTS[name])):
         raise UsageError(fault)
     try:
@@ -155,7 +157,7 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
 
 
 def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
-    """What is wrong with the numbers in `value`, `batch_size is 1; give a whole number from 2`."""
+    """The numbers in `value` that are out of range: `batch_size is 1; give a whole number from 2`."""
     if get_origin(hint) is Annotated:
         for limits in hint.__metadata__:
             if isinstance(limits, Range) and value not in limits:
@@ -175,7 +177,7 @@ def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
         for index, (part, inner) in enumerate(zip(value, wanted, strict=False)):
             yield from _range_faults(f"{path}[{index}]", part, inner)
     elif get_origin(hint) is not None:
-        # An optional one: what has a value by now is checked as such.
+        # An optional value: if there is one, its type has the range.
         for inner in get_args(hint):
             if inner is not type(None):
                 yield from _range_faults(path, value, inner)

@@ -1,4 +1,4 @@
-"""What `ganzoo bench` was asked, as plain data."""
+"""The request of a user to `ganzoo bench`, as plain data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from ganzoo.util.options import option
 from ganzoo.util.text import printable, split_at_commas
 
 MOST = 10_000
-"""Seeds of a plan, or evaluations of a run, beyond which the request is a slip of the finger."""
-
+"""More seeds of a plan, or evaluations of a run, than this must be a typing error."""
 
 LARGEST_SEED = 2**63 - 1
-"""Largest integer that readers of JSON keep exact; orjson is one of them."""
+"""The largest integer that readers of JSON such as orjson keep exact."""
 
 
 def _read_kimg(text: str) -> float | str:
@@ -38,10 +37,10 @@ def _read_batch_size(text: str) -> int | str:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What `ganzoo bench` was asked; None means the default. JSON-safe.
+    """The request of a user to `ganzoo bench`; None means the default. JSON-safe.
 
-    Each field says its option of the command line; to add an option, add a field. `batch_size="auto"` is each
-    variant's default, halved while it does not fit. `resume` names a run to train on.
+    Each field declares its command-line option; to add an option, add a field. `batch_size="auto"` is each
+    variant's default, halved until it fits into memory. `resume` names a run to continue.
     """
 
     models: tuple[str, ...] = option(
@@ -97,7 +96,7 @@ class BenchPlan:
         "--batch-size",
         default=None,
         metavar="N",
-        help="for all variants (default: each one's own); auto: its own, halved while it does not fit into memory",
+        help="of all variants (default: each variant's); auto: each variant's, halved until it fits into memory",
         read=_read_batch_size,
         fixed_on_resume=True,
     )
@@ -122,14 +121,18 @@ class BenchPlan:
         "--weights",
         default=None,
         metavar="FILE",
-        help="the extractor's weights, in place of the cached file",
+        help="weights of the extractor, instead of the cached file",
         group="scoring",
     )
     weights_sha256: str | None = option(
         "--weights-sha256", default=None, metavar="HASH", help="accept --weights with this hash", group="scoring"
     )
     loss: str | None = option(
-        "--loss", default=None, metavar="NAME", help="for all variants, in place of their own", fixed_on_resume=True
+        "--loss",
+        default=None,
+        metavar="NAME",
+        help="the loss of all variants, instead of each variant's",
+        fixed_on_resume=True,
     )
     set: tuple[str, ...] = option(
         "--set",
@@ -146,12 +149,12 @@ class BenchPlan:
         fixed_on_resume=True,
     )
     eval_every: float | None = option(
-        "--eval-every", default=None, metavar="KIMG", help="score along the way (default: every quarter)"
+        "--eval-every", default=None, metavar="KIMG", help="score every KIMG (default: each quarter of the budget)"
     )
     plugins: tuple[str, ...] = option(
-        "--plugin", default=(), metavar="PATH", help="load a .py file or module too (repeatable)", group="plugins"
+        "--plugin", default=(), metavar="PATH", help="also load this .py file or module (repeatable)", group="plugins"
     )
-    strict: bool = option("--strict", default=False, help="a broken plugin is an error", group="plugins")
+    strict: bool = option("--strict", default=False, help="treat a broken plugin as an error", group="plugins")
     data_root: str | None = option(
         "--data-root",
         default=None,
@@ -160,13 +163,13 @@ class BenchPlan:
         group="data",
     )
     skip_bad_images: bool = option(
-        "--skip-bad-images", default=False, help="leave unreadable images out and count them", group="data"
+        "--skip-bad-images", default=False, help="leave out unreadable images and count them", group="data"
     )
     throughput_only: bool = option(
         "--throughput-only", default=False, help="measure speed; train and score nothing", fixed_on_resume=True
     )
     throughput_seconds: float = option(
-        "--throughput-seconds", default=5.0, metavar="S", help="measured time (default: {default})"
+        "--throughput-seconds", default=5.0, metavar="S", help="seconds to measure (default: {default})"
     )
     sweep_batch: str | None = option(
         "--sweep-batch",
@@ -182,15 +185,15 @@ class BenchPlan:
         help="eager, graph (CUDA graphs), compile (default: graph on CUDA, else eager)",
     )
     deterministic: bool = option(
-        "--deterministic", default=False, help="algorithms that repeat bit for bit, on a GPU too; slower there"
+        "--deterministic", default=False, help="use algorithms that repeat bit for bit, also on a GPU; slower there"
     )
     resume: str | None = option(
-        "--resume", default=None, metavar="RUN", help="train a run on, up to the new --kimg in all"
+        "--resume", default=None, metavar="RUN", help="continue a finished run up to the new --kimg in total"
     )
 
 
 def check_numbers(plan: BenchPlan) -> None:
-    """Raise `UsageError` for a number of a plan, or a list, that cannot be."""
+    """Raise `UsageError` for a number of a plan that is out of range, and for an empty list."""
 
     def positive(value: float | None, option: str) -> None:
         if value is not None and not (math.isfinite(value) and value > 0):

@@ -14,7 +14,7 @@ from ganzoo.util.text import did_you_mean, printable
 
 @dataclass(frozen=True)
 class Selection:
-    """A selected variant. `named` is False where a glob found it: then it may be passed over if it cannot run."""
+    """A selected variant. `named` is False if a glob or `all` matched it: it is left out if it cannot run."""
 
     label: str
     variant: Variant
@@ -25,7 +25,7 @@ class Selection:
 def select(registry: Registry, models: Sequence[str]) -> list[Selection]:
     """Resolve the tokens of `--models`, in order, each variant once.
 
-    Raises `UnknownName`, `AmbiguousName`, or `UsageError` where nothing is left.
+    Raises `UnknownName`, `AmbiguousName`, or `UsageError` if no variant is left.
     """
     tokens = [token.strip() for text in models for token in text.split(",") if token.strip()]
     if not tokens:
@@ -63,17 +63,17 @@ def _expand(registry: Registry, token: str) -> list[Selection]:
         ]
         if not offers:
             raise UnknownName(f"--models: no variant matches '{printable(token)}' (see `ganzoo list variants`)")
-        # A name that two plugins offer was not asked for here: each is taken, as `plugin:name`.
+        # Of a name that several plugins offer every variant matches, as `plugin:name`.
         return [
             Selection(registry.reference("variants", offer), offer.record, offer.plugin, named=False)
             for offer in offers
         ]
     if "+" in token:
         return [_pair(registry, token)]
-    return [_named(registry, token)]
+    return [_by_name(registry, token)]
 
 
-def _named(registry: Registry, name: str) -> Selection:
+def _by_name(registry: Registry, name: str) -> Selection:
     try:
         offer = registry.get("variants", name)
     except UnknownName as error:

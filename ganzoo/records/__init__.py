@@ -1,1 +1,1 @@
-"""The record of a run: its layout, its folder, its checkpoint, and what must be true of it."""
+"""The record of a run: its layout, its folder, its checkpoint, and its consistency checks."""

@@ -1,6 +1,6 @@
-"""A checkpoint as a file: one safetensors file with a JSON state and the sha256 of its own bytes in its header.
+"""Checkpoint files: safetensors with a JSON state and a sha256 of the file in the header.
 
-It holds no pickle, so a file from a stranger can do nothing when it is read.
+A checkpoint holds no pickle, so reading a file from a stranger runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 
-SCHEMA = "2"
-"""Version of what a checkpoint holds: 2 since the state of the optimizers goes by the names of the parameters."""
+CHECKPOINT_SCHEMA = "2"
+"""Version of the layout: 2 since the state of the optimizers is keyed by the names of the parameters."""
 
 UNSIGNED = "0" * 64
-"""Stands in the header for the digest while the digest is taken."""
+"""Placeholder in the header while the sha256 is computed."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved: tensors by name on the CPU, and a JSON object of everything else."""
+    """Tensors by name on the CPU, and a JSON object of everything else."""
 
     run_id: str
     tensors: Mapping[str, Tensor]
@@ -39,29 +39,29 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write to a temporary file and move it into place: until the new checkpoint is whole, the old one stays.
+    """Write to a temporary file and move it into place: the old checkpoint stays until the new one is complete.
 
-    Raises `OSError` where there is no space; `path` is then as it was.
+    Raises `OSError` if the disk is full, for instance; `path` is unchanged then.
     """
     from safetensors.torch import save
 
     header = {
-        "schema": SCHEMA,
+        "schema": CHECKPOINT_SCHEMA,
         "run_id": checkpoint.run_id,
         "state": json.dumps(checkpoint.state),
         "sha256": UNSIGNED,
     }
     content = save(dict(checkpoint.tensors), metadata=header)
     digest = hashlib.sha256(content).hexdigest()
-    # As a key of the header; quoted otherwise, it cannot stand in the state.
+    # The key of the header: in the state, which is a JSON string, the quotes would be escaped.
     place = content.index(f'"sha256":"{UNSIGNED}"'.encode()) + len('"sha256":"')
     signed = (content[:place], digest.encode(), content[place + len(digest) :])
     write_atomically(path, lambda stream: [stream.write(part) for part in signed])
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify. Raises `RecordError` where it is not whole or of another version, `RecordMissing` where it is
-    not there, and `RecordUnreadable` where the file system does not give it.
+    """Read and verify. Raises `RecordError` if the checkpoint is damaged or of another version, `RecordMissing` if it
+    is absent, and `RecordUnreadable` if the file system fails to read it.
     """
     from safetensors.torch import load_file
 
@@ -73,14 +73,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def run_id_of_checkpoint(path: Path) -> str:
-    """The id of the run that wrote it. Raises what `read_checkpoint` does; no tensor is loaded."""
+    """The id of the run that wrote the checkpoint; loads no tensor. Raises what `read_checkpoint` raises."""
     return _verified(path)["run_id"]
 
 
 def _verified(path: Path) -> dict[str, str]:
-    """The metadata of a checkpoint in which nothing is wrong. Raises what `read_checkpoint` does."""
+    """The metadata of a checkpoint, after verifying it. Raises what `read_checkpoint` raises."""
     try:
-        if fault := _fault_of(path):
+        if fault := _fault_of_checkpoint(path):
             raise RecordError(f"{printable(path)}: {fault}")
         metadata: dict[str, str] = read_header(path)["__metadata__"]
         return metadata
@@ -89,31 +89,32 @@ def _verified(path: Path) -> dict[str, str]:
 
 
 def verify_checkpoint(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None. No tensor is loaded."""
+    """The fault of a checkpoint in words, or None; loads no tensor."""
     try:
-        return _fault_of(path)
+        return _fault_of_checkpoint(path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def _fault_of(path: Path) -> str | None:
-    """As `verify_checkpoint`. Raises `OSError` where the file cannot be read."""
-    # Asked first: in what is absent, or kept back, nothing is wrong.
+def _fault_of_checkpoint(path: Path) -> str | None:
+    """As `verify_checkpoint`. Raises `OSError` if the file cannot be read."""
+    # First, so that an absent file or one without permission is an OSError and not a fault.
     path.stat()
     try:
-        told = read_header(path).get("__metadata__") or {}
-        absent = [name for name in ("schema", "run_id", "sha256", "state") if name not in told]
+        metadata = read_header(path).get("__metadata__") or {}
+        absent = [name for name in ("schema", "run_id", "sha256", "state") if name not in metadata]
         if absent:
             return f"is no checkpoint: its metadata lacks {', '.join(absent)}"
-        if told["schema"] != SCHEMA:
-            return f"is a checkpoint of version {printable(told['schema'], 20)}, and this ganzoo knows version {SCHEMA}"
-        if not _is_json(told["state"]):
+        if metadata["schema"] != CHECKPOINT_SCHEMA:
+            version = printable(metadata["schema"], 20)
+            return f"is a checkpoint of version {version}, and this ganzoo knows version {CHECKPOINT_SCHEMA}"
+        if not _is_json(metadata["state"]):
             return "its state is not JSON"
-        digits = told["sha256"].encode()
-        whole = len(digits) == len(UNSIGNED) and _sha256_without(path, digits) == told["sha256"]
+        digest = metadata["sha256"].encode()
+        intact = len(digest) == len(UNSIGNED) and _sha256_with_placeholder(path, digest) == metadata["sha256"]
     except ValueError as error:
         return str(error)
-    return None if whole else "is damaged: its sha256 is not that of its bytes"
+    return None if intact else "is damaged: its sha256 is not that of its bytes"
 
 
 def _is_json(text: str) -> bool:
@@ -124,12 +125,12 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _sha256_without(path: Path, digits: bytes) -> str:
-    """The sha256 of a file with `digits`, where they first stand in its header, replaced by zeros."""
+def _sha256_with_placeholder(path: Path, digest: bytes) -> str:
+    """The sha256 of a file in which `UNSIGNED` replaces the first `digest` in the header."""
     with path.open("rb") as stream:
         begin = stream.read(8)
         header = stream.read(int.from_bytes(begin, "little"))
-        digest = hashlib.sha256(begin + header.replace(digits, UNSIGNED.encode(), 1))
+        computed = hashlib.sha256(begin + header.replace(digest, UNSIGNED.encode(), 1))
         while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            computed.update(block)
+    return computed.hexdigest()

@@ -1,6 +1,6 @@
-"""A record held against itself: all in it that follows from something else in it, worked out again.
+"""Consistency checks of a record: each value that follows from others is computed again and compared.
 
-Each function looks for one kind of fault and yields what is wrong, in words. No plugin is loaded for it.
+Each function looks for one kind of fault and yields a description of each. No plugin is loaded.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from ganzoo.machine.timing import summary
 from ganzoo.records.protocols import bounds_of, direction_of, protocol_id
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
-from ganzoo.runs import RunRecord, Summary
+from ganzoo.runs import Point, RunRecord, Score, Summary
 from ganzoo.util.bootstrap import RESAMPLES, percentile_interval
 from ganzoo.util.conversion import fault_of
 from ganzoo.util.text import printable
 
 CLOSE = 1e-9
-"""How far a number may lie from the one it is worked out to, as a share of it: the order of a sum may differ."""
+"""The relative tolerance of a number that is computed again: the order of a sum may differ."""
 
 MOST_MFU = 1.05
-"""A step may beat the matrix product it is held against by this much, because the two are measured one by one."""
+"""The highest plausible MFU: a step may beat its reference, a matrix product, as the two are measured one by one."""
 
 Bounds = tuple[float, float]
 POSITIVE: Bounds = (math.nextafter(0, 1), math.inf)
@@ -35,11 +35,11 @@ SPEED_BOUNDS: Mapping[str, Bounds] = {
     **dict.fromkeys(("flops_per_image", "energy_joules_per_kimg", "capture_seconds"), FROM_ZERO),
     "data_wait_share": (0, 1),
 }
-"""What a number of a record lies between, bounds included."""
+"""The inclusive bounds of each number under `throughput`."""
 
 
 def faults(content: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
-    """Everything that does not fit in `record`, which `content` is as it stands in the file."""
+    """All faults of `record`; `content` is the JSON that it was read from, before any upgrade."""
     yield from identity_faults(content)
     yield from place_faults(record)
     yield from status_faults(record)
@@ -51,7 +51,7 @@ def faults(content: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
 
 
 def identity_faults(content: Mapping[str, Any]) -> Iterator[str]:
-    """The run id is the hash of the spec as it was written, of the plugins' source and of the versions."""
+    """The run id must be the hash of the spec as written, the plugins' source and the versions."""
     environment = content.get("environment") or {}
     plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}
     versions = {name: environment.get(name) for name in ("ganzoo", "torch")}
@@ -60,7 +60,7 @@ def identity_faults(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def place_faults(record: RunRecord) -> Iterator[str]:
-    """The folder is named after the run, and lies in one named after the hardware."""
+    """The folder must be named after the run, and its parent after the hardware."""
     assert record.path is not None
     place = record.path.resolve().parent
     wanted = run_folder(Path(), read_spec(record.spec), record.run_id)
@@ -74,7 +74,7 @@ def place_faults(record: RunRecord) -> Iterator[str]:
 
 
 def status_faults(record: RunRecord) -> Iterator[str]:
-    """A failure says why, and what is well gives no reason."""
+    """A failed run must have an error, a finished one must have none and all of its parts."""
     if record.ok and record.error:
         yield "status is ok, and there is an error"
     if not record.ok and not record.error:
@@ -87,14 +87,14 @@ def status_faults(record: RunRecord) -> Iterator[str]:
 
 
 def dataset_faults(record: RunRecord) -> Iterator[str]:
-    """The images are those of the spec."""
+    """The dataset must be that of the spec."""
     for key, wanted in (("sha256", "dataset_sha256"), ("count", "dataset_images"), ("name", "dataset")):
         if record.dataset.get(key, record.spec[wanted]) != record.spec[wanted]:
             yield f"dataset.{key} is not spec.{wanted}"
 
 
 def speed_faults(record: RunRecord) -> Iterator[str]:
-    """Summaries are those of their samples, the MFU that of its parts; rates are above zero."""
+    """Summaries must follow from their samples, the MFU from its parts; rates must be above zero."""
     throughput: Mapping[str, Any] = record.throughput
     for name, part in throughput.items():
         if not isinstance(part, Mapping) or "samples" not in part:
@@ -115,9 +115,9 @@ def speed_faults(record: RunRecord) -> Iterator[str]:
 
 
 def doubts(record: RunRecord) -> Iterator[str]:
-    """What is hard to believe and contradicts nothing: no reason to do the run again."""
+    """Implausible values that contradict nothing: no reason to run again."""
     mfu, flags = record.throughput.get("mfu"), record.throughput.get("flags")
-    # Where the record itself says that others were at work, the peak may have been measured in a worse moment.
+    # If the record has a flag that other processes were at work, the peak may have been measured in a worse moment.
     if mfu is not None and mfu > MOST_MFU and not flags:
         yield f"throughput.mfu is {mfu:g}, above {MOST_MFU}: the peak may have been measured in a worse moment"
 
@@ -129,29 +129,29 @@ def _summary_faults(name: str, part: Mapping[str, Any], record: RunRecord) -> It
         return
     if min(samples) <= 0:
         yield f"{name} has a sample of {min(samples):g}, not above 0"
-    found = summary(samples)
+    expected = summary(samples)
     yield from (
-        f"{name}.{key} is {part[key]:g}, and its samples give {found[key]:g}"
+        f"{name}.{key} is {part[key]:g}, and its samples give {expected[key]:g}"
         for key in ("median", "min", "max")
-        if key in part and not _close(part[key], found[key])
+        if key in part and not _close(part[key], expected[key])
     )
-    possible = min(samples) <= part["low"] <= part["median"] <= part["high"] <= max(samples)
-    given = _given_interval(part, found, record)
-    if not possible or (given and not all(map(_close, (part["low"], part["high"]), given))):
+    ordered = min(samples) <= part["low"] <= part["median"] <= part["high"] <= max(samples)
+    interval = _expected_interval(part, expected, record)
+    if not ordered or (interval and not all(map(_close, (part["low"], part["high"]), interval))):
         yield f"{name}.low and .high are not the interval of the median that its samples give"
 
 
-def _given_interval(part: Mapping[str, Any], found: Mapping[str, Any], record: RunRecord) -> Bounds | None:
-    """The interval that the samples of a summary give, drawn as the record says; None where it cannot be drawn so."""
-    if part.get("interval") == found["interval"]:
-        return found["low"], found["high"]
+def _expected_interval(part: Mapping[str, Any], expected: Mapping[str, Any], record: RunRecord) -> Bounds | None:
+    """The interval of the samples by the method of the record; None if that method cannot be repeated here."""
+    if part.get("interval") == expected["interval"]:
+        return expected["low"], expected["high"]
     if "interval" not in part and _same_numpy(record):
         return _interval_of_earlier_records(part["samples"])
     return None
 
 
 def _interval_of_earlier_records(samples: Sequence[float]) -> Bounds:
-    """Drawn by a `Generator`, whose numbers may be others with another NumPy."""
+    """As records before `interval` drew it, by a `Generator`, whose stream may change between versions of NumPy."""
     import numpy as np
 
     places = np.random.default_rng(0).integers(len(samples), size=(RESAMPLES, len(samples)))
@@ -165,9 +165,9 @@ def _same_numpy(record: RunRecord) -> bool:
 
 
 def protocol_faults(record: RunRecord) -> Iterator[str]:
-    """A protocol's id follows from its content, and what it says of data and weights is what the spec says."""
+    """The id of a protocol must follow from its content; its data, weights and fakes must be those of the spec."""
     spec = record.spec
-    alike = {"weights_sha256": "weights_sha256", "dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
+    same_as_spec = {"weights_sha256": "weights_sha256", "dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
     for identity, content in record.protocols.items():
         where = f"protocol {printable(identity, 80)}"
         absent = {"metric", "extractor", "n_fake", "ema"} - set(content)
@@ -176,13 +176,13 @@ def protocol_faults(record: RunRecord) -> Iterator[str]:
             continue
         if identity != protocol_id(content):
             yield f"{where}: the id is not that of its content"
-        for key, field in {**alike, "n_fake": "fakes"}.items():
+        for key, field in {**same_as_spec, "n_fake": "fakes"}.items():
             if content.get(key, spec[field]) != spec[field]:
                 yield f"{where}: {key} is not spec.{field}"
 
 
 def score_faults(record: RunRecord) -> Iterator[str]:
-    """Scores lie in their ranges, and each has its protocol."""
+    """Each score must be within its bounds and have its protocol."""
     for score in record.scores:
         name, value, protocol = score["metric"], score["value"], record.protocols.get(score["protocol"])
         where = f"score {printable(name, 80)} at {score['kimg']:g} kimg"
@@ -202,7 +202,7 @@ def score_faults(record: RunRecord) -> Iterator[str]:
 
 
 def training_faults(record: RunRecord) -> Iterator[str]:
-    """The budget was used up, curves have one length, and best and final are those of the scores."""
+    """The budget must be spent, curves must have one length, and best and final must be those of the scores."""
     training: Mapping[str, Any] = record.training
     if not training:
         return
@@ -217,36 +217,36 @@ def training_faults(record: RunRecord) -> Iterator[str]:
     axis = [point for point in curves.get("kimg", ()) if point is not None]
     if any(later <= earlier for earlier, later in pairwise(axis)):
         yield "training.curves.kimg does not grow"
-    series: dict[str, list[Mapping[str, Any]]] = {}
+    series: dict[str, list[Score]] = {}
     for score in record.scores:
         series.setdefault(f"{score['metric']}/{'ema' if score['ema'] else 'raw'}", []).append(score)
     for which, wanted in (("final", _finals), ("best", _bests)):
-        # A run that failed was scored, and has neither.
-        told = training.get(which)
-        if told is None:
+        # A failed run may have scores, but has neither best nor final.
+        recorded = training.get(which)
+        if recorded is None:
             if record.ok and series:
                 yield f"training.{which} is absent, and there are scores"
             continue
-        for name in sorted(set(told) | set(series)):
-            if not any(_same_point(told.get(name), point) for point in wanted(series.get(name, ()), record)):
+        for name in sorted(set(recorded) | set(series)):
+            if not any(_same_point(recorded.get(name), point) for point in wanted(series.get(name, ()), record)):
                 yield f"training.{which}.{printable(name, 80)} is not that of its scores"
 
 
-def _finals(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
+def _finals(scores: Sequence[Score], record: RunRecord) -> list[Score | None]:
     return [scores[-1]] if scores else [None]
 
 
-def _bests(scores: Sequence[Mapping[str, Any]], record: RunRecord) -> list[Mapping[str, Any] | None]:
-    """What may be the best: the first that is least, or greatest; either where no protocol says which is better."""
-    known = [score for score in scores if score["value"] is not None]
+def _bests(scores: Sequence[Score], record: RunRecord) -> list[Score | None]:
+    """The candidates for best: the first lowest or highest; both if no protocol says which direction is better."""
+    known = [(value, score) for score in scores if (value := score["value"]) is not None]
     if not known:
         return [None]
-    ways = {direction_of(score["metric"], record.protocols.get(score["protocol"], {})) for score in known}
-    least, greatest = (choose(known, key=lambda score: score["value"]) for choose in (min, max))
+    ways = {direction_of(score["metric"], record.protocols.get(score["protocol"], {})) for _, score in known}
+    least, greatest = (choose(known, key=lambda pair: pair[0])[1] for choose in (min, max))
     return [least] if ways == {"lower"} else [greatest] if ways == {"higher"} else [least, greatest]
 
 
-def _same_point(point: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> bool:
+def _same_point(point: Point | None, score: Score | None) -> bool:
     if point is None or score is None:
         return point is score
     return point["value"] == score["value"] and point["kimg"] == score["kimg"]

@@ -1,6 +1,6 @@
-"""Look a folder of results over: every record, picture, weights file and checkpoint, and what a crash left behind.
+"""Examine a folder of results: every record, picture, weights file and checkpoint, and leftovers of a crash.
 
-Nothing is ever deleted: what is broken can be moved to a folder `quarantine` beside the rest.
+Nothing is ever deleted: `--fix` moves what is broken to a folder `quarantine` beside the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from ganzoo.errors import RecordError
 from ganzoo.records import consistency
 from ganzoo.records.checkpoint import CHECKPOINT, verify_checkpoint
-from ganzoo.records.folder import FOLDER, claim
+from ganzoo.records.folder import CLAIMS, claim
 from ganzoo.records.store import (
     BEFORE,
     GENERATOR,
@@ -37,19 +37,19 @@ from ganzoo.util.tensorfiles import read_header
 from ganzoo.util.text import printable
 
 NAMES = "|".join(map(re.escape, RUN_FILES))
-OF_A_RUN = re.compile(rf"({NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
-"""A file of a run, and one that was put aside."""
+RUN_FILE = re.compile(rf"({NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
+"""The name of a file of a run, or of a broken one that was put aside."""
 
-TRIAL = re.compile(r"\.writable-\d+-\d+")
-"""The trial whether a folder can be written to."""
+WRITE_TEST = re.compile(r"\.writable-\d+-\d+")
+"""The file by which `ganzoo bench` tests whether a folder is writable."""
 
 SETTLED_SECONDS = 60
-"""A leftover that was written to more recently may be in the works on another machine that shares the folder."""
+"""Another machine that shares the folder may still be writing a leftover that is younger than this."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. `path` is the file it is in, `fix` what `--fix` moves: a run, by its folder, a file, or nothing."""
+    """A fault in the file `path`. `fix` is what `--fix` moves: the folder of a run, a file, or None for nothing."""
 
     path: Path
     what: str
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was looked at in `folder`, and what is wrong with it."""
+    """The result of examining `folder`: how much was examined, and every fault."""
 
     folder: Path
     records: int
@@ -67,7 +67,7 @@ class Examination:
 
 
 def examine(folder: Path) -> Examination:
-    """Look over every run below `folder`. Raises `RecordError` where it is not there."""
+    """Examine every run below `folder`. Raises `RecordError` if the folder does not exist."""
     if not folder.is_dir():
         raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
     findings: list[Finding] = []
@@ -76,8 +76,7 @@ def examine(folder: Path) -> Examination:
     checkpoints = [place / CHECKPOINT for place, files in places if CHECKPOINT in files]
     records: list[RunRecord] = []
     for run in runs:
-        found = list(_run_findings(run, records))
-        findings += found
+        findings += _run_findings(run, records)
     findings += _duplicates(records, broken={finding.fix for finding in findings})
     identities = {record.path.parent: record.run_id for record in records if record.path}
     for path in checkpoints:
@@ -89,11 +88,11 @@ def examine(folder: Path) -> Examination:
 
 
 def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda line: None) -> list[tuple[Path, Path]]:
-    """Move what the findings say to `quarantine/` in the folder, as it lay there; `(from, to)` of each.
+    """Move what is broken to `quarantine/` in the folder, under its relative path; return `(from, to)` of each move.
 
-    Of a run move its own files only, and its folder where there is nothing else in it. A run that some `ganzoo bench`
-    has claimed stays, with a note. Nothing is overwritten: where a name is taken, a number follows it. Raises
-    `RecordError` where something cannot be moved.
+    Of a run only ganzoo's files move, and the whole folder if it holds nothing else. A run that a `ganzoo bench` has
+    claimed stays, with a note. Nothing is overwritten: if a name is taken, a number is appended. Raises `RecordError`
+    if something cannot be moved.
     """
     folder, moved = examination.folder, []
     for path in sorted({finding.fix for finding in examination.findings if finding.fix is not None}):
@@ -102,7 +101,7 @@ def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda
             if not claimed:
                 on_note(f"{printable(path)} stays where it is: `ganzoo bench` is at work on the run")
                 continue
-            for part in _parts(path, folder):
+            for part in _paths_to_move(path, folder):
                 target = free_place(folder / QUARANTINE / part.relative_to(folder))
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,31 +113,31 @@ def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda
     return moved
 
 
-def _parts(path: Path, folder: Path) -> list[Path]:
-    """What moves for `path`: of a run's folder the files of the run, or all of it where there is nothing else in it."""
+def _paths_to_move(path: Path, folder: Path) -> list[Path]:
+    """What moves for `path`: of a run's folder ganzoo's files, or the folder itself if it holds nothing else."""
     if not os.path.lexists(path / RECORD):
-        return [path] if os.path.lexists(path) else []  # It may have lain in a run that has been moved.
+        return [path] if os.path.lexists(path) else []  # Its run may have moved already.
     entries = sorted(path.iterdir())
-    own = [entry for entry in entries if OF_A_RUN.fullmatch(entry.name)]
+    of_run = [entry for entry in entries if RUN_FILE.fullmatch(entry.name)]
     # A folder cannot move into itself.
-    return [path] if own == entries and path != folder else own
+    return [path] if of_run == entries and path != folder else of_run
 
 
 @contextmanager
 def _claimed(run: Path) -> Iterator[bool]:
-    """Whether no `ganzoo bench` is at the run in a folder; the claims to it are held for as long as the context lasts.
+    """Claim the run in a folder for the length of the context; False if a `ganzoo bench` has claimed it.
 
-    A claim is named after the run's id, with the first ten digits of which the folder's name ends.
+    A claim is named after the run's id; the folder's name ends with the first ten digits of the id.
     """
     run = run.resolve()
     results, begin = run.parent.parent, run.name.removesuffix(BEFORE).rpartition("-")[2]
     with ExitStack() as stack:
-        known = list((results / FOLDER).glob(f"{glob.escape(begin)}*.lock"))
-        yield all(stack.enter_context(claim(results, lock.stem)) for lock in known)
+        locks = list((results / CLAIMS).glob(f"{glob.escape(begin)}*.lock"))
+        yield all(stack.enter_context(claim(results, lock.stem)) for lock in locks)
 
 
 def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder below, itself included, with its files; links are not followed, nor is what was put aside."""
+    """Every folder below `folder`, and itself, with its files; follows no link and skips the quarantine."""
 
     def complain(error: OSError) -> None:
         findings.append(Finding(Path(error.filename), f"cannot be read: {printable(error.strerror)}", None))
@@ -152,7 +151,7 @@ def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[
 
 
 def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
-    """What is wrong with the record in `folder` and the files beside it; a record that can be read joins `records`."""
+    """The faults of the record in `folder` and of the files beside it; appends a readable record to `records`."""
     path = folder / RECORD
     try:
         content = read_content(path)
@@ -164,7 +163,7 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
     yield from (Finding(path, what, folder) for what in consistency.faults(content, record))
     yield from (Finding(path, what, None) for what in consistency.doubts(record))
     files = content.get("files")
-    # An older record names no file at all.
+    # A record before `files` names none, but its run wrote the picture.
     if fault := _samples_fault(record, folder / SAMPLES, kept=files is None or SAMPLES in files):
         yield Finding(folder / SAMPLES, fault, folder)
     if os.path.lexists(folder / GENERATOR) and (fault := _generator_fault(record, folder / GENERATOR)):
@@ -172,9 +171,9 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
 
 
 def _samples_fault(record: RunRecord, path: Path, kept: bool) -> str | None:
-    """What is wrong with the picture of a run that trained to its end; its size follows from the spec.
+    """The fault of the picture of a run that trained to its end; its size follows from the spec.
 
-    Unless it was `kept`, for which the disk may have been too full, it need not be there.
+    It may be absent unless it was `kept`: the disk may have been full.
     """
     if not record.ok or not record.spec["kimg"]:
         return None
@@ -188,7 +187,7 @@ def _samples_fault(record: RunRecord, path: Path, kept: bool) -> str | None:
 
 
 def _generator_fault(record: RunRecord, path: Path) -> str | None:
-    """What is wrong with the weights, as far as the record tells without the plugin that builds the network."""
+    """The fault of the weights, as far as it shows without the plugin that builds the network."""
     try:
         header = read_header(path)
     except OSError as error:
@@ -197,14 +196,14 @@ def _generator_fault(record: RunRecord, path: Path) -> str | None:
         return str(error)
     numbers = sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     learned = record.parameters.get("generator", 0)
-    # Buffers come on top of what is learned.
+    # The file holds buffers besides the learned parameters.
     if numbers < learned:
         return f"holds {numbers:,} numbers, and the generator learns {learned:,}"
     return _hash_fault(record, path)
 
 
 def _hash_fault(record: RunRecord, path: Path) -> str | None:
-    """Whether a file is the one that the run wrote; an older record does not say."""
+    """The fault of a file that differs from the one that the run wrote; None if an older record has no hash."""
     try:
         changed = path.name in record.files and sha256_of_file(path) != record.files[path.name]
     except OSError as error:
@@ -213,20 +212,20 @@ def _hash_fault(record: RunRecord, path: Path) -> str | None:
 
 
 def _checkpoint_fault(path: Path, run_id: str | None) -> str | None:
-    """What is wrong with a checkpoint; `run_id` is that of the record beside it, where there is one."""
+    """The fault of a checkpoint; `run_id` is that of the record beside it, None if there is no record."""
     if fault := verify_checkpoint(path):
         return fault
     try:
-        found = read_header(path)["__metadata__"]["run_id"]
+        written_by = read_header(path)["__metadata__"]["run_id"]
     except (OSError, ValueError):
-        return None  # Its run has ended meanwhile, and thrown it away.
-    if run_id in (None, found):
+        return None  # Its run has ended meanwhile and removed it.
+    if run_id in (None, written_by):
         return None
-    return f"is of run {printable(found, 10)}, and the record beside it of {printable(run_id, 10)}"
+    return f"is of run {printable(written_by, 10)}, and the record beside it of {printable(run_id, 10)}"
 
 
 def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Iterator[Finding]:
-    """One run lies in one place, the first in which nothing else is wrong; what `--force` laid aside may stay."""
+    """All records of one run but the first without another fault; what `--force` moved to `.before` is no duplicate."""
     places: dict[str, list[Path]] = {}
     for record in records:
         assert record.path is not None
@@ -244,16 +243,16 @@ def _duplicates(records: Sequence[RunRecord], broken: set[Path | None]) -> Itera
 def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
     for name in files:
         path = place / name
-        if (known := OF_A_RUN.fullmatch(name)) and known[2]:
-            yield Finding(path, f"a broken {RUN_FILES[known[1]]} that `ganzoo bench` put aside", path)
-        elif begun_file(name) in RUN_FILES or TRIAL.fullmatch(name):
+        if (match := RUN_FILE.fullmatch(name)) and match[2]:
+            yield Finding(path, f"a broken {RUN_FILES[match[1]]} that `ganzoo bench` put aside", path)
+        elif begun_file(name) in RUN_FILES or WRITE_TEST.fullmatch(name):
             fix = path if _settled(path) else None
-            later = "" if fix else "; somebody may be writing it, look again in a minute"
-            yield Finding(path, f"left over from a write that did not end{later}", fix)
+            later = "" if fix else "; a process may still be writing it, try again in a minute"
+            yield Finding(path, f"left over from a write that did not finish{later}", fix)
 
 
 def _settled(path: Path) -> bool:
-    """Whether no process on this machine has the file open, and none elsewhere seems to write to it."""
+    """Whether no process on this machine has the file open, and it is too old to be written on another."""
     try:
         if time.time() - path.lstat().st_mtime < SETTLED_SECONDS:
             return False
@@ -263,7 +262,7 @@ def _settled(path: Path) -> bool:
 
 
 def _open_files() -> set[str]:
-    """The files that processes of this machine have open, as far as one may look."""
+    """The files that processes of this machine have open, as far as this user may see."""
     import psutil
 
     opened: set[str] = set()

@@ -1,4 +1,4 @@
-"""The files in a run's folder: which are known, which are laid aside for a new attempt, and when they go."""
+"""The files of a run: read its record, move them aside for a new attempt, remove stale ones, claim the run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ganzoo.util.text import printable
 
 
 def known_record(folder: Path, on_note: Callable[[str], None]) -> RunRecord | None:
-    """The record that an earlier attempt left; one that is broken is put aside.
+    """The record of an earlier attempt, or None; renames a broken one.
 
-    Raises `RecordUnreadable` where it may well be good.
+    Raises `RecordUnreadable` if the file system fails to read it: it may be a good record.
     """
     path = folder / RECORD
     try:
@@ -35,7 +35,7 @@ def known_record(folder: Path, on_note: Callable[[str], None]) -> RunRecord | No
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
-    """What tells one record at this place from the next, or None where there is none."""
+    """A stamp that changes when another record replaces the one at `path`; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -44,7 +44,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 def lay_aside(folder: Path) -> None:
-    """Move a finished run's files to the folder beside it, all at once; what others have put there stays."""
+    """Move the files of a finished run to `RUN.before` in one rename; files that are not ganzoo's stay."""
     _remove_laid_aside(folder)
     before = folder.with_name(folder.name + BEFORE)
     try:
@@ -60,11 +60,11 @@ def lay_aside(folder: Path) -> None:
 
 
 def clear_away(folder: Path, record: RunRecord) -> None:
-    """Remove what is not to be used beside this record, nor any more."""
-    # The pictures and weights of an earlier attempt are not those of a run that failed.
+    """Remove the files that this record makes stale."""
+    # A failed run must not show the picture and weights of an earlier attempt.
     stale = [] if record.ok else [SAMPLES, GENERATOR]
     if record.status == "diverged":
-        # It must not be tried from just before until it happens to go well.
+        # A retry must start over: from just before the divergence it would be repeated until it happens to pass.
         stale.append(CHECKPOINT)
     remove(folder, *stale)
     if record.ok:
@@ -72,13 +72,13 @@ def clear_away(folder: Path, record: RunRecord) -> None:
 
 
 def remove(folder: Path, *names: str) -> None:
-    """Remove these files, those that are there."""
+    """Remove these files, if they exist."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
 
 def _remove_laid_aside(folder: Path) -> None:
-    """Remove what was laid aside of a run that is done again."""
+    """Remove `RUN.before`, the files of an earlier attempt."""
     before = folder.with_name(folder.name + BEFORE)
     if before.is_dir():
         remove(before, *RUN_FILES)
@@ -86,20 +86,21 @@ def _remove_laid_aside(folder: Path) -> None:
             before.rmdir()
 
 
-FOLDER = ".claims"
+CLAIMS = ".claims"
+"""The folder of the lock files in a folder of results."""
 
 
 @contextmanager
 def claim(results: Path, run_id: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Whether the run is this process's to do, for as long as the context lasts.
+    """Lock a run for this process for the length of the context; False if another process has locked it.
 
-    Where another process holds it the answer is no; with `on_wait` it is called, and the claim waited for. The system
-    itself gives the lock back when its holder dies. Raises `RecordError` where the file system has no locks.
+    With `on_wait`, call it in that case and wait for the lock. The system releases the lock when its holder dies.
+    Raises `RecordError` if the file system has no locks.
     """
-    folder = results / FOLDER
+    folder = results / CLAIMS
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A lock that is only a file which exists would be held by the dead too.
+        # No lock by mere existence of a file: that would survive the death of its holder.
         lock = FileLock(folder / f"{run_id[:16]}.lock", fallback_to_soft=False)
         taken = _take(lock, wait=False)
         if not taken and on_wait is not None:

@@ -1,4 +1,4 @@
-"""A protocol in words: what stands beside every score, and what sets it apart from others like it."""
+"""Protocols: their ids, their descriptions in words, and the facts of scores that they hold."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ganzoo.types import Metric
     from ganzoo.util.significance import Direction
 
-GENERATORS: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
+GENERATOR_NAMES: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
 
 
 def protocol_words(content: Mapping[str, Any]) -> str:
     """`digits-cnn features, 1797 real (all) against 5000 fakes, EMA generator, splits 10`."""
-    settings = _settings(content)
-    generator = GENERATORS[content.get("ema")]
+    settings = _settings_in_words(content)
+    generator = GENERATOR_NAMES[content.get("ema")]
     weights = generator if generator == "images" else f"{generator} generator"
     return (
         f"{content.get('extractor')} features, {content.get('n_real')} real ({content.get('real_split')}) "
@@ -30,22 +30,22 @@ def protocol_words(content: Mapping[str, Any]) -> str:
 
 
 def distinctions(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """For each protocol, by id, what sets it apart from those of the same metric, dataset and extractor.
+    """For each protocol, by id, how it differs from the others of the same metric, dataset and extractor.
 
-    `5000 fakes, raw`, or the last digits of the id where these words are those of another; empty for one that is alone.
+    `5000 fakes, raw`, with the last digits of the id if these words are not unique; empty for one that is alone.
     """
-    alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for identity, content in protocols.items():
         alike[tuple(content.get(name) for name in ("metric", "dataset", "extractor"))].append(identity)
-    return {identity: text for own in alike.values() for identity, text in _apart(own, protocols).items()}
+    return {identity: text for group in alike.values() for identity, text in _apart(group, protocols).items()}
 
 
 def _apart(identities: Sequence[str], protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if len(identities) == 1:
         return {identities[0]: ""}
-    parts = {identity: _parts(protocols[identity]) for identity in identities}
-    varying = [place for place, found in enumerate(zip(*parts.values(), strict=True)) if len(set(found)) > 1]
-    texts = {identity: ", ".join(filter(None, (own[place] for place in varying))) for identity, own in parts.items()}
+    parts = {identity: _protocol_parts(protocols[identity]) for identity in identities}
+    varying = [place for place, texts in enumerate(zip(*parts.values(), strict=True)) if len(set(texts)) > 1]
+    texts = {identity: ", ".join(filter(None, (part[place] for place in varying))) for identity, part in parts.items()}
     counts = Counter(texts.values())
     return {
         identity: text if text and counts[text] == 1 else ", ".join(filter(None, (text, identity.rpartition("-")[2])))
@@ -53,25 +53,25 @@ def _apart(identities: Sequence[str], protocols: Mapping[str, Mapping[str, Any]]
     }
 
 
-def _parts(content: Mapping[str, Any]) -> list[str]:
-    """What two protocols of a metric may differ in, in words."""
+def _protocol_parts(content: Mapping[str, Any]) -> list[str]:
+    """The parts in which two protocols of a metric may differ, in words."""
     return [
         " x ".join(map(str, content.get("image_shape") or ())),
         f"{content.get('n_real')} real ({content.get('real_split')})",
         f"{content.get('n_fake')} fakes",
-        GENERATORS[content.get("ema")],
-        _settings(content),
+        GENERATOR_NAMES[content.get("ema")],
+        _settings_in_words(content),
     ]
 
 
-def _settings(content: Mapping[str, Any]) -> str:
+def _settings_in_words(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in (content.get("settings") or {}).items())
 
 
 def protocol_id(content: Mapping[str, Any]) -> str:
-    """The id of a protocol: what matters most in words, and a hash of all of it but `scores`.
+    """The id of a protocol: its main parts in words, and a hash of everything but `scores`.
 
-    A title or an axis makes no two scores incomparable; and protocols from before `scores` keep their ids.
+    A title or an axis does not make scores incomparable, and protocols older than `scores` keep their ids.
     """
     hashed = {name: value for name, value in content.items() if name != "scores"}
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
@@ -83,9 +83,9 @@ def protocol_id(content: Mapping[str, Any]) -> str:
 
 
 def score_facts(metric: Metric) -> dict[str, dict[str, Any]]:
-    """What a metric declares of each score, as a protocol holds it under `scores`.
+    """The title, direction, bounds and log axis that a metric declares for each score: a protocol's `scores`.
 
-    With it a record shows and checks the scores of a metric whose plugin is not installed where the record is read.
+    From these a record's scores can be shown and checked without the plugin of the metric.
     """
     return {
         score: {
@@ -99,24 +99,24 @@ def score_facts(metric: Metric) -> dict[str, dict[str, Any]]:
 
 
 def title_of(score: str, protocol: Mapping[str, Any]) -> str:
-    """What heads the column and the axis of a score; its name where the protocol gives no title."""
+    """The title of a score's column and axis; its name if the protocol has no title."""
     return _facts_of(score, protocol).get("title") or score
 
 
 def direction_of(score: str, protocol: Mapping[str, Any]) -> Direction | None:
-    """Which way a score is better; None where the protocol does not say."""
+    """The direction in which a score is better; None if the protocol does not say."""
     direction: Direction | None = _facts_of(score, protocol).get("better")
     return direction
 
 
 def bounds_of(score: str, protocol: Mapping[str, Any]) -> tuple[float, float]:
-    """The least and the greatest value that a score can have, infinite where there is no limit."""
+    """The lowest and the highest possible value of a score; infinite if there is no limit."""
     low, high = _facts_of(score, protocol).get("bounds") or (None, None)
     return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def is_log(score: str, protocol: Mapping[str, Any]) -> bool:
-    """Whether a score is drawn on a logarithmic axis."""
+    """Whether to draw a score on a logarithmic axis."""
     return bool(_facts_of(score, protocol).get("log"))
 
 

@@ -1,4 +1,4 @@
-"""The settings of a run by the names that `--set`, `--where` and the tables use, whatever the layout of the record.
+"""The settings of a run under the flat names that `--set`, `--where` and the tables use, from the spec of a record.
 
 A name is a field of the spec or of its recipe; `optimizer` is the generator's and `PLAYER_optimizer` that of another
 player, and the moving average of the generator is `ema_half_life_kimg` and `ema_rampup`.
@@ -13,16 +13,21 @@ from typing import Any
 from ganzoo.runs import RECIPE_KEYS, RunSpec
 from ganzoo.types import Recipe
 
-GENERATOR = "generator"
+GENERATOR_PLAYER = "generator"
 
 SPEC_KEYS = tuple(field.name for field in fields(RunSpec))
 
 OPTION_DEFAULTS = asdict(Recipe())
-"""What an option is in a record that was made before there was the option."""
+"""The value of an option in a record that is older than the option."""
 
 
 def setting(spec: Mapping[str, Any], name: str) -> Any:
-    """One setting of a run, from its spec as JSON. Raises `KeyError` where none is called that."""
+    """One setting of a run, from its spec as JSON; `image_size` is the height of its images in pixels.
+
+    Raises `KeyError` for an unknown name.
+    """
+    if name == "image_size":
+        return spec["image_shape"][1]
     if name in spec and name != "recipe":
         return spec[name]
     recipe = spec["recipe"]
@@ -30,7 +35,7 @@ def setting(spec: Mapping[str, Any], name: str) -> Any:
 
 
 def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a run, from its spec as JSON, by name; an option that came later has its default."""
+    """All settings of a run by name, from its spec as JSON; an option that is newer than the record has its default."""
     settings: dict[str, Any] = {}
     for name in SPEC_KEYS:
         if name == "recipe":
@@ -45,10 +50,10 @@ def _recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for name in RECIPE_KEYS:
         if name == "optimizers":
             for player, optimizer in recipe[name].items():
-                settings["optimizer" if player == GENERATOR else f"{player}_optimizer"] = optimizer
+                settings["optimizer" if player == GENERATOR_PLAYER else f"{player}_optimizer"] = optimizer
         elif name == "averages":
             for player, average in recipe[name].items():
-                prefix = "ema" if player == GENERATOR else f"{player}_ema"
+                prefix = "ema" if player == GENERATOR_PLAYER else f"{player}_ema"
                 settings |= {f"{prefix}_{key}": value for key, value in average.items()}
         else:
             settings[name] = recipe[name] if name in recipe else OPTION_DEFAULTS[name]
@@ -56,8 +61,8 @@ def _recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spec_over_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the runs of a row share: all settings but the seed, and of a run that was trained on only that it was."""
+    """The settings that all seeds of a row share. `continues` only says whether the run continues another."""
     settings = whole_spec(spec)
     del settings["seed"]
-    # The id of the run before stands for its seed too.
+    # The id of the continued run depends on its seed.
     return settings | {"continues": "another run" if settings["continues"] else ""}

@@ -28,33 +28,33 @@ SAMPLES = "samples.png"
 SAMPLE_IMAGES = 64
 GENERATOR = "generator.safetensors"
 RUN_FILES = {RECORD: "record", CHECKPOINT: "checkpoint", SAMPLES: "picture", GENERATOR: "generator"}
-"""What ganzoo itself puts into the folder of a run, and what each is."""
+"""The files that ganzoo writes to the folder of a run, and a word for each."""
 
 BEFORE = ".before"
-"""What `--force` adds to the name of a finished run's folder for what stays of it until the run is done again."""
+"""Suffix of the folder to which `--force` moves a finished run until the new attempt has finished."""
 
 QUARANTINE = "quarantine"
-"""The folder into which `ganzoo doctor --fix` moves what is broken; no record is looked for there."""
+"""The folder to which `ganzoo doctor --fix` moves what is broken; ganzoo reads no record from it."""
 
 LARGEST_RECORD = 64 << 20
 DEEPEST = 32
-"""A record is smaller than that many bytes and flatter than that many levels; what is not is refused unread."""
+"""Limits of a record in bytes and in levels of nesting; a larger file is refused before it is parsed."""
 
 LARGEST_FIGURE = 1e30
-"""Sums and squares of numbers below it are numbers, too."""
+"""Sums and squares of numbers below it stay finite."""
 
 STATUSES = get_args(Status)
 
 
 def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
-    """The sha256 of a run's canonical JSON, of the source of the plugins it uses and of the versions it runs on."""
+    """The sha256 of a run's spec as canonical JSON, the hashes of its plugins' sources and the versions it runs on."""
     return identity_of(spec.to_json(), plugin_hashes, versions)
 
 
 def identity_of(
     spec: Mapping[str, Any], plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]
 ) -> str:
-    """`run_id_of` a spec as JSON: with the fields that it had when the run was made."""
+    """As `run_id_of`, of a spec as JSON: with the fields of the version that wrote it."""
     content = {"spec": spec, "plugins": dict(plugin_hashes), "versions": dict(versions)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -68,7 +68,7 @@ def run_folder(results: Path, spec: RunSpec, run_id: str) -> Path:
 def write_record(record: RunRecord, folder: Path) -> RunRecord:
     """Write `record.json` in `folder` and return the record with its path. NaN and infinity become null.
 
-    What `read_record` would refuse is left out, and a run that was ok has crashed then, with the reason.
+    Parts that `read_record` would refuse are left out; a run that was ok then has the status crashed, with the reason.
     """
     path = folder / RECORD
     record = _readable(record, path)
@@ -84,31 +84,31 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 
 
 def _text_of(record: RunRecord) -> bytes:
-    return json.dumps(_plain(record.to_json()), indent=1, allow_nan=False, default=str).encode()
+    return json.dumps(_json_value(record.to_json()), indent=1, allow_nan=False, default=str).encode()
 
 
 def _readable(record: RunRecord, path: Path) -> RunRecord:
-    """The record if its reader will take it; else that of a run that failed, with what the reader takes of it."""
-    fault = _fault_of(record, path)
+    """The record if `read_record` accepts it; else a failed one with only the parts that `read_record` accepts."""
+    fault = _fault_of_record(record, path)
     if fault is None:
         return record
     status, error = record.status, record.error
     if record.ok:
         status = "crashed"
         error = {"type": "RecordError", "message": f"what the run gave cannot be recorded: {fault}", "tail": ""}
-    kept = RunRecord(record.schema, record.run_id, status, record.spec, error, command=record.command)
-    for names in (TOLD_TOGETHER, *((name,) for name in PARTS if name not in TOLD_TOGETHER)):
-        more = replace(kept, **{name: getattr(record, name) for name in names})
-        kept = more if _fault_of(more, path) is None else kept
-    return kept
+    readable = RunRecord(record.schema, record.run_id, status, record.spec, error, command=record.command)
+    for names in (LINKED_PARTS, *((name,) for name in PARTS if name not in LINKED_PARTS)):
+        extended = replace(readable, **{name: getattr(record, name) for name in names})
+        readable = extended if _fault_of_record(extended, path) is None else readable
+    return readable
 
 
-TOLD_TOGETHER = ("scores", "protocols", "training")
+LINKED_PARTS = ("scores", "protocols", "training")
 """Parts of a record that refer to each other."""
 
 
-def _fault_of(record: RunRecord, path: Path) -> str | None:
-    """Why a record would be refused by its reader, or None."""
+def _fault_of_record(record: RunRecord, path: Path) -> str | None:
+    """Why `read_record` would refuse a record, or None."""
     text = _text_of(record)
     if len(text) > LARGEST_RECORD:
         return f"it takes more than {LARGEST_RECORD >> 20} MiB"
@@ -122,15 +122,15 @@ def _fault_of(record: RunRecord, path: Path) -> str | None:
 def read_record(path: Path) -> RunRecord:
     """Read one `record.json`, or the folder that holds it.
 
-    Raises `RecordError` saying what is wrong with it: `RecordMissing` where it is not there, `RecordUnreadable` where
-    it is and the file system does not give it.
+    Raises `RecordError` with the fault, `RecordMissing` if there is no record, and `RecordUnreadable` if the file
+    system fails to read it.
     """
     path = path / RECORD if os.path.isdir(path) else path
     return record_of(read_content(path), path)
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The JSON of a record as it stands in the file, of whatever version. Raises what `read_record` does."""
+    """The JSON of a record of any version, not upgraded. Raises what `read_record` raises."""
     try:
         return _content_of(read_regular(path, LARGEST_RECORD), path)
     except OSError as error:
@@ -151,7 +151,7 @@ def _content_of(text: bytes, path: Path) -> dict[str, Any]:
 
 
 def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
-    """The record that `content`, read from `path`, is once it is upgraded. Raises `RecordError`."""
+    """Upgrade and validate `content`, the JSON read from `path`. Raises `RecordError`."""
     where = printable(path)
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
@@ -169,7 +169,7 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
     if fault:
         raise RecordError(f"{where}: {fault}")
     record = RunRecord(**parts, path=path)
-    for figure in _figures(record):
+    for figure in _figures_of_record(record):
         if isinstance(figure, (int, float)) and abs(figure) > LARGEST_FIGURE:
             raise RecordError(f"{where}: holds the figure {figure:.3g}, beyond anything that is measured")
     return record
@@ -178,33 +178,33 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
 RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")
 
 PARTS = tuple(name for name in RECORD_KEYS if name not in ("schema", "run_id", "status", "spec", "error", "command"))
-"""What a run leaves, beside what every record has."""
+"""The parts of a record that a failed run may lack."""
 
 
 def _nests_deeper(value: dict[str, Any], limit: int) -> bool:
-    """Whether there are more than `limit` objects and arrays around anything; without recursion."""
+    """Whether JSON nests objects and arrays more than `limit` deep; without recursion."""
     level = [value]
     for _ in range(limit):
-        level = [item for holder in level for item in _holders_in(holder)]
+        level = [item for container in level for item in _containers_in(container)]
     return any(level)
 
 
-def _holders_in(holder: dict[str, Any] | list[Any]) -> list[Any]:
-    """The objects and arrays right in one; most arrays are of numbers alone, which their types tell quickly."""
-    held = holder.values() if isinstance(holder, dict) else holder
-    return [] if HOLDERS.isdisjoint(map(type, held)) else [item for item in held if type(item) in HOLDERS]
+def _containers_in(container: dict[str, Any] | list[Any]) -> list[Any]:
+    """The objects and arrays that are direct items of one; the set of types skips arrays of numbers fast."""
+    items = container.values() if isinstance(container, dict) else container
+    return [] if CONTAINERS.isdisjoint(map(type, items)) else [item for item in items if type(item) in CONTAINERS]
 
 
-HOLDERS = frozenset({dict, list})
+CONTAINERS = frozenset({dict, list})
 
 
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
-    """A `RunSpec` from its JSON; an option of the recipe that came later has its default."""
+    """A `RunSpec` from its JSON; an option that is newer than the record has its default."""
     return convert(spec, RunSpec)
 
 
-def _figures(record: RunRecord) -> Iterator[Any]:
-    """What a record holds where others take means of numbers."""
+def _figures_of_record(record: RunRecord) -> Iterator[Any]:
+    """The values of a record of which tables compute means."""
     for score in record.scores:
         yield from (score["value"], score["kimg"], score.get("train_seconds"))
     throughput: Mapping[str, Any] = record.throughput
@@ -215,30 +215,30 @@ def _figures(record: RunRecord) -> Iterator[Any]:
         yield point["value"]
 
 
-def _is_summary(value: Any) -> bool:
+def _is_summary(value: object) -> bool:
     return isinstance(value, dict) and "median" in value
 
 
 def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
     """Every record below `folders`, and one line for each record or folder that cannot be used.
 
-    A file that is met twice counts once. Of two finished records of one run id with different content the first is
-    kept. Raises `RecordError` for a folder that is not there.
+    A file below several folders counts once. Of finished records with one run id and different content the first is
+    kept. Raises `RecordError` for a folder that does not exist.
     """
     records: list[RunRecord] = []
     complaints: list[str] = []
-    with many_objects():
+    with garbage_collection_paused():
         for path in _all_record_files(folders, complaints):
             try:
                 records.append(read_record(path))
             except RecordError as error:
                 complaints.append(str(error))
-    return _of_different_runs(records, complaints), complaints
+    return _without_duplicates(records, complaints), complaints
 
 
 @contextmanager
-def many_objects() -> Iterator[None]:
-    """No garbage collection for a while: records and tables make no cycles; to look for some takes half of the time."""
+def garbage_collection_paused() -> Iterator[None]:
+    """Pause garbage collection: records and tables have no cycles, and looking for some takes half of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -248,10 +248,10 @@ def many_objects() -> Iterator[None]:
             gc.enable()
 
 
-def _of_different_runs(records: Sequence[RunRecord], complaints: list[str]) -> list[RunRecord]:
-    """The records without copies of what is there, and without what contradicts it.
+def _without_duplicates(records: Sequence[RunRecord], complaints: list[str]) -> list[RunRecord]:
+    """The records without copies, and without finished records that contradict an earlier one of the same run id.
 
-    A failed attempt stays beside the finished run: it says how often the run was tried.
+    A failed attempt stays beside the finished run: it shows how often the run was tried.
     """
     first: dict[str, RunRecord] = {}
     kept: list[RunRecord] = []
@@ -272,11 +272,11 @@ def _all_record_files(folders: Sequence[Path], complaints: list[str]) -> list[Pa
     files: dict[Path, None] = {}
     for folder in folders:
         try:
-            there = folder.exists()
+            exists = folder.exists()
         except OSError as error:
             complaints.append(f"{printable(folder)}: cannot be read: {printable(error.strerror)}")
             continue
-        if not there:
+        if not exists:
             raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
         files |= dict.fromkeys(_record_files(folder, complaints))
     return list(files)
@@ -287,32 +287,32 @@ def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
     if folder.is_file():
         return [folder]
 
-    # Path.rglob passes over what it may not read without a word.
+    # Path.rglob silently skips folders without read permission.
     def complain(error: OSError) -> None:
         complaints.append(f"{printable(error.filename)}: cannot be read: {printable(error.strerror)}")
 
-    found = []
+    paths = []
     for place, folders, files in os.walk(folder, onerror=complain):
         folders[:] = [name for name in folders if name != QUARANTINE]
-        found += [Path(place, RECORD)] if RECORD in files else []
-    return sorted(found)
+        paths += [Path(place, RECORD)] if RECORD in files else []
+    return sorted(paths)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: no number that is none, and no half of a surrogate pair, which a reader refuses."""
+def _json_value(value: object) -> Any:
+    """A value that JSON can hold: NaN and infinity become None, lone surrogates are escaped, keys become strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+        return {_json_value(str(key)): _json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     return value
 
 
 def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]:
-    """The records below `results` whose id, or whose folder's name, begins like that."""
+    """The records below `results` whose id or folder's name starts with `beginning`."""
     records, _ = find_records([results]) if results.exists() else ([], [])
     return [
         record
@@ -322,15 +322,15 @@ def runs_called(beginning: str, results: Path = Path("runs")) -> list[RunRecord]
 
 
 def find_run(run: str | Path, results: Path = Path("runs")) -> RunRecord:
-    """A record by its folder, by its file, or by the beginning of its id or folder's name below `results`.
+    """A record by its folder, its file, or the beginning of its id or folder's name below `results`.
 
-    Raises `RecordError` where none or several fit.
+    Raises `RecordError` if no run or several match.
     """
     if Path(run).exists():
         return read_record(Path(run))
-    fitting = runs_called(str(run), results)
-    if len(fitting) == 1:
-        return fitting[0]
-    names = ", ".join(printable(record.path.parent.name) for record in fitting[:5] if record.path)
-    reason = f"fits several runs ({names})" if fitting else f"is no folder, and no run in {printable(results)}"
+    matches = runs_called(str(run), results)
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(printable(record.path.parent.name) for record in matches[:5] if record.path)
+    reason = f"matches several runs ({names})" if matches else f"is no folder, and no run in {printable(results)}"
     raise RecordError(f"run '{printable(run)}' {reason}; give the folder that holds its record.json")

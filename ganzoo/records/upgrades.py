@@ -1,4 +1,4 @@
-"""Records of earlier versions brought up to date, one version at a time; the file they came from stays as it is.
+"""Upgrades of records of earlier versions, in memory, one version at a time.
 
 To change what a record's key means: raise `SCHEMA` in `ganzoo/runs.py`, append a function here, and keep a record of
 the version before in `tests/records/`.
@@ -12,13 +12,11 @@ from typing import Any
 from ganzoo.records.score_facts import with_score_facts
 
 Content = Mapping[str, Any]
-"""A record as JSON gave it: what is in it is not checked yet."""
+"""The JSON of a record, not validated yet."""
 
 
 def upgrade_1_to_2(content: Content) -> Content:
-    """The spec names the library that multiplies matrices, which was torch's own before it did; and what came with
-    checkpoints, of which there were none.
-    """
+    """Add to the spec the library of matrix products, always torch's BLAS, and the fields of checkpoints."""
     spec = content.get("spec")
     if not isinstance(spec, Mapping):
         return content
@@ -26,28 +24,27 @@ def upgrade_1_to_2(content: Content) -> Content:
     return {**content, "spec": {**before, **spec}}
 
 
-OPTIONS = (
+MOVED_OPTIONS = (
     *("architecture", "loss", "latent", "phases", "penalties", "batch_size", "options", "hyper", "rate_decay"),
     *("schedules", "generator_first", "label_smoothing", "feature_matching", "l1", "l2", "flips"),
 )
-"""What moved from the spec to its recipe in schema 3 under the name that it had."""
+"""The fields that schema 3 moved from the spec to its recipe under the same name."""
 
-OPTIMIZERS = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
-AVERAGE = {"ema_half_life_kimg": "half_life_kimg", "ema_rampup": "rampup"}
+OPTIMIZER_FIELDS = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
+AVERAGE_FIELDS = {"ema_half_life_kimg": "half_life_kimg", "ema_rampup": "rampup"}
 
 
 def upgrade_2_to_3(content: Content) -> Content:
-    """The recipe has an object of its own, in which optimizers and averages go by player; `linear_backend`, which
-    follows from machine and step, is told with the environment; scores say when and by which code they were computed,
-    which was not noted down.
+    """Move the recipe to `spec.recipe`, with optimizers and averages by player, and `linear_backend`, which follows
+    from machine and step, to the environment; add to scores the code and the date, which were not recorded.
     """
     spec, environment, scores = (content.get(name) for name in ("spec", "environment", "scores"))
     if not isinstance(spec, Mapping):
         return content
     rest = dict(spec)
-    recipe = {name: rest.pop(name) for name in OPTIONS if name in rest}
-    recipe["optimizers"] = {player: rest.pop(name) for name, player in OPTIMIZERS.items() if name in rest}
-    recipe["averages"] = {"generator": {key: rest.pop(name) for name, key in AVERAGE.items() if name in rest}}
+    recipe = {name: rest.pop(name) for name in MOVED_OPTIONS if name in rest}
+    recipe["optimizers"] = {player: rest.pop(name) for name, player in OPTIMIZER_FIELDS.items() if name in rest}
+    recipe["averages"] = {"generator": {key: rest.pop(name) for name, key in AVERAGE_FIELDS.items() if name in rest}}
     flags = {"linear_backend": rest.pop("linear_backend", None)}
     changed: dict[str, Any] = {"spec": {**rest, "recipe": recipe}}
     if isinstance(environment, Mapping) and isinstance(environment.get("flags", {}), Mapping):
@@ -59,11 +56,11 @@ def upgrade_2_to_3(content: Content) -> Content:
 
 
 UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2, upgrade_2_to_3)
-"""From version 1 on, each to the next."""
+"""The first upgrades version 1 to 2, and so on."""
 
 
 def upgrade(content: Content) -> Content:
-    """`content` in the newest layout, whatever version its `schema` says, from 1 to the newest."""
+    """`content` in the newest layout; its `schema` is any version from 1 to the newest."""
     for version in range(content["schema"], len(UPGRADES) + 1):
         content = {**UPGRADES[version - 1](content), "schema": version + 1}
     return content

@@ -108,15 +108,15 @@ class _Loader:
 
     def load_log(self, log: str) -> None:
         known = _entry_points(LOGS)
-        found = [entry_point for entry_point in known if entry_point.name == log]
-        if not found:
+        matches = [entry_point for entry_point in known if entry_point.name == log]
+        if not matches:
             names = [entry_point.name for entry_point in known]
             raise UsageError(f"--log: no log is called '{printable(log)}'{did_you_mean(log, names)}")
-        distribution, *others = sorted({_distribution(entry_point) for entry_point in found})
+        distribution, *others = sorted({_distribution(entry_point) for entry_point in matches})
         if others:
             owners = printable(" and ".join([distribution, *others]))
             raise UsageError(f"--log {printable(log)}: {owners} each have a log of that name; uninstall one")
-        entry_point = found[0]
+        entry_point = matches[0]
         if distribution != OWN_DISTRIBUTION and not self.allows(log):
             raise UsageError(f"--log {printable(log)}: it is of {printable(distribution)} and not in {ALLOW_LIST}")
         source = f"{entry_point.value} ({distribution})"
@@ -211,8 +211,8 @@ class _Loader:
 
 def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     """Each entry point once: an editable install beside a stale egg-info lists one distribution twice."""
-    found = importlib.metadata.entry_points(group=group)
-    return list({(point.name, point.value, _distribution(point)): point for point in found}.values())
+    points = importlib.metadata.entry_points(group=group)
+    return list({(point.name, point.value, _distribution(point)): point for point in points}.values())
 
 
 def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:

@@ -94,15 +94,15 @@ class Registry:
         candidates = [offer for offer in self.offers[kind] if isinstance(offer.record, type_)]
         plugin, colon, bare = name.rpartition(":")
         if colon:
-            found = [offer for offer in candidates if offer.plugin == plugin and offer.record.name == bare]
+            matches = [offer for offer in candidates if offer.plugin == plugin and offer.record.name == bare]
         else:
-            found = [offer for offer in candidates if not offer.inline and offer.record.name == bare]
-            found = [offer for offer in found if offer.plugin == prefer] or found
-        if len(found) == 1:
-            return found[0]
-        if found:
-            forms = " or ".join(f"'{printable(offer.qualified)}'" for offer in found)
-            raise AmbiguousName(f"{len(found)} plugins offer a {SINGULAR[kind]} '{printable(name)}'; ask for {forms}")
+            matches = [offer for offer in candidates if not offer.inline and offer.record.name == bare]
+            matches = [offer for offer in matches if offer.plugin == prefer] or matches
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            forms = " or ".join(f"'{printable(offer.qualified)}'" for offer in matches)
+            raise AmbiguousName(f"{len(matches)} plugins offer a {SINGULAR[kind]} '{printable(name)}'; ask for {forms}")
         broken = [printable(status.name) for status in self.statuses if status.state == "broken"]
         hint = f"; broken plugins may have held it: {', '.join(broken)} (see `ganzoo plugins`)" if broken else ""
         known = {offer.record.name for offer in candidates if not offer.inline}

@@ -69,7 +69,7 @@ def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
         root = f"{root}.{part}"
         # One finder at a time: Python's search needs parent packages without __init__.py to be loaded.
         finders = filter(None, map(pkgutil.get_importer, folders or ()))
-        found = [spec for finder in finders if (spec := finder.find_spec(root))]
-        spec = min(found, key=lambda one: one.loader is None, default=None)
+        specs = [spec for finder in finders if (spec := finder.find_spec(root))]
+        spec = min(specs, key=lambda one: one.loader is None, default=None)
         folders = spec.submodule_search_locations if spec else None
     return spec

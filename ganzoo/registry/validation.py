@@ -101,7 +101,7 @@ def _words(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else re.sub(r"[\w.]+\.(?=\w)", "", str(hint))
 
 
-def _may_hold_records(hint: Any) -> bool:
+def _may_hold_records(hint: object) -> bool:
     return is_dataclass(hint) or any(map(_may_hold_records, get_args(hint)))
 
 

@@ -1,4 +1,4 @@
-"""How the runs of a plan are carried out, as plain data: what `BenchPlan` asks for is carried out by these rules."""
+"""How to carry out the runs of a `BenchPlan`, as plain data: limits, retries, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,47 +9,45 @@ from ganzoo.util.options import option
 from ganzoo.util.text import printable, split_at_commas
 
 MAY_BE_RETRIED = ("oom", "crashed", "timeout")
-"""A run that diverged would do so again, and one that was interrupted was so on purpose."""
+"""The statuses that `--retry` accepts: a diverged run would diverge again, an interrupted one was meant to stop."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How runs are carried out; nothing here decides what they give.
+    """How runs are carried out; no option here changes the result of a run.
 
-    Each field says its option of the command line. A run that takes longer than `timeout` seconds is stopped. `retry`
+    Each field declares its command-line option. A run that takes longer than `timeout` seconds is stopped. `retry`
     names the statuses after which a run is tried again at once, `keep_going=False` ends the plan at the first run that
     fails. A checkpoint is written every `checkpoint_seconds`, and thrown away when its run is done unless
     `keep_checkpoints`. With `force` finished runs are done again from the start; until a run is done again its files
     stay in a folder beside, whose name ends in `.before`.
     """
 
-    timeout: float | None = option(
-        "--timeout", default=None, metavar="S", help="stop a run that takes longer, in seconds"
-    )
+    timeout: float | None = option("--timeout", default=None, metavar="S", help="stop a run after S seconds")
     retry: tuple[str, ...] = option(
         "--retry",
         default=(),
         metavar="LIST",
-        help=f"try again, twice, what ends so: of {','.join(MAY_BE_RETRIED)}",
+        help=f"retry, up to twice, runs that end as one of {','.join(MAY_BE_RETRIED)}",
         read=split_at_commas,
     )
     keep_going: bool = option(
-        "--keep-going", default=True, help="do the other runs when one fails (default)", negatable=True
+        "--keep-going", default=True, help="go on with the other runs when one fails (default)", negatable=True
     )
     checkpoint_seconds: float = option(
-        "--checkpoint-seconds", default=60.0, metavar="S", help="save a run this often (default: {default})"
+        "--checkpoint-seconds", default=60.0, metavar="S", help="save a checkpoint every S seconds (default: {default})"
     )
     keep_checkpoints: bool = option(
-        "--discard-checkpoints", default=True, help="throw a run's checkpoint away when it is done"
+        "--discard-checkpoints", default=True, help="remove the checkpoint of a run when it is done"
     )
-    force: bool = option("--force", default=False, help="do finished runs again")
+    force: bool = option("--force", default=False, help="run finished runs again")
 
 
 DEFAULTS = RunOptions()
 
 
 def check_run_options(options: RunOptions) -> None:
-    """Raise `UsageError` for a status or a number that cannot be."""
+    """Raise `UsageError` for an unknown status or a number out of range."""
     for status in options.retry:
         if status not in MAY_BE_RETRIED:
             raise UsageError(f"--retry {printable(status)}: choose from {', '.join(MAY_BE_RETRIED)}")

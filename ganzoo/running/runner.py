@@ -142,7 +142,7 @@ class _Bench:
 
     def _wanted(self, spec: RunSpec) -> bool:
         """A sweep goes on to the next batch size while the last one fits, and a step the time it is measured for."""
-        if not self.plan.until_it_fits_no_more:
+        if not self.plan.sweeps_until_failure:
             return True
         return all(
             record.ok and record.throughput["step_seconds"]["median"] < spec.throughput_seconds

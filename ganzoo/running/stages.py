@@ -91,7 +91,7 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
     scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
     assembly = assemble(spec, registry, dataset)
     outcome.dataset["resident"] = assembly.batches.resident
-    log = TermLog(TrainResult()) if saved is None else _restore(saved, request, assembly, outcome, emit)
+    log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
     _Training(request, spec, outcome, emit, stop, scorer, assembly, log).run_training()
 
 
@@ -175,7 +175,9 @@ def _prepare_scorer(
     return Scorer([metric.record for metric in metrics], real, plugins, code)
 
 
-def _restore(saved: Checkpoint, request: RunRequest, assembly: Assembly, outcome: Outcome, emit: OnMessage) -> TermLog:
+def _restore_checkpoint(
+    saved: Checkpoint, request: RunRequest, assembly: Assembly, outcome: Outcome, emit: OnMessage
+) -> TermLog:
     """Put the checkpoint into the networks and optimizers; gives the log of the training so far.
 
     Puts a checkpoint aside that does not fit, and raises `RecordError`.

@@ -128,7 +128,7 @@ def read_suite(name: str) -> Suite:
         raise UsageError(f"{where}: has no [[bench]] table")
     if not isinstance(summary, str):
         raise UsageError(f"{where}: summary must be a text")
-    parts = tuple(_part(f"{where}, bench {index}", table, path.parent) for index, table in enumerate(tables, 1))
+    parts = tuple(_suite_part(f"{where}, bench {index}", table, path.parent) for index, table in enumerate(tables, 1))
     return Suite(path.stem, summary, parts)
 
 
@@ -168,7 +168,7 @@ def prepare_suite(
     return SuiteBench(tuple(benches))
 
 
-def _part(where: str, table: Mapping[str, Any], folder: Path) -> SuitePart:
+def _suite_part(where: str, table: Mapping[str, Any], folder: Path) -> SuitePart:
     _refuse_unknown(where, table, (*FIELDS, "optional"))
     values = dict(table)
     optional = values.pop("optional", False)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from ganzoo.runs import RunRequest
+from ganzoo.runs import RunRequest, Status
 
 STOP = "stop"
 """The line that asks a run to save itself and end."""
-
-Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Outcome:
         return self
 
 
-KINDS: dict[str, type[Message | Outcome]] = {
+MESSAGE_TYPES: dict[str, type[Message | Outcome]] = {
     "stage": Stage,
     "progress": Progress,
     "scored": Scores,
@@ -99,7 +97,7 @@ KINDS: dict[str, type[Message | Outcome]] = {
 }
 """What a message is called in its JSON."""
 
-KIND_OF = {type_: kind for kind, type_ in KINDS.items()}
+KIND_OF = {type_: kind for kind, type_ in MESSAGE_TYPES.items()}
 
 
 def encode(message: Message | Outcome) -> str:
@@ -111,7 +109,7 @@ def decode(line: str | bytes) -> Message | Outcome:
     """The message that a line holds. Raises `ValueError` where it holds none, as the half line of a killed process."""
     content = json.loads(line)
     try:
-        message = KINDS[content.pop("kind")](**content)
+        message = MESSAGE_TYPES[content.pop("kind")](**content)
         if isinstance(message, Outcome) and message.error is not None:
             message.error = Failure(**content["error"])
     except (TypeError, AttributeError, KeyError) as error:

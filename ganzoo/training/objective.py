@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.runs import PhaseFrequency
-from ganzoo.training.players import StandIn
+from ganzoo.training.players import DiscriminatorPlayer as Discriminator
+from ganzoo.training.players import Generator, StandIn
 from ganzoo.types import Batch, Loss, Penalty, Phase, Recipe, Terms
 
 Hyper = Mapping[str, Tensor]
@@ -78,7 +79,7 @@ def phases_of(
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> Phase:
     logits_terms = _smoothed(loss, recipe.label_smoothing)
 
-    def discriminator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+    def discriminator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels)
         real_logits = discriminator(batch.real, batch.labels)
         fake_logits = discriminator(fake, batch.labels)
@@ -99,7 +100,7 @@ def _generator_phase(loss: Loss) -> Phase:
     assert function is not None
     wants_real = len(inspect.signature(function).parameters) == 2
 
-    def generator_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+    def generator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels)
         fake_logits = discriminator(fake, batch.labels)
         if wants_real:
@@ -124,7 +125,7 @@ def _with_feature_matching(phases: Sequence[Phase], loss: Loss, weight: float) -
 
 
 def _feature_matching(phase: Phase, weight: float) -> Callable[..., Terms]:
-    def feature_matching_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+    def feature_matching_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         kept: list[Tensor] = []
 
         def keep(latent: Tensor, labels: Tensor | None) -> Tensor:
@@ -177,7 +178,7 @@ def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float)
     """The same for a loss of phases: what real images cost as fakes is what the phase gives for a generator of them."""
 
     def with_smoothing(phase: Phase) -> Phase:
-        def smoothed_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+        def smoothed_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
             terms = dict(phase.function(generator, discriminator, batch, hyper))
             if not {"real", "fake"} <= set(terms):
                 raise UsageError(_NOT_SMOOTHED.format(loss.name))
@@ -193,7 +194,7 @@ def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float)
 def _penalty_phase(penalty: Penalty) -> Phase:
     """A lazy penalty: every so many steps, and as many times as strong."""
 
-    def penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+    def penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
         value = penalty.function(discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name))
         return {penalty.name: penalty.every * value}
@@ -204,7 +205,7 @@ def _penalty_phase(penalty: Penalty) -> Phase:
 def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
     """Adds l1 · Σ|w| and l2 · Σw² over the weights that the phase updates."""
 
-    def weight_penalty_phase(generator: Any, discriminator: Any, batch: Batch, hyper: Hyper) -> Terms:
+    def weight_penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         terms = dict(phase.function(generator, discriminator, batch, hyper))
         players = {"generator": generator, "discriminator": discriminator}
         weights = []

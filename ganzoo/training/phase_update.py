@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError
-from ganzoo.training.players import GeneratorPlayer, Players, StandIn
+from ganzoo.training.players import Generator, GeneratorPlayer, Players, StandIn
 from ganzoo.types import Batch, Optimizer, Phase
 
 
@@ -59,7 +59,7 @@ class PhaseUpdate:
         self.updated = players.updated_by(phase)
         self.takes_fakes = shared is not None and not phase.updates_discriminator
         makes_fakes = shared is not None and not self.takes_fakes
-        self.generator: Any = players.generator
+        self.generator: Generator = players.generator
         if shared is not None:
             self.generator = shared.taker if self.takes_fakes else shared.maker
         updated = {id(parameter) for parameter in self.updated}

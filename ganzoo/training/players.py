@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class GeneratorPlayer(Player):
 class StandIn:
     """Replaces the call of a generator by `function(latent, labels)`; attributes are the generator's."""
 
-    def __init__(self, generator: Any, function: Callable[..., Tensor]) -> None:
+    def __init__(self, generator: Generator, function: Callable[..., Tensor]) -> None:
         self._generator = generator
         self._function = function
 
@@ -67,6 +67,10 @@ class StandIn:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
+
+
+Generator: TypeAlias = GeneratorPlayer | StandIn
+"""What a phase may get as its generator."""
 
 
 class DiscriminatorPlayer(Player):
@@ -110,7 +114,7 @@ class Players:
 
         Raises `PluginError` for a target that names no player, `UsageError` for a part that this one lacks.
         """
-        found: dict[int, nn.Parameter] = {}
+        parameters: dict[int, nn.Parameter] = {}
         for target in targets:
             player, _, path = target.partition(".")
             if player not in ("generator", "discriminator"):
@@ -122,8 +126,8 @@ class Players:
                 raise UsageError(
                     f"a phase updates '{target}', which this {player} does not have; choose an architecture that has it"
                 ) from error
-            found |= {id(parameter): parameter for parameter in module.parameters()}
-        return list(found.values())
+            parameters |= {id(parameter): parameter for parameter in module.parameters()}
+        return list(parameters.values())
 
     def updated_by(self, phase: Phase) -> list[nn.Parameter]:
         """The parameters that `phase` updates."""

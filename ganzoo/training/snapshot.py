@@ -122,10 +122,10 @@ def _restore_optimizer(
         parameter = parameters[name]
         if value.shape == parameter.shape and kind != "step":
             # In the layout of its parameter, which a fused update asks for.
-            own = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            copy = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         else:
-            own = value.to(parameter.device if on_device or kind != "step" else "cpu", copy=True)
-        optimizer.state[parameter][kind] = own.detach()
+            copy = value.to(parameter.device if on_device or kind != "step" else "cpu", copy=True)
+        optimizer.state[parameter][kind] = copy.detach()
 
 
 def _random_states(run: Assembly) -> dict[str, Tensor]:

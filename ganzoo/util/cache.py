@@ -17,7 +17,7 @@ from pathlib import Path
 from ganzoo.util.download import FETCHED
 from ganzoo.util.files import begun_file, sha256_of_file
 
-PARTS = ("datasets", "weights", "references")
+CACHE_FOLDERS = ("datasets", "weights", "references")
 """The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""
 
 DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
@@ -33,7 +33,7 @@ IN_THE_MAKING_SECONDS = 60
 
 def cache_sizes(cache: Path) -> dict[str, int]:
     """The bytes in each part of the cache."""
-    return {part: sum(_size(path) for path in _files_below(cache / part)) for part in PARTS}
+    return {part: sum(_size(path) for path in _files_below(cache / part)) for part in CACHE_FOLDERS}
 
 
 def clear_cache(cache: Path) -> dict[str, int]:
@@ -41,7 +41,7 @@ def clear_cache(cache: Path) -> dict[str, int]:
 
     Raises `OSError` where something may not be removed.
     """
-    freed = dict.fromkeys(PARTS, 0)
+    freed = dict.fromkeys(CACHE_FOLDERS, 0)
     prepared = list(_dataset_folders(cache))
     files = {
         "datasets": [path for folder in prepared for path in _plain_files(folder) if path.name in DATASET_FILES],
@@ -69,12 +69,12 @@ def _dataset_folders(cache: Path) -> Iterator[Path]:
 def _downloads_and_notes(folder: Path) -> list[Path]:
     """Downloads that are unchanged, each with its note of the sha256, and unfinished downloads."""
     files = _plain_files(folder)
-    found = [path for path in files if begun_file(path.name) and _is_abandoned(path)]
+    removable = [path for path in files if begun_file(path.name) and _is_abandoned(path)]
     for path in files:
         note = path.with_name(path.name + FETCHED)
         if note in files and note.read_bytes() == sha256_of_file(path).encode():
-            found += [path, note]
-    return found
+            removable += [path, note]
+    return removable
 
 
 def _is_reference(path: Path) -> bool:

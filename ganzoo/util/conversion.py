@@ -16,7 +16,7 @@ from ganzoo.util.text import printable
 
 T = TypeVar("T")
 
-STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+PATH_STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 """A step of a path in an error of msgspec: `.key`, `[0]`, or `[...]` for some key of a mapping."""
 
 WORDS = {
@@ -52,7 +52,7 @@ def _explained(error: str, content: Any, type_: Any, path: str = "") -> str:
     message, _, place = error.partition(" - at `")
     keys: list[Any] = []
     value = content
-    for name, index in STEP.findall(place):
+    for name, index in PATH_STEP.findall(place):
         key = name or (_key_at_fault(error, content, type_, keys, value) if index == "..." else int(index))
         keys.append(key)
         value = value[key]

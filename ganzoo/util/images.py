@@ -87,13 +87,13 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG",)) as picture:
-                found = (picture.mode, picture.size)
-                pixels = np.array(picture) if found == (mode, size) else None
+                mode_and_size = (picture.mode, picture.size)
+                pixels = np.array(picture) if mode_and_size == (mode, size) else None
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise ValueError(f"is no PNG that can be read: {printable(error, 100)}") from error
     if pixels is None:
-        shown, due = (f"{width} x {height} pixels" for width, height in (found[1], size))
-        raise ValueError(f"is {found[0]} of {shown}; {count} images of {channels} channel(s) make {due}")
+        shown, due = (f"{width} x {height} pixels" for width, height in (mode_and_size[1], size))
+        raise ValueError(f"is {mode_and_size[0]} of {shown}; {count} images of {channels} channel(s) make {due}")
     cells = torch.from_numpy(pixels)[::scale, ::scale].reshape(size[1] // scale, size[0] // scale, -1)
     cells = cells[padding:, padding:].unflatten(0, (rows, -1)).unflatten(2, (columns, -1))
     # (rows, H + padding, columns, W + padding, C)

@@ -74,7 +74,7 @@ def option(
     """
     metadata = {
         "flag": flag,
-        "help": help.replace("{default}", _shown(default)),
+        "help": help.replace("{default}", _default_text(default)),
         "metavar": metavar,
         "read": read,
         "negatable": negatable,
@@ -96,10 +96,10 @@ def options_of(type_: Any) -> tuple[Option, ...]:
 
 def read_options(options: Iterable[Option], given: Mapping[str, Any]) -> dict[str, Any]:
     """The values, by field, of those options that `given` holds as argparse leaves them. Raises what `read` raises."""
-    return {option.name: _value(option, given[option.name]) for option in options if option.name in given}
+    return {option.name: _read_value(option, given[option.name]) for option in options if option.name in given}
 
 
-def _value(option: Option, given: Any) -> Any:
+def _read_value(option: Option, given: Any) -> Any:
     if option.read is not None:
         return option.read(given)
     return tuple(given) if option.repeatable else given
@@ -119,7 +119,7 @@ def _option_of(field: dataclasses.Field[Any], hint: Any) -> Option:
     )
 
 
-def _shown(default: Any) -> str:
+def _default_text(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(default)
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,1 +1,1 @@
-"""Datasets, embedded, downloaded or a folder of the user's."""
+"""Datasets: embedded, downloaded, or any folder of images."""

@@ -35,7 +35,7 @@ def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 
 
 def fingerprint(request: ganzoo.DatasetRequest) -> str:
-    """The originals have never changed; what can change them on the way is the code above."""
+    """The originals never change; the pixels that `load` makes of them may, with the version of ganzoo."""
     return f"load_digits-1797-ganzoo-{version('ganzoo')}"
 
 

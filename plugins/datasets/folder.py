@@ -1,7 +1,7 @@
 """Any folder of images: `--dataset folder:PATH`.
 
-The images are found in subfolders too. Where all of them lie in subfolders of PATH, the names of these are the labels.
-They are cropped to their central square, resized (bilinear, antialiased), and RGB unless every one is greyscale.
+Subfolders are searched too. If every image lies in a subfolder of PATH, the names of the subfolders are the labels.
+Images are cropped to their central square and resized (bilinear, antialiased); RGB unless every one is greyscale.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 import ganzoo
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded, whatever a file is called. Pillow knows more: PostScript, which it has Ghostscript run."""
+"""The formats to decode, by content and not by suffix. Pillow knows more, among them PostScript, run by Ghostscript."""
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -74,7 +74,7 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
     def examine(image_path: Path) -> str | ganzoo.DataUnavailable:
         try:
             if not image_path.is_file():
-                raise ValueError("no plain file")
+                raise ValueError("not a regular file")
             with Image.open(image_path, formats=FORMATS) as image:
                 if image.mode not in EIGHT_BIT:
                     raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
@@ -107,25 +107,25 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
 def find_images(folder: Path) -> list[Path]:
     """Every image file under `folder`, hidden ones left out, links followed once, sorted by relative path."""
     if not folder.is_dir():
-        what = "a file; unpack it and give the folder" if folder.exists() else "not there"
+        what = "a file; unpack it and give the folder" if folder.exists() else "not there; give the path of a folder"
         raise ganzoo.DataUnavailable(f"the image folder {folder} is {what}")
-    found, seen = [], set()
+    images, seen = [], set()
     for parent, subfolders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(parent)) in seen:
             subfolders.clear()
             continue
         seen.add(real)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
+        images += [
             Path(parent, name)
             for name in files
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
         ]
-    if not found:
+    if not images:
         raise ganzoo.DataUnavailable(
             f"the folder {folder} holds no image, nor do its subfolders (looked for {' '.join(sorted(SUFFIXES))})"
         )
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+    return sorted(images, key=lambda path: path.relative_to(folder).parts)
 
 
 def labels_of(paths: Sequence[Path], folder: Path) -> Tensor | None:
@@ -138,7 +138,7 @@ def labels_of(paths: Sequence[Path], folder: Path) -> Tensor | None:
 
 
 def unreadable(path: Path, error: Exception) -> ganzoo.DataUnavailable:
-    """What is raised for a bad image: one line with its name and the ways out."""
+    """The error for a bad image: one line with its path, the reason and the fix."""
     from PIL import UnidentifiedImageError
 
     unknown = f"none of {', '.join(FORMATS)}"

@@ -1,8 +1,8 @@
 """The datasets that torchvision downloads: fashion-mnist, cifar10, cifar100, svhn, stl10, celeba; and lsun.
 
-They lie where torchvision puts them, so what another project has downloaded is found. The network is tried only for
-what is absent, and only when it answers within seconds. celeba lies on Google Drive and is downloaded with the package
-gdown; lsun is never downloaded, only read.
+They lie where torchvision puts them, so a copy that another project has downloaded is used. Only absent files are
+downloaded, and only if the server answers within seconds. celeba comes from Google Drive, by the package gdown; lsun is
+read and never downloaded.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Squares(Sequence[Tensor]):
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # one image at a time, no slices
         try:
             image = self.pairs[index][0]
-            # CelebA's pictures are opened by torchvision, whatever they are, and decoded here.
+            # torchvision opens CelebA's pictures in any format; they are decoded here.
             if image.format not in (None, *FORMATS):
                 raise OSError(f"it is {image.format}, none of {', '.join(FORMATS)}")
             return square(image, self.size, "L" if image.mode == "L" else "RGB")
@@ -232,7 +232,7 @@ def download(source: Source, folder: Path) -> None:
 
 
 def check(source: Source, folder: Path) -> None:
-    """Raise `DataUnavailable` where a file is another than its sha256 says: nothing of it has been opened yet."""
+    """Raise `DataUnavailable` if a download does not have its sha256, before anything opens the file."""
     for name, sha256 in source.downloads.items():
         if (actual := ganzoo.sha256_of_file(folder / name)) != sha256:
             raise ganzoo.DataUnavailable(f"{folder / name} has sha256 {actual}, not {sha256}; delete it")
@@ -276,7 +276,7 @@ def check_idx(path: Path) -> None:
     if not sizes or size != wanted:
         raise ValueError(f"{path.name} is {size:,} bytes long, and its header claims {wanted:,}")
     if size > LARGEST_IDX:
-        raise ValueError(f"{path.name} is {size:,} bytes long, and none of these is longer than {LARGEST_IDX:,}")
+        raise ValueError(f"{path.name} is {size:,} bytes long, and no such dataset needs more than {LARGEST_IDX:,}")
 
 
 def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
@@ -313,7 +313,7 @@ def braced(names: Sequence[str]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What `error` says, in one line of 300 characters at most, or its type."""
+    """The message of `error` as one line of 300 characters at most, or its type if it has none."""
     return textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
 
 

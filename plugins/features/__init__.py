@@ -1,1 +1,1 @@
-"""Feature extractors, with the weights that come along."""
+"""Feature extractors, with the weights that ganzoo ships."""

@@ -92,11 +92,11 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
     size = SIZES[name]
 
     def weights(path: Path | None) -> Path:
-        found = path or WEIGHTS / f"{name}.safetensors"
-        if not found.is_file():
+        file = path or WEIGHTS / f"{name}.safetensors"
+        if not file.is_file():
             fix = "give the path of a file" if path else "reinstall ganzoo"
-            raise ganzoo.WeightsUnavailable(f"the weights of {name} are not at {found}; {fix}")
-        return found
+            raise ganzoo.WeightsUnavailable(f"the weights of {name} are not at {file}; {fix}")
+        return file
 
     def load(path: Path) -> nn.Module:
         from safetensors import SafetensorError

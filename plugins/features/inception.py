@@ -43,22 +43,22 @@ def weights(path: Path | None) -> Path:
     """
     if path is not None:
         if not path.is_file():
-            raise ganzoo.WeightsUnavailable(f"the weights of inception are not at {path}")
+            raise ganzoo.WeightsUnavailable(f"the weights of inception are not at {path}; give the path of a file")
         return path
     name = URL.rpartition("/")[2]
-    own = ganzoo.cache_folder("weights") / name
-    if own.is_file():
-        return own
+    cached = ganzoo.cache_folder("weights") / name
+    if cached.is_file():
+        return cached
     hub = Path(torch.hub.get_dir()) / "checkpoints" / name
     if hub.is_file() and ganzoo.sha256_of_file(hub) == SHA256:
         return hub
     try:
         if not ganzoo.reachable(URL):
             raise ConnectionError("the network is out of reach")
-        return ganzoo.download(URL, own, SHA256)
+        return ganzoo.download(URL, cached, SHA256)
     except (OSError, ganzoo.DataUnavailable) as error:
         raise ganzoo.WeightsUnavailable(
-            f"inception has no weights: {error}; put {name} (sha256 {SHA256}) from {URL.rpartition('/')[0]} at {own}"
+            f"inception has no weights: {error}; put {name} (sha256 {SHA256}) from {URL.rpartition('/')[0]} at {cached}"
         ) from error
 
 
@@ -67,8 +67,8 @@ def load(path: Path) -> Inception:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
-        # torch-fidelity's constructor unpickles whatever it is given. It is given a stream of plain tensors, read here
-        # with weights_only: torch.load, in there too, takes a stream as well as a path.
+        # torch-fidelity's constructor unpickles any file. So it gets a stream of plain tensors that are read here with
+        # weights_only: its torch.load takes a stream as well as a path.
         tensors = io.BytesIO()
         torch.save(torch.load(path, map_location="cpu", weights_only=True), tensors)
         tensors.seek(0)

@@ -27,10 +27,10 @@ class Log:
         self.writer: SummaryWriter | None = None
 
     def write(self, kimg: float, values: Mapping[str, float | None]) -> None:
-        """One point of each curve; what has no value is left out."""
+        """Write one point of each curve; skip those without a value."""
         step = step_of(kimg)
         if self.writer is None:
-            # What an earlier attempt wrote from this step on is no longer shown; what came before, it went on from.
+            # Hides what an earlier attempt wrote from this step on; the run goes on from what came before.
             self.writer = SummaryWriter(str(self.folder), purge_step=step)
         for name, value in values.items():
             if value is not None:
@@ -67,7 +67,7 @@ def scores_by_name(scores: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
 
 
 def write_record(record: ganzoo.RunRecord) -> None:
-    """The curves of a run that was done before, from where those end that were written then."""
+    """Append the curves of a finished run, from the last step that its event files hold."""
     if record.path is None:
         return
     written = last_step(record.path.parent)

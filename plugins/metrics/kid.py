@@ -21,7 +21,7 @@ def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
 def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
     """The unbiased estimate of the squared maximum mean discrepancy: mean and standard deviation over the subsets.
 
-    Around 0, also a little below, for equal distributions, whatever the number of images. In float64: the sums that
+    Around 0, also a little below, for equal distributions, for any number of images. In float64: the sums that
     are subtracted differ in late digits only.
     """
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric

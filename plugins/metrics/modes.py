@@ -1,4 +1,4 @@
-"""Modes covered and their balance, by the extractor's own classes (Srivastava et al. 2017, arXiv:1705.07761)."""
+"""Modes covered and their balance, by the extractor's classes (Srivastava et al. 2017, arXiv:1705.07761)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import ganzoo
 
 AGREEMENT = 0.5
-"""The share of real labels that the extractor must predict for its classes to be taken for the dataset's."""
+"""The share of real labels that the extractor must predict for its classes to count as the dataset's."""
 
 
 def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]) -> Mapping[str, float]:

@@ -8,24 +8,24 @@ from typing import Any
 import ganzoo
 
 MARKUP = "\\|<>*`[]"
-"""What Markdown, or the HTML in it, would take for more than a character."""
+"""Characters with a meaning in Markdown or in the HTML within it."""
 
 
 FORMULA = ("=", "+", "-", "@")
-"""What a spreadsheet takes a text for that begins so."""
+"""A spreadsheet computes a text that begins so."""
 
 
 def csv(table: Any) -> str:
     """One header line and one line per row, numbers in full; what is missing is empty.
 
-    A text that a spreadsheet would compute has an apostrophe before it, in the header too: it names scores.
+    A text that a spreadsheet would compute gets an apostrophe before it; in the header too, where plugins name scores.
     """
     harmless = inert(plain(table)).map(uncomputed).rename(columns=uncomputed)
     return harmless.to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
 def uncomputed(value: Any) -> Any:
-    """A cell; of a text that begins like a formula one that stays a text."""
+    """A cell; an apostrophe before a text that begins like a formula keeps it a text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
@@ -53,7 +53,7 @@ def plain(table: Any) -> Any:
 
 
 def inert(table: Any) -> Any:
-    """The table with texts that do nothing to a terminal: a record may come from anyone, escape sequences and all."""
+    """The table with control characters removed from texts: records come from anyone, escape sequences included."""
     texts = table.map(lambda value: readable(value) if isinstance(value, str) else value)
     return texts.rename(columns=lambda name: readable(str(name)))
 

@@ -57,7 +57,7 @@ class Discriminator(nn.Module):
 
 
 def initialize(network: nn.Module, std: float = 0.02) -> nn.Module:
-    """Draw weights from N(0, std), those of normalizations from N(1, std), and zero the biases; gives `network`.
+    """Draw weights from N(0, std), those of normalizations from N(1, std), and zero the biases; returns `network`.
 
     The paper names the first alone; the rest is in its code (github.com/Newmu/dcgan_code).
     """

@@ -3,7 +3,7 @@
 A latent is [one-hot category, continuous codes, noise]. A code head on the discriminator's trunk recovers the codes;
 its log-likelihood is the variational lower bound on the mutual information of codes and images (equations 4 and 5).
 
-Two things are otherwise than in the paper. The Gaussians of the continuous codes have unit variance, as in the authors'
+Two differences from the paper. The Gaussians of the continuous codes have unit variance, as in the authors'
 code for MNIST (github.com/openai/InfoGAN); the paper's is learned. And the trunk learns from real and fake only: the
 bound trains the generator and the code head.
 """
@@ -77,7 +77,10 @@ def build(
 
 
 def discriminator_terms(
-    generator: Callable, discriminator: Callable, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
+    generator: Callable[..., Tensor],
+    discriminator: Callable[..., Tensor],
+    batch: ganzoo.Batch,
+    hyper: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Real against fake, as in the non-saturating loss."""
     fake = generator(batch.latent, batch.labels)
@@ -88,7 +91,10 @@ def discriminator_terms(
 
 
 def generator_terms(
-    generator: Callable, discriminator: Callable, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
+    generator: Callable[..., Tensor],
+    discriminator: Callable[..., Tensor],
+    batch: ganzoo.Batch,
+    hyper: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Fool the discriminator."""
     fake = generator(batch.latent, batch.labels)
@@ -96,7 +102,7 @@ def generator_terms(
 
 
 def information_terms(
-    generator: Callable, discriminator: Any, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
+    generator: Callable[..., Tensor], discriminator: Any, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """-L_I without its constant: the negative log-likelihood of the codes of `batch.latent` (N, latent) given G(z).
 

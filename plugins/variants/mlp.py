@@ -17,7 +17,7 @@ from ganzoo_plugins.variants.dcgan import Discriminator
 
 
 def initialize(network: nn.Module, slope: float = 0.0) -> nn.Module:
-    """Draw weights for (leaky) ReLU as in He et al. 2015, arXiv:1502.01852, and zero the biases; gives `network`.
+    """Draw weights for (leaky) ReLU as in He et al. 2015, arXiv:1502.01852, and zero the biases; returns `network`.
 
     PyTorch's own initialization lets the latent fade from layer to layer, and the generator collapses to one image.
     """

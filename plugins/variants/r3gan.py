@@ -3,8 +3,8 @@
 Huang et al. 2024, arXiv:2501.05441, section 3 (their config E). There is no normalization anywhere; instead the last
 convolution of each residual branch starts at zero, so that both networks begin as almost linear maps.
 
-Otherwise than there: fewer and narrower layers, without groups (see `build`); a tanh at the end; halving by the mean
-of four pixels; and the branches' other convolutions start with He's variance, which fix-up scales down further.
+Differences from the paper: fewer and narrower layers, without groups (see `build`); a tanh at the end; halving by the
+mean of four pixels; and the branches' other convolutions start with He's variance, which fix-up scales down further.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Basis(nn.Module):
 
 
 def initialize(network: nn.Module, slope: float) -> nn.Module:
-    """He initialization, zero biases, and zero for the last convolution of each branch; gives `network`."""
+    """He initialization, zero biases, and zero for the last convolution of each branch; returns `network`."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")

@@ -17,10 +17,11 @@ from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, settings_key
-from ganzoo.comparing.scores import Score, leading_score, protocols_of, scores_of
-from ganzoo.comparing.settings import RACE, setting
+from ganzoo.comparing.scores import ScoreKey, leading_score, protocols_of, scores_of
+from ganzoo.comparing.settings import RACE
 from ganzoo.output.console import missing
 from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
@@ -139,7 +140,7 @@ def page_rows(comparison: Comparison) -> list[PageRow]:
     sign = 1 if way == "lower" else -1
     scores = [score for score in comparison.scores if score.name == leading]
 
-    def place(row: Row) -> tuple[Any, ...]:
+    def place(row: Row) -> tuple[object, ...]:
         # Scores of two protocols are in no order: those of one come after those of the other.
         means = [
             (index, sign * row.scores[score].mean) for index, score in enumerate(scores) if row.scores[score].values
@@ -196,13 +197,13 @@ def report_figures(rows: Sequence[PageRow]) -> list[Figure]:
 Protocols = Mapping[str, Mapping[str, Any]]
 
 
-def _titles(scores: Sequence[Score], protocols: Protocols) -> str:
+def _titles(scores: Sequence[ScoreKey], protocols: Protocols) -> str:
     """`FID and other scores`, by the first of the scores."""
     titles = list(dict.fromkeys(title_of(score.name, protocols[score.protocol]) for score in scores))
     return f"{titles[0]} and other scores" if len(titles) > 1 else next(iter(titles), "Scores")
 
 
-def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols) -> Figure:
+def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Figure:
     """Each evaluation of each row: the mean over seeds, in a band of one standard deviation."""
     return Figure(
         "score-kimg",
@@ -215,7 +216,7 @@ def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[Score], protoco
     )
 
 
-def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols) -> Figure:
+def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Figure:
     """The same against the time of the training loop, where a record has it."""
     return Figure(
         "score-seconds",
@@ -238,7 +239,7 @@ def seconds_of(entry: Mapping[str, Any], run: RunRecord) -> float | None:
 
 def _score_panels(
     rows: Sequence[PageRow],
-    scores: Sequence[Score],
+    scores: Sequence[ScoreKey],
     protocols: Protocols,
     axis: Axis,
     place: Callable[[Mapping[str, Any], RunRecord], float | None],
@@ -278,7 +279,7 @@ def _bound(values: Sequence[float], sign: int) -> float | None:
     return statistics.mean(values) + sign * statistics.stdev(values) if len(values) > 1 else None
 
 
-def _score_panel(score: Score, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
+def _score_panel(score: ScoreKey, protocols: Protocols, axis: Axis, series: list[Series]) -> Panel:
     content = protocols[score.protocol]
     name = title_of(score.name, content)
     apart = distinctions(protocols)[score.protocol] or f"{content.get('n_fake')} fakes"
@@ -301,14 +302,14 @@ def _styled(rows: Iterable[PageRow]) -> Iterator[tuple[PageRow, int, int]]:
         yield row, index, again
 
 
-def pareto(rows: Sequence[PageRow], scores: Sequence[Score], protocols: Protocols, better: Direction) -> Figure:
+def pareto(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols, better: Direction) -> Figure:
     """The leading score, by each of its protocols, against the training rate; for each hardware the rows that no other
     beats in both.
     """
     sign = 1 if better == "lower" else -1
     title = next((title_of(score.name, protocols[score.protocol]) for score in scores), "Score")
     panels = []
-    budgets: dict[tuple[Score, float], dict[str, list[PageRow]]] = {}
+    budgets: dict[tuple[ScoreKey, float], dict[str, list[PageRow]]] = {}
     for score in scores:
         for row in rows:
             if row.row.scores[score].values and _rate(row).values:
@@ -387,7 +388,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 # --- speed and losses -------------------------------------------------------------------------------------------------
 
-STEP = ("variant", "hardware", "device", "precision", "threads", "step_mode", "memory_format")
+STEP_SETTINGS = ("variant", "hardware", "device", "precision", "threads", "step_mode", "memory_format")
 """What a line of the figure of rates is called by, where several lines of a variant differ in it."""
 
 NOT_OF_THE_STEP = (
@@ -399,7 +400,7 @@ NOT_OF_THE_STEP = (
 
 def rate_over_batch(rows: Sequence[PageRow]) -> Figure:
     """The rate of the training step at each batch size that was measured."""
-    datasets: dict[tuple[Any, ...], list[PageRow]] = defaultdict(list)
+    datasets: dict[tuple[str, tuple[int, ...]], list[PageRow]] = defaultdict(list)
     for row in rows:
         datasets[row.setting("dataset"), tuple(row.setting("image_shape"))].append(row)
     panels = []
@@ -484,12 +485,14 @@ def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
     """The variant, and what sets its steps apart from those of the other lines: the machine, else the recipe."""
     near = [other for other in others if setting(other.spec, "hardware") == setting(run.spec, "hardware")]
     details = []
-    for name in STEP[1:]:
+    for name in STEP_SETTINGS[1:]:
         # What follows from the machine is said where one machine has several.
         among = near if name in BROUGHT_ALONG and name != "hardware" else others
         if len({str(setting(other.spec, name)) for other in among}) > 1:
             details.append(str(setting(run.spec, name)))
-    alike = [other for other in others if all(setting(other.spec, name) == setting(run.spec, name) for name in STEP)]
+    alike = [
+        other for other in others if all(setting(other.spec, name) == setting(run.spec, name) for name in STEP_SETTINGS)
+    ]
     if len(alike) > 1:
         details.append(differences(alike)[alike.index(run)])
     return ", ".join([setting(run.spec, "variant"), *filter(None, details)])
@@ -504,8 +507,8 @@ def loss_curves(rows: Sequence[PageRow]) -> Figure:
         series = [
             Series(
                 term if len(runs) == 1 else f"{term}, seed {_seed(run)}",
-                x=_short(run.training["curves"]["kimg"]),
-                y=_short(run.training["curves"][term]),
+                x=_rounded(run.training["curves"]["kimg"]),
+                y=_rounded(run.training["curves"][term]),
                 row=row.id,
                 mode="lines",
                 hue=hue,
@@ -532,6 +535,6 @@ def loss_curves(rows: Sequence[PageRow]) -> Figure:
     )
 
 
-def _short(values: Sequence[float | None]) -> list[Any]:
+def _rounded(values: Sequence[float | None]) -> list[Any]:
     """Six significant digits: more than a screen can show, and half of the page's weight."""
     return [None if value is None else float(f"{value:.6g}") for value in values]

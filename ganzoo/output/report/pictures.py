@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.comparing.settings import setting
 from ganzoo.data.prepared import PreparedDataset, whole_dataset
 from ganzoo.errors import RecordError
+from ganzoo.records.settings import setting
 from ganzoo.records.store import SAMPLE_IMAGES, SAMPLES
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import cache_folder

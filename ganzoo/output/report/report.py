@@ -24,7 +24,6 @@ from markupsafe import Markup
 
 from ganzoo import __version__
 from ganzoo.comparing.comparison import Comparison, compare
-from ganzoo.comparing.settings import setting
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings
@@ -40,6 +39,7 @@ from ganzoo.output.report.pictures import (
     sample_images,
 )
 from ganzoo.records.protocols import protocol_words, title_of
+from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.images import grid
@@ -138,7 +138,7 @@ def render_report(
     comparison = compare(records, better or {})
     rows = page_rows(comparison)
     columns = _page_columns(comparison)
-    script, plotly = _part("report.js"), _plotly() if rows else ""
+    script, plotly = _template("report.js"), _plotly() if rows else ""
     environment = Environment(
         loader=PackageLoader("ganzoo.output.report", "templates"),
         autoescape=True,
@@ -171,19 +171,19 @@ def render_report(
         protocol_words=protocol_words,
         title_of=title_of,
         setting=setting,
-        style=Markup(_part("report.css")),
+        style=Markup(_template("report.css")),
         script=Markup(script),
         plotly=Markup(_packed(plotly)),
         script_sources=" ".join(f"'sha256-{_digest(text)}'" for text in (script, plotly) if text),
     )
 
 
-def _printable_text(value: Any) -> Any:
+def _printable_text(value: object) -> Any:
     """Text from strangers without control characters, as everywhere; what is markup already is ours."""
     return printable(value, 100_000_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _part(name: str) -> str:
+def _template(name: str) -> str:
     return (files("ganzoo.output.report") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -203,7 +203,7 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _embedded(value: Any) -> Markup:
+def _embedded(value: object) -> Markup:
     """JSON that may stand in a script element: no text in it can end the element, nor a line of the script."""
     text = json.dumps(_printable_strings(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
@@ -211,7 +211,7 @@ def _embedded(value: Any) -> Markup:
     return Markup(text)
 
 
-def _printable_strings(value: Any) -> Any:
+def _printable_strings(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: _printable_strings(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -301,7 +301,7 @@ def _cell(column: Column, row: PageRow) -> Cell:
 def _galleries(rows: Sequence[PageRow], neighbours: bool) -> list[Gallery]:
     """The sample grids of rows that finished, by dataset, each with real images of that dataset."""
     datasets: dict[tuple[str, str], list[PageRow]] = defaultdict(list)
-    for row in _shown(_trained(rows)):
+    for row in _rows_to_picture(_trained(rows)):
         datasets[row.setting("dataset"), row.setting("dataset_sha256")].append(row)
     galleries = []
     for (name, sha256), shown in datasets.items():
@@ -330,7 +330,7 @@ def _tile(row: PageRow, dataset: PreparedDataset | None) -> Tile:
     return replace(tile, neighbours=as_picture(neighbour_grid(images, dataset)))
 
 
-def _shown(rows: Sequence[PageRow]) -> list[PageRow]:
+def _rows_to_picture(rows: Sequence[PageRow]) -> list[PageRow]:
     """At most `SHOWN_GRIDS` rows, in their order: from each dataset in turn, one of each variant before a second."""
     variants: dict[tuple[str, str], int] = defaultdict(int)
     places: dict[tuple[str, int], int] = defaultdict(int)
@@ -371,5 +371,5 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else "–" if value is None else json.dumps(value)
