@@ -46,7 +46,7 @@ def test_the_table_is_on_stdout_and_progress_in_plain_lines_on_stderr(finished):
     assert "\r" not in done.stderr
 
 
-def test_a_record_holds_what_others_rely_on(finished):
+def test_record_has_spec_scores_curves_environment_and_hardware(finished):
     _, results = finished
     records = records_in(results)
     assert [record["spec"]["variant"] for record in records] == ["cdcgan", "dcgan"]
@@ -114,7 +114,7 @@ def test_samples_are_a_grid_of_64(finished):
             assert picture.size == (4 * (8 * 18 + 2),) * 2
 
 
-def test_the_same_command_again_skips_and_still_gives_every_record(finished, run_cli):
+def test_repeated_command_skips_finished_runs_and_prints_every_record(finished, run_cli):
     _, results = finished
     stamps = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
     again = run_cli(
@@ -127,7 +127,7 @@ def test_the_same_command_again_skips_and_still_gives_every_record(finished, run
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()} == stamps
 
 
-def test_a_run_again_gives_the_same_bits(finished, run_cli):
+def test_forced_run_repeats_bit_for_bit(finished, run_cli):
     _, results = finished
     done = run_cli(
         "bench", "--models", "dcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu", "--quiet"
@@ -145,7 +145,7 @@ def test_a_run_again_gives_the_same_bits(finished, run_cli):
     assert scores[0] == scores[1]
 
 
-def test_compare_reads_them_back_in_every_format(finished, run_cli):
+def test_compare_reads_bench_records_in_every_format(finished, run_cli):
     _, results = finished
     table = run_cli("compare", results)
     assert table.returncode == 0
@@ -170,7 +170,7 @@ def test_sample_draws_the_same_picture_for_the_same_seed(finished, run_cli):
     assert len({pictures["a"], pictures["c"], pictures["threes"]}) == 3
 
 
-def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cli):
+def test_score_of_exported_samples_equals_the_fid_of_their_features(finished, run_cli):
     """The samples of a run, saved as PNG and scored as a folder, against the run's own features of the same images."""
     import torch
 
@@ -205,7 +205,7 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_the_same_from_python(finished, tmp_path):
+def test_bench_from_python_gives_the_records_of_the_command(finished, tmp_path):
     import ganzoo
 
     _, results = finished
@@ -228,7 +228,7 @@ def test_the_same_from_python(finished, tmp_path):
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_python_hears_events_and_warnings_and_nothing_is_printed(tmp_path, stranger, capfd):
+def test_bench_from_python_sends_events_and_warnings_and_prints_nothing(tmp_path, stranger, capfd):
     import ganzoo
 
     def bench(**options):
@@ -308,7 +308,7 @@ def ganzoo_variants():
 """
 
 
-def test_failures_are_rows_and_the_others_go_on(run_cli):
+def test_failed_runs_are_rows_and_the_other_runs_go_on(run_cli):
     """One run raises, one kills itself, one diverges, one is well: three failures in the table, exit code 1."""
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     done = run_cli(
@@ -355,7 +355,7 @@ def buffered() -> dict[str, str]:
 
 
 @needs_system(os.name == "posix", "pipes as POSIX has them")
-def test_a_reader_that_leaves_changes_no_exit_code(run_cli):
+def test_closed_pipe_on_stdout_changes_no_exit_code(run_cli):
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     for format in ((), ("--json",)):
         bench = ("bench", "--plugin", "bad.py", "--models", "late", *SPEED, "--quiet", *format)
@@ -369,7 +369,7 @@ def test_a_reader_that_leaves_changes_no_exit_code(run_cli):
 
 
 @needs_system(os.name == "posix", "pipes as POSIX has them")
-def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
+def test_bench_goes_on_when_the_pipe_on_stderr_is_closed(run_cli):
     done = with_nobody_reading("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
     assert done.returncode == 0
     assert [record["status"] for record in json.loads(done.stdout)] == ["ok"]
@@ -377,7 +377,7 @@ def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
 
 @needs_system(Path("/dev/full").exists(), "has no /dev/full")
 @pytest.mark.parametrize("display", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "live"])
-def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
+def test_bench_goes_on_when_stderr_is_on_a_full_disk(display, run_cli):
     command = [*forked("ganzoo", "whole"), "bench", "--models", "mlp", *SPEED]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -389,7 +389,7 @@ def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
 
 
 @needs_system(os.name == "posix", "terminals as POSIX has them")
-def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
+def test_bench_goes_on_when_its_terminal_is_closed(run_cli):
     ours, theirs = os.openpty()
     command = [*forked("ganzoo", "whole"), "bench", "--models", "mlp", *SPEED, "--json"]
     process = subprocess.Popen(command, cwd=run_cli.cwd, env=buffered(), stdout=subprocess.PIPE, stderr=theirs)
@@ -402,7 +402,7 @@ def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
 
 
 @needs_system(Path("/dev/full").exists(), "has no /dev/full")
-def test_a_table_that_cannot_be_written_is_one_line(run_cli):
+def test_table_on_a_full_disk_is_one_error_line(run_cli):
     for command in (("list", "--json"), ("list", "metrics", "--json")):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
@@ -421,7 +421,7 @@ def files_of_runs(results: Path) -> dict[Path, bytes]:
 
 
 @needs_system(sys.platform == "linux", "limits as Linux has them")
-def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli):
+def test_record_on_a_full_disk_is_one_error_line_and_the_other_records_stay(run_cli):
     bench = ("bench", *SPEED, "--quiet", "--json")
     assert run_cli(*bench, "--models", "mlp").returncode == 0
     before = files_of_runs(run_cli.cwd / "runs")
@@ -437,7 +437,7 @@ def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli
 
 
 @needs_system(os.name == "posix", "signals as POSIX has them")
-def test_a_run_dies_with_its_parent_and_the_next_command_does_it(run_cli):
+def test_run_is_killed_with_its_parent_and_done_by_the_next_command(run_cli):
     command = [sys.executable, "-m", "ganzoo", "bench", "--models", "dcgan", "--kimg", "100000", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=run_cli.cwd, stderr=subprocess.DEVNULL)
     children = wait_for(lambda: _children(process.pid))
@@ -485,7 +485,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_throughput_only_needs_no_extractor_and_leaves_scores_empty(run_cli):
+def test_throughput_only_needs_no_extractor_and_records_no_scores(run_cli):
     done = run_cli(
         "bench", "--models", "mlp", "--throughput-only", "--throughput-seconds", "0.2", "--features", "inception",
         "--threads", 1, "--device", "cpu", "--json",
@@ -516,7 +516,7 @@ def test_dry_run_prints_specs_parameters_and_an_estimate_and_trains_nothing(run_
 
 
 @pytest.mark.skipif("GANZOO_DATA" not in os.environ, reason="GANZOO_DATA names no folder with MNIST")
-def test_the_same_command_on_mnist(run_cli):
+def test_bench_on_mnist(run_cli):
     done = run_cli("bench", "--models", "mlp", "--dataset", "mnist", *QUICK, "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     [record] = json.loads(done.stdout)
@@ -526,7 +526,7 @@ def test_the_same_command_on_mnist(run_cli):
 
 
 @pytest.mark.skipif("GANZOO_DATA" not in os.environ, reason="GANZOO_DATA names no folder with CIFAR-10")
-def test_a_folder_of_photographs_in_classes(run_cli):
+def test_bench_on_a_labelled_folder_of_jpegs(run_cli):
     folder = Path(os.environ["GANZOO_DATA"]) / "cifar10-train-jpeg"
     picked = run_cli.cwd / "photographs"
     for label in ("cat", "dog"):
@@ -543,7 +543,7 @@ def test_a_folder_of_photographs_in_classes(run_cli):
     assert record["spec"]["classes"] == 2
 
 
-def test_inception_from_a_weights_file_to_scores(run_cli, random_weights):
+def test_bench_scores_by_inception_from_a_weights_file(run_cli, random_weights):
     """Seeded random weights in torch-fidelity's format, through the command line to every score."""
     import torch
 
@@ -575,7 +575,7 @@ def test_inception_from_a_weights_file_to_scores(run_cli, random_weights):
 
 
 @pytest.mark.slow
-def test_the_default_command_reads_as_digits(run_cli):
+def test_default_bench_learns_digits(run_cli):
     """The README's main job: DCGAN beats the MLP."""
     done = run_cli("bench", "--models", "dcgan,mlp", "--json", timeout=1800)
     assert done.returncode == 0, done.stderr
@@ -584,7 +584,7 @@ def test_the_default_command_reads_as_digits(run_cli):
     assert fid["dcgan"] < fid["mlp"]
 
 
-def test_a_sweep_measures_every_batch_and_names_the_largest(run_cli):
+def test_batch_sweep_measures_every_size_and_names_the_largest(run_cli):
     done = run_cli(
         "bench", "--models", "mlp", "--sweep-batch", "64,16", "--threads", "1", "--throughput-seconds", "0.2", "--json"
     )
@@ -631,7 +631,7 @@ def narrow(tmp_path) -> Path:
     return path
 
 
-def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, narrow):
+def test_automatic_batch_sweep_ends_at_the_first_out_of_memory(run_cli, narrow):
     command = (
         "bench",
         "--models",
@@ -656,7 +656,7 @@ def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, narrow):
 
 
 @pytest.mark.parametrize(("other", "code"), [("16", 0), ("128", 1)])
-def test_a_sweep_in_a_suite_may_come_to_its_end_and_a_part_that_is_none_may_not(other, code, run_cli, narrow, tmp_path):
+def test_out_of_memory_ends_a_batch_sweep_in_a_suite_and_fails_any_other_part(other, code, run_cli, narrow, tmp_path):
     sweep = 'sweep_batch = "64,128"\nthroughput_seconds = 0.2'
     alone = f"batch_size = {other}\nthroughput_only = true\nthroughput_seconds = 0.1"
     benches = (f'[[bench]]\nmodels = ["narrow"]\nplugins = ["narrow.py"]\n{part}\n' for part in (sweep, alone))

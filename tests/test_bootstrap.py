@@ -43,20 +43,20 @@ def middle(figures):
     return tuple(between)
 
 
-def test_the_stream_is_the_one_that_numpy_promises():
+def test_raw_stream_equals_numpy_pcg64():
     assert list(itertools.islice(raw_output(), 3)) == [0xA30FEBCFD9C2825F, 0x4510BDF882D9D721, 0x0A7D3DA94ECDE8B8]
     assert seeded_stream().random_raw(3).tolist() == [0xA30FEBCFD9C2825F, 0x4510BDF882D9D721, 0x0A7D3DA94ECDE8B8]
     assert (INTERVAL, RESAMPLES, CONFIDENCE) == ("bootstrap-2000-pcg64-raw", 2000, 0.95)
 
 
-def test_places_are_the_upper_half_of_a_raw_output_as_a_share():
+def test_resample_index_is_the_upper_half_of_a_raw_output():
     outputs = raw_output()
     wanted = [[(next(outputs) >> 32) * 7 >> 32 for _ in range(5)] for _ in range(40)]
     assert draw_places(seeded_stream(), 7, (40, 5)).tolist() == wanted
     assert {place for row in wanted for place in row} == set(range(7))
 
 
-def test_the_interval_of_a_median_is_that_of_2000_resamples():
+def test_bootstrap_interval_of_a_median_is_that_of_2000_resamples():
     outputs = raw_output()
     wanted = middle([statistics.median(drawn(outputs, RATES)) for _ in range(2000)])
     assert median_interval(np.array(RATES)) == pytest.approx(wanted, rel=1e-12)

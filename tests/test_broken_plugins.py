@@ -125,12 +125,12 @@ def installed(fake_distribution, stranger, tmp_path, monkeypatch) -> list[str]:
     return [*QUIET, *strangers]
 
 
-def test_there_are_many_kinds_of_broken():
+def test_at_least_this_many_kinds_of_broken_plugins_are_tried():
     assert len(BROKEN) + len(STRANGERS_BROKEN) >= 40
     assert len({source for source, _ in BROKEN.values()}) == len(BROKEN)
 
 
-def test_each_is_listed_with_its_reason_and_every_healthy_variant_runs(
+def test_broken_plugins_are_listed_with_reasons_beside_every_healthy_variant(
     installed, monkeypatch, invoke, tmp_path, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -159,7 +159,7 @@ def test_each_is_listed_with_its_reason_and_every_healthy_variant_runs(
     assert len(outcome.err.splitlines()) == len(installed)
 
 
-def test_they_leave_the_process_as_it_was(installed, capsys):
+def test_broken_plugins_leave_the_process_unchanged(installed, capsys):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -175,7 +175,7 @@ def test_they_leave_the_process_as_it_was(installed, capsys):
     assert torch.rand(1) == expected
 
 
-def test_healthy_variants_are_benched_among_them(installed, run_cli, tmp_path):
+def test_bench_runs_healthy_variants_beside_broken_plugins(installed, run_cli, tmp_path):
     options = ("--throughput-only", "--throughput-seconds", "0.1", "--device", "cpu", "--batch-size", "8", "--json")
     done = run_cli("bench", "--models", "mlp,unharmed", *options)
     assert done.returncode == 0, done.stderr
@@ -270,7 +270,7 @@ def ganzoo_event(event):
 
 
 @pytest.mark.parametrize("how", ["sys.exit(0)", "raise Odd('odd')"])
-def test_a_plugin_that_ends_the_program_when_it_is_used_has_not_succeeded(how, tmp_path, invoke):
+def test_plugin_that_calls_exit_when_used_is_a_failure(how, tmp_path, invoke):
     (tmp_path / "late.py").write_text(LATE.format(how=how))
     outcome = invoke("compare", ONE_MACHINE, "--format", "late", "--plugin", "late.py")
     assert outcome.code == 1

@@ -42,7 +42,7 @@ def test_an_example_passes_the_checks(plugin, subject):
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_loss_an_architecture_and_a_metric_make_one_bench(invoke):
+def test_example_loss_architecture_and_metric_run_in_one_bench(invoke):
     plugins = [
         arg for name in ("logistic_margin", "upsampling", "coverage") for arg in ("--plugin", EXAMPLES / f"{name}.py")
     ]
@@ -55,7 +55,7 @@ def test_a_loss_an_architecture_and_a_metric_make_one_bench(invoke):
         assert {score["metric"] for score in record["scores"]} == {"fid", "density", "coverage"}
 
 
-def test_density_and_coverage_are_those_of_a_count_by_hand():
+def test_density_and_coverage_equal_a_count_by_hand():
     """Points on a line, one neighbour: the balls around 0, 1 and 3 have radii 1, 1 and 2."""
     metric = discover([str(EXAMPLES / "coverage.py")]).get("metrics", "density-coverage").record
     real, fake = (

@@ -93,7 +93,7 @@ def test_a_failed_run_is_no_fault(runs, mlp, findings):
     assert findings(runs) == []
 
 
-def test_a_run_of_speed_alone_needs_no_picture(runs, mlp, findings):
+def test_throughput_only_run_needs_no_samples_png(runs, mlp, findings):
     # Its id is of another spec then; of the picture nothing is said.
     record = json.loads((mlp / "record.json").read_text())
     record["spec"] |= {"kimg": 0.0, "metrics": [], "fakes": 0}
@@ -190,7 +190,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, findings, invoke):
+def test_faulty_record_is_named_and_its_run_quarantined_whole(name, runs, mlp, findings, invoke):
     change, complaint = FAULTS[name]
     record = json.loads((mlp / "record.json").read_text())
     untouched = copy.deepcopy(record)
@@ -213,9 +213,7 @@ def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, f
     ("numpy", "interval", "judged"),
     [(np.__version__, None, True), ("1.0", None, False), (np.__version__, "drawn otherwise", False)],
 )
-def test_an_interval_is_judged_only_where_it_can_be_drawn_as_its_record_says(
-    numpy, interval, judged, runs, mlp, findings
-):
+def test_interval_is_checked_only_if_its_resamples_can_be_reproduced(numpy, interval, judged, runs, mlp, findings):
     """Records without `interval` have it from a `Generator`, which another NumPy may make draw other resamples."""
     record = json.loads((mlp / "record.json").read_text())
     samples = np.asarray(record["throughput"]["train_images_per_second"]["samples"])
@@ -232,7 +230,7 @@ def test_an_interval_is_judged_only_where_it_can_be_drawn_as_its_record_says(
     assert any("low and .high are not the interval" in line for line in findings(runs)) == judged
 
 
-def test_an_interval_drawn_now_is_judged_whatever_numpy_it_was_made_with(runs, mlp, findings):
+def test_interval_from_the_promised_stream_is_checked_for_any_numpy_version(runs, mlp, findings):
     record = json.loads((mlp / "record.json").read_text())
     record["environment"]["packages"]["numpy"] = "1.0"
     measured_anew(lambda record: None)(record)
@@ -271,7 +269,7 @@ def turned_fid(record: dict, plugin: str | None) -> None:
         (None, False),
     ],
 )
-def test_what_holds_of_the_zoos_scores_is_not_asked_of_a_strangers_of_that_name(plugin, strange, runs, mlp, findings):
+def test_zoo_score_bounds_do_not_apply_to_a_third_party_score_of_the_same_name(plugin, strange, runs, mlp, findings):
     record = json.loads((mlp / "record.json").read_text())
     turned_fid(record, plugin)
     (mlp / "record.json").write_text(json.dumps(record))
@@ -283,7 +281,7 @@ def test_what_holds_of_the_zoos_scores_is_not_asked_of_a_strangers_of_that_name(
         assert any("training.best.fid/ema is not that of its scores" in line for line in found)
 
 
-def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findings):
+def test_invalid_json_and_non_records_are_quarantined(runs, invoke, findings):
     for index, text in enumerate(["", "[]", "{", '{"schema": 1}', "[" * 100_000, '{"a": NaN}']):
         (runs / f"broken-{index}").mkdir()
         (runs / f"broken-{index}" / "record.json").write_text(text)
@@ -293,9 +291,7 @@ def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findi
     assert findings(runs) == []
 
 
-def test_a_speed_that_beats_its_peak_is_doubted_and_stays_and_is_let_pass_where_it_is_flagged(
-    runs, mlp, findings, invoke
-):
+def test_mfu_above_peak_is_reported_but_not_moved_and_passes_if_flagged(runs, mlp, findings, invoke):
     record = json.loads((mlp / "record.json").read_text())
     record["throughput"]["peak_flops"] *= 0.1
     record["throughput"]["mfu"] *= 10
@@ -320,7 +316,7 @@ def test_a_run_in_the_wrong_place_is_named(runs, mlp, findings):
     assert findings(runs) == ["record.json: it lies in elsewhere, and was made on amd-epyc-x2-t2"]
 
 
-def test_of_a_run_that_lies_twice_one_stays(runs, mlp, findings, invoke):
+def test_duplicate_run_is_quarantined_and_one_copy_stays(runs, mlp, findings, invoke):
     copied = runs / "a-copy" / mlp.parent.name / mlp.name
     shutil.copytree(mlp, copied)
     assert len(findings(runs)) == 1
@@ -361,7 +357,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_picture_must_be_there_whole_and_of_its_size(name, runs, mlp, findings):
+def test_samples_png_must_be_complete_and_of_the_right_size(name, runs, mlp, findings):
     damage, complaint = PICTURES[name]
     damage(mlp / "samples.png")
     (line,) = findings(runs)
@@ -370,7 +366,7 @@ def test_the_picture_must_be_there_whole_and_of_its_size(name, runs, mlp, findin
 
 
 @pytest.mark.parametrize(("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["not", "kept"])
-def test_a_picture_that_the_record_does_not_name_need_not_be_there(named, missed, runs, mlp, findings):
+def test_samples_png_is_optional_unless_the_record_names_it(named, missed, runs, mlp, findings):
     """The disk may have been too full for it."""
     record = json.loads((mlp / "record.json").read_text())
     (mlp / "record.json").write_text(json.dumps(record | {"files": named}))
@@ -399,7 +395,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_weights_that_are_there_are_whole_and_enough(name, runs, mlp, findings, invoke, tmp_path):
+def test_weights_file_must_be_complete_and_match_the_parameter_count(name, runs, mlp, findings, invoke, tmp_path):
     path = mlp / "generator.safetensors"
     save_file(weights(10**6), path)
     assert findings(runs) == []
@@ -445,9 +441,7 @@ def turn_a_pixel(path: Path) -> None:
     [("generator.safetensors", flip_a_weight), ("samples.png", turn_a_pixel)],
     ids=["weight", "pixel"],
 )
-def test_a_file_that_still_opens_and_is_not_what_the_run_wrote_is_named(
-    name, damage, benched, tmp_path, findings, invoke
-):
+def test_changed_file_is_named_by_its_sha256(name, damage, benched, tmp_path, findings, invoke):
     run = tmp_path / "runs" / benched.parent.name / benched.name
     shutil.copytree(benched, run)
     damage(run / name)
@@ -458,7 +452,7 @@ def test_a_file_that_still_opens_and_is_not_what_the_run_wrote_is_named(
     assert (run / "record.json").exists() == (name == "generator.safetensors"), "a run without a picture is done again"
 
 
-def test_an_older_record_knows_no_sha256(runs, mlp, findings):
+def test_older_record_without_sha256_is_healthy(runs, mlp, findings):
     assert "files" not in json.loads((mlp / "record.json").read_text())
     turn_a_pixel(mlp / "samples.png")
     assert findings(runs) == []
@@ -515,7 +509,7 @@ def test_a_broken_checkpoint_is_named_and_moved_alone(name, runs, mlp, findings,
 # --- what a crash left, and what is moved where -----------------------------------------------------------------------
 
 
-def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp, findings, invoke):
+def test_leftover_part_file_is_quarantined_once_nobody_writes_it(runs, mlp, findings, invoke):
     part = mlp / ".record.json.a1b2c3d4.part"
     part.write_text("{")
     (line,) = findings(runs)
@@ -534,7 +528,7 @@ def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp
     assert findings(runs) == []
 
 
-def test_what_force_laid_aside_is_no_second_place_of_its_run(runs, mlp, findings, invoke):
+def test_folder_laid_aside_by_force_is_no_duplicate_run(runs, mlp, findings, invoke):
     shutil.copytree(mlp, mlp.with_name(f"{mlp.name}.before"))
     assert findings(runs) == []
     shutil.copytree(mlp, mlp.with_name("copy"))
@@ -543,14 +537,14 @@ def test_what_force_laid_aside_is_no_second_place_of_its_run(runs, mlp, findings
 
 @pytest.mark.parametrize("number", ["", ".2"])
 @pytest.mark.parametrize(("name", "kind"), [("record.json", "record"), ("checkpoint.safetensors", "checkpoint")])
-def test_what_bench_put_aside_is_named_and_moved(runs, mlp, findings, invoke, name, kind, number):
+def test_broken_file_put_aside_by_bench_is_named_and_quarantined(runs, mlp, findings, invoke, name, kind, number):
     (mlp / f"{name}.broken{number}").write_text("{")
     assert findings(runs) == [f"{name}.broken{number}: a broken {kind} that `ganzoo bench` put aside"]
     invoke("doctor", runs, "--fix")
     assert findings(runs) == []
 
 
-def test_nothing_in_quarantine_is_overwritten_looked_at_or_compared(runs, mlp, invoke, findings):
+def test_quarantine_is_never_overwritten_checked_or_compared(runs, mlp, invoke, findings):
     copies = []
     for index in range(3):
         copied = mlp.with_name(f"copy-{index}")
@@ -568,7 +562,7 @@ def test_nothing_in_quarantine_is_overwritten_looked_at_or_compared(runs, mlp, i
     assert len(json.loads(invoke("compare", quarantine, "--format", "json").out)) == 1
 
 
-def test_a_run_named_by_its_own_folder_keeps_the_folder(mlp, invoke, findings):
+def test_run_given_by_its_folder_keeps_the_folder(mlp, invoke, findings):
     (mlp / "samples.png").unlink()
     assert invoke("doctor", mlp, "--fix").code == 1
     assert sorted(path.name for path in mlp.rglob("*")) == ["quarantine", "record.json"]
@@ -576,9 +570,7 @@ def test_a_run_named_by_its_own_folder_keeps_the_folder(mlp, invoke, findings):
 
 
 @pytest.mark.parametrize("place", [".", "runs", "runs/amd-epyc-x2-t2"])
-def test_a_stray_record_takes_neither_healthy_runs_nor_other_peoples_files_along(
-    place, runs, mlp, tmp_path, invoke, findings
-):
+def test_stray_record_is_quarantined_without_healthy_runs_or_other_files(place, runs, mlp, tmp_path, invoke, findings):
     kept = {
         tmp_path / "thesis.tex": "years of work",
         tmp_path / "download.part": "of a browser",
@@ -598,7 +590,7 @@ def test_a_stray_record_takes_neither_healthy_runs_nor_other_peoples_files_along
     assert findings(tmp_path) == []
 
 
-def test_of_a_broken_run_only_its_own_files_move(runs, mlp, invoke, findings):
+def test_only_run_files_of_a_broken_run_are_quarantined(runs, mlp, invoke, findings):
     (mlp / "notes.md").write_text("mine")
     (mlp / "deeper").mkdir()
     shutil.copy(mlp / "record.json", mlp / "deeper" / "other.json")
@@ -612,7 +604,7 @@ def test_of_a_broken_run_only_its_own_files_move(runs, mlp, invoke, findings):
 
 
 @pytest.mark.parametrize("spoil", ["record.json", "checkpoint.safetensors"])
-def test_a_run_that_a_bench_is_at_work_on_stays(spoil, runs, mlp, invoke):
+def test_run_claimed_by_a_bench_is_not_moved(spoil, runs, mlp, invoke):
     run_id = json.loads((mlp / "record.json").read_text())["run_id"]
     (mlp / spoil).write_text("{")
     with claim(runs, run_id) as claimed:
@@ -630,7 +622,7 @@ def test_a_run_that_a_bench_is_at_work_on_stays(spoil, runs, mlp, invoke):
     assert not (mlp / spoil).exists()
 
 
-def test_links_are_not_followed(runs, mlp, invoke, tmp_path, findings):
+def test_symlinks_are_not_followed(runs, mlp, invoke, tmp_path, findings):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "record.json").write_text("{")
@@ -645,7 +637,7 @@ def test_links_are_not_followed(runs, mlp, invoke, tmp_path, findings):
     assert (outside / "record.json").read_text() == "{"
 
 
-def test_a_pipe_or_a_device_in_place_of_a_record_is_not_waited_for(runs, mlp, findings):
+def test_pipe_or_device_in_place_of_a_record_does_not_block(runs, mlp, findings):
     (mlp / "record.json").unlink()
     os.mkfifo(mlp / "record.json")
     assert findings(runs) == ["record.json: cannot be read: not a plain file"]
@@ -654,13 +646,13 @@ def test_a_pipe_or_a_device_in_place_of_a_record_is_not_waited_for(runs, mlp, fi
     assert findings(runs) == ["record.json: cannot be read: not a plain file"]
 
 
-def test_a_record_of_absurd_size_is_not_read(runs, mlp, findings):
+def test_oversized_record_is_not_read(runs, mlp, findings):
     with (mlp / "record.json").open("r+b") as stream:
         stream.truncate(1 << 40)  # sparse: it takes no room on the disk
     assert findings(runs) == ["record.json: cannot be read: larger than 64 MiB"]
 
 
-def test_names_of_strangers_do_nothing_to_the_terminal(runs, mlp, invoke):
+def test_control_characters_in_names_do_not_reach_the_terminal(runs, mlp, invoke):
     evil = runs / "\x1b[2J[red]evil[/red]\n"
     shutil.copytree(mlp, evil / "\x1b]0;owned\x07")
     outcome = invoke("doctor", runs, "--fix")
@@ -671,7 +663,7 @@ def test_names_of_strangers_do_nothing_to_the_terminal(runs, mlp, invoke):
     assert all(line.isprintable() for line in (outcome.out + outcome.err).splitlines())
 
 
-def test_what_cannot_be_moved_is_one_line(runs, mlp, invoke):
+def test_failed_move_to_quarantine_is_one_error_line(runs, mlp, invoke):
     (mlp / "samples.png").unlink()
     (runs / "quarantine").write_text("a file in the way")
     outcome = invoke("doctor", runs, "--fix")
