@@ -100,7 +100,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_disk_that_fills_up_at_any_byte_leaves_what_was_there(name, cache):
+def test_disk_full_at_any_byte_keeps_the_old_file(name, cache):
     write = WRITES[name]
     write(cache, True)
     before = files_below(cache)
@@ -136,7 +136,7 @@ STEPS = [
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("name", WRITES)
-def test_whatever_step_fails_the_old_files_stay_whole(name, code, cache, monkeypatch):
+def test_failure_at_any_step_of_a_write_keeps_the_old_file(name, code, cache, monkeypatch):
     write = WRITES[name]
     write(cache, True)
     before = files_below(cache)
@@ -160,7 +160,7 @@ def test_whatever_step_fails_the_old_files_stay_whole(name, code, cache, monkeyp
     assert failed >= 2, "a write takes several steps"
 
 
-def test_a_reference_that_cannot_be_kept_costs_a_note_and_no_score(cache):
+def test_unwritable_reference_cache_is_a_note_and_scores_remain(cache):
     from ganzoo.evaluation.extractors import load_extractor
     from ganzoo.evaluation.features import RealSample
     from ganzoo.registry.discovery import discover
@@ -194,7 +194,7 @@ def ganzoo_event(event):
 """
 
 
-def test_a_picture_and_weights_that_cannot_be_kept_cost_notes_and_not_the_run(run_cli):
+def test_unwritable_samples_and_weights_are_notes_and_the_run_succeeds(run_cli):
     """Folders stand where the files are to go: like a full disk, it shows when the run is trained and scored."""
     (run_cli.cwd / "taken.py").write_text(LEAVES_NO_PLACE)
     done = run_cli(
@@ -277,7 +277,7 @@ def test_a_real_disk_that_is_full_or_read_only(kind, tmp_path):
     assert int(done.stdout.split()[-1]) > 12
 
 
-def test_earlier_records_are_read_and_healthy_after_it_all(tmp_path):
+def test_earlier_records_stay_readable_and_healthy_after_a_full_disk(tmp_path):
     """A run's folder whose files were written again and again on a full disk."""
     record = read_record(NEWEST)
     folder = run_folder(tmp_path, read_spec(record.spec), record.run_id)

@@ -678,7 +678,7 @@ def fuzz(target: Target, count: int, folder: Path, registry: Registry) -> int:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_some_inputs_of_each_kind(name, tmp_path, registry):
+def test_short_fuzz_of_every_target(name, tmp_path, registry):
     few = TARGETS[name].few
     assert fuzz(TARGETS[name], few, tmp_path, registry) >= 0.8 * few
 
@@ -686,17 +686,17 @@ def test_some_inputs_of_each_kind(name, tmp_path, registry):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_hundred_thousand_inputs(name, tmp_path, registry):
+def test_long_fuzz_of_every_target(name, tmp_path, registry):
     tried = fuzz(TARGETS[name], TARGETS[name].many, tmp_path, registry)
     print(f"{name}: {tried:,} inputs")
     assert tried >= 0.9 * TARGETS[name].many
 
 
-def test_the_long_run_is_a_hundred_thousand_inputs():
+def test_long_fuzz_has_a_hundred_thousand_inputs():
     assert sum(target.many for target in TARGETS.values()) >= 100_000
 
 
-def test_the_watch_sees_a_write_out_of_place(tmp_path):
+def test_watch_reports_a_write_outside_the_folders(tmp_path):
     """What the inputs are held to would be noticed."""
     (tmp_path / "inside").mkdir()
     with held(tmp_path / "inside"):
@@ -726,7 +726,7 @@ def wait() -> None:
 
 
 @pytest.mark.parametrize("hang", [compute, wait])
-def test_a_hang_is_seen_even_where_any_exception_is_an_answer(hang, tmp_path, monkeypatch):
+def test_hang_is_reported_even_if_every_exception_is_caught(hang, tmp_path, monkeypatch):
     def answered() -> None:
         try:
             hang()

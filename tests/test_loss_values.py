@@ -85,7 +85,7 @@ def assert_terms(terms, expected):
         assert value.item() == pytest.approx(expected[name], rel=1e-10), name
 
 
-def test_every_loss_of_logits_has_its_numbers():
+def test_every_loss_of_logits_has_reference_values():
     assert EXPECTED.keys() == {name for name, loss in LOSSES.items() if not loss.phases}
 
 
@@ -135,11 +135,11 @@ def test_minimax_saturates_where_non_saturating_does_not():
 
 
 @pytest.mark.parametrize(("name", "repeats"), [("wasserstein", 5), ("wasserstein-gp", 5), ("hinge", 1)])
-def test_critic_updates(name, repeats):
+def test_losses_have_the_published_critic_updates(name, repeats):
     assert LOSSES[name].repeats == repeats
 
 
-def test_wasserstein_clips():
+def test_wasserstein_clips_weights():
     loss = LOSSES["wasserstein"]
     assert loss.after is clip_weights
     assert loss.hyper == {"clip": 0.01}
@@ -200,7 +200,7 @@ def hyper(name):
     return {key: torch.tensor(value) for key, value in PENALTIES[name].hyper.items()}
 
 
-def test_penalties_carry_their_functions_and_defaults():
+def test_penalties_have_functions_and_default_coefficients():
     assert {name: penalty.function for name, penalty in PENALTIES.items()} == {
         "r1": r1,
         "r2": r2,
@@ -302,7 +302,7 @@ def test_penalties_leave_running_statistics_alone(name):
 
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("architecture", ["dcgan", "cnn_pool", "sngan", "r3gan", "cdcgan", "infogan"])
-def test_penalties_on_the_zoo(architecture, name):
+def test_penalties_of_zoo_discriminators_are_finite_and_backpropagate(architecture, name):
     (record,) = importlib.import_module(f"ganzoo_plugins.variants.{architecture}").ganzoo_architectures()
     torch.manual_seed(0)
     discriminator = record.build((2, 16, 16), record.latent, 10, base_channels=8)[1]
@@ -355,7 +355,7 @@ def test_infogan_phases():
     }
 
 
-def test_infogan_game_is_non_saturating():
+def test_infogan_adversarial_terms_are_non_saturating():
     generator, discriminator = infogan()
     generator.eval()
     discriminator.eval()

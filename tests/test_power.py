@@ -43,7 +43,7 @@ def test_rapl_adds_up_packages_and_follows_a_wrap(tmp_path):
     assert meter.joules() is None, "a counter that goes away ends no run"
 
 
-def test_without_rapl_there_is_a_reason(tmp_path):
+def test_missing_rapl_gives_a_reason(tmp_path):
     meter = RaplMeter(tmp_path)
     assert meter.joules() is None
     assert "no RAPL" in meter.reason
@@ -120,7 +120,7 @@ def nvml(monkeypatch):
     return install
 
 
-def test_nvml_gives_energy_clock_limits_and_what_it_cannot_read_is_left_out(nvml):
+def test_nvml_reads_energy_clocks_and_limits_and_leaves_out_unsupported_ones(nvml):
     fake = nvml(reasons=0x24)
     meter = NvmlMeter("abc")
     assert (meter.source, meter.reason) == ("NVML, GPU board", None)
@@ -135,7 +135,7 @@ def test_nvml_gives_energy_clock_limits_and_what_it_cannot_read_is_left_out(nvml
 
 
 @pytest.mark.parametrize("facts", [{"uuid": "MIG-abc", "mig": True}, {"divided": True}])
-def test_a_mig_instance_has_no_energy_of_its_own_and_a_reason(nvml, facts):
+def test_mig_instance_has_no_energy_but_a_reason(nvml, facts):
     nvml(**facts)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
@@ -143,14 +143,14 @@ def test_a_mig_instance_has_no_energy_of_its_own_and_a_reason(nvml, facts):
 
 
 @pytest.mark.parametrize("facts", [{"energy": False}, {"uuid": "GPU-other"}])
-def test_a_counter_that_is_not_there_has_a_reason(nvml, facts):
+def test_missing_nvml_energy_counter_gives_a_reason(nvml, facts):
     nvml(**facts)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
     assert meter.reason.startswith("NVML: Not")
 
 
-def test_without_the_package_there_is_a_reason(monkeypatch):
+def test_missing_nvml_package_gives_a_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
@@ -159,7 +159,7 @@ def test_without_the_package_there_is_a_reason(monkeypatch):
     assert meter.neighbours() == []
 
 
-def test_other_processes_are_found_and_a_container_does_not_count_itself(nvml):
+def test_other_gpu_processes_are_counted_without_the_own_container(nvml):
     nvml(pids=(os.getpid(), 999))
     assert NvmlMeter("abc").neighbours() == [999]
     nvml(pids=(4242,))  # this very process, by the host's number
@@ -202,7 +202,7 @@ def test_energy_is_from_the_first_edge_to_the_last(monkeypatch):
     assert watch.energy() == (300.0, None)
 
 
-def test_energy_over_less_than_three_seconds_is_not_believed(monkeypatch):
+def test_energy_over_less_than_three_seconds_is_left_out(monkeypatch):
     joules, reason = watched(monkeypatch, Scripted([0.0, 5.0]), (1,)).energy()
     assert joules is None
     assert "3 s" in reason
@@ -223,7 +223,7 @@ def test_a_busy_cpu_is_flagged_and_an_idle_one_is_not(monkeypatch):
     assert watched(monkeypatch, Scripted([None, None]), (4,)).flags() == []
 
 
-def test_the_datasheet_is_found_by_the_name_of_the_device():
+def test_datasheet_is_looked_up_by_device_name():
     assert datasheet_flops("NVIDIA H200", "bf16") == 989.4e12
     assert datasheet_flops("Tesla T4", "bf16") is None
     assert datasheet_flops("some GPU", "fp32") is None
