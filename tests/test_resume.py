@@ -157,7 +157,7 @@ def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds
     pytest.fail(f"20 kills came too late: the plan takes much less than {seconds:.0f} s")
 
 
-def test_a_kill_of_what_is_over_does_not_count(tmp_path):
+def test_kill_after_the_end_is_not_counted(tmp_path):
     for seed in range(2):  # A run, and the bench.
         assert kill_somewhere(tmp_path, ("bench", "--models", "mlp", "--dry-run"), random.Random(seed), 1e9) is None
 
@@ -226,7 +226,7 @@ def ganzoo_variants():
 
 
 @needs_system(sys.platform == "linux", "PR_SET_PDEATHSIG is Linux's")
-def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
+def test_unresponsive_run_dies_with_its_parent(tmp_path):
     (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
     with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:
         [run] = wait_for(bench.runs)
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
 # --- stopped ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bench_that_is_terminated_saves_itself(run_cli):
+def test_sigterm_saves_a_checkpoint(run_cli):
     with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGTERM)
@@ -255,7 +255,7 @@ def as_a_script_starts_it() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def test_a_bench_that_was_started_deaf_to_ctrl_c_goes_on_and_sigterm_stops_it_saved(undisturbed, run_cli):
+def test_bench_started_with_sigint_ignored_ignores_it_and_saves_on_sigterm(undisturbed, run_cli):
     with background(run_cli.cwd, *PLAN, before=as_a_script_starts_it) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
@@ -278,7 +278,7 @@ def test_a_bench_that_was_started_deaf_to_ctrl_c_goes_on_and_sigterm_stops_it_sa
     assert_whole(bench.results, undisturbed)
 
 
-def test_a_bench_that_is_stopped_saves_itself_and_goes_on(undisturbed, run_cli):
+def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(undisturbed, run_cli):
     with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
@@ -325,7 +325,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
     assert record["status"] == "interrupted"
 
 
-def test_a_run_that_takes_too_long_is_a_timeout_and_has_saved_itself(run_cli):
+def test_timed_out_run_is_recorded_and_has_saved_a_checkpoint(run_cli):
     endless = ("bench", "--models", "mlp", "--batch-size", "32", "--kimg", "1e6", *BRIEF, "0.1")
     for limit in (20, 80, 320):
         done = run_cli(*endless, "--timeout", limit)
@@ -367,7 +367,7 @@ def ganzoo_variants():
 """.replace("    DIE\n", "    die_in_step_20(real)\n")
 
 
-def test_a_run_that_crashed_is_tried_again_where_that_is_asked_for(run_cli):
+def test_crashed_run_is_retried_with_retry(run_cli):
     (run_cli.cwd / "frail.py").write_text(DIES_ONCE)
     frail = (
         "bench",
@@ -393,14 +393,14 @@ def test_a_run_that_crashed_is_tried_again_where_that_is_asked_for(run_cli):
     assert [record["status"] for record in records_in(run_cli.cwd / "runs")] == ["ok", "ok"]
 
 
-def test_what_cannot_be_retried_is_refused(invoke):
+def test_invalid_retry_is_refused(invoke):
     said = invoke("bench", "--models", "mlp", "--retry", "diverged", *BRIEF, "1")
     assert said.code == 2
     assert "--retry diverged: choose from oom, crashed, timeout" in said.err
 
 
 @pytest.mark.parametrize(("option", "value"), [("--timeout", "0"), ("--checkpoint-seconds", "-1")])
-def test_a_number_that_cannot_be_is_refused(option, value, invoke):
+def test_option_out_of_range_is_refused(option, value, invoke):
     said = invoke("bench", "--models", "mlp", *BRIEF, "1", option, value)
     assert said.code == 2
     assert said.error.startswith(f"ganzoo: {option}")
@@ -422,7 +422,7 @@ def ganzoo_variants():
 """
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does(run_cli):
+def test_automatic_batch_size_is_halved_until_it_fits(run_cli):
     (run_cli.cwd / "hungry.py").write_text(HUNGRY)
     hungry = ("bench", "--models", "hungry", "--plugin", "hungry.py", "--kimg", "0.5", *BRIEF, "1", "--json")
     done = run_cli(*hungry)
@@ -440,7 +440,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(run_cli):
     assert "started" not in again.stderr
 
 
-def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
+def test_linux_oom_kill_counter_is_read(tmp_path):
     (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 3\nunevictable_pgs_culled 0\n")
     assert killed_for_memory(tmp_path / "vmstat") == 3
     assert killed_for_memory(tmp_path / "absent") == 0
@@ -449,7 +449,7 @@ def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_that_cannot_be_written_costs_no_run(undisturbed, run_cli):
+def test_unwritable_checkpoint_does_not_fail_the_run(undisturbed, run_cli):
     done = run_cli(*PLAN, "--quiet", largest_file=4_000_000)
     assert done.returncode == 0, done.stderr
     assert "no checkpoint could be written (File too large); the run goes on without" in done.stderr
@@ -473,7 +473,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed,
     assert_whole(run_cli.cwd / "runs", undisturbed)
 
 
-def test_checkpoints_can_be_thrown_away(run_cli):
+def test_discard_checkpoints_removes_them(run_cli):
     done = run_cli("bench", "--models", "mlp", "--kimg", "0.5", *BRIEF, "0", "--discard-checkpoints")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (run_cli.cwd / "runs").glob("*/*/*")}
@@ -499,7 +499,7 @@ def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli
 # --- on and on --------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_is_trained_on_is_bit_for_bit_one_of_the_larger_budget(undisturbed, run_cli):
+def test_resume_with_a_larger_budget_is_bit_for_bit_the_longer_run(undisturbed, run_cli):
     brief = ("bench", "--models", "mlp", "--batch-size", "32", *BRIEF, "60", "--eval-every", "0.5")
     done = run_cli(*brief, "--kimg", "1", "--json")
     [short] = json.loads(done.stdout)
@@ -520,7 +520,7 @@ def test_a_run_that_is_trained_on_is_bit_for_bit_one_of_the_larger_budget(undist
     assert len(records_in(run_cli.cwd / "runs")) == 2
 
 
-def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
+def test_resume_of_an_unsuitable_run_is_refused(undisturbed, invoke):
     folder = next(path.parent for path in undisturbed.rglob("record.json") if path.parent.name.startswith("mlp"))
     said = invoke("bench", "--resume", folder, "--kimg", "1", *CPU)
     assert said.code == 2
@@ -533,7 +533,7 @@ def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
     assert "bench: give --models" in invoke("bench").error
 
 
-def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
+def test_recorded_command_reproduces_the_run(run_cli, stranger):
     done = run_cli(
         "bench", "--models", "mlp*", "--seed", "3", "--kimg", "0.5", "--deterministic",
         "--set", "mlp.learning_rate=1e-4",
@@ -558,7 +558,7 @@ def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_a_plan_of_200_runs_leaves_nothing_behind_in_the_parent(tmp_path, session_environment):
+def test_plan_of_200_runs_leaks_nothing_in_the_parent(tmp_path, session_environment):
     """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
     import ganzoo
     from ganzoo.runs import RunFinished

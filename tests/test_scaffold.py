@@ -69,7 +69,7 @@ class Environment:
         subprocess.run([*pip, "--no-build-isolation", *what], cwd=self.cwd, check=True, capture_output=True)
 
 
-def test_every_step_of_the_tutorial_leads_to_a_package_that_installs(tmp_path):
+def test_tutorial_steps_lead_to_an_installable_package(tmp_path):
     steps = [
         line.split("  ")[0]
         for block in re.findall(r"^```sh\n(.*?)^```$", TUTORIAL, re.M | re.S)
@@ -146,7 +146,7 @@ def test_a_package_is_four_files_and_its_module_is_short(invoke, tmp_path):
         assert path.is_dir() or not re.search(r"\$|TODO|FIXME", path.read_text())
 
 
-def test_what_is_written_is_clean_by_ruff_with_its_defaults(invoke, tmp_path):
+def test_new_files_pass_ruff_with_its_defaults(invoke, tmp_path):
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
     invoke("new", "my-gan")
     invoke("new", "other-gan", "--single-file")
@@ -159,7 +159,7 @@ def test_what_is_written_is_clean_by_ruff_with_its_defaults(invoke, tmp_path):
         assert done.returncode == 0, done.stdout
 
 
-def test_a_single_file_says_how_to_go_on(invoke, tmp_path):
+def test_new_single_file_prints_the_next_steps(invoke, tmp_path):
     outcome = invoke("new", "my-gan", "--single-file")
     assert (outcome.code, outcome.out) == (0, "my_gan.py\n")
     assert outcome.err == "ganzoo: next: ganzoo check my_gan.py, then ganzoo bench --models my-gan --plugin my_gan.py\n"
@@ -184,7 +184,7 @@ def test_a_single_file_says_how_to_go_on(invoke, tmp_path):
         ("hinge", "'hinge' is taken"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name, fix, invoke, tmp_path):
+def test_invalid_name_is_refused_and_writes_nothing(name, fix, invoke, tmp_path):
     for flags in ((), ("--single-file",)):
         outcome = invoke("new", name, *flags)
         assert outcome.code == 2
@@ -193,7 +193,7 @@ def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name, fix, invo
 
 
 @pytest.mark.parametrize(("flags", "taken"), [((), "my-gan"), (("--single-file",), "my_gan.py")])
-def test_what_exists_is_left_alone(flags, taken, invoke, tmp_path):
+def test_existing_files_are_not_overwritten(flags, taken, invoke, tmp_path):
     (tmp_path / taken).symlink_to("nowhere")
     outcome = invoke("new", "my-gan", *flags)
     assert outcome.code == 2
@@ -201,7 +201,7 @@ def test_what_exists_is_left_alone(flags, taken, invoke, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [taken]
 
 
-def test_a_package_may_be_written_beside_the_single_file_that_it_grew_from(run_cli):
+def test_new_package_may_stand_beside_a_single_file_of_the_same_name(run_cli):
     """As `python -m ganzoo` runs, the folder is on the path, and so is the file."""
     for flags in (("--single-file",), ()):
         done = run_cli("new", "my-gan", *flags)
@@ -210,7 +210,7 @@ def test_a_package_may_be_written_beside_the_single_file_that_it_grew_from(run_c
     assert again.stderr == "ganzoo: my-gan: exists already; choose another name or move it away\n"
 
 
-def test_a_package_that_is_installed_under_that_name_is_not_hidden(fake_distribution, invoke, tmp_path):
+def test_name_of_an_installed_package_is_refused(fake_distribution, invoke, tmp_path):
     site = fake_distribution("ganzoo-theirs", {"broken-gan": "raise RuntimeError('unwell')\n"})
     (site / "broken_gan.py").write_text("")
     outcome = invoke("new", "broken-gan")

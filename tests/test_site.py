@@ -108,7 +108,7 @@ def test_site_fetches_nothing_from_another_host(site):
         '<p style="background: url(https://example.org/x.png)">',
     ],
 )
-def test_an_address_of_another_host_is_seen(text, tmp_path):
+def test_check_reports_an_address_of_another_host(text, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(f'<a href="https://example.org">a link</a>{text}<img src="own.png">', encoding="utf-8")
     assert len(foreign(fetched(page))) == 1

@@ -53,7 +53,7 @@ def outcome(folder: Path, source: str, strict: str | None) -> tuple[int, str, di
     return done.returncode, done.stdout, {way: int(count) for count, way in re.findall(r"(\d+) ([a-z]+)", summary)}
 
 
-def test_what_no_installation_mends_is_skipped(tmp_path):
+def test_missing_accelerator_or_other_system_is_skipped(tmp_path):
     for strict in (None, "", "1"):
         code, said, ways = outcome(tmp_path, SKIPS, strict)
         assert code == 0, said
@@ -61,7 +61,7 @@ def test_what_no_installation_mends_is_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ACCIDENTS)
-def test_what_is_skipped_by_accident_fails_where_everything_is_to_be_tested(kind, tmp_path):
+def test_accidental_skip_fails_with_skip_nothing(kind, tmp_path):
     source = f"import pytest\n\n{ACCIDENTS[kind]}"
     code, said, ways = outcome(tmp_path, source, None)
     assert code in (0, 5), said  # 5 is pytest's for no test at all
@@ -73,6 +73,6 @@ def test_what_is_skipped_by_accident_fails_where_everything_is_to_be_tested(kind
     assert kind == "bare" or "no browser" in said
 
 
-def test_everything_is_to_be_tested_by_the_script_of_the_project():
+def test_ci_script_sets_skip_nothing():
     script = (Path(__file__).parent.parent / ".ci" / "run").read_text()
     assert f"export {STRICT}=1" in script

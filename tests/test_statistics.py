@@ -36,7 +36,7 @@ def student_p(t: float, degrees: float, steps: int = 200_000) -> float:
     return 1 - 2 * float((weights * density).sum()) * abs(t) / steps / 3
 
 
-def test_welch_with_unequal_variances_and_counts_is_the_integral_of_the_density():
+def test_welch_p_with_unequal_variances_equals_the_integral_of_the_density():
     scores = [23.5, 19.1, 21.7], [18.2, 18.9, 17.5, 18.1, 18.6]
     first, second = ([math.log(value) for value in sample] for sample in scores)
     parts = [statistics.variance(sample) / len(sample) for sample in (first, second)]
@@ -46,7 +46,7 @@ def test_welch_with_unequal_variances_and_counts_is_the_integral_of_the_density(
     assert welch_p(*scores[::-1]) == welch_p(*scores)
 
 
-def test_one_value_says_nothing_and_values_without_spread_are_equal_or_not():
+def test_welch_p_of_one_value_is_none_and_without_spread_zero_or_one():
     assert welch_p([1.0], [2.0, 3.0]) is None
     assert difference_interval([1.0], [2.0, 3.0]) is None
     assert welch_p([2.0, 2.0], [2.0, 2.0]) == 1.0
@@ -62,7 +62,7 @@ def enumerated(first, second):
     return np.percentile([one - other for one in means[0] for other in means[1]], (2.5, 97.5))
 
 
-def test_the_bootstrap_is_that_of_all_resamples():
+def test_bootstrap_interval_equals_that_of_all_resamples():
     assert difference_interval([1.0, 3.0], [0.0, 0.0]) == (1.0, 3.0)
     first, second = [10.0, 11.5, 12.0, 14.0], [8.0, 9.0, 12.5, 9.5]
     low, high = enumerated(first, second)
@@ -71,7 +71,7 @@ def test_the_bootstrap_is_that_of_all_resamples():
     assert difference_interval(first, second) == found, "seeded"
 
 
-def test_a_ratio_of_rates_is_resampled_over_runs_and_within_each():
+def test_ratio_interval_resamples_runs_and_windows():
     # Three windows: the median is 1 or 9 in 7 of 27 resamples each.
     assert rate_ratio_interval([[1.0, 2.0, 9.0]], [[2.0, 2.0]]) == (0.5, 4.5)
     # Two runs, of which one does not vary: the first is drawn twice in a quarter of all draws. Its median is 1 twice in
@@ -97,7 +97,7 @@ def test_an_interval_over_many_runs_takes_little_memory():
     assert found == pytest.approx((0.998, 1.002), abs=0.001)
 
 
-def test_rows_that_cannot_be_told_apart_share_a_rank():
+def test_indistinguishable_rows_share_a_rank():
     best, near, far = [10.0, 10.4, 10.2], [10.3, 10.1, 10.6], [30.0, 30.2, 30.1]
     assert ranks([far, best, near], "lower") == [3, 1, 1]
     assert ranks([far, best, near], "higher") == [1, 2, 2]

@@ -107,7 +107,7 @@ def test_a_replayed_run_is_the_eager_run(recipe):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_each_mixture_of_phases_has_a_graph_of_its_own():
+def test_each_combination_of_phases_has_a_separate_graph():
     run, recorder = graphed("dcgan+hinge+r1", ("*.lazy.r1.every=2",))
     for step in range(2 * (WARMUP_STEPS + 2)):
         run_step(run)

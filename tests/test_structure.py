@@ -62,7 +62,7 @@ def core_modules() -> set[str]:
 # --- the core ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_public_resolves_and_stays_what_it_is():
+def test_public_names_resolve_and_are_not_replaced_by_submodules():
     names = {name: getattr(ganzoo, name) for name in ganzoo.__all__}
     assert len(names) == len(ganzoo.__all__)
     assert not [name for name, value in names.items() if isinstance(value, ModuleType)]
@@ -120,7 +120,7 @@ def test_a_start_loads_neither_torch_nor_a_plugin(code):
     assert not loaded & {"torch", "numpy", "rich", "ganzoo_plugins", *HEAVY}
 
 
-def test_a_mistake_in_the_command_is_found_without_torch():
+def test_usage_error_is_reported_without_torch():
     code = command("bnech").replace("assert not code", "assert code == 2")
     assert not loaded_by(code) & {"torch", "rich", "ganzoo_plugins", *HEAVY}
 
@@ -176,11 +176,11 @@ def test_the_zoo_imports_what_a_third_party_may(plugin):
         "requests",
     ],
 )
-def test_what_a_third_party_may_not_import_at_the_top(name):
+def test_import_that_third_parties_may_not_make_is_refused(name):
     assert not allowed(name, LIGHT)
 
 
-def test_the_zoo_enters_by_entry_points_like_anyone():
+def test_zoo_is_registered_by_entry_points():
     entries = [*entry_points(group=hookspecs.PROJECT), *entry_points(group=LOGS)]
     mine = {entry.value for entry in entries if entry.dist and entry.dist.name == "ganzoo"}
     assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(file_of(plugin)))}
@@ -198,7 +198,7 @@ def implements(tree: ast.Module) -> set[str]:
     }
 
 
-def test_these_are_the_hooks():
+def test_hook_names():
     assert HOOKS == [
         "ganzoo_variants",
         "ganzoo_architectures",
@@ -212,7 +212,7 @@ def test_these_are_the_hooks():
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_used_by_the_zoo_or_by_a_stranger(hook):
+def test_every_hook_is_used_by_the_zoo_or_a_third_party_plugin(hook):
     plugins = [*ZOO.rglob("*.py"), *(Path(__file__).parent / "plugins_from_strangers").glob("*.py")]
     assert any(hook in implements(parsed(path)) for path in plugins)
 

@@ -21,7 +21,7 @@ def stored(version: int) -> Path:
     return STORED / f"schema-{version}.json"
 
 
-def test_there_is_a_step_for_each_version_and_a_record_of_each():
+def test_every_schema_version_has_an_upgrade_and_a_stored_record():
     assert len(UPGRADES) == SCHEMA - 1
     assert [step.__name__ for step in UPGRADES] == [f"upgrade_{n}_to_{n + 1}" for n in range(1, SCHEMA)]
     assert sorted(path.name for path in STORED.glob("*.json")) == [f"schema-{n}.json" for n in range(1, SCHEMA + 1)]
@@ -53,7 +53,7 @@ def test_a_record_of_every_version_is_read_and_compared(version, invoke):
     assert row["fid"] == content["training"]["final"]["fid/ema"]["value"]
 
 
-def test_the_first_version_did_not_name_the_library_that_multiplies_matrices():
+def test_schema_1_record_gets_its_linear_backend():
     assert "linear_backend" not in read_content(stored(1))["spec"]
     assert read_record(stored(1)).environment["flags"]["linear_backend"] == "blas"
     # Later records of that version did: what they say stands.
@@ -71,7 +71,7 @@ def test_an_upgrade_changes_a_copy_only():
 
 
 @pytest.mark.parametrize("broken", [None, 7, "spec", []])
-def test_what_cannot_be_upgraded_is_refused_and_no_traceback(broken, tmp_path):
+def test_record_that_cannot_be_upgraded_is_refused_without_traceback(broken, tmp_path):
     path = tmp_path / "record.json"
     path.write_text(json.dumps(read_content(stored(1)) | {"spec": broken}))
     with pytest.raises(RecordError, match="spec"):
