@@ -45,7 +45,7 @@ def forked(module: str, ending: str = "short") -> tuple[str, ...]:
     return fork_server.command(fork_server.start(tuple(ENVIRONMENT.items())), module, ending)
 
 
-def fresh_but_for_runs() -> tuple[str, ...]:
+def fresh_with_forked_runs() -> tuple[str, ...]:
     """`ganzoo` in a process that has loaded nothing yet; the processes of its runs are forked."""
     runs = f"from ganzoo.running import process; process.COMMAND = {forked('ganzoo.running.worker')}"
     return (sys.executable, "-c", f"{runs}; from ganzoo.cli.main import run; run()")
@@ -96,7 +96,7 @@ def wait_for(condition: Callable[[], Found]) -> Found:
     return found
 
 
-def as_at_a_terminal() -> None:
+def restore_default_sigint() -> None:
     """For `preexec_fn`: Ctrl-C is heard, also where a script has started the tests in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

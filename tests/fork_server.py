@@ -54,7 +54,7 @@ def command(address: str, module: str, ending: str = "short") -> tuple[str, ...]
     return (sys.executable, "-I", "-S", os.path.abspath(__file__), address, module, ending)
 
 
-def stand_for_a_fork(address: str, module: str, ending: str, *arguments: str) -> NoReturn:
+def run_stand_in(address: str, module: str, ending: str, *arguments: str) -> NoReturn:
     """Have one forked that has the streams of this process, wait for its end, and end alike."""
     request = {
         "module": module,
@@ -78,7 +78,7 @@ def stand_for_a_fork(address: str, module: str, ending: str, *arguments: str) ->
 
 def serve(address: str) -> dict:
     """Fork for each client until stdin ends. Returns in the forks only, with what is asked of them."""
-    load()
+    preload()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
     listener.listen(64)
@@ -97,14 +97,14 @@ def serve(address: str) -> dict:
                 return {**json.loads(message), "streams": streams}
             for stream in streams:
                 os.close(stream)
-            attend(fork, client)
+            wait_for_fork(fork, client)
         client.close()
     os.unlink(address)
     os.rmdir(os.path.dirname(address))
     os._exit(0)
 
 
-def load() -> None:
+def preload() -> None:
     """What a command or a run may need, and no thread: a fork would lack it, and wait for its locks for ever."""
     import gc
 
@@ -124,7 +124,7 @@ def load() -> None:
     gc.freeze()
 
 
-def attend(fork: int, client: socket.socket) -> NoReturn:
+def wait_for_fork(fork: int, client: socket.socket) -> NoReturn:
     """Tell the client how the fork ended, or end the fork with it."""
     ended, _, _ = select.select([client, os.pidfd_open(fork)], [], [])
     if client in ended:
@@ -135,7 +135,7 @@ def attend(fork: int, client: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def become(request: dict, address: str) -> None:
+def set_up_fork(request: dict, address: str) -> None:
     """Make this fork what a fresh process would be, of which the request tells."""
     import importlib
     import random
@@ -199,9 +199,9 @@ def run_and_exit(module: str) -> NoReturn:
 if __name__ == "__main__":
     address, *rest = sys.argv[1:]
     if rest:
-        stand_for_a_fork(address, *rest)
+        run_stand_in(address, *rest)
     request = serve(address)
-    become(request, address)
+    set_up_fork(request, address)
     if request["ending"] == "whole":
         run_as_main(request["module"])
     else:

@@ -35,16 +35,16 @@ def needs_system(there: bool, what: str) -> pytest.MarkDecorator:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Of a test, and of its fixtures."""
-    return _without_accidents((yield))
+    return _fail_accidental_skip((yield))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Of a file that is skipped as a whole."""
-    return _without_accidents((yield))
+    return _fail_accidental_skip((yield))
 
 
-def _without_accidents(report: Report) -> Report:
+def _fail_accidental_skip(report: Report) -> Report:
     if not os.environ.get(STRICT) or not report.skipped or hasattr(report, "wasxfail"):
         return report
     assert isinstance(report.longrepr, tuple)

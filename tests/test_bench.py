@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, wait_for
+from conftest import FRESH, HANGING, CommandLine, restore_default_sigint, forked, wait_for
 from PIL import Image
 from skips import needs_system
 
@@ -337,7 +337,7 @@ SPEED = ("--throughput-only", "--throughput-seconds", "0.1", "--threads", "1", "
 """The shortest of benches."""
 
 
-def with_nobody_reading(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
+def with_closed_pipe(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
     """The command line with `stream` in a pipe whose reader has left before the first line."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -359,18 +359,18 @@ def test_closed_pipe_on_stdout_changes_no_exit_code(run_cli):
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     for format in ((), ("--json",)):
         bench = ("bench", "--plugin", "bad.py", "--models", "late", *SPEED, "--quiet", *format)
-        done = with_nobody_reading("stdout", run_cli.cwd, *bench)
+        done = with_closed_pipe("stdout", run_cli.cwd, *bench)
         assert (done.returncode, done.stderr) == (1, ""), format
     [record] = records_in(run_cli.cwd / "runs")
     assert record["status"] == "crashed"
     for command in (("list",), ("list", "--json"), ("plugins",), ("--help",)):
-        done = with_nobody_reading("stdout", run_cli.cwd, *command)
+        done = with_closed_pipe("stdout", run_cli.cwd, *command)
         assert (done.returncode, done.stderr) == (0, ""), command
 
 
 @needs_system(os.name == "posix", "pipes as POSIX has them")
 def test_bench_goes_on_when_the_pipe_on_stderr_is_closed(run_cli):
-    done = with_nobody_reading("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
+    done = with_closed_pipe("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
     assert done.returncode == 0
     assert [record["status"] for record in json.loads(done.stdout)] == ["ok"]
 
@@ -457,7 +457,7 @@ def test_ctrl_c_records_the_run_as_interrupted(run_cli):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=as_at_a_terminal,
+        preexec_fn=restore_default_sigint,
     )
     children = wait_for(lambda: _children(process.pid))
     os.killpg(process.pid, signal.SIGINT)

@@ -28,11 +28,11 @@ def raw_output(seed=0):
         yield (folded >> turn | folded << (64 - turn)) % 2**64
 
 
-def drawn(outputs, sample):
+def resample(outputs, sample):
     return [sample[(next(outputs) >> 32) * len(sample) >> 32] for _ in sample]
 
 
-def middle(figures):
+def percentile_interval(figures):
     """The 2.5th and the 97.5th percentile of 2000 figures, between neighbours in proportion."""
     ordered = sorted(figures)
     between = []
@@ -58,7 +58,7 @@ def test_resample_index_is_the_upper_half_of_a_raw_output():
 
 def test_bootstrap_interval_of_a_median_is_that_of_2000_resamples():
     outputs = raw_output()
-    wanted = middle([statistics.median(drawn(outputs, RATES)) for _ in range(2000)])
+    wanted = percentile_interval([statistics.median(resample(outputs, RATES)) for _ in range(2000)])
     assert median_interval(np.array(RATES)) == pytest.approx(wanted, rel=1e-12)
     told = summary(RATES)
     assert (told["low"], told["high"], told["interval"]) == (*median_interval(np.array(RATES)), INTERVAL)
@@ -66,26 +66,26 @@ def test_bootstrap_interval_of_a_median_is_that_of_2000_resamples():
 
 def test_the_interval_of_a_difference_is_that_of_2000_resamples_of_each_side():
     outputs = raw_output()
-    means = [[statistics.fmean(drawn(outputs, side)) for _ in range(2000)] for side in SCORES]
-    wanted = middle([one - other for one, other in zip(*means, strict=True)])
+    means = [[statistics.fmean(resample(outputs, side)) for _ in range(2000)] for side in SCORES]
+    wanted = percentile_interval([one - other for one, other in zip(*means, strict=True)])
     assert difference_interval(*SCORES) == pytest.approx(wanted, rel=1e-12)
 
 
-def rates_drawn(outputs, runs):
+def resample_runs_and_windows(outputs, runs):
     """First which runs are drawn, 2000 times; then of each run the windows, wherever it was drawn."""
-    chosen = [drawn(outputs, range(len(runs))) for _ in range(2000)]
+    chosen = [resample(outputs, range(len(runs))) for _ in range(2000)]
     medians = [[0.0] * len(runs) for _ in chosen]
     for index, windows in enumerate(runs):
         for row, column in itertools.product(range(2000), range(len(runs))):
             if chosen[row][column] == index:
-                medians[row][column] = statistics.median(drawn(outputs, windows))
+                medians[row][column] = statistics.median(resample(outputs, windows))
     return map(statistics.fmean, medians)
 
 
 def test_the_interval_of_a_ratio_is_that_of_2000_resamples_of_runs_and_their_windows():
     outputs = raw_output()
-    first, second = [list(rates_drawn(outputs, runs)) for runs in RUNS]
-    wanted = middle([one / other for one, other in zip(first, second, strict=True)])
+    first, second = [list(resample_runs_and_windows(outputs, runs)) for runs in RUNS]
+    wanted = percentile_interval([one / other for one, other in zip(first, second, strict=True)])
     assert rate_ratio_interval(*RUNS) == pytest.approx(wanted, rel=1e-12)
 
 

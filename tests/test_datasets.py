@@ -174,24 +174,24 @@ def test_damaged_file_is_reported_with_the_fix(fashion, offline):
 
 
 @pytest.fixture
-def vouch(monkeypatch):
-    """`vouch("celeba", folder)`: the files there are taken for the published ones."""
+def trust_files(monkeypatch):
+    """`trust_files("celeba", folder)`: the files there are taken for the published ones."""
 
-    def vouch(name: str, folder: Path) -> None:
+    def trust_files(name: str, folder: Path) -> None:
         (source,) = (source for source in torchvision_datasets.SOURCES if source.name == name)
         for file in source.downloads:
             monkeypatch.setitem(source.downloads, file, ganzoo.sha256_of_file(folder / file))
 
-    return vouch
+    return trust_files
 
 
-def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline, vouch):
+def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline, trust_files):
     files = torchvision_datasets.IDX_FILES
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.resources", [(f"{name}.gz", None) for name in files])
     for name in files:
         array = np.zeros((2, 28, 28)) if "images" in name else np.arange(2)
         write_idx(tmp_path / "FashionMNIST" / "raw" / f"{name}.gz", array, packed=True)
-    vouch("fashion-mnist", tmp_path / "FashionMNIST" / "raw")
+    trust_files("fashion-mnist", tmp_path / "FashionMNIST" / "raw")
     assert DATASETS["fashion-mnist"].load(request(tmp_path)).labels.tolist() == [0, 1]
 
 
@@ -228,7 +228,7 @@ def test_missing_data_offline_fails_at_once_and_names_the_files_to_get(name, fil
 
 
 @pytest.fixture
-def celeba(tmp_path, monkeypatch, vouch):
+def celeba(tmp_path, monkeypatch, trust_files):
     """Three aligned faces, one of them for validation, in the files of CelebA; gives their folder, nothing unpacked."""
     folder = tmp_path / "celeba"
     folder.mkdir()
@@ -245,7 +245,7 @@ def celeba(tmp_path, monkeypatch, vouch):
         (folder / table).write_text(header + "\n".join(rows) + "\n")
     files = [(file_id, None, name) for file_id, _, name in CelebA.file_list]
     monkeypatch.setattr(CelebA, "file_list", files)
-    vouch("celeba", folder)
+    trust_files("celeba", folder)
     return folder
 
 
@@ -277,12 +277,12 @@ def test_celeba_put_there_by_hand_needs_neither_gdown_nor_a_network(celeba, monk
     )
 
 
-def test_broken_celeba_archive_is_refused_and_names_the_files_to_get(celeba, monkeypatch, asked, vouch):
+def test_broken_celeba_archive_is_refused_and_names_the_files_to_get(celeba, monkeypatch, asked, trust_files):
     monkeypatch.setitem(sys.modules, "gdown", None)
     (celeba / "img_align_celeba.zip").write_bytes(b"<html>quota exceeded</html>")
     with pytest.raises(ganzoo.DataUnavailable, match=r"^celeba cannot be unpacked: .*zip has sha256 ab6d701c04f2"):
         DATASETS["celeba"].load(request(celeba.parent))
-    vouch("celeba", celeba)
+    trust_files("celeba", celeba)
     with pytest.raises(
         ganzoo.DataUnavailable,
         match=r"^celeba cannot be unpacked: File is not a zip file; put \{img_align_celeba\.zip,",

@@ -105,7 +105,7 @@ def test_throughput_only_run_needs_no_samples_png(runs, mlp, findings):
 # --- what is wrong with a record --------------------------------------------------------------------------------------
 
 
-def set_(*path: str | int, to: object) -> Callable[[dict], None]:
+def set_value(*path: str | int, to: object) -> Callable[[dict], None]:
     """A change of one value deep in a record."""
 
     def change(record: dict) -> None:
@@ -121,7 +121,7 @@ def scale(*path: str | int, by: float) -> Callable[[dict], None]:
         value = record
         for key in path:
             value = value[key]
-        set_(*path, to=value * by)(record)
+        set_value(*path, to=value * by)(record)
 
     return change
 
@@ -134,57 +134,63 @@ def rename_protocol(record: dict) -> None:
 RATE = ("throughput", "train_images_per_second")
 
 
-def measured_anew(change: Callable[[dict], None]) -> Callable[[dict], None]:
+def with_new_summary(change: Callable[[dict], None]) -> Callable[[dict], None]:
     """`change`, after the summary of the rate has been made of its samples as `bench` makes it now."""
 
-    def change_anew(record: dict) -> None:
+    def change_and_summarize(record: dict) -> None:
         part = record["throughput"]["train_images_per_second"]
         part |= summary(part["samples"])
         change(record)
 
-    return change_anew
+    return change_and_summarize
 
 
 FAULTS = {
-    "schema": (set_("schema", to=99), "has schema 99, newer than"),
-    "type": (set_("spec", "kimg", to="40"), "kimg is '40'"),
-    "part": (set_("throughput", to={"step_seconds": 3}), "throughput.step_seconds is 3; it must be an object"),
-    "id": (set_("run_id", to="0" * 64), "run_id is not that of its spec, plugins and versions"),
-    "spec": (set_("spec", "seed", to=1), "run_id is not that of its spec, plugins and versions"),
-    "source": (set_("environment", "plugins", "mlp", "source_sha256", to="0" * 64), "run_id is not that of its spec"),
-    "hardware": (set_("hardware", "id", to="other"), "hardware.id is other, and spec.hardware amd-epyc-x2-t2"),
-    "status": (set_("status", to="crashed"), "status is crashed, and no error says why"),
-    "error": (set_("error", to={"type": "E", "message": "", "tail": ""}), "status is ok, and there is an error"),
-    "empty": (set_("throughput", to={}), "status is ok, and there is no throughput"),
-    "untrained": (set_("training", to={}), "status is ok, and there is no training"),
-    "data": (set_("dataset", "sha256", to="0" * 64), "dataset.sha256 is not spec.dataset_sha256"),
+    "schema": (set_value("schema", to=99), "has schema 99, newer than"),
+    "type": (set_value("spec", "kimg", to="40"), "kimg is '40'"),
+    "part": (set_value("throughput", to={"step_seconds": 3}), "throughput.step_seconds is 3; it must be an object"),
+    "id": (set_value("run_id", to="0" * 64), "run_id is not that of its spec, plugins and versions"),
+    "spec": (set_value("spec", "seed", to=1), "run_id is not that of its spec, plugins and versions"),
+    "source": (
+        set_value("environment", "plugins", "mlp", "source_sha256", to="0" * 64),
+        "run_id is not that of its spec",
+    ),
+    "hardware": (set_value("hardware", "id", to="other"), "hardware.id is other, and spec.hardware amd-epyc-x2-t2"),
+    "status": (set_value("status", to="crashed"), "status is crashed, and no error says why"),
+    "error": (set_value("error", to={"type": "E", "message": "", "tail": ""}), "status is ok, and there is an error"),
+    "empty": (set_value("throughput", to={}), "status is ok, and there is no throughput"),
+    "untrained": (set_value("training", to={}), "status is ok, and there is no training"),
+    "data": (set_value("dataset", "sha256", to="0" * 64), "dataset.sha256 is not spec.dataset_sha256"),
     "median": (scale(*RATE, "median", by=1.01), "train_images_per_second.median is"),
-    "low": (measured_anew(scale(*RATE, "low", by=1.01)), "low and .high are not the interval"),
-    "high": (measured_anew(scale(*RATE, "high", by=0.999)), "low and .high are not the interval"),
+    "low": (with_new_summary(scale(*RATE, "low", by=1.01)), "low and .high are not the interval"),
+    "high": (with_new_summary(scale(*RATE, "high", by=0.999)), "low and .high are not the interval"),
     "far": (scale(*RATE, "high", by=9), "low and .high are not the interval"),
     "sample": (scale(*RATE, "samples", 0, by=1.5), "and its samples give"),
     "negative": (scale(*RATE, "samples", 0, by=-1), "has a sample of -"),
-    "no-samples": (set_(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
+    "no-samples": (set_value(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
     "mfu": (scale("throughput", "mfu", by=1.01), "mfu is not flops_per_image times the median rate"),
-    "mfu-range": (set_("throughput", "mfu", to=-2.0), "throughput.mfu is -2, and not above 0"),
-    "memory": (set_("throughput", "peak_memory_bytes", to=0), "throughput.peak_memory_bytes is 0, and not above 0"),
-    "wait": (set_("throughput", "data_wait_share", to=1.5), "data_wait_share is 1.5, and not from 0 to 1"),
-    "fid": (set_("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
-    "is": (set_("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
-    "std": (set_("scores", 1, "std", to=-0.5), "std is -0.5, below 0"),
-    "protocol": (set_("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
-    "raw": (set_("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
+    "mfu-range": (set_value("throughput", "mfu", to=-2.0), "throughput.mfu is -2, and not above 0"),
+    "memory": (
+        set_value("throughput", "peak_memory_bytes", to=0),
+        "throughput.peak_memory_bytes is 0, and not above 0",
+    ),
+    "wait": (set_value("throughput", "data_wait_share", to=1.5), "data_wait_share is 1.5, and not from 0 to 1"),
+    "fid": (set_value("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
+    "is": (set_value("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
+    "std": (set_value("scores", 1, "std", to=-0.5), "std is -0.5, below 0"),
+    "protocol": (set_value("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
+    "raw": (set_value("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
     "protocol-id": (rename_protocol, "the id is not that of its content"),
     "fakes": (lambda record: next(iter(record["protocols"].values())).update(n_fake=7), "n_fake is not spec.fakes"),
-    "kimg": (set_("training", "kimg", to=1.0), "training.kimg is 1, less than the budget of 40"),
-    "no-kimg": (set_("training", "kimg", to=0.0), "training.kimg is 0, and not above 0"),
+    "kimg": (set_value("training", "kimg", to=1.0), "training.kimg is 1, less than the budget of 40"),
+    "no-kimg": (set_value("training", "kimg", to=0.0), "training.kimg is 0, and not above 0"),
     "curve": (lambda record: record["training"]["curves"]["kimg"].pop(), "training.curves differ in length"),
     "axis": (lambda record: record["training"]["curves"]["kimg"].reverse(), "training.curves.kimg does not grow"),
     "final": (scale("training", "final", "fid/ema", "value", by=0.5), "training.final.fid/ema is not that"),
     "best": (scale("training", "best", "is/raw", "value", by=2), "training.best.is/raw is not that of its scores"),
     "forgotten": (lambda record: record["training"]["best"].pop("fid/ema"), "training.best.fid/ema is not that"),
-    "invented": (set_("training", "final", "kid/ema", to={"value": 0.0, "kimg": 40.0}), "training.final.kid/ema"),
-    "updates": (set_("training", "updates", "generator", to=-1), "training.updates.generator is -1"),
+    "invented": (set_value("training", "final", "kid/ema", to={"value": 0.0, "kimg": 40.0}), "training.final.kid/ema"),
+    "updates": (set_value("training", "updates", "generator", to=-1), "training.updates.generator is -1"),
 }
 """What is done to a record, and what must be said of it."""
 
@@ -233,7 +239,7 @@ def test_interval_is_checked_only_if_its_resamples_can_be_reproduced(numpy, inte
 def test_interval_from_the_promised_stream_is_checked_for_any_numpy_version(runs, mlp, findings):
     record = json.loads((mlp / "record.json").read_text())
     record["environment"]["packages"]["numpy"] = "1.0"
-    measured_anew(lambda record: None)(record)
+    with_new_summary(lambda record: None)(record)
     (mlp / "record.json").write_text(json.dumps(record))
     assert findings(runs) == []
     scale(*RATE, "low", by=1.01)(record)
@@ -241,7 +247,7 @@ def test_interval_from_the_promised_stream_is_checked_for_any_numpy_version(runs
     assert any("low and .high are not the interval" in line for line in findings(runs))
 
 
-def turned_fid(record: dict, plugin: str | None) -> None:
+def negate_fid(record: dict, plugin: str | None) -> None:
     """FID below zero, the greatest the best, as of another measure; from `plugin`, or from nobody in particular."""
     for identity, content in list(record["protocols"].items()):
         if content["metric"] == "fid":
@@ -271,7 +277,7 @@ def turned_fid(record: dict, plugin: str | None) -> None:
 )
 def test_zoo_score_bounds_do_not_apply_to_a_third_party_score_of_the_same_name(plugin, strange, runs, mlp, findings):
     record = json.loads((mlp / "record.json").read_text())
-    turned_fid(record, plugin)
+    negate_fid(record, plugin)
     (mlp / "record.json").write_text(json.dumps(record))
     found = findings(runs)
     if strange:
@@ -365,7 +371,9 @@ def test_samples_png_must_be_complete_and_of_the_right_size(name, runs, mlp, fin
     assert complaint in line
 
 
-@pytest.mark.parametrize(("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["not", "kept"])
+@pytest.mark.parametrize(
+    ("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["unnamed", "named"]
+)
 def test_samples_png_is_optional_unless_the_record_names_it(named, missed, runs, mlp, findings):
     """The disk may have been too full for it."""
     record = json.loads((mlp / "record.json").read_text())
@@ -425,12 +433,12 @@ def test_a_record_holds_the_sha256_of_the_files_beside_it(benched):
     assert set(told) == {"samples.png", "generator.safetensors"}
 
 
-def flip_a_weight(path: Path) -> None:
+def flip_weight_bit(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
 
 
-def turn_a_pixel(path: Path) -> None:
+def invert_pixel(path: Path) -> None:
     picture = Image.open(path)
     picture.putpixel((9, 9), 255 - picture.getpixel((9, 9)))
     picture.save(path)
@@ -438,7 +446,7 @@ def turn_a_pixel(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("generator.safetensors", flip_a_weight), ("samples.png", turn_a_pixel)],
+    [("generator.safetensors", flip_weight_bit), ("samples.png", invert_pixel)],
     ids=["weight", "pixel"],
 )
 def test_changed_file_is_named_by_its_sha256(name, damage, benched, tmp_path, findings, invoke):
@@ -454,7 +462,7 @@ def test_changed_file_is_named_by_its_sha256(name, damage, benched, tmp_path, fi
 
 def test_older_record_without_sha256_is_healthy(runs, mlp, findings):
     assert "files" not in json.loads((mlp / "record.json").read_text())
-    turn_a_pixel(mlp / "samples.png")
+    invert_pixel(mlp / "samples.png")
     assert findings(runs) == []
 
 

@@ -101,11 +101,11 @@ def test_images_that_are_not_finite_have_no_score_and_a_reason(scorer):
     assert all("not finite" in score["reason"] for score in scores)
 
 
-def metric_that_gives(given, **better):
+def metric_returning(given, **better):
     return ganzoo.Metric("odd", lambda real, fake, settings: given, better=better or {"odd": "lower"})
 
 
-def score_by(metric, scorer):
+def score_with(metric, scorer):
     images = torch.zeros(20, 1, 16, 16, dtype=torch.uint8)
     return Scorer([metric], scorer.real).score(iter([images]), 1.0, True)[0]
 
@@ -115,7 +115,7 @@ def score_by(metric, scorer):
     [(1e31, "beyond 1e+30"), (-1e300, "beyond 1e+30"), (math.inf, "not finite"), (None, "not finite")],
 )
 def test_score_outside_the_recordable_range_is_none_with_a_reason(given, reason, scorer):
-    (score,) = score_by(metric_that_gives({"odd": (given, 1e31)}), scorer)
+    (score,) = score_with(metric_returning({"odd": (given, 1e31)}), scorer)
     assert (score["value"], score["std"], score["reason"]) == (None, None, reason)
 
 
@@ -133,7 +133,7 @@ def test_score_outside_the_recordable_range_is_none_with_a_reason(given, reason,
 )
 def test_metric_output_is_checked_against_its_declared_scores(given, complaint, scorer):
     with pytest.raises(PluginError, match=f"metric 'odd'.* {complaint}"):
-        score_by(metric_that_gives(given), scorer)
+        score_with(metric_returning(given), scorer)
 
 
 LOUD = """

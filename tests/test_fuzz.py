@@ -150,7 +150,7 @@ class Alarm:
 
 
 @contextlib.contextmanager
-def held(*allowed: Path) -> Iterator[None]:
+def no_faults(*allowed: Path) -> Iterator[None]:
     """Let a `GanzooError` pass as an answer; anything else that is raised, written or waited for is a fault."""
     WATCH.strays.clear()
     answer = ""
@@ -349,7 +349,7 @@ class Target:
     """Inputs of the ordinary one."""
 
 
-def beside_a_healthy_one(text: str, folder: Path) -> Path:
+def write_beside_healthy_record(text: str, folder: Path) -> Path:
     """A folder of results in which one record has this text."""
     results = folder / "results"
     if not (results / "healthy").exists():
@@ -362,8 +362,8 @@ def beside_a_healthy_one(text: str, folder: Path) -> Path:
 
 def check_comparison(text: str, folder: Path, registry: Registry) -> None:
     """A record is read, compared in every format, and sampled from."""
-    results = beside_a_healthy_one(text, folder)
-    with held(results):
+    results = write_beside_healthy_record(text, folder)
+    with no_faults(results):
         records, complaints = find_records([results])
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
@@ -375,22 +375,22 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
             inert(shown(*diff_tables(diff_records(records[0], record), ("A", "B"))))
         for offer in registry.offers["reporters"]:
             inert(offer.record.render(table))
-    with held(results):
+    with no_faults(results):
         by_hardware(records)[0].table()
-    with held(results):
+    with no_faults(results):
         updated_page(results, records, score_directions(registry))
-    with held(results):
+    with no_faults(results):
         find_run(text[:20], results)
-    with held(results):
+    with no_faults(results):
         generator_of(find_run(results / "fuzzed"), registry, "cpu")
 
 
 def check_report(text: str, folder: Path, registry: Registry) -> None:
     """A page is made of it, whose markup is ganzoo's own."""
-    results = beside_a_healthy_one(text, folder)
+    results = write_beside_healthy_record(text, folder)
     records, complaints = find_records([results])
     # Real images are looked for in the cache, whose folders are made where they are not there.
-    with held(folder, cache_folder()):
+    with no_faults(folder, cache_folder()):
         write_report(records, complaints, [text[:50]], folder / "report.html", force=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -400,7 +400,7 @@ def check_report(text: str, folder: Path, registry: Registry) -> None:
 def check_suite(text: str, folder: Path, registry: Registry) -> None:
     """A suite is read, takes options, and is a sequence of plans or refused."""
     (folder / "suite.toml").write_text(text, encoding="utf-8", errors="surrogatepass")
-    with held(folder):
+    with no_faults(folder):
         suite = with_options(read_suite(str(folder / "suite.toml")), {"seeds": 2})
         assert suite.parts
         assert all(part.plan.seeds == 2 for part in suite.parts)
@@ -415,7 +415,7 @@ def small_run() -> tuple[RunSpec, PreparedDataset, Registry]:
 
 
 @cache
-def a_snapshot() -> tuple[dict[str, torch.Tensor], str]:
+def run_snapshot() -> tuple[dict[str, torch.Tensor], str]:
     """Of a run after a few steps, with the outcome that a checkpoint holds beside it."""
     spec, dataset, registry = small_run()
     run, log = assemble(spec, registry, dataset), TermLog(TrainResult())
@@ -429,7 +429,7 @@ def a_snapshot() -> tuple[dict[str, torch.Tensor], str]:
 @st.composite
 def damaged_states(draw: Callable[..., Any]) -> tuple[dict[str, torch.Tensor], Any]:
     """Tensors and state of a checkpoint, some of which are others, or are gone."""
-    tensors, text = a_snapshot()
+    tensors, text = run_snapshot()
     tensors, state = dict(tensors), json.loads(text)
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(tensors)))
@@ -461,7 +461,7 @@ def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, r
     if not path.exists():
         return
     run = assemble(spec, plugins, dataset)
-    with held(folder):
+    with no_faults(folder):
         saved = read_checkpoint(path)
         kept_outcome(saved)
         restore(run, saved.tensors, saved.state)
@@ -470,8 +470,8 @@ def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, r
 
 def check_doctor(text: str, folder: Path, registry: Registry) -> None:
     """A record is looked over and moved away; then all is well."""
-    results = beside_a_healthy_one(text, folder)
-    with held(results):
+    results = write_beside_healthy_record(text, folder)
+    with no_faults(results):
         examination = examine(results)
         inert("\n".join(f"{printable(one.path)}: {printable(one.what)}" for one in examination.findings))
         json.dumps([one.what for one in examination.findings])
@@ -489,22 +489,22 @@ def check_weights(data: bytes, folder: Path, registry: Registry) -> None:
         shutil.copytree(source, run)
     (run / GENERATOR).write_bytes(data)
     (run / CHECKPOINT).write_bytes(data)
-    with held(results):
+    with no_faults(results):
         generator_of(find_run(run), registry, "cpu")
-    with held(results):
+    with no_faults(results):
         examination = examine(results)
         inert("\n".join(one.what for one in examination.findings))
         assert {one.path.name for one in examination.findings} <= {GENERATOR, CHECKPOINT}
 
 
 def check_models(text: str, folder: Path, registry: Registry) -> None:
-    with held(folder):
+    with no_faults(folder):
         selections = select(registry, [text])
         assert selections
         for selection in selections[:3]:
             slug(selection.label)
             resolve_recipe(selection, registry, (), None, None)
-    with held(folder):
+    with no_faults(folder):
         for kind, offer in find_by_name(registry, text):
             json.dumps(describe_offer(offer, kind))
     inert(did_you_mean(text, registry.names("variants")))
@@ -512,7 +512,7 @@ def check_models(text: str, folder: Path, registry: Registry) -> None:
 
 def check_set(text: str, folder: Path, registry: Registry) -> None:
     selections = select(registry, ["mlp,wgan-gp"])
-    with held(folder):
+    with no_faults(folder):
         for override in parse_overrides([text], ["mlp", "wgan-gp"]):
             inert(str(override))
             for selection in selections:
@@ -526,7 +526,7 @@ def check_image(data: bytes, folder: Path, registry: Registry, watched: bool = T
     pictures.mkdir(exist_ok=True)
     (pictures / "image.png").write_bytes(data)
     for skip in (False, True):
-        with held() if watched else contextlib.nullcontext():
+        with no_faults() if watched else contextlib.nullcontext():
             loaded = image_folder.read_folder(pictures, 8, skip_bad_images=skip)
             for image in loaded.images:
                 assert image.shape[1:] == (8, 8)
@@ -536,7 +536,7 @@ def check_plugin(source: str, folder: Path, registry: Registry) -> None:
     """A file of a plugin, loaded beside a healthy one and listed."""
     path = folder / "plugin.py"
     path.write_text(source, encoding="utf-8", errors="surrogatepass")
-    with pytest.MonkeyPatch.context() as patch, held(folder), contextlib.redirect_stderr(io.StringIO()):
+    with pytest.MonkeyPatch.context() as patch, no_faults(folder), contextlib.redirect_stderr(io.StringIO()):
         patch.setenv("GANZOO_PLUGINS", "")
         found = discover([str(path), str(STRANGERS / "healthy.py")])
         fuzzed, healthy = (status for status in found.statuses if status.state != "disabled")
@@ -557,11 +557,11 @@ def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
     request = DatasetRequest(folder, "", 8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANZOO_CACHE", str(folder / "cache"))
-        with held(folder / "cache"):
+        with no_faults(folder / "cache"):
             place = Path(prepare(dataset, request, None).folder)
         for name in ("dataset.json", "images.npy", "labels.npy"):
             (place / name).write_bytes(data)
-            with held(folder / "cache"):
+            with no_faults(folder / "cache"):
                 prepared = prepare(dataset, request, None)
                 assert prepared.images().shape == (10, 1, 8, 8)
                 assert prepared.labels() is not None
@@ -570,7 +570,7 @@ def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
     for name in torchvision_datasets.IDX_FILES:
         (raw / name).write_bytes(data)
     (source,) = (source for source in torchvision_datasets.SOURCES if source.name == "fashion-mnist")
-    with held():
+    with no_faults():
         torchvision_datasets.load(source, DatasetRequest(folder, "", 8))
 
 
@@ -699,7 +699,7 @@ def test_long_fuzz_has_a_hundred_thousand_inputs():
 def test_watch_reports_a_write_outside_the_folders(tmp_path):
     """What the inputs are held to would be noticed."""
     (tmp_path / "inside").mkdir()
-    with held(tmp_path / "inside"):
+    with no_faults(tmp_path / "inside"):
         (tmp_path / "inside" / "file").write_text("fine")
     for stray in (
         lambda: (tmp_path / "outside").write_text("not fine"),
@@ -708,11 +708,11 @@ def test_watch_reports_a_write_outside_the_folders(tmp_path):
         lambda: (tmp_path / "inside-out").write_text("not fine"),
         lambda: (tmp_path / "__pycache__").mkdir(),
     ):
-        with pytest.raises(AssertionError), held(tmp_path / "inside"):
+        with pytest.raises(AssertionError), no_faults(tmp_path / "inside"):
             stray()
-    with pytest.raises(ZeroDivisionError), held(tmp_path):
+    with pytest.raises(ZeroDivisionError), no_faults(tmp_path):
         raise ZeroDivisionError
-    with held(tmp_path):
+    with no_faults(tmp_path):
         raise GanzooError("an answer")
 
 
@@ -735,9 +735,9 @@ def test_hang_is_reported_even_if_every_exception_is_caught(hang, tmp_path, monk
 
     monkeypatch.setattr(f"{__name__}.SECONDS", 0.1)
     monkeypatch.setattr(f"{__name__}.WAITING_SECONDS", 1)
-    with pytest.raises(AssertionError, match="took more than"), held(tmp_path):
+    with pytest.raises(AssertionError, match="took more than"), no_faults(tmp_path):
         hang()
-    with pytest.raises(AssertionError, match="took more than"), held(tmp_path):
+    with pytest.raises(AssertionError, match="took more than"), no_faults(tmp_path):
         answered()
-    with pytest.raises(AssertionError, match="took more than"), held(tmp_path), contextlib.suppress(BaseException):
+    with pytest.raises(AssertionError, match="took more than"), no_faults(tmp_path), contextlib.suppress(BaseException):
         hang()

@@ -134,7 +134,7 @@ def test_child_in_own_session_does_not_block_the_end_of_a_dead_run(launched, chi
 
 
 @pytest.fixture
-def first_in_a_container() -> Iterator[None]:
+def as_subreaper() -> Iterator[None]:
     """Orphans become children of this process, as of one that has the id 1."""
     set_child_subreaper = 36
     ctypes.CDLL(None).prctl(set_child_subreaper, 1)
@@ -143,7 +143,7 @@ def first_in_a_container() -> Iterator[None]:
 
 
 @needs_system(sys.platform == "linux", "PR_SET_CHILD_SUBREAPER is Linux's")
-def test_orphans_are_reaped_as_pid_1(launched, child, first_in_a_container):
+def test_orphans_are_reaped_as_pid_1(launched, child, as_subreaper):
     launched(LEAVES_A_CHILD.replace("APART", "pass") + "end()")
     with pytest.raises(psutil.NoSuchProcess):
         child()

@@ -75,7 +75,7 @@ HOSTILE = "<img src=x>\x1b[31m` | [x](javascript:y)\n\n<!-- end of the leaderboa
 INERT = r"\<img src=x\> \[31m\` \| \[x\](javascript:y) \<!-- end of the leaderboard --\> \# head"
 
 
-def alone(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, Any]]:
+def keep_one_run(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, Any]]:
     """The record of one run, all others taken away."""
     path = next(results.glob(f"*/{name}-*/record.json"))
     for other in results.glob("*/*/record.json"):
@@ -85,7 +85,7 @@ def alone(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, An
 
 
 def test_markup_in_records_is_escaped_in_the_page(results, invoke):
-    path, record = alone(results)
+    path, record = keep_one_run(results)
     record["hardware"]["cpu"] = record["spec"]["variant"] = record["spec"]["dataset"] = HOSTILE
     protocol = record["scores"][0]["protocol"]
     record["protocols"][protocol]["extractor"] = HOSTILE
@@ -105,7 +105,7 @@ def test_markup_in_records_is_escaped_in_the_page(results, invoke):
 
 
 def test_failed_row_names_its_machine_and_batch_size(results, invoke):
-    _, record = alone(results)
+    _, record = keep_one_run(results)
     for machine, size in (("a-x1-t1", 64), ("a-x1-t2", 128)):
         failed = json.loads(json.dumps(record))
         failed["spec"] |= {"hardware": machine, "batch_size": size}
@@ -119,7 +119,7 @@ def test_failed_row_names_its_machine_and_batch_size(results, invoke):
 
 
 def test_the_best_leads_whatever_the_number_of_protocols_and_a_star_is_explained(results, invoke):
-    path, record = alone(results)
+    path, record = keep_one_run(results)
     for index, (fid, rate, images) in enumerate(((50.0, 9000.0, 5000), (5.0, 10.0, 5000), (1.0, 99.0, 9999))):
         other = json.loads(json.dumps(record))
         other["spec"]["variant"] = f"v{index}"
@@ -139,7 +139,7 @@ def test_the_best_leads_whatever_the_number_of_protocols_and_a_star_is_explained
 
 
 def test_each_protocol_of_a_score_is_ranked_separately(results, invoke):
-    path, record = alone(results)
+    path, record = keep_one_run(results)
     for variant, fid, images in (("a", 5.0, 5000), ("b", 50.0, 5000), ("c", 7.0, 9999), ("d", 70.0, 9999)):
         for seed in range(3):
             other = json.loads(json.dumps(record))

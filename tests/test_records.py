@@ -333,7 +333,7 @@ def test_a_folder_that_cannot_be_read_is_named(record, tmp_path, invoke, monkeyp
     ]
 
 
-def as_one_who_may_not_read_everything() -> None:
+def drop_read_capabilities() -> None:
     """For `preexec_fn`: root keeps to the modes of files once it has lost two capabilities, see capabilities(7)."""
     drop_from_bounding_set, override_modes, read_everything = 24, 1, 2
     if os.geteuid() == 0:
@@ -352,7 +352,7 @@ def test_folder_without_read_permission_is_named(record, tmp_path):
         capture_output=True,
         text=True,
         timeout=HANGING,
-        preexec_fn=as_one_who_may_not_read_everything,
+        preexec_fn=drop_read_capabilities,
     )
     (tmp_path / "results" / "locked").chmod(0o755)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, fresh_but_for_runs, wait_for
+from conftest import FRESH, HANGING, CommandLine, restore_default_sigint, fresh_with_forked_runs, wait_for
 from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
@@ -72,7 +72,7 @@ def background(
     cwd: Path,
     *args: object,
     results: str = "runs",
-    before: Callable[[], None] = as_at_a_terminal,
+    before: Callable[[], None] = restore_default_sigint,
     program: tuple[str, ...] = FRESH,
 ):
     """The command line in the background, with `before` called in it first; whatever happens, nothing of it is left."""
@@ -98,23 +98,23 @@ def background(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, session_environment) -> Path:
+def uninterrupted(tmp_path_factory, session_environment) -> Path:
     """The results of a plan that nothing befell."""
-    run_cli = CommandLine(tmp_path_factory.mktemp("undisturbed"))
+    run_cli = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
     assert len(weights_in(run_cli.cwd / "runs")) == 2
     return run_cli.cwd / "runs"
 
 
-def assert_whole(results: Path, undisturbed: Path) -> None:
-    """Every run of the plan is there once, its weights are those of the undisturbed plan, and no half file is left."""
+def assert_whole(results: Path, uninterrupted: Path) -> None:
+    """Every run of the plan is there once, its weights are those of the uninterrupted plan, and no half file is left."""
     records = records_in(results)
     assert [record["status"] for record in records] == ["ok"] * len(records)
-    assert sorted(record["run_id"] for record in records) == sorted(r["run_id"] for r in records_in(undisturbed))
-    assert weights_in(results) == weights_in(undisturbed)
+    assert sorted(record["run_id"] for record in records) == sorted(r["run_id"] for r in records_in(uninterrupted))
+    assert weights_in(results) == weights_in(uninterrupted)
     assert list(results.rglob("*.part")) == []
-    for record, other in zip(records, records_in(undisturbed), strict=True):
+    for record, other in zip(records, records_in(uninterrupted), strict=True):
         assert record["training"]["curves"] == other["training"]["curves"]
         scores = [(score["metric"], score["value"], score["kimg"], score["ema"]) for score in other["scores"]]
         assert [(score["metric"], score["value"], score["kimg"], score["ema"]) for score in record["scores"]] == scores
@@ -123,7 +123,7 @@ def assert_whole(results: Path, undisturbed: Path) -> None:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str | None:
+def kill_at_random_moment(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str | None:
     """SIGKILL the bench, or the run's process, at a random moment of a plan that takes about `seconds`.
 
     Whom; None where the bench was over by then, or the run had said its last word.
@@ -152,22 +152,24 @@ def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds
     for attempt in range(20):
         run_cli = CommandLine(folder / str(attempt))
         run_cli.cwd.mkdir(parents=True)
-        if victim := kill_somewhere(run_cli.cwd, plan, rng, seconds):
+        if victim := kill_at_random_moment(run_cli.cwd, plan, rng, seconds):
             return run_cli, victim
     pytest.fail(f"20 kills came too late: the plan takes much less than {seconds:.0f} s")
 
 
 def test_kill_after_the_end_is_not_counted(tmp_path):
     for seed in range(2):  # A run, and the bench.
-        assert kill_somewhere(tmp_path, ("bench", "--models", "mlp", "--dry-run"), random.Random(seed), 1e9) is None
+        assert (
+            kill_at_random_moment(tmp_path, ("bench", "--models", "mlp", "--dry-run"), random.Random(seed), 1e9) is None
+        )
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_plan_that_is_killed_completes_bit_for_bit(seed, undisturbed, tmp_path):
+def test_a_plan_that_is_killed_completes_bit_for_bit(seed, uninterrupted, tmp_path):
     run_cli, _ = killed_plan(tmp_path, PLAN, random.Random(seed), seconds=12)
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
 LONG_PLAN = (
@@ -239,7 +241,7 @@ def test_unresponsive_run_dies_with_its_parent(tmp_path):
 
 
 def test_sigterm_saves_a_checkpoint(run_cli):
-    with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
+    with background(run_cli.cwd, *PLAN, program=fresh_with_forked_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGTERM)
         _, err = bench.process.communicate(timeout=HANGING)
@@ -250,13 +252,13 @@ def test_sigterm_saves_a_checkpoint(run_cli):
     assert record["training"]["kimg"] > 0
 
 
-def as_a_script_starts_it() -> None:
+def ignore_sigint() -> None:
     """POSIX shells start what a script puts in the background with Ctrl-C ignored: it is meant for others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def test_bench_started_with_sigint_ignored_ignores_it_and_saves_on_sigterm(undisturbed, run_cli):
-    with background(run_cli.cwd, *PLAN, before=as_a_script_starts_it) as bench:
+def test_bench_started_with_sigint_ignored_ignores_it_and_saves_on_sigterm(uninterrupted, run_cli):
+    with background(run_cli.cwd, *PLAN, before=ignore_sigint) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
         # The run is done to its end, and the next one begun.
@@ -275,11 +277,11 @@ def test_bench_started_with_sigint_ignored_ignores_it_and_saves_on_sigterm(undis
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
     assert "dcgan, seed 0: goes on at" in done.stderr
-    assert_whole(bench.results, undisturbed)
+    assert_whole(bench.results, uninterrupted)
 
 
-def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(undisturbed, run_cli):
-    with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
+def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(uninterrupted, run_cli):
+    with background(run_cli.cwd, *PLAN, program=fresh_with_forked_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
         out, err = bench.process.communicate(timeout=HANGING)
@@ -294,7 +296,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(undisturbed, run_c
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
     assert re.search(r"mlp, seed 0: goes on at [\d.]+ kimg", done.stderr)
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
     mlp, _ = sorted(records_in(run_cli.cwd / "runs"), key=lambda record: record["spec"]["variant"] != "mlp")
     # Where it stopped is where it went on: not a step was lost.
     assert mlp["training"]["resumed_at_kimg"] == [record["training"]["kimg"]]
@@ -449,15 +451,15 @@ def test_linux_oom_kill_counter_is_read(tmp_path):
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def test_unwritable_checkpoint_does_not_fail_the_run(undisturbed, run_cli):
+def test_unwritable_checkpoint_does_not_fail_the_run(uninterrupted, run_cli):
     done = run_cli(*PLAN, "--quiet", largest_file=4_000_000)
     assert done.returncode == 0, done.stderr
     assert "no checkpoint could be written (File too large); the run goes on without" in done.stderr
     assert list(run_cli.cwd.rglob("checkpoint.safetensors")) == []
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
-def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed, run_cli):
+def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(uninterrupted, run_cli):
     with background(run_cli.cwd, *PLAN) as bench:
         bench.wait_for_checkpoint()
         bench.process.kill()
@@ -470,7 +472,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed,
     assert done.returncode == 0, done.stderr
     assert "is damaged: its sha256 is not that of its bytes; put aside, and the run starts again" in done.stderr
     assert checkpoint.with_name("checkpoint.safetensors.broken").read_bytes() == content
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
 def test_discard_checkpoints_removes_them(run_cli):
@@ -483,8 +485,8 @@ def test_discard_checkpoints_removes_them(run_cli):
 # --- two at a time ----------------------------------------------------------------------------------------------------
 
 
-def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli):
-    command, program = (*PLAN, "--json"), fresh_but_for_runs()
+def test_two_benches_share_a_plan_and_each_run_is_done_once(uninterrupted, run_cli):
+    command, program = (*PLAN, "--json"), fresh_with_forked_runs()
     with (
         background(run_cli.cwd, *command, program=program) as one,
         background(run_cli.cwd, *command, program=program) as other,
@@ -493,13 +495,13 @@ def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli
     assert [one.process.returncode, other.process.returncode] == [0, 0]
     assert sum(err.count(": started") for _, err in said) == 2
     assert [record["run_id"] for record in json.loads(said[0][0])] == [r["run_id"] for r in json.loads(said[1][0])]
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
 # --- on and on --------------------------------------------------------------------------------------------------------
 
 
-def test_resume_with_a_larger_budget_is_bit_for_bit_the_longer_run(undisturbed, run_cli):
+def test_resume_with_a_larger_budget_is_bit_for_bit_the_longer_run(uninterrupted, run_cli):
     brief = ("bench", "--models", "mlp", "--batch-size", "32", *BRIEF, "60", "--eval-every", "0.5")
     done = run_cli(*brief, "--kimg", "1", "--json")
     [short] = json.loads(done.stdout)
@@ -520,8 +522,8 @@ def test_resume_with_a_larger_budget_is_bit_for_bit_the_longer_run(undisturbed, 
     assert len(records_in(run_cli.cwd / "runs")) == 2
 
 
-def test_resume_of_an_unsuitable_run_is_refused(undisturbed, invoke):
-    folder = next(path.parent for path in undisturbed.rglob("record.json") if path.parent.name.startswith("mlp"))
+def test_resume_of_an_unsuitable_run_is_refused(uninterrupted, invoke):
+    folder = next(path.parent for path in uninterrupted.rglob("record.json") if path.parent.name.startswith("mlp"))
     said = invoke("bench", "--resume", folder, "--kimg", "1", *CPU)
     assert said.code == 2
     assert "give the new budget in all, --kimg above 1.5" in said.error

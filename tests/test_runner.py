@@ -406,7 +406,7 @@ def test_broken_records_put_aside_do_not_replace_each_other(bench, tmp_path):
     assert aside == {f"{RECORD}.broken": "first", f"{RECORD}.broken.2": "second", f"{RECORD}.broken.3": "third"}
 
 
-def silent(message: Message) -> None:
+def ignore_message(message: Message) -> None:
     """A run's process that nobody listens to."""
 
 
@@ -426,13 +426,13 @@ def test_temporarily_unreadable_checkpoint_is_not_moved(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "read_header", fail)
         with pytest.raises(RecordUnreadable, match="cannot be read"):
-            stages._saved(request_for(tmp_path), tmp_path, silent)
-    assert stages._saved(request_for(tmp_path), tmp_path, silent).run_id == "a" * 64
+            stages._saved(request_for(tmp_path), tmp_path, ignore_message)
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore_message).run_id == "a" * 64
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     # That of another run is put aside, and one that is absent is no fault.
-    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, silent) is None
+    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore_message) is None
     assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
-    assert stages._saved(request_for(tmp_path), tmp_path, silent) is None
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore_message) is None
 
 
 # --- trained on -------------------------------------------------------------------------------------------------------
@@ -563,9 +563,9 @@ def test_resume_in_the_run_process_refuses_the_checkpoint_of_another_run(tmp_pat
     path.parent.mkdir()
     write_checkpoint(path, Checkpoint("b" * 64, {"weight": torch.ones(1)}, KEPT))
     with pytest.raises(RecordError, match="is of another run than the one to be trained on"):
-        stages._saved(request_for(tmp_path, continues=path), tmp_path, silent)
+        stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message)
     write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
-    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, silent).run_id == "c" * 64
+    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message).run_id == "c" * 64
 
 
 # --- the command that does a run again --------------------------------------------------------------------------------

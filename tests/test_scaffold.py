@@ -77,9 +77,9 @@ def test_tutorial_steps_lead_to_an_installable_package(tmp_path):
     ]
     assert len(steps) == 12, "a step without its test"
     installing = steps.index(INSTALLING)
-    said = {step: follow_alone(step, CommandLine(tmp_path)) for step in steps[:installing]}
+    said = {step: run_single_file_step(step, CommandLine(tmp_path)) for step in steps[:installing]}
     environment = Environment(tmp_path / "author", tmp_path)
-    said |= {step: follow(environment, step) for step in steps[installing:] if step not in NEEDS_AN_ACCOUNT}
+    said |= {step: run_package_step(environment, step) for step in steps[installing:] if step not in NEEDS_AN_ACCOUNT}
 
     for step in ("ganzoo check my_gan.py", "ganzoo check my-gan"):
         results = {result["check"]: result["status"] for result in json.loads(said[step])}
@@ -104,7 +104,7 @@ def test_tutorial_steps_lead_to_an_installable_package(tmp_path):
     assert record["environment"]["plugins"]["my-gan"]["version"] == "0.1.0"
 
 
-def follow_alone(step: str, run_cli: CommandLine) -> str:
+def run_single_file_step(step: str, run_cli: CommandLine) -> str:
     """Do one line of the tutorial on a single file, before anything is installed."""
     program, *arguments = shlex.split(step)
     assert program == "ganzoo"
@@ -113,7 +113,7 @@ def follow_alone(step: str, run_cli: CommandLine) -> str:
     return done.stdout
 
 
-def follow(environment: Environment, step: str) -> str:
+def run_package_step(environment: Environment, step: str) -> str:
     """Do one line of the tutorial on the package, without the network."""
     program, *arguments = shlex.split(step)
     if program == "ganzoo":

@@ -53,7 +53,7 @@ def test_welch_p_of_one_value_is_none_and_without_spread_zero_or_one():
     assert welch_p([2.0, 2.0], [3.0, 3.0]) == 0.0
 
 
-def enumerated(first, second):
+def exact_interval(first, second):
     """The 95 % interval of the difference of means over every resample there is."""
     means = [
         [statistics.fmean(drawn) for drawn in itertools.product(sample, repeat=len(sample))]
@@ -65,7 +65,7 @@ def enumerated(first, second):
 def test_bootstrap_interval_equals_that_of_all_resamples():
     assert difference_interval([1.0, 3.0], [0.0, 0.0]) == (1.0, 3.0)
     first, second = [10.0, 11.5, 12.0, 14.0], [8.0, 9.0, 12.5, 9.5]
-    low, high = enumerated(first, second)
+    low, high = exact_interval(first, second)
     found = difference_interval(first, second)
     assert found == pytest.approx((low, high), abs=0.15)
     assert difference_interval(first, second) == found, "seeded"

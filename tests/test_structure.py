@@ -112,7 +112,7 @@ def command(*arguments: str) -> str:
 @pytest.mark.parametrize(
     "code",
     ["import ganzoo", command("--help"), command("bench", "--help"), command("--version"), command()],
-    ids=["import", "help", "bench-help", "version", "nothing"],
+    ids=["import", "help", "bench-help", "version", "no-arguments"],
 )
 def test_a_start_loads_neither_torch_nor_a_plugin(code):
     loaded = loaded_by(code)

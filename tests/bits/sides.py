@@ -36,16 +36,16 @@ class NoHistory(Exception):
     """The commit's side can be made nowhere without the commit."""
 
 
-def hashes_of_today() -> Hashes:
+def hashes_of_installed() -> Hashes:
     """Of the `ganzoo` that is installed."""
     return _train_and_hash(os.environ)["hashes"]
 
 
-def hashes_at_the_commit() -> Hashes:
+def hashes_of_commit() -> Hashes:
     """Of the commit, in a folder that is thrown away. Raises `NoHistory` where this is no clone that has it."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        _lay_out(tree)
+        _install_packages(tree)
         # What PYTHONPATH names comes before every installed package, editable ones too.
         path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
         result = _train_and_hash({**os.environ, "PYTHONPATH": path})
@@ -55,13 +55,13 @@ def hashes_at_the_commit() -> Hashes:
 
 def stored_hashes(path: Path = STORED) -> Hashes | None:
     """The commit's on a machine like this, if anybody has added them."""
-    return _read(path).get(torch_version(), {}).get(kind_of_processor())
+    return _read(path).get(torch_version(), {}).get(processor_kind())
 
 
 def store(hashes: Hashes, path: Path = STORED) -> None:
     """Add the commit's hashes on this machine."""
     known = _read(path) if path.exists() else {}
-    known.setdefault(torch_version(), {})[kind_of_processor()] = hashes
+    known.setdefault(torch_version(), {})[processor_kind()] = hashes
     path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -82,7 +82,7 @@ def torch_version() -> str:
     return str(torch.__version__)
 
 
-def kind_of_processor() -> str:
+def processor_kind() -> str:
     """What decides the order in which sums are made, and by that the bits.
 
     torch's own kernels go by the vector instructions (its "capability"), MKL by the vendor as well, and oneDNN cuts
@@ -126,7 +126,7 @@ def _train_and_hash(environment: Mapping[str, str]) -> dict[str, Any]:
     return result
 
 
-def _lay_out(tree: Path) -> None:
+def _install_packages(tree: Path) -> None:
     """The commit's packages as an installation has them, with entry points."""
     with zipfile.ZipFile(io.BytesIO(_archive())) as archive:
         archive.extractall(tree)
@@ -151,12 +151,12 @@ def _archive() -> bytes:
         return subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise NoHistory(
-            f"tests/bits/hashes.json has nothing for torch {torch_version()} on '{kind_of_processor()}', and commit "
+            f"tests/bits/hashes.json has nothing for torch {torch_version()} on '{processor_kind()}', and commit "
             f"{COMMIT[:7]} is not at hand to make it: fetch the whole history with `git fetch --unshallow`, or run "
             "the tests in a clone that has it"
         ) from error
 
 
 if __name__ == "__main__":
-    store(hashes_at_the_commit())
-    print(f"added torch {torch_version()} on '{kind_of_processor()}' to {STORED}")
+    store(hashes_of_commit())
+    print(f"added torch {torch_version()} on '{processor_kind()}' to {STORED}")

@@ -39,7 +39,7 @@ class RandomImages:
         return images, torch.randint(CLASSES, (BATCH_SIZE,), generator=self._rng)
 
 
-def variants_of_the_zoo(registry: Any) -> Iterator[Selection]:
+def zoo_variants(registry: Any) -> Iterator[Selection]:
     """The zoo's own, whatever else is installed."""
     for selection in select(registry, ["all"]):
         if registry.status_of(selection.plugin).source.startswith("ganzoo_plugins."):
@@ -79,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(1)
     registry = discover()
     hashes = {}
-    for selection in variants_of_the_zoo(registry):
+    for selection in zoo_variants(registry):
         run = train_for_100_steps(registry, selection)
         hashes[selection.label] = hash_of(run.players.generator, run.players.discriminator, run.average.average)
     json.dump({"ganzoo": str(Path(ganzoo.__file__).parent), "hashes": hashes}, sys.stdout)
