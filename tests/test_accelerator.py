@@ -1,4 +1,4 @@
-"""What only a machine with an accelerator can show: the main job on it, and that it does what the CPU does."""
+"""Tests that need an accelerator: a bench runs on it and starts from the same weights as on the CPU."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds"
 
 @pytest.fixture
 def refused(invoke, tmp_path):
-    """`refused(*args)`: the one line that the command line says before it does anything at all."""
+    """`refused(*args)`: the error line of a command that exits with 2 and has written nothing."""
 
     def refused(*args: object) -> str:
         before = sorted(path for path in tmp_path.rglob("*") if path.name != "runs")
@@ -45,7 +45,7 @@ def refused(invoke, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """Twelve grey pictures of 16 pixels, without subfolders and so without labels."""
+    """A folder of twelve grey 16-pixel pictures, without subfolders and so without labels."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(12):
@@ -53,7 +53,7 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
-# --- end to end, in a process of its own ------------------------------------------------------------------------------
+# --- end to end, in a subprocess --------------------------------------------------------------------------------------
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / ("ganzoo.exe" if sys.platform == "win32" else "ganzoo")
 
@@ -73,7 +73,7 @@ def test_unknown_variant_is_one_line_on_stderr_of_a_subprocess(run_cli, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-# --- names that nobody offers -----------------------------------------------------------------------------------------
+# --- unknown names ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_batch_size_may_equal_the_dataset_size(invoke):
     assert json.loads(outcome.out)[0]["spec"]["recipe"]["batch_size"] == 1797
 
 
-# --- arguments that the grammar does not know -------------------------------------------------------------------------
+# --- unknown arguments ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_unknown_arguments_are_refused(args, fix, refused):
 
 
 def test_unwritable_results_folder_is_refused_before_training(invoke, tmp_path):
-    # Root may write anywhere, so the folder is one that cannot be: a file, below a file, below /proc.
+    # Root may write anywhere, so the folder is an impossible one: a file, below a file, below /proc.
     file = tmp_path / "file"
     file.write_text("not a folder")
     places = [file, file / "runs", *([Path("/proc/ganzoo")] if Path("/proc/self").exists() else [])]
@@ -238,7 +238,7 @@ def test_a_dry_run_writes_nothing(invoke, tmp_path):
     assert outcome.code == 0
     assert "batch_size = 128" in outcome.out
     assert list(tmp_path.iterdir()) == []
-    # A folder of results is neither made nor tried nor touched.
+    # A dry run neither creates nor probes nor changes the results folder.
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "results").mkdir()
     before = (tmp_path / "results").stat().st_mtime_ns
@@ -337,7 +337,7 @@ def test_broken_plugin_is_fatal_with_strict(refused, invoke, stranger, tmp_path)
     plugin = ("--plugin", stranger("import_error"))
     line = refused(*BENCH, "--models", "mlp", *plugin, "--strict")
     assert "--strict: 1 broken plugin(s): import_error.py: ModuleNotFoundError" in line
-    # It is in vain to want what only it could have offered, and the error says why.
+    # Asking for what only the broken plugin could have offered fails, and the error says why.
     outcome = invoke(*BENCH, "--models", "unimportable", *plugin)
     assert outcome.code == 2
     line = outcome.err.splitlines()[-1]
@@ -404,7 +404,7 @@ def test_show_prints_one_line_for_an_image_size_that_cannot_be_built(invoke, tmp
     assert "cannot build" not in invoke("show", "mlp").out
 
 
-# --- combinations that cannot be --------------------------------------------------------------------------------------
+# --- impossible combinations ------------------------------------------------------------------------------------------
 
 
 def test_conditional_variant_is_refused_on_unlabelled_data(refused, pictures):
@@ -452,7 +452,7 @@ def test_unreadable_image_folder_is_refused_by_name(dataset, fix, refused, tmp_p
 
 
 def test_missing_weights_offline_are_refused_within_seconds(refused, pictures, tmp_path, monkeypatch):
-    # Offline: everything that could reach the network goes to a port where nobody listens.
+    # Offline: all network access goes to a port where nothing listens.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -460,7 +460,7 @@ def test_missing_weights_offline_are_refused_within_seconds(refused, pictures, t
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
     monkeypatch.setenv("GANZOO_CACHE", str(cache))
     monkeypatch.setenv("TORCH_HOME", str(cache))
-    # Nor is it tried again after a while.
+    # There is no delayed second attempt either.
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     line = refused("bench", "--models", "mlp", "--device", "cpu", "--dataset", f"folder:{pictures}", "--batch-size", 4)
     assert "inception has no weights" in line
@@ -478,7 +478,7 @@ def hinge_run(strangers_bench) -> Path:
 
 @pytest.fixture
 def conditional_run(tmp_path, stranger) -> Path:
-    """The run of a conditional variant as it is on disk; its generator is untrained."""
+    """The folder of a finished run of a conditional variant; its generator is untrained."""
     registry = discover([str(stranger("laboratory"))])
     plan = BenchPlan(("cdcgan",), dataset="stripes", device="cpu", throughput_only=True)
     resolved = resolve(plan, registry)
@@ -571,7 +571,7 @@ def test_unscorable_folder_is_refused(refused, pictures, stranger, tmp_path):
     assert "its images have 3 channel(s) and those of 'stripes' 1" in refused(*score, pictures)
 
 
-# --- records that others broke ----------------------------------------------------------------------------------------
+# --- broken records ---------------------------------------------------------------------------------------------------
 
 
 def undated(scores: list[dict]) -> list[dict]:
@@ -625,7 +625,7 @@ def test_compare_names_broken_records_and_uses_the_rest(strangers_bench, invoke,
         (line,) = (line for line in lines if f"{results / name / 'record.json'}: " in line)
         assert line.startswith("ganzoo: left out: ")
         assert complaint in line
-    # Nothing of it is touched: it may be a checkout that others share.
+    # The folder stays untouched: it may be a checkout that others share.
     assert sorted(path.parent.name for path in results.rglob("record.json")) == sorted(
         [*DAMAGES, "binary", *(path.parent.name for path in strangers_bench.results.glob("*/*/record.json"))]
     )
@@ -650,6 +650,6 @@ def test_bench_does_a_run_with_a_broken_record_again_and_skips_the_others(strang
     (line,) = (line for line in outcome.err.splitlines() if "record.json.broken" in line)
     assert "is not JSON" in line
     assert line.endswith("and the run is done again")
-    # One seed trains to the same numbers.
+    # The same seed trains to the same numbers.
     assert chatty["training"]["curves"] == strangers_bench.records[1]["training"]["curves"]
     assert undated(chatty["scores"]) == undated(strangers_bench.records[1]["scores"])

@@ -1,4 +1,4 @@
-"""The main job as users run it: `ganzoo bench` in a subprocess, and everything that reads what it leaves."""
+"""`ganzoo bench` in a subprocess, as users run it, and the commands that read its records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FRESH, HANGING, CommandLine, restore_default_sigint, forked, wait_for
+from conftest import FRESH, HANGING, CommandLine, forked, restore_default_sigint, wait_for
 from PIL import Image
 from skips import needs_system
 
@@ -21,7 +21,7 @@ QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-se
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, session_environment):
-    """Two variants trained and scored by every metric, and what the command said."""
+    """A bench of two variants, trained and scored by every metric: the completed process and the results folder."""
     run_cli = CommandLine(tmp_path_factory.mktemp("finished"))
     done = run_cli(
         *("bench", "--models", "dcgan,cdcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu"),
@@ -244,7 +244,7 @@ def test_bench_from_python_sends_events_and_warnings_and_prints_nothing(tmp_path
     broken, left_out = (str(warning.message) for warning in told)
     assert broken.startswith("plugin import_error.py is broken and left out: ModuleNotFoundError")
     assert left_out.startswith("left out typo: ")
-    # A warning points at the user's line, not at one of ganzoo's.
+    # A warning points at the user's line, not at a line in ganzoo.
     assert {warning.filename for warning in told} == {__file__}
     assert isinstance(events[0], ganzoo.RunStarted)
     assert isinstance(events[-1], ganzoo.RunFinished)
@@ -309,7 +309,7 @@ def ganzoo_variants():
 
 
 def test_failed_runs_are_rows_and_the_other_runs_go_on(run_cli):
-    """One run raises, one kills itself, one diverges, one is well: three failures in the table, exit code 1."""
+    """One run raises, one is killed, one diverges, one succeeds: three failures in the table, exit code 1."""
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     done = run_cli(
         "bench", "--models", "late,silent,mlp,mlp-conv", "--plugin", "bad.py", "--set", "mlp.learning_rate=1e20",
@@ -338,7 +338,7 @@ SPEED = ("--throughput-only", "--throughput-seconds", "0.1", "--threads", "1", "
 
 
 def with_closed_pipe(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
-    """The command line with `stream` in a pipe whose reader has left before the first line."""
+    """Run the command with `stream` in a pipe whose reader has closed it before the first line."""
     reader, writer = os.pipe()
     os.close(reader)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
@@ -350,7 +350,7 @@ def with_closed_pipe(stream: str, cwd: Path, *args: object) -> subprocess.Comple
 
 
 def buffered() -> dict[str, str]:
-    """The environment of users, in which what does not fill a buffer is written at the very end."""
+    """The environment of users, without PYTHONUNBUFFERED: short output is written only at the end."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
@@ -432,7 +432,7 @@ def test_record_on_a_full_disk_is_one_error_line_and_the_other_records_stay(run_
     assert line.startswith(f"ganzoo: cannot write {run_cli.cwd}/runs/")
     assert line.endswith("/record.json: File too large; choose another --results folder")
     assert "/dcgan-digits-s0-" in line
-    # Not even the beginning of a record is left, and a run that was done is not lost.
+    # No partial record is left, and the finished run is not lost.
     assert files_of_runs(run_cli.cwd / "runs") == before
 
 
@@ -576,7 +576,7 @@ def test_bench_scores_by_inception_from_a_weights_file(run_cli, random_weights):
 
 @pytest.mark.slow
 def test_default_bench_learns_digits(run_cli):
-    """The README's main job: DCGAN beats the MLP."""
+    """The README's first command: DCGAN scores better than the MLP."""
     done = run_cli("bench", "--models", "dcgan,mlp", "--json", timeout=1800)
     assert done.returncode == 0, done.stderr
     records = {record["spec"]["variant"]: record for record in json.loads(done.stdout)}

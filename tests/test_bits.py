@@ -13,7 +13,7 @@ VARIANTS_AT_THE_COMMIT = 15
 
 
 def compare(today: sides.Hashes, make_before: Callable[[], sides.Hashes] = sides.hashes_of_commit) -> list[str]:
-    """Today's side against the stored one, or against one that is made where none is stored."""
+    """Compare `today` with the stored hashes, or with hashes made from the commit if none are stored."""
     return sides.differences(today, sides.stored_hashes() or make_before())
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against the definition, in whole numbers of Python, and against figures written down once."""
+"""Bootstrap intervals against their definition, in Python integers, and against golden numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def resample(outputs, sample):
 
 
 def percentile_interval(figures):
-    """The 2.5th and the 97.5th percentile of 2000 figures, between neighbours in proportion."""
+    """The 2.5th and 97.5th percentile of 2000 figures, linearly interpolated."""
     ordered = sorted(figures)
     between = []
     for share in (0.025, 0.975):
@@ -72,7 +72,7 @@ def test_the_interval_of_a_difference_is_that_of_2000_resamples_of_each_side():
 
 
 def resample_runs_and_windows(outputs, runs):
-    """First which runs are drawn, 2000 times; then of each run the windows, wherever it was drawn."""
+    """Draw runs with replacement 2000 times, then for each run the windows at every place where it was drawn."""
     chosen = [resample(outputs, range(len(runs))) for _ in range(2000)]
     medians = [[0.0] * len(runs) for _ in chosen]
     for index, windows in enumerate(runs):
@@ -90,7 +90,7 @@ def test_the_interval_of_a_ratio_is_that_of_2000_resamples_of_runs_and_their_win
 
 
 def test_intervals_are_the_same_on_every_version_of_python_and_numpy():
-    """Figures worked out once, by the functions above that follow the definition, on Python 3.11."""
+    """Golden numbers, computed once on Python 3.11 by the functions above, which follow the definition."""
     assert median_interval(np.array(RATES)) == pytest.approx((2377.0, 2488.5), rel=1e-12)
     assert difference_interval(*SCORES) == pytest.approx((-0.625, 4.375), rel=1e-12)
     assert rate_ratio_interval(*RUNS) == pytest.approx((0.9380144164408772, 1.0908793634357032), rel=1e-12)

@@ -1,4 +1,4 @@
-"""Thirty-odd broken plugins installed at once: each is listed with its reason, and the zoo does not notice."""
+"""Many broken plugins installed at once: each is listed with its reason, and the zoo is unaffected."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ QUIET = {name: source for name, (source, _) in BROKEN.items() if name != "stray-
 
 @pytest.fixture
 def installed(fake_distribution, stranger, tmp_path, monkeypatch) -> list[str]:
-    """All of them, the strangers' among them, installed before the zoo; and a healthy one."""
+    """Install every broken plugin, including those in `plugins_from_strangers`, before the zoo, and a healthy one."""
     strangers = {f"stranger-{name}": stranger(name) for name in STRANGERS_BROKEN}
     fake_distribution("ganzoo-broken", {**QUIET, **strangers, "unharmed": HEALTHY})
     (tmp_path / "here").mkdir()
@@ -145,7 +145,7 @@ def test_broken_plugins_are_listed_with_reasons_beside_every_healthy_variant(
         assert reason in statuses[f"stranger-{name}"]["error"]
     outcome = invoke("plugins")
     assert all(line.isprintable() for line in outcome.out.splitlines())
-    # The zoo is whole: all of it is listed and planned, and the healthy newcomer with it.
+    # The zoo is complete: all of it is listed and planned, together with the healthy plugin.
     with monkeypatch.context() as patch:
         patch.setenv("GANZOO_PLUGINS", ",".join(name for name, status in statuses.items() if status["state"] == "ok"))
         alone = json.loads(invoke("list", "variants", "--json").out)

@@ -1,4 +1,4 @@
-"""The cache from outside: `ganzoo env` says how large it is and empties it, and touches nothing of anyone else's."""
+"""`ganzoo env` shows the sizes of the cache; `--clear-cache` empties it and touches no other file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganzoo.util.download import download
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """A cache with a prepared dataset, weights and references, and with things of other people's among them."""
+    """A cache with a prepared dataset, weights, references and partly written files."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("GANZOO_CACHE", str(folder))
     loaded = LabelledImages(np.zeros((10, 1, 8, 8), np.uint8), np.arange(10) % 3)
@@ -155,7 +155,7 @@ def test_clear_cache_removes_downloaded_weights_only(cache, invoke, tmp_path, mo
 
 
 def test_clear_cache_in_a_home_folder_removes_only_the_cache(cache, invoke, monkeypatch, tmp_path):
-    """Whoever points GANZOO_CACHE at a folder of their own keeps what is in it."""
+    """If GANZOO_CACHE is a folder with other files, those files stay."""
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "thesis.csv").write_text("years of work")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""A checkpoint: everything that decides the further course of a run is in it, and nothing unsound is read from one."""
+"""Checkpoints: they hold everything that decides how a run continues, and a damaged one is refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BATCH = 8
 
 
 class Saved(Exception):
-    """Ends a training between two steps."""
+    """Raised to stop training between two steps."""
 
 
 def trained(spec, dataset, *, leave_after=None, saved=None, registry=REGISTRY):
-    """`(tensors, state)` at the end of the budget, or after `leave_after` steps; from `saved` if it is given."""
+    """`(tensors, state)` at the end of the budget or after `leave_after` steps, starting from `saved` if given."""
     run = assemble(spec, registry, dataset)
     log = restore(run, *saved) if saved else TermLog(TrainResult())
 
@@ -45,7 +45,7 @@ def trained(spec, dataset, *, leave_after=None, saved=None, registry=REGISTRY):
 
 
 def course(tensors, state):
-    """What two trainings of one spec must agree in: all but the clock."""
+    """The state that two trainings of one spec must share: everything but times."""
     result = {name: value for name, value in state["result"].items() if name != "train_seconds"}
     digests = {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
     return digests, {**state, "result": result}
@@ -68,7 +68,7 @@ def test_restored_run_is_bit_for_bit_the_uninterrupted_one(recipe):
     spec, dataset = planned(models, image_size=size, batch_size=BATCH, throughput_only=False, kimg=0.12, **options)
     whole = trained(spec, dataset)
     part = trained(spec, dataset, leave_after=2)
-    # Another process has other random numbers at first.
+    # A new process starts with another random state.
     torch.manual_seed(12345)
     tensors, state = trained(spec, dataset, saved=part)
     assert state["result"]["kimg"] >= 0.12

@@ -1,4 +1,4 @@
-"""Conformance: each check finds its own flaw and no other, the zoo has none, and `ganzoo check` says so."""
+"""Conformance checks: each finds its flaw and no other, the zoo passes, and `ganzoo check` reports the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, st
     return found
 
 
-# --- each check finds its own flaw ------------------------------------------------------------------------------------
+# --- each check finds its flaw ----------------------------------------------------------------------------------------
 
 REASONS = {
     "runs": "the flux capacitor is empty",
@@ -69,7 +69,7 @@ REASONS = {
 
 
 def check_of(flaw: str) -> str:
-    """The check that finds it: what its name begins with."""
+    """The check that finds a flaw; the name of the flaw begins with it."""
     return next(name for name in CHECKS if flaw.startswith(name))
 
 
@@ -164,7 +164,7 @@ def test_a_flaw_of_a_metric_is_found_by_its_check_and_by_no_other():
         assert reason in found["failed"][flaw]
 
 
-# --- waiting for the device, as seen on the CPU -----------------------------------------------------------------------
+# --- device synchronization, detected on the CPU ----------------------------------------------------------------------
 
 WAITS = {
     "item": lambda x: x.sum().item(),
@@ -296,7 +296,7 @@ def ganzoo_variants():
 
 @pytest.fixture
 def plugin(tmp_path):
-    """`plugin(hooks)`: the path of a file with these hooks."""
+    """`plugin(hooks)`: write a plugin file with these hooks and return its path."""
 
     def write(hooks: str, name: str = "quick") -> Path:
         path = tmp_path / f"{name}.py"
@@ -353,7 +353,7 @@ def test_a_file_is_checked_for_all_that_it_yields_each_part_with_a_partner(plugi
     names = [subject.name for subject in subjects_of(plugin(PARTS))]
     expected = ["lonely+non-saturating", "dcgan+lonely-loss", "dcgan+non-saturating+lonely-penalty", "constant"]
     assert names == expected
-    # Parts that a variant brings along are checked with it.
+    # Inline parts of a variant are checked with it.
     assert [subject.name for subject in subjects_of(plugin(VARIANT, "other"))] == ["quick"]
 
 
@@ -361,7 +361,7 @@ def test_check_takes_the_names_of_the_command_line():
     assert [subject.name for subject in subjects_of("wgan*")] == ["wgan", "wgan-gp"]
     assert [subject.name for subject in subjects_of("mlp+hinge+r1")] == ["mlp+hinge+r1"]
     assert len(subjects_of("all")) == len(VARIANTS)
-    # dcgan is an architecture too, and its variant brings that along.
+    # dcgan is also an architecture; the check of the variant covers it.
     assert [subject.name for subject in subjects_of("dcgan")] == ["dcgan"]
     assert [subject.name for subject in subjects_of("least-squares")] == ["dcgan+least-squares"]
     with pytest.raises(UnknownName):

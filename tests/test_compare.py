@@ -29,7 +29,7 @@ PROTOCOL = "fid-x"
 
 @pytest.fixture
 def write(tmp_path):
-    """`write("runs/a", fid=20.0, rate=1000.0, spec={...})`: a record of a finished run, changed, on disk."""
+    """`write("runs/a", fid=20.0, rate=1000.0, spec={...})`: write the record of a finished run with these changes."""
 
     def write(place, *, fid=20.0, rate=1000.0, windows=None, evaluations=None, peak=1e9, spec=None, **changes):
         content = copy.deepcopy(BASE)
@@ -84,7 +84,7 @@ def of(variant, seed=0, **more):
 
 @pytest.fixture
 def race(write):
-    """Three variants of three seeds: two that cannot be told apart, and one that is worse."""
+    """Three variants of three seeds: two that are statistically indistinguishable, and one that is worse."""
     for seed, values in enumerate([(10.0, 10.3, 30.0), (10.4, 10.1, 30.2), (10.2, 10.6, 30.1)]):
         for variant, fid in zip(("mlp", "dcgan", "wgan"), values, strict=True):
             write(f"runs/{variant}-{seed}", fid=fid, rate=1000.0 + 100 * seed, spec=of(variant, seed))
@@ -222,7 +222,7 @@ def test_renamed_plugin_is_named_as_what_keeps_rows_apart(write, invoke):
 
 @pytest.fixture
 def two_protocols(write):
-    """Two variants that were scored by one protocol, and two by another."""
+    """Two variants scored by one protocol, two by another."""
     for variant, fid, protocol in (("mlp", 10.0, "x"), ("dcgan", 30.0, "x"), ("wgan", 12.0, "y"), ("lsgan", 33.0, "y")):
         for seed in range(3):
             path = write(f"runs/{variant}-{seed}", fid=fid + seed / 10, spec=of(variant, seed))
@@ -468,7 +468,7 @@ def test_matched_runs_have_throughput_ratios_to_the_baseline_machine(machines, i
     # 500 against 100 images/s, on a machine with eight times the peak.
     assert (fast["hardware"], fast["ratio"], fast["normalized_ratio"]) == ("fast-x1-t4", 5.0, 0.625)
     assert fast["ratio_low"] < 5.0 < fast["ratio_high"]
-    # Either of the two fast runs may be drawn twice.
+    # The bootstrap may draw either of the two fast runs twice.
     assert (fast["ratio_low"], fast["ratio_high"]) == pytest.approx((390 / 110, 605 / 90), rel=0.05)
     assert fast["normalized_ratio_low"] == pytest.approx(fast["ratio_low"] / 8)
     assert outcome.err.splitlines() == [
@@ -683,7 +683,7 @@ def test_score_by_another_protocol_is_a_regression(earlier, write, invoke):
 
 @pytest.mark.parametrize(("allowed", "code"), [((), 3), (("--allow-missing",), 0)])
 def test_failed_seeds_are_a_regression(allowed, code, write, invoke):
-    """The mean over the seeds that are left may look fine."""
+    """The mean over the remaining seeds may look fine."""
     error = {"type": "Diverged", "message": "went wrong", "tail": ""}
     for seed in range(3):
         write(f"before/{seed}", fid=20.0 + seed, spec=of("dcgan", seed))
@@ -828,7 +828,7 @@ def test_diff_of_a_missing_run_is_refused(pair, invoke):
     assert "run 'c' is no folder, and no run in runs" in invoke("diff", "runs/a", "c").error
 
 
-# --- what lies in the folders -----------------------------------------------------------------------------------------
+# --- records in the folders -------------------------------------------------------------------------------------------
 
 
 def test_conflicting_finished_records_of_one_run_id_are_named(write, rows, invoke):

@@ -1,4 +1,4 @@
-"""The three plugins of docs/examples that were written from the docs alone: checked, run, and right."""
+"""Three plugins of docs/examples, written from the docs alone: they pass the checks, run, and compute correctly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_density_and_coverage_equal_a_count_by_hand():
     real, fake = (
         FeatureSample(torch.tensor(points)[:, None], torch.zeros(len(points), 1)) for points in ([0.0, 1, 3], [0.5, 9])
     )
-    # 0.5 lies in the first two balls, 9 in none: 2 hits / (1 neighbour x 2 fakes), and 2 of 3 real points are reached.
+    # 0.5 lies in the first two balls, 9 in none: 2 hits / (1 neighbour x 2 fakes), and 2 of 3 real points are covered.
     assert metric.score(real, fake, {"neighbours": 1}) == {"density": 1.0, "coverage": pytest.approx(2 / 3)}
     same = metric.score(real, real, {"neighbours": 1})
     assert same["coverage"] == 1.0

@@ -1,4 +1,4 @@
-"""Data from files held against declared types: what passes, and what the refusal of the rest says."""
+"""Validation of data from files against declared types: what is accepted, and the message for the rest."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import FRESH, HANGING, CommandLine, restore_default_sigint, fresh_with_forked_runs, wait_for
+from conftest import FRESH, HANGING, CommandLine, fresh_with_forked_runs, restore_default_sigint, wait_for
 from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
@@ -108,7 +108,7 @@ def uninterrupted(tmp_path_factory, session_environment) -> Path:
 
 
 def assert_whole(results: Path, uninterrupted: Path) -> None:
-    """Every run of the plan is there once, its weights are those of the uninterrupted plan, and no half file is left."""
+    """Every run of the plan is there once, its weights are those of the uninterrupted plan, and no partial file."""
     records = records_in(results)
     assert [record["status"] for record in records] == ["ok"] * len(records)
     assert sorted(record["run_id"] for record in records) == sorted(r["run_id"] for r in records_in(uninterrupted))
