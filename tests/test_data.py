@@ -33,7 +33,7 @@ def counted(images, labels=None, fingerprint="1", independent=False):
 
 
 def numbered(count: int, shape=(1, 16, 16)) -> np.ndarray:
-    """Images that are told apart by the value of their pixels."""
+    """Images that differ in the value of their pixels."""
     return np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(shape, dtype=np.uint8)
 
 
@@ -97,7 +97,7 @@ def test_damaged_dataset_cache_is_rebuilt(ten, cache):
 
 
 class Lazy:
-    """Images that are decoded one by one, of which the fourth is broken."""
+    """Lazily decoded images, of which the fourth is broken."""
 
     def __len__(self):
         return 6
@@ -109,7 +109,7 @@ class Lazy:
 
 
 class Many:
-    """Images that tell which process decoded them."""
+    """Images whose pixels hold the id of the process that decoded them."""
 
     broken: int | None = None
 
@@ -264,7 +264,7 @@ def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
     import ganzoo.data.prepared
 
     class Clock:
-        """Goes on while images are gathered only; `asked` once somebody has looked at it, to wait from then on."""
+        """A clock that advances only while images are gathered; `asked` is set by the first look at it."""
 
         now, asked = 0.0, threading.Event()
 
@@ -290,7 +290,7 @@ def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
     slow._mapped = Slow()
     for _ in range(4):
         next(slow)
-    # The first is waited for, and at most the four and the three ahead.
+    # The first batch is waited for: at least one image, at most its four and the three read ahead.
     assert 1 <= slow.wait_seconds <= 7
     resident = Batches(ten, 4, seed=0, device="cpu", resident=True)
     next(resident)

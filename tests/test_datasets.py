@@ -1,4 +1,4 @@
-"""Datasets: known facts of the real ones, folders of every kind, and what is said when the data is not there."""
+"""Datasets: published facts of the real ones, image folders of every kind, and the errors when data is missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sha256(images: torch.Tensor) -> str:
 
 @pytest.fixture
 def offline(monkeypatch):
-    """A network that swallows every packet: looking up a name takes as long as the test."""
+    """A network that drops every packet: a name lookup blocks for the whole test."""
     over = threading.Event()
 
     def look_up(*arguments, **options):
@@ -175,7 +175,7 @@ def test_damaged_file_is_reported_with_the_fix(fashion, offline):
 
 @pytest.fixture
 def trust_files(monkeypatch):
-    """`trust_files("celeba", folder)`: the files there are taken for the published ones."""
+    """`trust_files("celeba", folder)`: accept the files in the folder as the published ones."""
 
     def trust_files(name: str, folder: Path) -> None:
         (source,) = (source for source in torchvision_datasets.SOURCES if source.name == name)
@@ -213,7 +213,7 @@ def test_missing_data_offline_fails_at_once_and_names_the_files_to_get(name, fil
         raise socket.gaierror("no network")
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    # Nor is it tried again after a while.
+    # There is no delayed second attempt either.
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     for ask in (DATASETS[name].load, DATASETS[name].fingerprint):
         with pytest.raises(ganzoo.DataUnavailable) as caught:
@@ -229,7 +229,7 @@ def test_missing_data_offline_fails_at_once_and_names_the_files_to_get(name, fil
 
 @pytest.fixture
 def celeba(tmp_path, monkeypatch, trust_files):
-    """Three aligned faces, one of them for validation, in the files of CelebA; gives their folder, nothing unpacked."""
+    """The folder of CelebA's files, not unpacked, with three aligned faces, one of them for validation."""
     folder = tmp_path / "celeba"
     folder.mkdir()
     names = ["000001.jpg", "000002.jpg", "000003.jpg"]
@@ -251,14 +251,14 @@ def celeba(tmp_path, monkeypatch, trust_files):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The addresses that are tried; none answers."""
+    """The addresses whose reachability is checked; none is reachable."""
     addresses = []
     monkeypatch.setattr("ganzoo.util.download.reachable", addresses.append)
     return addresses
 
 
 def module(monkeypatch, name, **contents):
-    """A module of that name, as if it were installed."""
+    """Put a stub module with these contents into `sys.modules`."""
     stub = types.ModuleType(name)
     stub.__spec__ = importlib.machinery.ModuleSpec(name, None)
     vars(stub).update(contents)
@@ -326,7 +326,7 @@ def test_reachability_check_asks_the_download_host(tmp_path, monkeypatch, asked)
 
 def test_gdown_error_is_one_line(tmp_path, monkeypatch):
     class FileURLRetrievalError(Exception):
-        """gdown's own, no kind of OSError or RuntimeError."""
+        """gdown's exception, which is neither an OSError nor a RuntimeError."""
 
     def download(**options):
         raise FileURLRetrievalError(
@@ -362,7 +362,7 @@ def test_a_host_that_listens_is_reachable_also_through_a_proxy(monkeypatch):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A host on this machine that stands for CIFAR-10's: it sends `content` and claims `claimed` bytes."""
+    """A local server in place of CIFAR-10's: it sends `content` and claims `claimed` bytes."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -372,7 +372,7 @@ def server(monkeypatch, tmp_path):
             self.wfile.write(server.content)
 
         def log_message(self, *arguments):
-            """Say nothing."""
+            """Log nothing."""
 
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -539,7 +539,7 @@ def test_images_are_center_cropped_and_rotated_by_exif(tmp_path):
     corner = np.zeros((16, 16, 3), np.uint8)
     corner[:8, :8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees
+    exif[0x0112] = 6  # EXIF orientation of a camera held on its side: turn by 90 degrees
     Image.fromarray(corner).save(tmp_path / "turned.png", exif=exif)
     turned = folder.load(request(argument=tmp_path, size=16)).images[1]
     assert turned[0, 2, 13] == 255

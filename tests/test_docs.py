@@ -1,4 +1,4 @@
-"""The documentation says what the code does: signatures, fields, options, links, and examples that load and run."""
+"""The documentation matches the code: signatures, fields, options, links; and its examples load and run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Page:
         ]
 
     def section(self, title: str) -> list[Token]:
-        """What stands under a heading, down to the next heading of its level or above."""
+        """The part of the page under a heading, down to the next heading of its level or above."""
         starts = [(i, t.tag) for i, t in enumerate(self.tokens) if t.type == "heading_open"]
         for place, (start, level) in enumerate(starts):
             if self.tokens[start + 1].content == title:
@@ -80,7 +80,7 @@ class Page:
 
 
 def table(tokens: list[Token]) -> dict[str, list[str]]:
-    """The rows of all tables, by what stands in code in the first cell; the other cells."""
+    """The rows of all tables: the other cells, by the code in the first cell."""
     rows: dict[str, list[str]] = {}
     cells: list[Token] = []
     for opening, inline in pairwise(tokens):
@@ -101,7 +101,7 @@ def codes(tokens: Iterable[Token]) -> list[str]:
 PAGES = {path.stem: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
-# --- what the code decides --------------------------------------------------------------------------------------------
+# --- tables made from the code ----------------------------------------------------------------------------------------
 
 
 def test_generated_tables_are_up_to_date():
@@ -155,7 +155,7 @@ EXAMPLES = {
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """The zoo, the hello-world and every example, each of these in a file of its own."""
+    """A registry of the zoo, the first example and every other example, each loaded from a separate file."""
     folder = tmp_path_factory.mktemp("examples")
     paths = [ROOT / "docs" / "examples" / "hinge.py"]
     for name, block in EXAMPLES.items():
@@ -165,7 +165,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 def offered(registry: Registry, kind: str) -> Iterator[object]:
-    """What the examples offer of a kind."""
+    """The records of a kind that the examples offer."""
     plugins = {*EXAMPLES, "hinge.py"}
     return (offer.record for offer in registry.offers[kind] if offer.plugin in plugins and not offer.inline)
 
@@ -280,7 +280,7 @@ def test_every_key_of_hardware_and_environment_is_documented(monkeypatch):
 
 
 def test_every_key_that_a_run_writes_is_documented():
-    """Read off the source, because to measure takes seconds: string keys of the dicts that become parts of a record."""
+    """String keys of the dicts that become parts of a record, read from the source: measuring takes seconds."""
     core = Path(ganzoo.__file__).parent
     measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
@@ -305,7 +305,7 @@ def test_every_column_of_a_comparison_is_documented():
     machines = [record for record in digits if record.spec["variant"] == "dcgan"]
     elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
     found = {*table.columns, *by_hardware([*machines, *elsewhere], None, better)[0].table().columns}
-    # With one seed each there is no p-value; it stands in the tests of the baseline.
+    # With one seed each there is no p-value; the tests of the baseline cover it.
     found |= {f"fid_difference{part}" for part in ("_low", "_high", "_p")}
     columns = {re.sub(r"^(fid|is)(?=_|$)", "SCORE", column) for column in found}
     assert set(table(PAGES["comparing"].section("Columns"))) == columns
@@ -348,7 +348,7 @@ def test_no_page_names_an_unknown_option():
 
 
 def default_of(action: argparse.Action) -> object:
-    """The default of an option: its own, or that of the field whose value it gives."""
+    """The default of an option, or of the dataclass field that the option sets."""
     if action.default is not argparse.SUPPRESS:
         return action.default
     fields = {

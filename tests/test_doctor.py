@@ -1,4 +1,4 @@
-"""`ganzoo doctor`: what is healthy is left in peace, every fault is named, what is broken moves and nothing is lost."""
+"""`ganzoo doctor`: healthy files stay, every fault is named, broken files go to quarantine and nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below, by its path."""
+    """The bytes of every file below, by its path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
 def runs(tmp_path) -> Path:
-    """Three committed runs as they are, the default folder of the command."""
+    """Copies of three committed runs in the default folder of the command."""
     for name in ("mlp-digits", "dcgan-digits", "wgan-digits"):
         (source,) = ONE_MACHINE.glob(f"*/{name}-s0-*")
         shutil.copytree(source, tmp_path / "runs" / source.parent.name / source.name)
@@ -47,7 +47,7 @@ def mlp(runs) -> Path:
 
 @pytest.fixture
 def findings(invoke) -> Callable[..., list[str]]:
-    """`findings(*args)`: what the doctor finds wrong, each as `file: what`; the exit code fits."""
+    """`findings(*args)`: the faults that the doctor names, each as `file: fault`; checks the exit code."""
 
     def findings(*args: object) -> list[str]:
         outcome = invoke("doctor", *args, "--json")
@@ -58,7 +58,7 @@ def findings(invoke) -> Callable[..., list[str]]:
     return findings
 
 
-# --- what is well -----------------------------------------------------------------------------------------------------
+# --- healthy runs -----------------------------------------------------------------------------------------------------
 
 
 def test_every_committed_record_is_healthy(invoke):
@@ -71,7 +71,7 @@ def test_every_committed_record_is_healthy(invoke):
 
 
 def test_a_fresh_bench_is_healthy(strangers_bench, findings):
-    # On a busy machine the peak may be measured in a worse moment than the step, which the doctor is right to doubt.
+    # On a busy machine the peak may be measured in a worse moment than the step; the doctor rightly reports that.
     assert [line for line in findings(strangers_bench.results) if "mfu" not in line] == []
 
 
@@ -94,7 +94,7 @@ def test_a_failed_run_is_no_fault(runs, mlp, findings):
 
 
 def test_throughput_only_run_needs_no_samples_png(runs, mlp, findings):
-    # Its id is of another spec then; of the picture nothing is said.
+    # The id no longer matches the spec, which is reported; the picture must not be.
     record = json.loads((mlp / "record.json").read_text())
     record["spec"] |= {"kimg": 0.0, "metrics": [], "fakes": 0}
     (mlp / "record.json").write_text(json.dumps(record | {"scores": [], "protocols": {}, "training": {}}))
@@ -102,11 +102,11 @@ def test_throughput_only_run_needs_no_samples_png(runs, mlp, findings):
     assert not [line for line in findings(runs) if "samples.png" in line]
 
 
-# --- what is wrong with a record --------------------------------------------------------------------------------------
+# --- faults in a record -----------------------------------------------------------------------------------------------
 
 
 def set_value(*path: str | int, to: object) -> Callable[[dict], None]:
-    """A change of one value deep in a record."""
+    """A function that sets one nested value of a record."""
 
     def change(record: dict) -> None:
         for key in path[:-1]:
@@ -135,7 +135,7 @@ RATE = ("throughput", "train_images_per_second")
 
 
 def with_new_summary(change: Callable[[dict], None]) -> Callable[[dict], None]:
-    """`change`, after the summary of the rate has been made of its samples as `bench` makes it now."""
+    """A function that recomputes the summary of the rate from its samples as `bench` does, then applies `change`."""
 
     def change_and_summarize(record: dict) -> None:
         part = record["throughput"]["train_images_per_second"]
@@ -220,7 +220,7 @@ def test_faulty_record_is_named_and_its_run_quarantined_whole(name, runs, mlp, f
     [(np.__version__, None, True), ("1.0", None, False), (np.__version__, "drawn otherwise", False)],
 )
 def test_interval_is_checked_only_if_its_resamples_can_be_reproduced(numpy, interval, judged, runs, mlp, findings):
-    """Records without `interval` have it from a `Generator`, which another NumPy may make draw other resamples."""
+    """Records without `interval` used NumPy's `Generator`, whose stream may change with NumPy's version."""
     record = json.loads((mlp / "record.json").read_text())
     samples = np.asarray(record["throughput"]["train_images_per_second"]["samples"])
     medians = np.median(samples[np.random.default_rng(0).integers(len(samples), size=(2000, len(samples)))], axis=1)
@@ -248,7 +248,7 @@ def test_interval_from_the_promised_stream_is_checked_for_any_numpy_version(runs
 
 
 def negate_fid(record: dict, plugin: str | None) -> None:
-    """FID below zero, the greatest the best, as of another measure; from `plugin`, or from nobody in particular."""
+    """Negate every FID, as a metric where higher is better; its plugin is `plugin`, or is not recorded."""
     for identity, content in list(record["protocols"].items()):
         if content["metric"] == "fid":
             del record["protocols"][identity]
@@ -326,7 +326,7 @@ def test_duplicate_run_is_quarantined_and_one_copy_stays(runs, mlp, findings, in
     copied = runs / "a-copy" / mlp.parent.name / mlp.name
     shutil.copytree(mlp, copied)
     assert len(findings(runs)) == 1
-    # The one in which something else is wrong goes, although its name comes first.
+    # The copy with a second fault goes, although its name sorts first.
     record = json.loads((copied / "record.json").read_text())
     (copied / "record.json").write_text(json.dumps(record | {"status": "crashed"}))
     found = findings(runs)
@@ -375,7 +375,7 @@ def test_samples_png_must_be_complete_and_of_the_right_size(name, runs, mlp, fin
     ("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["unnamed", "named"]
 )
 def test_samples_png_is_optional_unless_the_record_names_it(named, missed, runs, mlp, findings):
-    """The disk may have been too full for it."""
+    """The disk may have been too full to write it."""
     record = json.loads((mlp / "record.json").read_text())
     (mlp / "record.json").write_text(json.dumps(record | {"files": named}))
     (mlp / "samples.png").unlink()
@@ -422,7 +422,7 @@ def test_weights_file_must_be_complete_and_match_the_parameter_count(name, runs,
 
 @pytest.fixture(scope="module")
 def benched(strangers_bench) -> Path:
-    """A run whose record knows the sha256 of its files; the doctor must not meet the session's own."""
+    """A run whose record holds the sha256 of its files. Tests copy it: other tests share the original."""
     return next(strangers_bench.results.glob("*/hinge-dcgan-*"))
 
 
@@ -467,7 +467,7 @@ def test_older_record_without_sha256_is_healthy(runs, mlp, findings):
 
 
 def checkpoint(state: str = '{"step": 7}', **metadata: str) -> bytes:
-    """A checkpoint as it stands in its file."""
+    """The bytes of a checkpoint file."""
     zeros = "0" * 64
     told = {"sha256": zeros, "schema": "2", "run_id": "a" * 64, "state": state, **metadata}
     data = save(weights(5), metadata={name: value for name, value in told.items() if value})
@@ -514,7 +514,7 @@ def test_a_broken_checkpoint_is_named_and_moved_alone(name, runs, mlp, findings,
     assert findings(runs) == []
 
 
-# --- what a crash left, and what is moved where -----------------------------------------------------------------------
+# --- leftovers of a crash, and the quarantine -------------------------------------------------------------------------
 
 
 def test_leftover_part_file_is_quarantined_once_nobody_writes_it(runs, mlp, findings, invoke):
@@ -566,7 +566,7 @@ def test_quarantine_is_never_overwritten_checked_or_compared(runs, mlp, invoke, 
     outcome = invoke("compare", runs, "--format", "json")
     assert sorted(row["variant"] for row in json.loads(outcome.out)) == ["dcgan", "mlp", "wgan"]
     assert outcome.err == ""
-    # Who wants to see it can name it.
+    # A folder in quarantine can still be compared by its name.
     assert len(json.loads(invoke("compare", quarantine, "--format", "json").out)) == 1
 
 
@@ -623,7 +623,7 @@ def test_run_claimed_by_a_bench_is_not_moved(spoil, runs, mlp, invoke):
         named = mlp if spoil == "record.json" else mlp / spoil
         assert outcome.err == f"ganzoo: {named} stays where it is: `ganzoo bench` is at work on the run\n"
         assert contents(runs) == before
-        # Named by its own folder it is the same run.
+        # The claim also holds when the run is given by its folder.
         assert "stays where it is" in invoke("doctor", mlp, "--fix").err
         assert contents(runs) == before
     invoke("doctor", runs, "--fix")
@@ -656,7 +656,7 @@ def test_pipe_or_device_in_place_of_a_record_does_not_block(runs, mlp, findings)
 
 def test_oversized_record_is_not_read(runs, mlp, findings):
     with (mlp / "record.json").open("r+b") as stream:
-        stream.truncate(1 << 40)  # sparse: it takes no room on the disk
+        stream.truncate(1 << 40)  # sparse: it takes no space on the disk
     assert findings(runs) == ["record.json: cannot be read: larger than 64 MiB"]
 
 

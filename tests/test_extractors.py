@@ -1,4 +1,4 @@
-"""Feature extractors: accuracies measured again, channels, sizes, weights that are absent, wrong or right."""
+"""Feature extractors: accuracies measured again, channels, sizes, and weights that are missing, wrong or right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("name", SIZES)
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small networks gain nothing from threads, and lose much where the cores are shared."""
+    """Small networks gain nothing from threads, and lose much when cores are shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -185,7 +185,7 @@ def test_inception_without_weights_and_network_fails_at_once_and_names_the_file_
     over = threading.Event()
 
     def look_up(*arguments, **options):
-        over.wait()  # a network that swallows every packet
+        over.wait()  # a network that drops every packet
         raise socket.gaierror("no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)

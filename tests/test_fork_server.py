@@ -1,4 +1,4 @@
-"""Forks of the server stand for fresh processes: what a command is given arrives, and how it ends is passed on."""
+"""A fork of the server behaves like a fresh process: in its arguments, environment, streams and exit code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_fork_gets_arguments_folder_environment_streams_and_limits(tmp_path):
         assert (done.returncode, done.stderr) == (0, "on stderr\n")
         said.append(json.loads(done.stdout))
     fresh, fork = said
-    # The files that the tests lie in are on neither's path, and the rest of it is the interpreter's.
+    # The folder of the tests is on neither sys.path, and the rest of sys.path is the interpreter's.
     assert fork == fresh
 
 
@@ -86,7 +86,7 @@ def test_fork_exits_with_the_code_or_signal_of_a_fresh_process(source, tmp_path)
 
 
 def test_fork_with_a_whole_ending_reports_an_unwritable_stdout(tmp_path):
-    """Python's own complaint, and its exit code for it."""
+    """Python reports it and exits with 120."""
     (tmp_path / "writes.py").write_text("print('lost')")
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for program in ((sys.executable, "-m", "writes"), forked("writes", "whole")):

@@ -1,4 +1,4 @@
-"""Disks that fill up and folders that become read-only at any moment: nothing half written, one clear line."""
+"""Disks that fill up and folders that become read-only at any moment: no partial file, one error line."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """The nearest thing to a full disk: what would make a file longer fails, in the middle of a write too."""
+    """An approximation of a full disk: writing beyond this file size fails, also in the middle of a write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -116,7 +116,7 @@ def test_disk_full_at_any_byte_keeps_the_old_file(name, cache):
             failed += 1
             assert files_below(cache) == before
         else:
-            # It was small enough: what there is now is whole.
+            # The file fitted: the new one is complete.
             write(cache, True)
             before = files_below(cache)
     assert failed > MOMENTS / 2
@@ -195,7 +195,7 @@ def ganzoo_event(event):
 
 
 def test_unwritable_samples_and_weights_are_notes_and_the_run_succeeds(run_cli):
-    """Folders stand where the files are to go: like a full disk, it shows when the run is trained and scored."""
+    """Folders in place of the files: as on a full disk, writing fails only after training and scoring."""
     (run_cli.cwd / "taken.py").write_text(LEAVES_NO_PLACE)
     done = run_cli(
         *("bench", "--models", "mlp", "--kimg", "0.1", "--batch-size", "32", "--fakes", "50", "--threads", "1"),
@@ -251,13 +251,13 @@ print(failures)
 
 
 PRIVATELY = ("unshare", "--mount")
-"""Runs a command with mounts of its own, which nobody else sees."""
+"""Runs a command with private mounts."""
 
 AS_IF_ROOT = (*PRIVATELY, "--user", "--map-root-user")
 
 
 def mounting() -> tuple[str, ...] | None:
-    """How this user may mount a disk of its own; None where it may not."""
+    """The command by which this user may mount a private disk; None if there is none."""
     for prefix in (PRIVATELY, AS_IF_ROOT):
         command = [*prefix, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
         if subprocess.run(command, capture_output=True, timeout=HANGING).returncode == 0:
@@ -278,7 +278,7 @@ def test_a_real_disk_that_is_full_or_read_only(kind, tmp_path):
 
 
 def test_earlier_records_stay_readable_and_healthy_after_a_full_disk(tmp_path):
-    """A run's folder whose files were written again and again on a full disk."""
+    """The files of a run's folder are written repeatedly on a full disk."""
     record = read_record(NEWEST)
     folder = run_folder(tmp_path, read_spec(record.spec), record.run_id)
     write_record(record, folder)

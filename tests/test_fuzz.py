@@ -1,8 +1,8 @@
-"""Inputs that nobody would write: whatever they are, one clear error or none, and no file out of place.
+"""Fuzzing: any input gives one clear error or none, and writes no file outside the given folders.
 
-Each target takes a strategy of Hypothesis and a function that is given what it draws. A `GanzooError` is an answer; any
-other exception is a fault, and so is a second of thought or of waiting too many, or a write outside of the folders that
-are meant.
+Each target has a strategy of Hypothesis and a function that gets what it draws. A `GanzooError` is a valid answer; any
+other exception is a fault, and so is too much CPU or wall time, or a write outside the folders that the target
+allows.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ WAITING_SECONDS = 120
 """From its beginning to its end, on a machine that has other things to do."""
 
 
-# --- what every input is held to --------------------------------------------------------------------------------------
+# --- what every input must satisfy ------------------------------------------------------------------------------------
 
 
 class Watch:
-    """Sees which files this process opens for writing, makes, moves and removes; an audit hook cannot be taken off."""
+    """Records files that this process writes, creates, moves or removes. One per process: audit hooks are permanent."""
 
     WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
 
@@ -94,7 +94,7 @@ class Watch:
         if self.allowed is None:
             return
         writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        # With a descriptor of a folder in place of its path, shutil.rmtree is on its own ground already.
+        # With a folder's descriptor in place of a path, shutil.rmtree is inside a folder that was checked already.
         beneath = event in self.WRITES and arguments[-1] not in (-1, None) and not isinstance(arguments[-1], str)
         if (writing or event in self.WRITES) and not beneath:
             paths = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]
@@ -119,11 +119,11 @@ CODE = [absolute(place) for place in (*sys.path, *ganzoo.__path__, *ganzoo_plugi
 
 
 class TooLong(BaseException):
-    """Ends what goes on for too long. What takes any exception for an answer takes this one too."""
+    """Interrupts a call that takes too long. Code that catches every exception catches this one too."""
 
 
 class Alarm:
-    """Rings after `SECONDS` of computing or `WAITING_SECONDS` in all, and knows that it rang."""
+    """Raises `TooLong` after `SECONDS` of CPU time or `WAITING_SECONDS` of wall time, and remembers that it did."""
 
     def __init__(self) -> None:
         self.rang = False
@@ -131,7 +131,7 @@ class Alarm:
     def __enter__(self) -> Alarm:
         self.before = signal.signal(signal.SIGVTALRM, self.ring)
         signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS)
-        # SIGALRM is pytest-timeout's. A signal ends waiting too.
+        # pytest-timeout uses SIGALRM. A signal also interrupts a blocking call.
         main = threading.main_thread().ident
         self.waiting = threading.Timer(WAITING_SECONDS, signal.pthread_kill, (main, signal.SIGVTALRM))
         self.waiting.daemon = True
@@ -151,7 +151,7 @@ class Alarm:
 
 @contextlib.contextmanager
 def no_faults(*allowed: Path) -> Iterator[None]:
-    """Let a `GanzooError` pass as an answer; anything else that is raised, written or waited for is a fault."""
+    """Accept a `GanzooError`; fail on any other exception, on a write outside `allowed`, and on a timeout."""
     WATCH.strays.clear()
     answer = ""
     with contextlib.suppress(TooLong), Alarm() as alarm:
@@ -168,7 +168,7 @@ def no_faults(*allowed: Path) -> Iterator[None]:
 
 
 def inert(text: str) -> None:
-    """Nothing in it does anything to a terminal."""
+    """Whether the text is free of terminal control characters."""
     assert all(line.isprintable() for line in text.split("\n"))
 
 
@@ -208,10 +208,10 @@ EXTREMES = [b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\1\0\0", b"\1\0\0\0
 
 @st.composite
 def damaged_bytes(draw: Callable[..., Any], originals: list[bytes]) -> bytes:
-    """One of the originals with bytes changed, cut off, put in or doubled, or bytes of no origin at all."""
+    """One of the originals with bytes changed, truncated, inserted or repeated, or arbitrary bytes."""
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 5))):
-        # Headers are at the beginning, and there most goes wrong.
+        # Most damage goes to the beginning, where the headers are.
         reach = draw(st.sampled_from([16, 64, 400, len(data)]))
         place = draw(st.integers(0, max(0, min(reach, len(data)) - 1)))
         match draw(st.sampled_from(["flip", "number", "cut", "insert", "double", "drop"])):
@@ -235,7 +235,7 @@ def damaged_bytes(draw: Callable[..., Any], originals: list[bytes]) -> bytes:
 def committed(name: str) -> dict[str, Any]:
     (path,) = ONE_MACHINE.glob(f"*/{name}-s0-*/{RECORD}")
     content = read_content(path)
-    # Short curves and few samples: what is tried is the form, and a small record is tried more often.
+    # Short curves and few samples: only the structure matters, and small records allow more tries.
     content["training"]["curves"] = {name: curve[:3] for name, curve in content["training"]["curves"].items()}
     return content
 
@@ -266,7 +266,7 @@ PATHS = [list(paths_of(base))[1:] for base in BASES]
 
 @st.composite
 def damaged_records(draw: Callable[..., Any]) -> str:
-    """The text of a record in which some values are others, or are gone, or stand elsewhere; or that is cut short."""
+    """The text of a record with some values replaced, removed or moved, or of a truncated record."""
     which = draw(st.integers(0, len(BASES) - 1))
     record = copy.deepcopy(BASES[which])
     for _ in range(draw(st.integers(1, 4))):
@@ -339,7 +339,7 @@ set_texts = st.one_of(
 
 @dataclass(frozen=True)
 class Target:
-    """What is fuzzed: `check` is given an input of `inputs`, a folder of its own, and the plugins."""
+    """A fuzz target: `check` gets an input drawn from `inputs`, a new folder, and the registry."""
 
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any, Path, Registry], None]
@@ -350,7 +350,7 @@ class Target:
 
 
 def write_beside_healthy_record(text: str, folder: Path) -> Path:
-    """A folder of results in which one record has this text."""
+    """A results folder with a record of this text beside a healthy one."""
     results = folder / "results"
     if not (results / "healthy").exists():
         (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
@@ -361,7 +361,7 @@ def write_beside_healthy_record(text: str, folder: Path) -> Path:
 
 
 def check_comparison(text: str, folder: Path, registry: Registry) -> None:
-    """A record is read, compared in every format, and sampled from."""
+    """Read a record, compare it in every format, and sample from its run."""
     results = write_beside_healthy_record(text, folder)
     with no_faults(results):
         records, complaints = find_records([results])
@@ -386,10 +386,10 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_report(text: str, folder: Path, registry: Registry) -> None:
-    """A page is made of it, whose markup is ganzoo's own."""
+    """Render the report of a record; all markup of the page must be ganzoo's."""
     results = write_beside_healthy_record(text, folder)
     records, complaints = find_records([results])
-    # Real images are looked for in the cache, whose folders are made where they are not there.
+    # The report looks for real images in the cache and creates its folders.
     with no_faults(folder, cache_folder()):
         write_report(records, complaints, [text[:50]], folder / "report.html", force=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -398,7 +398,7 @@ def check_report(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_suite(text: str, folder: Path, registry: Registry) -> None:
-    """A suite is read, takes options, and is a sequence of plans or refused."""
+    """Read a suite and apply options; it becomes plans or is refused."""
     (folder / "suite.toml").write_text(text, encoding="utf-8", errors="surrogatepass")
     with no_faults(folder):
         suite = with_options(read_suite(str(folder / "suite.toml")), {"seeds": 2})
@@ -416,7 +416,7 @@ def small_run() -> tuple[RunSpec, PreparedDataset, Registry]:
 
 @cache
 def run_snapshot() -> tuple[dict[str, torch.Tensor], str]:
-    """Of a run after a few steps, with the outcome that a checkpoint holds beside it."""
+    """Tensors and state of a run after a few steps, with the outcome that a checkpoint holds."""
     spec, dataset, registry = small_run()
     run, log = assemble(spec, registry, dataset), TermLog(TrainResult())
     train(run, 0.02, log=log)
@@ -428,7 +428,7 @@ def run_snapshot() -> tuple[dict[str, torch.Tensor], str]:
 
 @st.composite
 def damaged_states(draw: Callable[..., Any]) -> tuple[dict[str, torch.Tensor], Any]:
-    """Tensors and state of a checkpoint, some of which are others, or are gone."""
+    """Tensors and state of a checkpoint with some entries replaced or removed."""
     tensors, text = run_snapshot()
     tensors, state = dict(tensors), json.loads(text)
     for _ in range(draw(st.integers(0, 2))):
@@ -452,7 +452,7 @@ def damaged_states(draw: Callable[..., Any]) -> tuple[dict[str, torch.Tensor], A
 
 
 def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, registry: Registry) -> None:
-    """A checkpoint that is whole, and whose content is not: written, read, and gone on from or refused."""
+    """Write and read an intact checkpoint file with damaged content; it is restored or refused."""
     spec, dataset, plugins = small_run()
     tensors, state = drawn
     path = folder / CHECKPOINT
@@ -469,7 +469,7 @@ def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, r
 
 
 def check_doctor(text: str, folder: Path, registry: Registry) -> None:
-    """A record is looked over and moved away; then all is well."""
+    """Let the doctor quarantine a faulty record; afterwards all is healthy."""
     results = write_beside_healthy_record(text, folder)
     with no_faults(results):
         examination = examine(results)
@@ -481,7 +481,7 @@ def check_doctor(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_weights(data: bytes, folder: Path, registry: Registry) -> None:
-    """A generator's weights and a checkpoint in the folder of a healthy run."""
+    """Put damaged weights and a damaged checkpoint into the folder of a healthy run."""
     results = folder / "results"
     (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     run = results / source.parent.name / source.name
@@ -521,7 +521,7 @@ def check_set(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_image(data: bytes, folder: Path, registry: Registry, watched: bool = True) -> None:
-    """One file under each name that an image may have, alone and with bad ones left out."""
+    """Read a damaged image, with and without `--skip-bad-images`."""
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     (pictures / "image.png").write_bytes(data)
@@ -533,7 +533,7 @@ def check_image(data: bytes, folder: Path, registry: Registry, watched: bool = T
 
 
 def check_plugin(source: str, folder: Path, registry: Registry) -> None:
-    """A file of a plugin, loaded beside a healthy one and listed."""
+    """Load and list a plugin file beside a healthy one."""
     path = folder / "plugin.py"
     path.write_text(source, encoding="utf-8", errors="surrogatepass")
     with pytest.MonkeyPatch.context() as patch, no_faults(folder), contextlib.redirect_stderr(io.StringIO()):
@@ -550,7 +550,7 @@ def check_plugin(source: str, folder: Path, registry: Registry) -> None:
 
 
 def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
-    """A prepared dataset of which one file is damaged, and the files of a dataset as MNIST has them."""
+    """Read a prepared dataset with one damaged file, and damaged files in the format of MNIST."""
     images = np.arange(10 * 64, dtype=np.uint8).reshape(10, 1, 8, 8)
     loaded = LabelledImages(images, torch.arange(10) % 3)
     dataset = Dataset("fuzzed", lambda request: loaded, lambda request: "1", image_size=8)
@@ -622,7 +622,7 @@ def build(*a, **k): pass
 
 @st.composite
 def plugin_sources(draw: Callable[..., Any]) -> str:
-    """A plugin in which hooks yield records with anything in their fields, sometimes cut short."""
+    """The source of a plugin whose hooks yield records with arbitrary fields; sometimes truncated."""
     lines = []
     for _ in range(draw(st.integers(0, 3))):
         lines.append(draw(st.sampled_from(["@ganzoo.hookimpl"] * 6 + ["@ganzoo.hookimpl(wrapper=True)", "", "@Odd()"])))
@@ -655,14 +655,14 @@ TARGETS = {
 
 @pytest.fixture(scope="module")
 def registry(session_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """The plugins. What is loaded when it is first used, and makes folders of its own then, is loaded here."""
+    """All plugins. Packages that create folders on first use are imported here, before the watch."""
     (tmp_path_factory.getbasetemp() / "warm").mkdir()
     check_image(IMAGES[0], tmp_path_factory.getbasetemp() / "warm", discover(), watched=False)
     return discover()
 
 
 def fuzz(target: Target, count: int, folder: Path, registry: Registry) -> int:
-    """Try `count` inputs, the same ones each time, and give how many it was."""
+    """Try `count` inputs from a fixed seed; return how many were tried."""
     tried = 0
 
     def one(drawn: Any) -> None:
@@ -697,7 +697,7 @@ def test_long_fuzz_has_a_hundred_thousand_inputs():
 
 
 def test_watch_reports_a_write_outside_the_folders(tmp_path):
-    """What the inputs are held to would be noticed."""
+    """`no_faults` fails on a write elsewhere, on another exception and on a timeout."""
     (tmp_path / "inside").mkdir()
     with no_faults(tmp_path / "inside"):
         (tmp_path / "inside" / "file").write_text("fine")
