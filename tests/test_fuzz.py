@@ -168,7 +168,7 @@ def no_faults(*allowed: Path) -> Iterator[None]:
 
 
 def inert(text: str) -> None:
-    """Whether the text is free of terminal control characters."""
+    """Check that the text holds no control characters for a terminal."""
     assert all(line.isprintable() for line in text.split("\n"))
 
 

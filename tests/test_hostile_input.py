@@ -1,4 +1,4 @@
-"""What strangers may send: names, bombs, pickles, packages. None leaves its folder, runs code or takes the memory."""
+"""Hostile names, archives, pickles and packages: none leaves its folder, runs code or exhausts memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EVIL = [
 """Names that would leave a folder, end a path, take the terminal over, or be markup on a terminal or a page."""
 
 
-# --- an empty allow-list runs no code of third parties ----------------------------------------------------------------
+# --- an empty allow-list runs no third-party code ---------------------------------------------------------------------
 
 GROUPS = [
     "ganzoo",
@@ -64,7 +64,7 @@ def plugin(*arguments, **options):
 
 @pytest.fixture
 def stowaway(tmp_path) -> Path:
-    """An installed package with an entry point in every group that anything here reads; its folder."""
+    """The folder of an installed package with an entry point in every group that ganzoo or a dependency reads."""
     site = tmp_path / "site-packages"
     information = site / "stowaway-1.0.dist-info"
     information.mkdir(parents=True)
@@ -99,14 +99,14 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
     )
     for command in (
         ("list",),
-        # In the command, and in the process of the run.
+        # Both in the command and in the process of the run.
         (*bench, "--throughput-seconds", "0.1", *own),
         ("sample", "chatty", *own),
     ):
         done = run_cli(*command, env=environment, program=FRESH)
         assert done.returncode == 0, done.stderr
         assert traces(stowaway) == [], command
-    # The package is really found, and really does what it is not let do.
+    # Control: the package is found, and without the allow-list its code runs.
     statuses = json.loads(run_cli("plugins", "--json", env=environment).stdout)
     assert {status["state"] for status in statuses} == {"disabled"}
     assert "stowaway_ganzoo" in {status["name"] for status in statuses}
@@ -197,7 +197,7 @@ def test_markup_and_control_characters_in_a_record_are_inert(name, tmp_path, inv
         text = outcome.out + outcome.err
         assert all(line.isprintable() for line in text.splitlines()), command
     table, _, _, markdown, _ = shown
-    # Markup stands there as it was written, and does nothing.
+    # Markup is shown as text.
     if "[red]" in name:
         assert "[red]x[/red]" in table
         assert "\\[red\\]x\\[/red\\]" in markdown
@@ -251,7 +251,7 @@ def text_bomb() -> bytes:
 
 
 def postscript() -> bytes:
-    """A picture in PostScript, a language that can do anything; Pillow decodes it by having Ghostscript run it."""
+    """A picture in PostScript, a programming language; Pillow decodes it by running Ghostscript."""
     stream = io.BytesIO()
     Image.linear_gradient("L").resize((18, 18)).convert("RGB").save(stream, format="EPS")
     return stream.getvalue()
@@ -310,7 +310,7 @@ def test_decompression_bomb_images_are_refused_before_memory_is_taken(tmp_path):
 
 @pytest.fixture
 def ghostscript(tmp_path, monkeypatch) -> Path:
-    """The file that appears as soon as anybody runs `gs`."""
+    """The file that a fake `gs` on PATH creates when it is run."""
     trace = tmp_path / "ghostscript-was-run"
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\n: > '{trace}'\n")
@@ -337,12 +337,12 @@ def test_postscript_images_run_no_program(tmp_path, ghostscript, invoke):
     grown = image_folder.ImageFiles([script], 8, "RGB")
     with pytest.raises(ganzoo.DataUnavailable, match=r"photo\.png cannot be read as an image"):
         grown[0]
-    # One that grew since its header was read, to a size of which Pillow only warns.
+    # A picture that grew after its header was read, to a size at which Pillow only warns.
     script.write_bytes(png(12_000, 12_000))
     with pytest.raises(ganzoo.DataUnavailable, match="decompression bomb"):
         grown[0]
     script.write_bytes(postscript())
-    # As torchvision gives CelebA's.
+    # A picture as torchvision's CelebA returns it.
     opened = torchvision_datasets.Squares([(Image.open(io.BytesIO(postscript())), None)], 8, "celeba")
     with pytest.raises(ganzoo.DataUnavailable, match="image 0 of celeba cannot be read: it is EPS"):
         opened[0]
@@ -350,7 +350,7 @@ def test_postscript_images_run_no_program(tmp_path, ghostscript, invoke):
     assert "samples.png: is no PNG that can be read" in invoke("doctor").out
     assert invoke("report", "runs").code == 0
     assert not ghostscript.exists()
-    # The trap works.
+    # Control: decoding it by Pillow does run `gs`.
     with pytest.raises(UnidentifiedImageError), Image.open(script) as image:
         image.load()
     assert ghostscript.exists()
@@ -384,7 +384,7 @@ def test_idx_header_larger_than_its_file_is_refused(tmp_path):
         for file in torchvision_datasets.IDX_FILES:
             (raw / file).write_bytes(header)
             if name == "sparse":
-                os.truncate(raw / file, 16 + 2**30 * 784)  # takes no room on the disk
+                os.truncate(raw / file, 16 + 2**30 * 784)  # sparse: takes no space on the disk
         with pytest.raises(ganzoo.DataUnavailable, match="fashion-mnist cannot be read: train-images-idx3-ubyte is"):
             torchvision_datasets.load(source, DatasetRequest(tmp_path, "", 28))
 
@@ -433,7 +433,7 @@ def test_archive_with_a_wrong_checksum_is_not_unpacked(name, tmp_path, monkeypat
 
 
 class Payload:
-    """Unpickled, it makes a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __reduce__(self):
         return (os.mkdir, ("pickle-was-run",))

@@ -1,4 +1,4 @@
-"""A run's process as its parent meets it: fake processes that die, hang, fork and talk too much."""
+"""The launcher against fake run processes that die, hang, fork or print too much."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Launch = Callable[..., Outcome]
 
 @pytest.fixture(autouse=True)
 def ctrl_c() -> Iterator[None]:
-    """It is met as at a terminal, whoever started the tests."""
+    """Handle Ctrl-C as at a terminal, even if the tests were started with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -54,7 +54,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.fixture
 def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
-    """`launched(code, on_message, timeout)`: the outcome of a run whose process does `code`."""
+    """`launched(code, on_message, timeout)`: the outcome of a run whose process executes `code`."""
     request = RunRequest("id", {"deterministic": False}, {}, str(tmp_path), (), None, None, checkpoint_seconds=60)
 
     def launched(
@@ -102,7 +102,7 @@ with open(os.path.join(request["folder"], "child"), "w") as file:
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[Callable[[], psutil.Process]]:
-    """`child()`: what a run that does `LEAVES_A_CHILD` has left behind."""
+    """`child()`: the process that a run with the code `LEAVES_A_CHILD` has forked."""
 
     def child() -> psutil.Process:
         return psutil.Process(int((tmp_path / "child").read_text()))
@@ -135,7 +135,7 @@ def test_child_in_own_session_does_not_block_the_end_of_a_dead_run(launched, chi
 
 @pytest.fixture
 def as_subreaper() -> Iterator[None]:
-    """Orphans become children of this process, as of one that has the id 1."""
+    """Make this process a child subreaper, so that it adopts orphans as process 1 of a container does."""
     set_child_subreaper = 36
     ctypes.CDLL(None).prctl(set_child_subreaper, 1)
     yield
@@ -151,7 +151,7 @@ def test_orphans_are_reaped_as_pid_1(launched, child, as_subreaper):
 
 @pytest.fixture
 def waiting_run() -> Iterator[subprocess.Popen]:
-    """A real run's process that has no request yet, and leads a process group."""
+    """A real process of a run that has no request yet and leads a process group."""
     process = subprocess.Popen(launch.COMMAND, stdin=subprocess.PIPE, process_group=0)
     yield process
     process.kill()
@@ -247,7 +247,7 @@ def test_ctrl_c_at_the_last_message_of_a_run_keeps_its_outcome(launched, monkeyp
     take = launch.RunProcess.next_message
 
     def interrupted(*arguments: Any) -> None:
-        """Whatever is taken from the run is lost to the signal."""
+        """Take the message and lose it, as a signal at this moment would."""
         take(*arguments)
         raise KeyboardInterrupt
 
@@ -269,7 +269,7 @@ def test_timeout_error_of_a_message_handler_is_not_the_run_timeout(launched):
     assert not psutil.pid_exists(int(heard[0].stage))
 
 
-# --- garrulous --------------------------------------------------------------------------------------------------------
+# --- long output ------------------------------------------------------------------------------------------------------
 
 
 def assert_short(tail: str) -> None:

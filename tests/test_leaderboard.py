@@ -1,4 +1,4 @@
-"""The leaderboard: one command makes it, a test holds the committed page to its records."""
+"""The leaderboard: one command makes it, and the committed page is up to date with its records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_links_of_the_committed_page_lead_to_pictures():
 
 @pytest.fixture
 def results(tmp_path, invoke) -> Path:
-    """A folder of records with the committed page's text, and its own tables."""
+    """A folder of records with the text of the committed page and up-to-date tables."""
     folder = Path(shutil.copytree(ONE_MACHINE, tmp_path / "results"))
     shutil.copy(ROOT / "results" / "README.md", folder)
     assert invoke("leaderboard").code == 0, "results is the default"
@@ -76,7 +76,7 @@ INERT = r"\<img src=x\> \[31m\` \| \[x\](javascript:y) \<!-- end of the leaderbo
 
 
 def keep_one_run(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, Any]]:
-    """The record of one run, all others taken away."""
+    """Remove all runs but one; return the path and content of its record."""
     path = next(results.glob(f"*/{name}-*/record.json"))
     for other in results.glob("*/*/record.json"):
         if other != path:

@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN: the same values, and gradients of any order, whatever a run does to a network."""
+"""Linear layers by oneDNN: the same values and gradients of any order, whatever a run does to a network."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_moving_average_computes_with_its_own_weights():
 
 
 def test_peak_flops_is_the_better_of_onednn_and_blas(monkeypatch):
-    """With one thread torch's convolutions leave oneDNN for small batches, so it is asked itself."""
+    """With one thread torch's convolutions do not use oneDNN for small batches, so oneDNN is measured directly."""
     asked = []
 
     def quickest(work, device):

@@ -1,4 +1,4 @@
-"""Losses and penalties against numbers computed apart from them: NumPy, algebra and `torch.autograd`."""
+"""Losses and penalties against independent computations: NumPy, algebra and `torch.autograd`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_large_logits_give_finite_terms_and_gradients(name):
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name != "relativistic"])
 def test_real_and_fake_terms_depend_on_their_own_logits_only(name):
-    """One-sided label smoothing asks what real images cost as fakes: discriminator(real, real)["fake"]."""
+    """One-sided label smoothing needs the loss of real images as fakes: discriminator(real, real)["fake"]."""
     real, fake = logits_for(name)
     discriminator = LOSSES[name].discriminator
     swapped = discriminator(fake, real)
@@ -226,7 +226,7 @@ def test_penalties_of_a_linear_critic():
 
 
 def test_gradient_of_a_linear_critics_penalty():
-    """d/dw gamma/2 · ‖w‖² = gamma · w, and the bias is left alone."""
+    """d/dw gamma/2 · ‖w‖² = gamma · w, and the bias has no gradient."""
     weight = torch.linspace(-0.3, 0.4, 2 * 8 * 8)
     network = Linear(weight.clone())
     r1(network, images(1), images(2), None, hyper("r1")).backward()
@@ -235,7 +235,7 @@ def test_gradient_of_a_linear_critics_penalty():
 
 
 def test_r1_looks_at_real_images_and_r2_at_fake_ones():
-    """With D(x) = s/2 · ‖x‖² the gradient is s·x: the penalties are gamma/2 · s² · mean ‖x‖² of their own side."""
+    """With D(x) = s/2 · ‖x‖² the gradient is s·x: each penalty is gamma/2 · s² · mean ‖x‖² of its images."""
     network, real, fake = Quadratic(0.5), images(1), 0.1 * images(2)
     for name, side in (("r1", real), ("r2", fake)):
         expected = 5 * 0.25 * side.square().flatten(1).sum(1).mean().item()
@@ -255,7 +255,7 @@ def test_gradient_penalty_looks_between_real_and_fake():
 
 
 def reference(name, network, real, fake):
-    """The penalty by `torch.autograd.grad`, the classical way."""
+    """The penalty by `torch.autograd.grad`, as it is usually written."""
     if name == "gradient-penalty":
         mix = torch.rand(len(real), 1, 1, 1, dtype=real.dtype)
         points = real + mix * (fake - real)
@@ -323,7 +323,7 @@ def test_penalties_of_zoo_discriminators_are_finite_and_backpropagate(architectu
 
 
 def infogan(architecture="infogan"):
-    """Networks as phases see them: both take labels and drop them."""
+    """Generator and discriminator as phases call them: both take labels and ignore them."""
     (record,) = importlib.import_module(f"ganzoo_plugins.variants.{architecture}").ganzoo_architectures()
     torch.manual_seed(0)
     generator, discriminator = record.build((1, 16, 16), 74, 0)

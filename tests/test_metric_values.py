@@ -1,4 +1,4 @@
-"""Every metric against an independent computation, torch-fidelity end to end, and inputs whose score is known."""
+"""Every metric against an independent computation, torch-fidelity end to end, and inputs with a known score."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small networks gain nothing from threads, and lose much where the cores are shared."""
+    """Small networks gain nothing from threads, and lose much when cores are shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -100,7 +100,7 @@ def test_fid_agrees_with_the_matrix_square_root_of_scipy():
     [(2000, 1500, 96), (60, 1500, 96), (40, 50, 96), (300, 200, 512), (700, 700, 700), (2, 3, 16)],
 )
 def test_fid_equals_that_of_torch_fidelity_in_double_precision(real_count, fake_count, width):
-    """Fewer images than features leave directions without variance, where rounding may pass for spread."""
+    """With fewer images than features some directions have no variance, and rounding may look like variance there."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
     real = torch.relu(gaussian(real_count, width, 1))
@@ -146,7 +146,7 @@ def test_kid_agrees_with_the_unbiased_estimate_over_all_images():
     within_x, within_y, across = ((a @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     off_diagonal = ~np.eye(300, dtype=bool)
     expected = within_x[off_diagonal].mean() + within_y[off_diagonal].mean() - 2 * across.mean()
-    mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset is the whole
+    mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset holds all images
     assert mean == pytest.approx(expected, rel=1e-4)
     assert std == pytest.approx(0, abs=1e-9)
 

@@ -1,4 +1,4 @@
-"""Options from the fields of dataclasses: an option of bench is said in one place, and all that names it follows."""
+"""Options from the fields of dataclasses: one field declares an option of bench, and the rest follows from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEC = read_spec(read_record(MLP).spec)
 
 @dataclass(frozen=True)
 class PatientPlan(BenchPlan):
-    """A plan with two more options: nothing but these fields says that they are there."""
+    """A plan with two more options, declared by these fields only."""
 
     patience: float | None = option("--patience", default=2.5, metavar="S", help="wait (default: {default})")
     colours: tuple[str, ...] = option(

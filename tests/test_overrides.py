@@ -79,7 +79,7 @@ def test_field_is_set_by_its_path_or_a_suffix_of_it(recipe, setting, path, value
     assert at(after, path) == value
     assert type(at(after, path)) is type(value)
     assert at(before, path) != value
-    # Nothing else moves; a player without an optimizer of its own follows the common one.
+    # Nothing else changes; a player without a separate optimizer follows the common one.
     *parents, last = path
     at(before, tuple(parents))[last] = value
     if path[0] == "optimizer":
@@ -102,7 +102,7 @@ def test_discriminator_optimizer_is_set_separately(recipe):
         "betas": (0.5, 0.999),
         "momentum": 0.25,
     }
-    # And one that had none gets one, which differs in what was set.
+    # A variant without a discriminator optimizer gets one, which differs in the field that was set.
     changed = recipe("lion", "discriminator_optimizer.learning_rate=0.5")
     assert changed["discriminator_optimizer"] == changed["optimizer"] | {"learning_rate": 0.5}
 
@@ -204,7 +204,7 @@ def test_invalid_value_is_refused_with_the_valid_ones(recipe, setting, wanted):
 
 
 def test_integers_in_a_plugin_become_floats_in_the_recipe(recipe):
-    # Optimizer("adam", 1, (0, 0.9)) is what people write; what stands in the recipe does not depend on it.
+    # People write Optimizer("adam", 1, (0, 0.9)); the recipe holds floats all the same.
     plain = recipe("wolf.v2")["optimizer"]
     assert plain == {"kind": "adam", "learning_rate": 1.0, "betas": (0.0, 0.9), "momentum": 0.0}
     assert json.dumps(plain["learning_rate"]) == "1.0"
@@ -305,7 +305,7 @@ def test_changed_loss_brings_its_own_fields(recipe):
     assert changed["phases"]["discriminator"]["repeats"] == 7
     with pytest.raises(UnknownName, match="no such field"):
         recipe("lion", "loss=purr", "volume=1")
-    # A coefficient that the variant gives for its own loss does not stand in the way of another.
+    # A coefficient that the variant gives for its loss does not prevent another loss.
     assert recipe("tiger", "loss=purr", "penalties=")["hyper"] == {}
 
 

@@ -1,4 +1,4 @@
-"""Plugins that other people wrote: the good ones work, the broken ones break nothing but themselves."""
+"""Third-party plugins: the healthy ones work, and the broken ones break nothing but themselves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BROKEN = {
 
 @pytest.fixture
 def no_entry_points(monkeypatch):
-    """Only what a test names loads: no zoo, so no torch."""
+    """Load only the plugins that a test names: no zoo, and so no torch."""
     monkeypatch.setenv("GANZOO_PLUGINS", "")
 
 
@@ -75,7 +75,7 @@ def test_broken_plugin_is_reported_and_registers_nothing(name, stranger):
     assert status.source == str(stranger(name))
     assert offered_by(registry, f"{name}.py") == []
     assert registry.observers == []
-    # Neither the plugin before it nor the one after it notices.
+    # The plugins before and after it are unaffected.
     assert [named[f"{other}.py"].state for other in ("twins_a", "healthy")] == ["ok", "ok"]
     assert registry.names("variants") == ["healthy", "only-a", "twin"]
     assert registry.names("losses") == ["twin-loss"]
@@ -120,7 +120,7 @@ NAMES = [
 @pytest.mark.parametrize("name", [*NAMES, None, 7, b"bytes"])
 @pytest.mark.parametrize("kind", ["Variant", "inline"])
 def test_name_with_forbidden_characters_is_refused(name, kind, tmp_path):
-    # `--models`, `--set` and the results folder all take names apart; an object in place of a name has one too.
+    # `--models`, `--set` and the results folder parse names; an inline object has a name too.
     path = tmp_path / "named.py"
     given = f"{name!r}, architecture='dcgan', loss='hinge'"
     if kind == "inline":
@@ -288,7 +288,7 @@ def ganzoo_losses():
 
 @pytest.fixture
 def lazy_package(tmp_path, monkeypatch):
-    """`lazy_package("plugin", "second")`: the source hash of the first where these parts are plugins, in that order."""
+    """`lazy_package("plugin", "second")`: source hash of the first when these modules are plugins, in this order."""
     for name, source in LAZY.items():
         path = tmp_path / "lazy_gan" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -338,7 +338,7 @@ def test_plugin_option_takes_a_module_name_or_a_path(tmp_path, monkeypatch, stra
     named = statuses_by_name(registry)
     assert (named["their_module"].state, named["their_module"].source) == ("ok", "their_module")
     assert registry.get("variants", "their_module:healthy").plugin == "their_module"
-    # A package that fails is there, and broken; it is not "no such module".
+    # A package that fails on import is broken; it is not "no such module".
     assert named["their_package.plugin"].error == "RuntimeError: their package is unwell"
 
 
@@ -364,7 +364,7 @@ def test_broken_installed_plugins_do_not_affect_the_others(fake_distribution, st
     assert (status.state, status.version, status.hooks) == ("ok", "2.7.1", ("ganzoo_variants",))
     assert status.source.endswith("(ganzoo-strangers)")
     assert registry.get("variants", "healthy").plugin == "healthy"
-    # The zoo comes after them on the path, and is all there.
+    # The zoo comes after them on the path and is complete.
     assert named["dcgan"].state == "ok"
     assert {"dcgan", "mlp", "wgan-gp"} <= set(registry.names("variants"))
 
@@ -379,7 +379,7 @@ def test_two_entry_points_with_one_name_both_load(fake_distribution, stranger):
     assert {"only-a", "only-b"} <= set(registry.names("variants"))
     assert registry.get("variants", "twins:twin").record.batch_size == 16
     assert registry.get("variants", "twins@ganzoo-second:twin").record.batch_size == 32
-    # So does one that took the name of a part of the zoo.
+    # A plugin that has the name of a zoo plugin loads too.
     assert offered_by(registry, "dcgan") == ["healthy"]
     assert "dcgan" in offered_by(registry, "dcgan@ganzoo")
 
@@ -389,7 +389,7 @@ def test_two_entry_points_with_one_name_both_load(fake_distribution, stranger):
     [("", set()), ("one", {"one"}), (" one , three,nobody", {"one", "three"}), (",", set())],
 )
 def test_the_allow_list_decides_which_entry_points_load(allowed, loaded, fake_distribution, tmp_path, monkeypatch):
-    # Each leaves a mark when it is imported, because what is not allowed must not even be imported.
+    # Each writes a file when it is imported: a plugin that is not allowed must not even be imported.
     source = (
         "from pathlib import Path\nimport ganzoo\nPath({mark!r}).touch()\n"
         "@ganzoo.hookimpl\ndef ganzoo_variants():\n    return []\n"
@@ -412,7 +412,7 @@ def test_the_allow_list_is_for_entry_points_only(stranger, monkeypatch):
     assert {status.name for status in registry.statuses if status.state == "ok"} == {"losses", "healthy.py"}
 
 
-# --- names: conflicts, objects in place of names, unknown ones -------------------------------------------------------
+# --- names: conflicts, inline objects, unknown names ------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_entry_points")
@@ -531,11 +531,11 @@ def test_strict_names_every_broken_plugin(stranger):
     assert "healthy" not in message
 
 
-# --- what the command line says of plugins ---------------------------------------------------------------------------
+# --- plugins on the command line --------------------------------------------------------------------------------------
 
 
 def test_plugins_command_lists_installed_plugins_and_their_errors(fake_distribution, stranger, run_cli):
-    """End to end, in a process of its own, with plugins that are truly installed."""
+    """End to end in a subprocess, with installed plugins."""
     fake_distribution("ganzoo-strangers", {name: stranger(name) for name in BROKEN}, version="2.7.1")
     fake_distribution("ganzoo-fine", {"healthy": stranger("healthy")})
     env = {"GANZOO_PLUGINS": ",".join([*BROKEN, "healthy"])}
@@ -549,7 +549,7 @@ def test_plugins_command_lists_installed_plugins_and_their_errors(fake_distribut
         assert listed[name]["version"] == "2.7.1"
     assert (listed["healthy"]["state"], listed["healthy"]["hooks"]) == ("ok", ["ganzoo_variants"])
     assert listed["dcgan"]["state"] == "disabled"
-    # What a plugin prints while it loads is kept away from the data.
+    # Output of a plugin during loading does not go to stdout.
     assert "chatty: imported" in done.stderr
 
     table = run_cli("plugins", env=env)
@@ -637,7 +637,7 @@ def test_glob_leaves_out_variants_that_fail_to_build(invoke, stranger):
     )
     outcome = invoke(*bench, "--models", "typo*,no-code*,reads-value*")
     assert outcome.code == 0
-    # This one reads the values of tensors while it is built, which the check before a run has to live with.
+    # This variant reads values of tensors while it is built, which the preflight check must allow.
     assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["reads-values"]
     assert [line.split(":")[1] for line in outcome.err.splitlines()] == [" left out typo", " left out no-codes"]
 
@@ -743,14 +743,14 @@ def test_architecture_without_a_readable_signature_is_a_plugin_error(tmp_path, i
     )
 
 
-# --- a whole bench with strangers ------------------------------------------------------------------------------------
+# --- a bench with third-party plugins ---------------------------------------------------------------------------------
 
 
 def test_third_party_variant_runs_to_a_scored_record(strangers_bench):
     hinge, chatty = strangers_bench.records
     assert (hinge["status"], chatty["status"]) == ("ok", "ok")
     assert hinge["spec"]["recipe"]["architecture"] == "dcgan"
-    # An object given in place of a name is recorded as plugin:name.
+    # An inline object is recorded as plugin:name.
     assert hinge["spec"]["recipe"]["loss"] == "hinge.py:my-hinge"
     assert {name for name in hinge["training"]["curves"] if "/" in name} == {
         "discriminator/real",
@@ -773,7 +773,7 @@ def test_the_plugins_and_the_allow_list_are_on_the_record(strangers_bench, stran
 @pytest.mark.parametrize("ending", ["crashed", "interrupted"])
 def test_record_of_a_failed_run_has_plugins_and_allow_list(ending, stranger, tmp_path, monkeypatch):
     class Launcher:
-        """The process of the run dies without a word, or the user stops it."""
+        """A launcher whose run crashes without a message, or is interrupted by the user."""
 
         def launch(self, request, on_message):
             if ending == "interrupted":
@@ -795,7 +795,7 @@ def test_record_of_a_failed_run_has_plugins_and_allow_list(ending, stranger, tmp
 
 def test_output_of_a_plugin_corrupts_neither_run_messages_nor_json(strangers_bench):
     _, chatty = strangers_bench.records
-    # What it prints in its run looks like a message of the run, and is none.
+    # Its output during the run looks like a message of the run, but is ignored.
     assert chatty["status"] == "ok"
     assert chatty["error"] is None
     assert chatty["training"]["updates"] == {"generator": 8, "discriminator": 8}

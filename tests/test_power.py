@@ -1,4 +1,4 @@
-"""Energy counters and neighbours, against a powercap tree and an NVML that tests write."""
+"""Energy counters and other processes, against a fake powercap tree and a fake NVML."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def zone(root: Path, name: str, microjoules: int, most: int = 10**9) -> Path:
 def test_rapl_adds_up_packages_and_follows_a_wrap(tmp_path):
     first = zone(tmp_path, "intel-rapl:0", 5_000_000)
     second = zone(tmp_path, "intel-rapl:1", 999_000_000)
-    zone(tmp_path, "intel-rapl:0:0", 77)  # a part of package 0, counted there
-    platform = zone(tmp_path, "intel-rapl:2", 13)  # the whole machine, packages included
+    zone(tmp_path, "intel-rapl:0:0", 77)  # part of package 0, which counts it already
+    platform = zone(tmp_path, "intel-rapl:2", 13)  # the whole machine, including the packages
     meter = RaplMeter(tmp_path)
     assert meter.reason is None
     assert meter.joules() == 0
@@ -52,14 +52,14 @@ def test_missing_rapl_gives_a_reason(tmp_path):
 def test_an_unreadable_rapl_is_named(tmp_path):
     folder = zone(tmp_path, "intel-rapl:0", 1)
     (folder / "energy_uj").unlink()
-    (folder / "energy_uj").mkdir()  # reading a folder fails, also for root
+    (folder / "energy_uj").mkdir()  # a folder cannot be read as a file, not even by root
     meter = RaplMeter(tmp_path)
     assert meter.joules() is None
     assert "energy_uj" in meter.reason
 
 
 class FakeNvml:
-    """As much of pynvml as is used, with a GPU that spends 100 W."""
+    """The used part of pynvml, with a GPU that draws 100 W."""
 
     class NVMLError(Exception):
         pass
@@ -162,14 +162,14 @@ def test_missing_nvml_package_gives_a_reason(monkeypatch):
 def test_other_gpu_processes_are_counted_without_the_own_container(nvml):
     nvml(pids=(os.getpid(), 999))
     assert NvmlMeter("abc").neighbours() == [999]
-    nvml(pids=(4242,))  # this very process, by the host's number
+    nvml(pids=(4242,))  # this process, by its id outside the container
     assert NvmlMeter("abc").neighbours() == []
     nvml(pids=(4242, 999))
     assert len(NvmlMeter("abc").neighbours()) == 1
 
 
 class Scripted:
-    """A meter that reads from a list."""
+    """A meter that returns readings from a list."""
 
     source, reason = "test", None
 

@@ -1,4 +1,4 @@
-"""What is counted before a run: parameters and FLOPs, against counts by hand and by torch's own counter."""
+"""Parameters and FLOPs counted before a run, against counts by hand and by torch's counter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_flops_of_every_variant_are_counted_and_uncounted_operators_named(varian
     checked = preflight(spec, REGISTRY)
     assert checked.flops_per_image > 1e6
     assert checked.uncounted
-    # What is left out is small: no convolution and no matrix product.
+    # Only small operators are uncounted: no convolution and no matrix product.
     assert not set(checked.uncounted) & {"convolution", "convolution_backward", "mm", "addmm", "bmm", "linear"}
 
 
@@ -36,9 +36,9 @@ def test_mlp_parameters_and_flops_equal_a_count_by_hand():
     generator = [100 * 256, 256 * 512, 512 * 512, 512 * pixels]
     discriminator = [pixels * 512, 512 * 512, 512 * 512, 512]
     forward_generator, forward_discriminator = sum(generator), sum(discriminator)
-    # Neither pass over the discriminator's input needs a gradient by the image in the discriminator's own phase.
+    # In the discriminator's phase neither pass needs a gradient with respect to the images.
     discriminator_phase = forward_generator + 2 * (3 * forward_discriminator - discriminator[0])
-    # The fakes are shared, the discriminator is frozen, and no gradient by the latent is wanted.
+    # The fakes are shared, the discriminator is frozen, and no gradient with respect to the latent is needed.
     generator_phase = 2 * forward_discriminator + 2 * forward_generator - generator[0]
     expected = 2 * (discriminator_phase + generator_phase)
     assert preflight(spec, REGISTRY).flops_per_image == pytest.approx(expected, rel=1e-3)
@@ -65,7 +65,7 @@ def test_flops_weight_repeated_and_lazy_phases_by_their_share():
     every = flops("dcgan+hinge+r1", "*.lazy.r1.every=2")
     seldom = flops("dcgan+hinge+r1", "*.lazy.r1.every=8")
     assert every - without == pytest.approx(4 * (seldom - without))
-    # With five updates of the discriminator for one of the generator, an image costs less.
+    # With five discriminator updates for each generator update, an image costs less.
     assert flops("dcgan", "*.discriminator.repeats=5") < without
 
 

@@ -1,4 +1,4 @@
-"""A recipe is declared once, in `ganzoo.types.Recipe`: keywords, `--set`, range checks and records follow from it."""
+"""`ganzoo.types.Recipe` declares a recipe once; keywords, `--set`, range checks and records follow from it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ json.dump({
 
 
 def test_recipe_option_is_added_by_one_line(tmp_path):
-    """In a copy of ganzoo with one line more it is a keyword, a name of `--set`, in `show`, checked, and recorded."""
+    """One more line in a copy of ganzoo adds the keyword, the `--set` field, `show`, the range check and the record."""
     copy = tmp_path / "ganzoo"
     shutil.copytree(Path(ganzoo.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     source = (copy / "types.py").read_text(encoding="utf-8")

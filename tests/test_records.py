@@ -1,4 +1,4 @@
-"""Records on disk: what is written is what is read."""
+"""Records on disk: reading returns what was written."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_unreadable_part_is_left_out_and_the_run_is_crashed(part, gone, record, 
     told = {name for name in PARTS if getattr(given, name)}
     assert {name for name in PARTS if getattr(written, name)} == told - set(gone)
     assert (written.spec, written.command) == (given.spec, "ganzoo bench")
-    # One that failed for another reason keeps that.
+    # A run that failed for another reason keeps that reason.
     error = {"type": "MemoryError", "message": "no room", "tail": ""}
     written = write_record(replace(given, status="oom", error=error), tmp_path)
     assert json.dumps(read_record(tmp_path).to_json()) == json.dumps(written.to_json())
@@ -147,12 +147,12 @@ def test_seeds_are_averaged_and_other_code_is_not(record):
     assert list(rows["differs"]) == ["torch 2.15", "torch 2.16"]
 
 
-# --- what a comparison says -------------------------------------------------------------------------------------------
+# --- rows of a comparison ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def changed(record):
-    """`changed(kimg=2.0, environment={...})`: the record with other fields in its spec, or other ones of its own."""
+    """`changed(kimg=2.0, environment={...})`: the record with changed fields, of its spec or of the record itself."""
 
     def changed(**changes):
         own = {name: changes.pop(name) for name in ("status", "scores", "protocols", "environment") if name in changes}
@@ -163,7 +163,7 @@ def changed(record):
 
 
 def differing(records):
-    """What a comparison says sets each of its rows apart."""
+    """The `differs` column of a comparison of these records."""
     return [row.differs for row in compare(records).rows]
 
 
@@ -177,7 +177,7 @@ def test_differs_names_the_settings_that_tell_similar_rows_apart(record, changed
     assert plain == f"{shown}, flips=false"
     assert fast == "optimizer.learning_rate=0.0004, optimizer.betas=0,0.9, flips=false"
     assert flipped == f"{shown}, flips=true"
-    # An optimizer that serves both players is said once, and one that serves the discriminator alone by its name.
+    # A shared optimizer is named once; a separate discriminator optimizer is named as such.
     slower = {**faster, "learning_rate": 0.0003}
     both = [changed(optimizer=one, discriminator_optimizer=one) for one in (faster, slower)]
     assert differing(both) == [
@@ -199,13 +199,13 @@ def test_differs_leaves_out_settings_shown_in_other_columns(record, changed):
         changed(precision="bf16"),
     ]
     assert differing([record, *others]) == [""] * 5
-    # What belongs to another variant or dataset is no surprise, nor is what follows from the machine.
+    # Settings that belong to another variant, dataset or machine are left out.
     for field in ("variant", "dataset"):
         assert differing([record, changed(**{field: "other"}, flips=True)]) == ["", ""]
     other = {"hardware": "other", "memory_format": "channels_last"}
     assert differing([record, changed(**other)]) == ["", ""]
     assert differing([record, changed(**other, flips=True)]) == ["flips=false", "flips=true"]
-    # Of two with the same budget, or the same size, it does.
+    # Between rows of the same budget or image size they are shown.
     often = changed(kimg=2.0, evaluate_at_kimg=[0.5, 1.0, 1.5, 2.0], metrics=["fid"], features="digits-cnn", fakes=100)
     assert differing([record, others[0], often]) == [
         "",
@@ -310,7 +310,7 @@ def test_control_characters_in_differs_do_not_reach_the_terminal(record, changed
 
 
 def test_a_folder_that_cannot_be_read_is_named(record, tmp_path, invoke, monkeypatch):
-    # Root may read everything, so it is the system's answer that is changed.
+    # Root may read everything, so the system call is patched to fail.
     scandir, locked = os.scandir, os.path.join("results", "locked")
 
     def refuse(path="."):
@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_read_is_named(record, tmp_path, invoke, monkeyp
 
 
 def drop_read_capabilities() -> None:
-    """For `preexec_fn`: root keeps to the modes of files once it has lost two capabilities, see capabilities(7)."""
+    """For `preexec_fn`: without two capabilities, root is bound by file modes; see capabilities(7)."""
     drop_from_bounding_set, override_modes, read_everything = 24, 1, 2
     if os.geteuid() == 0:
         for capability in (override_modes, read_everything):
