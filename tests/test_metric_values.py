@@ -290,7 +290,7 @@ def test_few_images_and_broken_features_give_a_number_or_nan_never_a_crash():
             assert np.isnan(value).all(), name
 
 
-# --- the tables that scores are shown in --------------------------------------------------------------------------
+# --- tables of scores ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

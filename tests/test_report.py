@@ -1,4 +1,4 @@
-"""The report as a file: what is on the page is what is in the records, and nothing else can get onto it."""
+"""The report as a file: the page shows what the records hold, and no other markup or script gets onto it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """Elements as (tag, attributes, text), in order; fails where tags are not closed in order."""
+    """The elements of a page as (tag, attributes, text), in order; fails if tags are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -341,7 +341,7 @@ def test_page_shows_ranks_and_p_values(tmp_path):
 
 
 def test_rank_and_score_columns_are_per_protocol(tmp_path):
-    """Variants with a moving average and without one, on one dataset: their scores are of two protocols."""
+    """Variants with and without a moving average on one dataset: their scores have two protocols."""
     for variant, last in (("good", 5.0), ("bad", 50.0), ("raw-good", 7.0), ("raw-bad", 70.0)):
         raw = variant.startswith("raw")
         for seed in range(3):
@@ -410,7 +410,7 @@ def test_differs_is_missing_for_rows_without_difference(tmp_path):
 
 
 def test_page_rows_keep_their_finished_and_failed_runs(tmp_path):
-    """An attempt that failed comes first in the folder and last in what counts: rows and runs must not shift."""
+    """A failed attempt comes first in the folder and last in the comparison: rows and runs must stay aligned."""
     put_record(tmp_path, "0-failed", variant="first", status="crashed", message="m")
     put_record(tmp_path, "1-other", variant="second", fid=[4.0, 3.0, 2.0, 1.0])
     put_record(tmp_path, "2-again", variant="first", fid=[8.0, 7.0, 6.0, 5.0])
@@ -601,7 +601,7 @@ def test_truncated_dataset_cache_leaves_the_page_complete(digits, tmp_path, monk
 
 
 def test_samples_of_another_shape_have_no_nearest_images(digits, tmp_path):
-    """A stranger's record may name any dataset as its own."""
+    """A third-party record may name any dataset."""
     put_record(tmp_path, "same")
     put_record(tmp_path, "other", variant="rgb", image_shape=[3, 16, 16], pictures=False)
     images = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)

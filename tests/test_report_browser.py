@@ -1,4 +1,4 @@
-"""The report in Chromium, opened from disk as a user does: what one sees, presses, and cannot be tricked into."""
+"""The report in Chromium, opened from disk as users do: display, controls and protection against hostile records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        # A container's root has no sandbox to give.
+        # Chromium's sandbox does not work for root in a container.
         arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
         opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=1000 * HANGING)
         yield opened
@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """An open page, and what it said and asked for."""
+    """An open page with its console messages and its requests."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -50,7 +50,7 @@ class Visit:
         page.on("request", lambda request: self.asked.append(request.url))
 
     def traces(self, figure: str) -> list[dict[str, Any]]:
-        """What Plotly drew, bands left out."""
+        """The traces that Plotly drew, without bands."""
         code = """([id]) => JSON.stringify(document.querySelector(`#${id} .canvas`).data
             .filter((t) => t.meta !== 'band').map(({name, x, y, meta, error_y}) => ({name, x, y, meta, error_y})))"""
         return json.loads(self.page.evaluate(code, [figure]))
@@ -59,13 +59,13 @@ class Visit:
         return [row.inner_text() for row in self.page.locator("#table tbody tr").all() if row.is_visible()]
 
     def settle(self) -> None:
-        """Figures are drawn in the next frame."""
+        """Wait for the next frame, in which figures are drawn."""
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @pytest.fixture
 def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
-    """`visit(folder, …)` makes the report of a folder and opens it; `path=` opens one that is there."""
+    """`visit(folder, …)` writes the report of a folder and opens it; `path=` opens an existing report."""
     contexts = []
 
     def open_report(*folders: Path, path: Path | None = None, **options: Any) -> Visit:

@@ -1,4 +1,4 @@
-"""What is said in two files of the repository is the same in both."""
+"""Facts that two files of the repository repeat are the same in both."""
 
 from __future__ import annotations
 

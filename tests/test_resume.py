@@ -1,4 +1,4 @@
-"""Runs that cannot be lost: killed, stopped, timed out, cut off from the disk, and done again by the same command."""
+"""Runs that were killed, interrupted, timed out or cut off from the disk are completed by the same command."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def weights_in(results: Path) -> dict[str, bytes]:
 
 @dataclass
 class Background:
-    """A bench that is under way."""
+    """A bench that runs in the background."""
 
     process: subprocess.Popen
     results: Path
 
     def runs(self) -> list[psutil.Process]:
-        """Its runs' processes: one, or none between two runs."""
+        """The processes of its runs: one, or none between two runs."""
         try:
             children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
@@ -60,7 +60,7 @@ class Background:
 
 
 def command_of(process: psutil.Process) -> list[str]:
-    """Its arguments; none of one that has ended, as what asks git for a commit soon has."""
+    """The arguments of a process; empty if it has ended, as the short-lived git process soon has."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -75,7 +75,7 @@ def background(
     before: Callable[[], None] = restore_default_sigint,
     program: tuple[str, ...] = FRESH,
 ):
-    """The command line in the background, with `before` called in it first; whatever happens, nothing of it is left."""
+    """Run the command in the background, calling `before` in its process first; at the end kill what is left."""
     command = [*program, *map(str, args), "--results", results]
     process = subprocess.Popen(
         command,
@@ -99,7 +99,7 @@ def background(
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, session_environment) -> Path:
-    """The results of a plan that nothing befell."""
+    """The results folder of an uninterrupted plan."""
     run_cli = CommandLine(tmp_path_factory.mktemp("uninterrupted"))
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def kill_at_random_moment(cwd: Path, plan: tuple[str, ...], rng: random.Random, 
             if bench.process.poll() is None:
                 with suppress(psutil.NoSuchProcess):
                     runs[0].kill()
-            # The other runs go on; the killed one failed, and is left for the next command.
+            # The other runs go on; the killed run is recorded as failed and left to the next command.
             bench.process.communicate()
             assert bench.process.returncode in (0, 1)
             return victim if bench.process.returncode == 1 else None
@@ -148,7 +148,7 @@ def kill_at_random_moment(cwd: Path, plan: tuple[str, ...], rng: random.Random, 
 
 
 def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> tuple[CommandLine, str]:
-    """Where a plan lies that was killed under way, and whom it hit; a kill that comes too late is tried again."""
+    """The folder of a plan that was killed before its end, and the process that was hit; a late kill is tried again."""
     for attempt in range(20):
         run_cli = CommandLine(folder / str(attempt))
         run_cli.cwd.mkdir(parents=True)
@@ -158,7 +158,7 @@ def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds
 
 
 def test_kill_after_the_end_is_not_counted(tmp_path):
-    for seed in range(2):  # A run, and the bench.
+    for seed in range(2):  # A run, and then the bench.
         assert (
             kill_at_random_moment(tmp_path, ("bench", "--models", "mlp", "--dry-run"), random.Random(seed), 1e9) is None
         )
@@ -192,7 +192,7 @@ KILL_SEED = int(os.environ.get("GANZOO_KILL_SEED", "0"))
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_a_hundred_killed_plans_of_six_runs_complete_bit_for_bit(tmp_path):
-    """How docs/reliability.md comes by its figure; `GANZOO_KILLS` says how many plans, `GANZOO_KILL_SEED` which."""
+    """Makes the figure in docs/reliability.md; `GANZOO_KILLS` is the number of plans, `GANZOO_KILL_SEED` the seed."""
     whole = CommandLine(tmp_path / "whole")
     whole.cwd.mkdir()
     since = time.monotonic()
@@ -253,7 +253,7 @@ def test_sigterm_saves_a_checkpoint(run_cli):
 
 
 def ignore_sigint() -> None:
-    """POSIX shells start what a script puts in the background with Ctrl-C ignored: it is meant for others."""
+    """POSIX shells start background commands of a script with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -261,7 +261,7 @@ def test_bench_started_with_sigint_ignored_ignores_it_and_saves_on_sigterm(unint
     with background(run_cli.cwd, *PLAN, before=ignore_sigint) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
-        # The run is done to its end, and the next one begun.
+        # The run ends, and the next one begins.
         wait_for(lambda: len(records_in(bench.results)) == 1)
         wait_for(lambda: list(bench.results.glob("*/dcgan-*/checkpoint.safetensors")))
         bench.process.send_signal(signal.SIGTERM)
@@ -298,12 +298,12 @@ def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(uninterrupted, run
     assert re.search(r"mlp, seed 0: goes on at [\d.]+ kimg", done.stderr)
     assert_whole(run_cli.cwd / "runs", uninterrupted)
     mlp, _ = sorted(records_in(run_cli.cwd / "runs"), key=lambda record: record["spec"]["variant"] != "mlp")
-    # Where it stopped is where it went on: not a step was lost.
+    # It resumes at the step where it stopped: no step is lost.
     assert mlp["training"]["resumed_at_kimg"] == [record["training"]["kimg"]]
     assert "resumed: measured by the process that began the run" in mlp["throughput"]["flags"]
 
 
-# Nothing but a second Ctrl-C can end the wait for a run that does not hear the first.
+# Only a second Ctrl-C can end the wait for a run that does not react to the first.
 PATIENT = ("-c", "from ganzoo import cli, launch\nlaunch.GRACE_SECONDS = 3600\ncli.run()")
 
 
@@ -317,7 +317,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
         assert bench.process.poll() is None
         ended = False
         while not ended:
-            # Once more where the machine was too busy to meet the first within that second: the two were one then.
+            # Send another if the machine was too busy to handle the first within that second, and the two became one.
             bench.process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 bench.process.communicate(timeout=60)
@@ -336,14 +336,14 @@ def test_timed_out_run_is_recorded_and_has_saved_a_checkpoint(run_cli):
         assert record["status"] == "timeout"
         assert f"took longer than --timeout {limit}; the same command goes on with it" in record["error"]["message"]
         assert "timeout" in done.stdout
-        # On a busy machine the time may be over before torch is loaded.
+        # On a busy machine the timeout may pass before torch is imported.
         if record["training"]:
             break
     [path] = run_cli.cwd.rglob("checkpoint.safetensors")
     assert read_checkpoint(path).state["result"]["kimg"] == record["training"]["kimg"] > 0
 
 
-# --- failures that pass -----------------------------------------------------------------------------------------------
+# --- temporary failures -----------------------------------------------------------------------------------------------
 
 DIES_ONCE = """
 import os, signal
@@ -435,7 +435,7 @@ def test_automatic_batch_size_is_halved_until_it_fits(run_cli):
     [record] = json.loads(done.stdout)
     assert record["status"] == "ok"
     assert (record["spec"]["recipe"]["batch_size"], record["spec"]["requested_batch_size"]) == (32, 128)
-    # The first is known not to fit, and is not tried once more.
+    # The first batch size is known not to fit and is not tried again.
     assert done.stderr.count("started") == 2
     again = run_cli(*hungry, "--batch-size", "auto")
     assert json.loads(again.stdout) == [record]
@@ -482,7 +482,7 @@ def test_discard_checkpoints_removes_them(run_cli):
     assert names == {"record.json", "samples.png", "generator.safetensors"}
 
 
-# --- two at a time ----------------------------------------------------------------------------------------------------
+# --- two benches at a time --------------------------------------------------------------------------------------------
 
 
 def test_two_benches_share_a_plan_and_each_run_is_done_once(uninterrupted, run_cli):
@@ -498,7 +498,7 @@ def test_two_benches_share_a_plan_and_each_run_is_done_once(uninterrupted, run_c
     assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
-# --- on and on --------------------------------------------------------------------------------------------------------
+# --- --resume ---------------------------------------------------------------------------------------------------------
 
 
 def test_resume_with_a_larger_budget_is_bit_for_bit_the_longer_run(uninterrupted, run_cli):
@@ -561,7 +561,7 @@ def test_recorded_command_reproduces_the_run(run_cli, stranger):
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_plan_of_200_runs_leaks_nothing_in_the_parent(tmp_path, session_environment):
-    """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
+    """The memory of the bench stays constant, and a run leaves no process, thread or open file behind."""
     import ganzoo
     from ganzoo.runs import RunFinished
 

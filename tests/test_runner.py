@@ -1,4 +1,4 @@
-"""What becomes of runs and of their files, however they end: the runner, with a launcher that only says how."""
+"""The runner and the files of runs for every way in which a run may end, with a fake launcher."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ SPEC = read_spec(read_record(MLP).spec)
 
 
 class Launcher:
-    """Ends its runs in turn as `endings` says: with a status, or by calling it with the request.
+    """A fake launcher that ends its runs in turn by `endings`: a status, or a function that gets the request.
 
-    A run leaves a checkpoint that names the attempt, and pictures and weights if it is ok. `found` is what lay in the
-    folder as each began: names and contents.
+    A run leaves a checkpoint that names the attempt, and pictures and weights if it is ok. `found` holds the files in
+    the folder when each run began: names and contents.
     """
 
     def __init__(self, *endings: str | Callable[[RunRequest], Outcome]) -> None:
@@ -82,7 +82,7 @@ def registry():
 
 
 def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
-    """Runs of the MLP-GAN with these seeds."""
+    """A plan of MLP-GAN runs with these seeds."""
     dataset = PreparedDataset("digits", "", (1, 8, 8), 9, 10, "0" * 64, "", "train", ())
     checked = Preflight({}, "contiguous", None)
     runs = tuple(PlannedRun(replace(SPEC, seed=seed), checked) for seed in seeds)
@@ -91,7 +91,7 @@ def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
 
 @pytest.fixture
 def bench(registry, tmp_path):
-    """`bench(launcher, seeds=2, asked={...}, **options)` does runs of a plan; its notes are in `bench.notes`."""
+    """`bench(launcher, seeds=2, asked={...}, **options)` executes a plan; its notes are in `bench.notes`."""
 
     def bench(launcher, *, seeds: int = 1, asked=None, **options) -> list[RunRecord]:
         plan = plan_of(range(seeds), **(asked or {}))
@@ -134,7 +134,7 @@ def test_unrecordable_outcome_is_recorded_as_a_crash(bench, tmp_path):
         assert "throughput.step_seconds is 3; it must be an object" in record.error["message"]
         assert statuses(tmp_path) == ["crashed"]
     assert bench.notes == []
-    # The checkpoint stays, from which a mended run goes on.
+    # The checkpoint stays, so that the run can resume after the fix.
     (path,) = tmp_path.rglob(RECORD)
     assert set(files_in(path.parent)) == {RECORD, CHECKPOINT}
 
@@ -150,14 +150,14 @@ def test_diverged_run_restarts_without_a_leftover_checkpoint(bench, tmp_path):
     assert statuses(tmp_path) == ["ok"]
 
 
-# --- stopped at the end of a run --------------------------------------------------------------------------------------
+# --- interrupted at the end of a run ----------------------------------------------------------------------------------
 
 posix = needs_system(os.name == "posix", "signals as POSIX has them")
 
 
 @pytest.fixture
 def signals():
-    """SIGINT and SIGTERM as `ganzoo bench` meets them."""
+    """Handle SIGINT and SIGTERM as `ganzoo bench` does."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, signal.default_int_handler)
@@ -233,7 +233,7 @@ def test_signals_are_not_held_back_in_another_thread():
     assert entered == [signal.getsignal(signal.SIGINT)]
 
 
-# --- done again with --force ------------------------------------------------------------------------------------------
+# --- --force ----------------------------------------------------------------------------------------------------------
 
 
 def stop(request):
@@ -241,7 +241,7 @@ def stop(request):
 
 
 def folders(results: Path) -> list[Path]:
-    """The folders of runs and what was laid aside, in the order of seeds."""
+    """The folders of runs and those laid aside as `.before`, in the order of seeds."""
     return sorted((path for path in results.glob("*/*") if path.is_dir()), key=lambda path: (path.suffix, path.name))
 
 
@@ -261,7 +261,7 @@ def test_finished_run_is_kept_when_its_forced_repetition_fails(ending, bench, tm
     assert files_in(before) == finished
     assert list(place_faults(read_record(before))) == []
     assert not read_record(folder).ok
-    # Both are told of: the run that is finished, and the attempt to do it again.
+    # Both are found: the finished run, and the attempt to repeat it.
     records, complaints = find_records([tmp_path])
     assert sorted(record.ok for record in records) == [False, True]
     assert complaints == []
@@ -273,7 +273,7 @@ def test_interrupted_force_resumes_without_force(bench, tmp_path):
         bench(Launcher("ok", stop), seeds=3, force=True)
     launcher = Launcher("ok", "ok")
     records = bench(launcher, seeds=3)
-    # The first is done, the second goes on from the checkpoint of its new attempt, the third begins anew.
+    # The first is finished, the second resumes from the checkpoint of its new attempt, the third starts anew.
     assert launcher.found[0][CHECKPOINT] == f"{stop}, attempt 2"
     assert launcher.found[1] == {}
     assert [record.ok for record in records] == [True] * 3
@@ -294,7 +294,7 @@ def test_interrupted_force_of_a_suite_resumes_without_force(registry, tmp_path, 
 
     assert run("ok", "ok") == 2
     assert run(stop, force=True) == 1
-    # The second part had not begun, and is done again all the same.
+    # The second part had not begun; it is repeated all the same.
     assert run("ok", "ok", force=False) == 2
     assert statuses(tmp_path) == ["ok", "ok"]
 
@@ -330,7 +330,7 @@ def test_force_retries_the_batch_size_that_did_not_fit(bench, tmp_path):
     launcher = Launcher("ok")
     (larger,) = bench(launcher, asked=auto, force=True)
     assert larger.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size
-    # What fitted once is not lost when it fits no more.
+    # A run whose batch size once fitted is kept when it no longer fits.
     bench(Launcher("oom", "ok"), asked=auto, force=True)
     assert sorted(statuses(tmp_path)) == ["ok", "ok", "oom"]
 
@@ -355,7 +355,7 @@ def test_interrupted_command_says_how_to_resume(invoke, monkeypatch):
     assert said.err.splitlines()[-1] == "ganzoo: interrupted; run the same command again without --force to go on"
 
 
-# --- broken, or only out of reach -------------------------------------------------------------------------------------
+# --- broken, or only temporarily unreadable ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
@@ -375,7 +375,7 @@ def test_temporarily_unreadable_record_is_neither_moved_nor_replaced(number, ben
 
 
 def test_a_read_only_folder_of_results_is_one_clear_line(bench, monkeypatch):
-    """Such a file system refuses to remove a file too, even one that is not there."""
+    """A read-only file system also refuses to remove a file, even a missing one."""
 
     def refuse(path, *arguments, **options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
@@ -407,7 +407,7 @@ def test_broken_records_put_aside_do_not_replace_each_other(bench, tmp_path):
 
 
 def ignore_message(message: Message) -> None:
-    """A run's process that nobody listens to."""
+    """Ignore a message of the process of a run."""
 
 
 def request_for(folder: Path, run_id: str = "a" * 64, continues: Path | None = None) -> RunRequest:
@@ -429,18 +429,18 @@ def test_temporarily_unreadable_checkpoint_is_not_moved(tmp_path, monkeypatch):
             stages._saved(request_for(tmp_path), tmp_path, ignore_message)
     assert stages._saved(request_for(tmp_path), tmp_path, ignore_message).run_id == "a" * 64
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
-    # That of another run is put aside, and one that is absent is no fault.
+    # The checkpoint of another run is put aside; a missing one is no fault.
     assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore_message) is None
     assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
     assert stages._saved(request_for(tmp_path), tmp_path, ignore_message) is None
 
 
-# --- trained on -------------------------------------------------------------------------------------------------------
+# --- --resume ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def finished(tmp_path) -> Callable[..., Path]:
-    """`finished(checkpoint=..., torch=...)`: the folder of a run that can be trained on, but for what is changed."""
+    """`finished(checkpoint=..., torch=...)`: the folder of a run that can be resumed, except for the given changes."""
 
     def make(
         checkpoint: str | None = "its own",
@@ -527,7 +527,7 @@ DEFAULTS = [
     ("--features", "auto", {}),
     ("--batch-size", "auto", {}),
 ]
-"""Defaults that are written out, and a run that is otherwise."""
+"""Options with their default written out, and a setting of the run that differs from it."""
 
 
 @pytest.mark.parametrize(("option", "value", "own"), DEFAULTS)
@@ -568,7 +568,7 @@ def test_resume_in_the_run_process_refuses_the_checkpoint_of_another_run(tmp_pat
     assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message).run_id == "c" * 64
 
 
-# --- the command that does a run again --------------------------------------------------------------------------------
+# --- the reproducing command ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -591,13 +591,13 @@ def test_reproducing_command_of_a_resumed_run_finds_it_from_other_results(finish
     assert again.runs[0].spec == resolved.runs[0].spec
 
 
-# --- two at a time ----------------------------------------------------------------------------------------------------
+# --- two benches at a time --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["crashed", "diverged", "oom", "timeout", "ok"])
 @pytest.mark.parametrize("retry", [(), ("crashed",)])
 def test_run_finished_by_another_bench_meanwhile_is_not_repeated(ending, retry, bench, registry, tmp_path):
-    """The other does the second run while this one does the first."""
+    """The other bench does the second run while this one does the first."""
     other = Launcher(ending, *[ending] * 2 * (ending in retry))
 
     def meanwhile(request):
@@ -608,7 +608,7 @@ def test_run_finished_by_another_bench_meanwhile_is_not_repeated(ending, retry, 
     records = bench(launcher, seeds=2, retry=retry)
     assert [record.status for record in records] == ["ok", ending]
     assert len(launcher.found) == 1
-    # A bench that begins later tries what failed once more.
+    # A bench that begins later tries a failed run again.
     later = Launcher("ok")
     assert [record.ok for record in bench(later, seeds=2)] == [True, True]
     assert len(later.found) == (ending != "ok")
@@ -626,7 +626,7 @@ def test_run_interrupted_in_another_bench_is_taken_over(bench, registry, tmp_pat
 
 
 def test_run_that_failed_in_another_bench_while_waiting_for_its_claim_is_not_repeated(bench, registry, tmp_path):
-    """The other holds the claim as this one comes to the run, and ends while it is waited for."""
+    """The other bench holds the claim when this one reaches the run, and ends while this one waits."""
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(request):
@@ -655,7 +655,7 @@ def test_run_that_failed_in_another_bench_while_waiting_for_its_claim_is_not_rep
 
 @posix
 def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
-    """It must not come to a lock that a dead process would hold."""
+    """The fallback must not be a lock file, which would outlive a dead process."""
     import fcntl
 
     def flock(*args):
@@ -679,7 +679,7 @@ def test_compare_and_show_name_the_batch_size_that_did_not_fit(bench, invoke, tm
     assert f"batch size: {SPEC.recipe.batch_size}\n" in invoke("show", other).out
 
 
-# --- what runs is what was planned ------------------------------------------------------------------------------------
+# --- code that changes during a bench ---------------------------------------------------------------------------------
 
 RESTLESS = """
 import ganzoo

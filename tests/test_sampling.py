@@ -1,4 +1,4 @@
-"""What a finished run still gives: walks between latents, folders of images, its curves in the terminal."""
+"""`sample` and `show` on finished runs: walks between latents, folders of images, curves in the terminal."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_folder_that_is_not_empty_is_refused(invoke, sampled_run, tmp_path):
 
 
 def test_images_are_generated_batch_by_batch(sampled_run):
-    """A million images are no more in memory than the first batch."""
+    """A million images take no more memory than one batch."""
     batches = image_batches(sampled_run, discover(), 1_000_000, label=None, seed=0)
     assert next(batches).shape == (256, 1, 16, 16)
     assert next(batches).shape == (256, 1, 16, 16)

@@ -1,4 +1,4 @@
-"""`ganzoo new`, and the tutorial step by step: from nothing to a wheel that installs in a fresh environment."""
+"""`ganzoo new`, and the tutorial step by step: from nothing to a wheel that installs in a new environment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NEEDS_AN_ACCOUNT = {"pip install twine", "twine upload dist/*"}
 
 
 class Environment:
-    """A virtual environment of its own that sees what the present one has, and nothing else of it."""
+    """A new virtual environment that sees the packages of the present one."""
 
     def __init__(self, folder: Path, cwd: Path) -> None:
         venv.create(folder, with_pip=False)
@@ -49,10 +49,10 @@ class Environment:
         (packages / "present.pth").write_text("\n".join(lines) + "\n")
 
     def run(self, *command: object, cwd: Path | None = None) -> str:
-        """Run Python with these arguments to its end; give what it prints. Fails where it fails."""
+        """Run Python with these arguments and return what it prints; fail if it fails."""
         variables = {**os.environ, **VARIABLES}
         done = subprocess.run(
-            # As an installed script has it, the folder it runs in is not on the path.
+            # As for an installed script, the working folder is not on sys.path.
             [str(self.python), "-P", *map(str, command)],
             cwd=cwd or self.cwd,
             env={name: value for name, value in variables.items() if value is not None},
@@ -105,7 +105,7 @@ def test_tutorial_steps_lead_to_an_installable_package(tmp_path):
 
 
 def run_single_file_step(step: str, run_cli: CommandLine) -> str:
-    """Do one line of the tutorial on a single file, before anything is installed."""
+    """Run one command of the tutorial on a single file, before anything is installed."""
     program, *arguments = shlex.split(step)
     assert program == "ganzoo"
     done = run_cli(*arguments, *EXTRA.get(arguments[0], []), env=VARIABLES, timeout=600)
@@ -114,12 +114,12 @@ def run_single_file_step(step: str, run_cli: CommandLine) -> str:
 
 
 def run_package_step(environment: Environment, step: str) -> str:
-    """Do one line of the tutorial on the package, without the network."""
+    """Run one command of the tutorial on the package, without network."""
     program, *arguments = shlex.split(step)
     if program == "ganzoo":
         return environment.run("-m", "ganzoo", *arguments, *EXTRA.get(arguments[0], []))
     if step == "cd my-gan && pytest":
-        # `ganzoo check` has just compiled what compiles, and trained what learns.
+        # The step before, `ganzoo check`, has run the slow checks (compilation and learning) already.
         checked = "not compiled and not learns"
         return environment.run("-m", "pytest", "-q", "-k", checked, cwd=environment.cwd / "my-gan")
     if step == INSTALLING:
@@ -129,7 +129,7 @@ def run_package_step(environment: Environment, step: str) -> str:
     return environment.run("-m", *shlex.split(step), "--no-build-isolation", "--no-index", "-q")
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
+# --- the files of `ganzoo new` ----------------------------------------------------------------------------------------
 
 
 def test_a_package_is_four_files_and_its_module_is_short(invoke, tmp_path):
@@ -202,7 +202,7 @@ def test_existing_files_are_not_overwritten(flags, taken, invoke, tmp_path):
 
 
 def test_new_package_may_stand_beside_a_single_file_of_the_same_name(run_cli):
-    """As `python -m ganzoo` runs, the folder is on the path, and so is the file."""
+    """With `python -m ganzoo` the working folder is on sys.path, and so the single file is importable."""
     for flags in (("--single-file",), ()):
         done = run_cli("new", "my-gan", *flags)
         assert done.returncode == 0, done.stderr

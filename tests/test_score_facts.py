@@ -1,4 +1,4 @@
-"""Title, direction, bounds and axis of a score: declared by its metric, kept in the record, used without the plugin."""
+"""Title, direction, bounds and axis of a score: its metric declares them, the record keeps them for use without it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RESULTS = Path(__file__).parent.parent / "results"
 GAP = {"title": "Gap of means", "better": "lower", "bounds": [0, None], "log": True}
 
 
-# --- a stranger's metric, from its record alone -----------------------------------------------------------------------
+# --- a third-party metric, from its record alone ----------------------------------------------------------------------
 
 
 @pytest.fixture
 def runs(strangers_bench, tmp_path) -> Path:
-    """Two runs that were scored by a metric whose plugin is not loaded here."""
+    """Two runs scored by a metric whose plugin is not loaded here."""
     shutil.copytree(strangers_bench.results, tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -127,7 +127,7 @@ def test_scores_without_facts_have_their_name_and_no_bounds():
     assert bounds_of("gap", {}) == (float("-inf"), float("inf"))
 
 
-# --- what a metric declares -------------------------------------------------------------------------------------------
+# --- declarations of a metric -----------------------------------------------------------------------------------------
 
 
 def metric(**fields) -> Metric:
@@ -173,7 +173,7 @@ def test_invalid_declared_facts_are_a_plugin_error(declared, reason, tmp_path, m
     assert reason in status.error
 
 
-# --- they make nothing incomparable, and old records have them --------------------------------------------------------
+# --- protocols and old records stay comparable ------------------------------------------------------------------------
 
 
 def test_score_facts_do_not_change_the_protocol_id():
@@ -214,7 +214,7 @@ def test_old_record_gets_the_facts_built_in_at_its_time(invoke):
 
 
 def test_the_facts_of_old_records_are_those_that_the_zoo_declares():
-    """But for the bounds of modes and kl, which nobody had declared."""
+    """Except for the bounds of modes and kl, which were not declared before."""
     declared = {offer.record.name: offer for offer in discover().offers["metrics"]}
     for name, (plugin, facts) in OF_THE_ZOO.items():
         today = score_facts(declared[name].record)

@@ -41,7 +41,7 @@ def labels(registry, *models: str) -> list[str]:
         (["all", "!wolf"], ["hermit", "lion", "lion-cub", "tiger", "wolf.v2"]),
         (["!lion*,!wolf*"], ["hermit", "tiger"]),
         (["lion*,!lion,tiger"], ["lion-cub", "tiger"]),
-        # An exclusion holds for what stands before it, so what is named after it is back.
+        # An exclusion applies to what precedes it; a variant named after it is selected again.
         (["all,!lion,lion"], ["hermit", "lion-cub", "tiger", "wolf", "wolf.v2", "lion"]),
         (["menagerie.py:lion"], ["menagerie.py:lion"]),
         (["den+roar"], ["den+roar"]),
@@ -126,7 +126,7 @@ def test_glob_selects_both_sides_of_a_name_conflict_and_a_plain_name_is_ambiguou
 
 
 def test_selection_of_names_globs_exclusions_and_pairs_reaches_the_specs(invoke):
-    """The whole way to the specs: a name, a glob, an exclusion, a pair with a penalty."""
+    """From `--models` to the specs: a name, a glob, an exclusion, a pair with a penalty."""
     outcome = invoke(
         *("bench", "--models", "mlp,wgan*,!wgan-gp", "--models", "dcgan+hinge+r1"),
         *("--device", "cpu", "--throughput-only", "--dry-run", "--json"),

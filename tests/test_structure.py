@@ -1,4 +1,4 @@
-"""What is public, what a start loads, what the zoo may import; import-linter holds the packages (pyproject.toml)."""
+"""Public names, imports at startup, imports of the zoo; import-linter checks the packages (see pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function,
 
 
 def imports(tree: ast.AST, package: str, *, inside_functions: bool = True, typing: bool = True) -> Iterator[str]:
-    """What is imported below `tree`, in full: `a.b` for `import a.b`, `a.b` for `from a import b`."""
+    """The imports below `tree` by their full names: `a.b` for `import a.b` and for `from a import b`."""
     for node in ast.iter_child_nodes(tree):
         a_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         for_typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
@@ -67,7 +67,7 @@ def test_public_names_resolve_and_are_not_replaced_by_submodules():
     assert len(names) == len(ganzoo.__all__)
     assert not [name for name, value in names.items() if isinstance(value, ModuleType)]
     assert set(dir(ganzoo)) >= set(names)
-    # A function that shared a submodule's name would be replaced by the module as soon as that is imported.
+    # Importing a submodule would replace a function of the same name in the package.
     for module in core_modules() - {"ganzoo.__main__"}:
         importlib.import_module(module)
     assert {name: getattr(ganzoo, name) for name in ganzoo.__all__} == names
@@ -87,11 +87,11 @@ def test_every_public_name_is_explained():
         assert not documentation.startswith(f"{name}("), f"{name} has the docstring that dataclass made up"
 
 
-# --- what is loaded when ----------------------------------------------------------------------------------------------
+# --- imports at startup -----------------------------------------------------------------------------------------------
 
 
 def loaded_by(code: str) -> set[str]:
-    """The top-level packages and plugins in a fresh process after `code`."""
+    """The top-level packages that a fresh process has imported after `code`."""
     report = "import json, sys; sys.stderr.write('LOADED' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=HANGING, check=True

@@ -1,4 +1,4 @@
-"""Suites: what a file may say, what the command line changes in it, and a suite from its file to its tables."""
+"""Suites: the format of the file, options that override it, and a suite from its file to its tables."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_given_option_overrides_the_value_of_a_suite(suite, invoke):
     specs = dry_run(invoke, "--suite", suite)
     assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (16, 1), (8, 0)]
     assert {spec["recipe"]["batch_size"] for spec in specs} == {32}
-    # 1 is the default of the command line, and it was given.
+    # 1 is also the default of the command line, but it was given explicitly.
     specs = dry_run(invoke, "--suite", suite, "--seeds", 1, "--batch-size", 16, "--device", "cpu", "--kimg", 3)
     assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (8, 0)]
     assert {(spec["recipe"]["batch_size"], spec["kimg"], spec["device"]) for spec in specs} == {(16, 3.0, "cpu")}
@@ -128,7 +128,7 @@ def test_an_optional_part_without_its_data_is_left_out_with_a_note(suite, invoke
     assert line.startswith("ganzoo: suite small: left out folder:nowhere: ")
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- invalid suites ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

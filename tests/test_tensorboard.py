@@ -1,4 +1,4 @@
-"""Curves in TensorBoard: what its own reader finds in the event files is what the record holds."""
+"""Curves in TensorBoard: TensorBoard's reader finds in the event files what the record holds."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_event_files_lie_beside_the_record_and_hold_its_curves(benched):
 
 
 def replay(folder: Path, record: ganzoo.RunRecord, beginning: float = 0.0, factor: float = 1.0) -> None:
-    """The events of a run as the runner sends them, from `beginning` on."""
+    """Send the events of a run to the log as the runner does, from `beginning` on."""
     notes: list[str] = []
     registry = discover(logs=["tensorboard"])
 

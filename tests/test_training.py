@@ -1,4 +1,4 @@
-"""Training through the library: phases move exactly what they update, seeds repeat bit for bit, budgets are kept."""
+"""Training through the library: phases update exactly their targets, seeds repeat bit for bit, budgets are kept."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_every_weight_is_updated_by_some_phase(variant):
     for _ in range(3):
         run_step(run)
     after = snapshot(run)
-    # The bias of the last layer adds the same to every logit, and cancels in a loss of differences.
+    # The bias of the last layer adds the same to every logit and cancels in a loss of differences.
     stuck = [name for name in before if torch.equal(before[name], after[name]) and not name.endswith("head.bias")]
     assert stuck == []
 
@@ -157,7 +157,7 @@ def test_generator_first_runs_the_generator_phase_first():
 def test_dcgan_step_equals_plain_pytorch():
     """The harness's DCGAN step against plain PyTorch, from the same weights, batches and latents.
 
-    By SGD, because Adam divides rounding by rounding where a gradient is next to zero.
+    By SGD, because Adam divides rounding errors by each other where a gradient is close to zero.
     """
     settings = ("dcgan.optimizer.kind=sgd", "dcgan.optimizer.learning_rate=0.01")
     run, hand = (assembled("dcgan", set=settings) for _ in range(2))
@@ -268,7 +268,7 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
 
 
 def test_label_smoothing_of_a_relativistic_loss_equals_bce_with_a_soft_target():
-    """The label says that the real one is the more real: 0.9 of it, and 0.1 of the contrary."""
+    """The label says that the real image is the more realistic one: with weight 0.9, and 0.1 for the contrary."""
     from ganzoo.training.objective import phases_of
 
     loss = REGISTRY.get("losses", "relativistic").record

@@ -1,4 +1,4 @@
-"""Records of every version: the old ones are read as what they were, the newer ones refused by name."""
+"""Records of every schema version: old ones are upgraded on reading, newer ones are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_record_of_every_version_is_read_and_compared(version, invoke):
     before = json.dumps(content)
     record = read_record(stored(version))
     assert record.schema == SCHEMA
-    # What it measured is what it was, and the file stays as it is.
+    # The measured values are unchanged, and so is the file.
     for name in ("run_id", "status", "throughput", "training", "hardware"):
         assert getattr(record, name) == content[name]
     for told, score in zip(content["scores"], record.scores, strict=True):
@@ -56,7 +56,7 @@ def test_a_record_of_every_version_is_read_and_compared(version, invoke):
 def test_schema_1_record_gets_its_linear_backend():
     assert "linear_backend" not in read_content(stored(1))["spec"]
     assert read_record(stored(1)).environment["flags"]["linear_backend"] == "blas"
-    # Later records of that version did: what they say stands.
+    # Later records of that version name it, and their value is kept.
     committed = next(ONE_MACHINE.glob("*/*/record.json"))
     content = read_content(committed)
     assert (content["schema"], content["spec"]["linear_backend"]) == (1, "onednn")

@@ -1,4 +1,4 @@
-"""Timing: what the windows report, from work whose rate is known; what samples tell; the age of a process."""
+"""Timing: windows of work with a known rate, summaries of samples, and the age of a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """Time that passes only when somebody works."""
+    """A clock that advances only by work."""
 
     def __init__(self):
         self.now = 100.0
@@ -151,7 +151,7 @@ print(time.monotonic(), process_seconds(), time.monotonic())
 
 @needs_system(sys.platform == "linux", "the clocks are those of Linux")
 def test_process_age_is_the_time_since_its_start():
-    """It begins while it is started, and its age is asked between two looks at the clock that all processes share."""
+    """The process begins during its start; its age is read between two looks at the clock that all processes share."""
     before = time.monotonic()
     with subprocess.Popen([sys.executable, "-c", AGE], stdout=subprocess.PIPE, text=True) as process:
         after = time.monotonic()

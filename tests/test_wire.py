@@ -1,4 +1,4 @@
-"""The messages between a bench and the process of a run: one line of JSON each, and the same after the journey."""
+"""The messages between a bench and the process of a run: one line of JSON each, unchanged by the round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks of the zoo: shapes, ranges, initialization and options, built through the plugins' own hooks."""
+"""The networks of the zoo, built by the hooks of their plugins: shapes, ranges, initialization and options."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn
 
 
 def offered(hook, names):
-    """What the plugins `names` yield from `hook`, by name."""
+    """The records that the plugins `names` yield from `hook`, by name."""
     modules = (importlib.import_module(f"ganzoo_plugins.{name}") for name in names)
     return {record.name: record for module in modules for record in getattr(module, hook, lambda: ())()}
 
@@ -71,7 +71,7 @@ def build(name, size=32, channels=3, /, **options):
 
 
 def inputs(name, n=2):
-    """A latent and the labels, if any, that the networks of `name` take."""
+    """A latent and, for a conditional architecture, labels for the networks of `name`."""
     architecture = ARCHITECTURES[name]
     rng = torch.Generator().manual_seed(0)
     if architecture.draw_latent:
@@ -171,7 +171,7 @@ def test_every_claimed_size_is_built_in_full_width(name):
 @pytest.mark.parametrize("shape", [(3, 2, 2), (3, 32, 30), (3, 30, 32)], ids=str)
 def test_unsupported_sizes_are_one_error_line(name, shape):
     if name == "deconv-mlp":
-        shape = (3, 30, 30)  # it needs multiples of 4 only
+        shape = (3, 30, 30)  # deconv-mlp needs only multiples of 4
     with pytest.raises(ValueError, match="pixels, not") as error:
         ARCHITECTURES[name].build(shape, 100, CLASSES)
     assert "\n" not in str(error.value)
@@ -243,14 +243,14 @@ def test_mlp_builds_any_shape():
 
 
 def test_mlp_generator_output_varies_with_the_latent():
-    """Pixels vary with the latent, not only with their place; otherwise the game begins collapsed."""
+    """Pixels vary with the latent, not only with their place; otherwise training begins collapsed."""
     generator, _ = build("mlp", 16, 1)
     images = generator(torch.randn(64, 100, generator=torch.Generator().manual_seed(0)))
     assert images.std(0).mean() > 0.2
 
 
 def test_dcgan_parameter_count():
-    """3 576 704 and 2 765 568 are the familiar counts at 64 px without biases; here the ends have them."""
+    """3 576 704 and 2 765 568 are the well-known counts at 64 px without biases; here the end layers have them."""
     generator, discriminator = build("dcgan", 64)
     kernels = 100 * 512 * 16 + 16 * (512 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
     assert parameters(generator) == kernels + 2 * (512 + 256 + 128 + 64) + 3 == 3_576_704 + 3
