@@ -22,7 +22,7 @@ from ganzoo.runs import SCHEMA, RunRecord
 from ganzoo.training.assembly import assemble
 
 BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds", "0.1")
-"""A bench that needs neither budget nor extractor, so that what is wrong in a test is what the test gets wrong."""
+"""A bench that needs neither budget nor extractor, so that only the argument under test is wrong."""
 
 
 @pytest.fixture

@@ -334,7 +334,7 @@ def test_failed_runs_are_rows_and_the_other_runs_go_on(run_cli):
 
 
 SPEED = ("--throughput-only", "--throughput-seconds", "0.1", "--threads", "1", "--device", "cpu")
-"""The shortest of benches."""
+"""Arguments of the shortest bench."""
 
 
 def with_closed_pipe(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:

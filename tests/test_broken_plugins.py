@@ -109,10 +109,10 @@ BROKEN = {
     "lonely-surrogate": ("raise ValueError('\\ud800 alone')\n", "ValueError:"),
     "dependency": ("import a_package_that_nobody_has.at_all\n", "ModuleNotFoundError: No module named 'a_package_that"),
 }
-"""The source of each, and what its status must say."""
+"""The source of each broken plugin, and what its status must say."""
 
 QUIET = {name: source for name, (source, _) in BROKEN.items() if name != "stray-thread"}
-"""Those that can be loaded into the process of the tests; a thread would stay in it."""
+"""Plugins that can be loaded into the process of the tests, where a thread would stay."""
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def build(image_shape, latent, classes):
 def ganzoo_architectures():
     yield ganzoo.Architecture("turned", build, latent=8, image_sizes=None)
 """
-"""Its layers have one shape, and come in an order that another process may have otherwise, as that of a set."""
+"""All layers have one shape, and their order may differ between processes, as that of a set does."""
 
 
 def test_checkpoint_restores_networks_built_in_another_order(tmp_path):

@@ -29,7 +29,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 
 DEAR = {"shapes", "compiled-gradients"}
-"""Checks that take most of the time: of the zoo they are made by the tests marked slow."""
+"""Slow checks: only tests marked slow apply them to the zoo."""
 
 
 def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, str]]:

@@ -22,7 +22,7 @@ from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 
 BASE = json.loads(next(ONE_MACHINE.glob("*/dcgan-digits-*/record.json")).read_text())
-"""A record of a real run; the tests change what they are about."""
+"""A record of a real run, which the tests change."""
 
 PROTOCOL = "fid-x"
 

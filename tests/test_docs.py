@@ -150,7 +150,7 @@ EXAMPLES = {
     for block in PAGES["plugins"].code_blocks("python")
     if re.match(r"# \w+\.py\n", block)
 }
-"""The plugins of the page: blocks that begin with the name of their file."""
+"""The plugins in plugins.md: code blocks that begin with the name of their file."""
 
 
 @pytest.fixture(scope="module")

@@ -192,7 +192,7 @@ FAULTS = {
     "invented": (set_value("training", "final", "kid/ema", to={"value": 0.0, "kimg": 40.0}), "training.final.kid/ema"),
     "updates": (set_value("training", "updates", "generator", to=-1), "training.updates.generator is -1"),
 }
-"""What is done to a record, and what must be said of it."""
+"""Changes of a record, and the fault that the doctor must name."""
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -53,7 +53,7 @@ def write_weights(folder: Path, old: bool) -> None:
 
 
 VERSIONS = itertools.count()
-"""What is prepared already is found, and not written."""
+"""A new dataset version for each write: one that is prepared already would be read and not written."""
 
 
 def prepare_data(folder: Path, old: bool) -> None:

@@ -71,10 +71,10 @@ from ganzoo_plugins.datasets import folder as image_folder
 from ganzoo_plugins.datasets import torchvision_datasets
 
 SECONDS = 20
-"""Of computing for one input; most take some milliseconds."""
+"""CPU time for one input; most take some milliseconds."""
 
 WAITING_SECONDS = 120
-"""From its beginning to its end, on a machine that has other things to do."""
+"""Wall time for one input, on a busy machine."""
 
 
 # --- what every input must satisfy ------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def absolute(path: str | bytes | os.PathLike[Any]) -> Path:
 WATCH = Watch()
 
 CODE = [absolute(place) for place in (*sys.path, *ganzoo.__path__, *ganzoo_plugins.__path__, STRANGERS) if place]
-"""Where Python may put what it compiles."""
+"""Folders below which Python may write `__pycache__`."""
 
 
 class TooLong(BaseException):

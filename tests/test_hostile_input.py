@@ -39,7 +39,7 @@ EVIL = [
     "[red]x[/red]",
     "<script>x</script>",
 ]
-"""Names that would leave a folder, end a path, take the terminal over, or be markup on a terminal or a page."""
+"""Names with path traversal, path separators, terminal control characters, or markup for a terminal or a page."""
 
 
 # --- an empty allow-list runs no third-party code ---------------------------------------------------------------------

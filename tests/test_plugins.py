@@ -41,7 +41,7 @@ BROKEN = {
     "unprintable_name": "starts with a letter or digit",
     "careless_fields": "Variant 'careless'.batch_size is '64'; it must be int",
 }
-"""What is wrong with each broken plugin, as its status must say."""
+"""The error of each broken plugin that its status must name."""
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ if TYPE_CHECKING:
 def ganzoo_variants():
     yield ganzoo.Variant("higher-up", architecture="mlp", loss="hinge")
 """
-"""A single file that was once in a package, and is used either way."""
+"""A plugin that works in a package and as a single file."""
 
 
 def test_single_file_plugin_may_try_a_relative_import(fake_distribution, invoke, tmp_path):
@@ -697,7 +697,7 @@ def ganzoo_datasets():
 def ganzoo_event(event):
     leave()
 """
-"""Networks, data and an observer that take the process to another folder, or try to end it."""
+"""Networks, a dataset and an observer that change the working folder or try to exit the process."""
 
 SPEED = ("--throughput-only", "--throughput-seconds", "0.05", "--device", "cpu", "--plugin", "elsewhere.py")
 

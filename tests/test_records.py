@@ -26,7 +26,7 @@ from ganzoo.registry.discovery import discover
 from ganzoo.runs import SCHEMA, RunRecord
 
 SCORED = {"code": {"fid": "a" * 64}, "date": "2026-11-29T12:00:00+00:00"}
-"""How a score was computed, and when."""
+"""Source hashes of a score's plugins, and its date."""
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ pytestmark = needs_system(os.name == "posix", "signals as POSIX has them")
 CPU = ("--device", "cpu", "--threads", "1", "--throughput-seconds", "0.05")
 BRIEF = (*CPU, "--fakes", "64", "--checkpoint-seconds")
 PLAN = ("bench", "--models", "mlp,dcgan", "--batch-size", "32", "--kimg", "1.5", *BRIEF, "0.1")
-"""Two runs of a few seconds each, saved ten times a second."""
+"""Two runs of a few seconds each, with ten checkpoints a second."""
 
 
 def records_in(results: Path) -> list[dict]:

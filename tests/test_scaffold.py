@@ -23,18 +23,18 @@ ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "first-plugin.md").read_text(encoding="utf-8")
 
 SHORT = "--kimg 0.5 --batch-size 32 --fakes 64 --throughput-seconds 0.1 --device cpu --json --quiet"
-"""What makes a bench of the tutorial one of seconds."""
+"""Options that shorten a bench of the tutorial to seconds."""
 
 EXTRA = {"bench": SHORT.split(), "check": ["--json"]}
 
 INSTALLING = "pip install -e './my-gan[test]'"
-"""What begins the part about a package, in which every process is fresh."""
+"""The first step of the part about a package; from here on every step runs in a new process."""
 
 VARIABLES = {"PYTHONPATH": None, "PYTEST_ADDOPTS": None, "CXX": "no-compiler"}
-"""To compile takes a minute a time, and the checks have a test of their own for it."""
+"""Compiling takes a minute each time; the tests of the checks cover it."""
 
 NEEDS_AN_ACCOUNT = {"pip install twine", "twine upload dist/*"}
-"""Steps that no test can make."""
+"""Steps that need an account and so cannot be tested."""
 
 
 class Environment:

@@ -29,7 +29,7 @@ LOADED = {
     "use": ("href", "xlink:href"),
     "link": ("href",),
 }
-"""What a browser fetches by itself when it shows a page; links (`a`) may lead anywhere."""
+"""Elements whose address a browser fetches when it shows a page; links (`a`) may lead anywhere."""
 
 
 @pytest.fixture(scope="session")

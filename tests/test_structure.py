@@ -25,13 +25,13 @@ ROOT = Path(__file__).parent.parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"}
-"""What a plugin may import inside of functions only: each costs a second, or is not installed everywhere."""
+"""Packages that a plugin may import only inside functions: each takes a second or is not installed everywhere."""
 
 LIGHT = {"torch", "numpy", "safetensors"}
-"""What a plugin may import anywhere, beside the standard library and ganzoo."""
+"""Packages that a plugin may import anywhere, besides the standard library and ganzoo."""
 
 OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
-"""What a third party may import of ganzoo."""
+"""The modules of ganzoo that third parties may import."""
 
 HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]
 

@@ -14,7 +14,7 @@ from ganzoo.records.upgrades import UPGRADES, upgrade
 from ganzoo.runs import SCHEMA
 
 STORED = Path(__file__).parent / "records"
-"""A record of each version as a release or a commit of its time wrote it."""
+"""A record of each schema version, written by a release or commit of that version."""
 
 
 def stored(version: int) -> Path:

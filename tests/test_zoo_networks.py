@@ -27,7 +27,7 @@ PLUGINS = [
 RECIPES = ["conv_sgd", "wgan", "wgan_gp", "lsgan", "hinge"]
 CLASSES = 10
 SIZES = (8, 16, 28, 32, 48, 64, 128)
-"""Those tried of an architecture that claims any size."""
+"""Sizes to try for an architecture that claims any size."""
 
 NARROW = {
     "mlp": {"generator_widths": (64, 64), "discriminator_widths": (64, 64)},
@@ -41,7 +41,7 @@ NARROW = {
     "cdcgan": {"base_channels": 8},
     "infogan": {"base_channels": 8, "dense": 128},
 }
-"""Options for the largest size that each claims, so that the tests take seconds."""
+"""Options for the largest claimed size of each architecture, so that the tests take seconds."""
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
@@ -111,7 +111,7 @@ CLAIMS = [
     for size in architecture.image_sizes or SIZES
     for channels in architecture.channels
 ]
-"""Every architecture, size and number of channels that the zoo says it builds."""
+"""Every architecture, size and number of channels that the zoo claims to build."""
 
 
 @pytest.mark.parametrize(("name", "size", "channels"), CLAIMS)
