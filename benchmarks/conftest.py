@@ -16,13 +16,13 @@ from ganzoo.training.assembly import Assembly, assemble
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    """Every plugin that is installed."""
+    """All installed plugins."""
     return discover()
 
 
 @pytest.fixture(scope="session")
 def make_run(registry: Registry) -> Callable[..., Assembly]:
-    """`make_run(models, **options)`: one run, ready to be stepped."""
+    """`make_run(models, **options)`: one assembled run, ready for its first step."""
 
     def make(models: str, **options: object) -> Assembly:
         plan = BenchPlan(models=(models,), throughput_only=True, **options)
@@ -33,7 +33,7 @@ def make_run(registry: Registry) -> Callable[..., Assembly]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The ratios that were measured, each pair of them."""
+    """Print every pair of measured times and its ratio."""
     session = getattr(config, "_benchmarksession", None)
     rows = [bench.extra_info for bench in (session.benchmarks if session else ()) if "ratios" in bench.extra_info]
     if not rows:

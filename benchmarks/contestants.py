@@ -1,8 +1,8 @@
-"""The two sides of a ratio, each in a process of its own: it reads a number of steps, does them, prints the seconds.
+"""The two sides of a ratio, each in a separate process that reads a number of steps, does them, prints the seconds.
 
-A process of its own, because a side brings its own environment: ganzoo starts its runs with `RUN_ENVIRONMENT`, and a
-script is started with nothing. `python contestants.py NAME SIZE CHANNELS BATCH [WITHOUT]`, where `WITHOUT` names a
-technique that is switched off, to see what it gains.
+The processes are separate because each side has its own environment: ganzoo starts its runs with `RUN_ENVIRONMENT`, a
+plain script with nothing. `python contestants.py NAME SIZE CHANNELS BATCH [WITHOUT]`, where `WITHOUT` names a
+technique to switch off, to see what it gains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ READY_BATCHES = 8
 
 
 class Contestant:
-    """A side that runs in its own process and does steps when asked. A context manager."""
+    """A context manager: one side in a separate process, which does steps on request."""
 
     def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool, without: str = "") -> None:
         from ganzoo.running.process import KEEP_MEMORY, SHORT_SPINS
@@ -47,7 +47,7 @@ class Contestant:
         self.process.wait()
 
     def seconds(self, steps: int) -> float:
-        """How long `steps` steps take, by the contestant's own clock."""
+        """Seconds that `steps` steps take, by the clock of the contestant's process."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{steps}\n")
@@ -56,7 +56,7 @@ class Contestant:
 
 
 def assembled(variant: str, size: int, channels: int, batch: int, ready: bool, ema: bool = True) -> Any:
-    """One of ganzoo's runs. With `ready` its batches are random tensors made beforehand."""
+    """An assembled run of ganzoo. With `ready` its batches are random tensors made in advance."""
     from ganzoo.planning.plan import resolve
     from ganzoo.planning.request import BenchPlan
     from ganzoo.registry.discovery import discover
@@ -75,7 +75,7 @@ def assembled(variant: str, size: int, channels: int, batch: int, ready: bool, e
 
 
 class ReadyBatches:
-    """Batches of random images that lie ready in memory."""
+    """Batches of random images, already in memory."""
 
     wait_seconds = 0.0
 
@@ -97,7 +97,7 @@ class ReadyBatches:
 
 
 def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Callable[[int], object]:
-    """The plain loop on the same networks."""
+    """Steps of the plain PyTorch loop on the same networks."""
     import torch
     from plain_loop import PlainLoop, mnist_loader
 
@@ -172,7 +172,7 @@ CONTESTANTS: dict[str, Callable[..., Callable[[int], object]]] = {
 
 
 def switch_off(technique: str) -> None:
-    """Make ganzoo do without one of its techniques, in this process."""
+    """Switch off one of ganzoo's techniques in this process."""
     import torch
 
     import ganzoo.planning.plan

@@ -1,4 +1,4 @@
-"""Reading and comparing ten thousand records: 5 s on two cores is the goal."""
+"""Read and compare ten thousand records; the goal is 5 s on two cores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIANTS, DATASETS, RATES, MACHINES, SEEDS = 20, 10, 5, 2, 5
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    """Records of the size of real ones, made from one of them."""
+    """Ten thousand records, copied from a real one."""
     folder = tmp_path_factory.mktemp("ten-thousand")
     committed = Path(__file__).parent.parent / "results"
     base = orjson.loads(next(committed.glob("*/dcgan-digits-*/record.json")).read_bytes())

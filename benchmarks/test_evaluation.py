@@ -42,7 +42,7 @@ def test_metric(benchmark, registry, extractor, dataset, name):
     settings = metric.settings(dataset.count, FAKES)
 
     def score():
-        # A fresh sample each time, or the second round would find the statistics made.
+        # A new sample each time: otherwise the second round would reuse the statistics of the first.
         return metric.score(real, FeatureSample(real.features[chosen] + noise, real.logits[chosen]), settings)
 
     benchmark.pedantic(score, rounds=3, warmup_rounds=1)

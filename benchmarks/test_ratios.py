@@ -1,7 +1,7 @@
-"""The same work by ganzoo and by a plain PyTorch loop, in turn, on one machine in one run: ratios of their times.
+"""Ratios of times for the same work by ganzoo and by a plain PyTorch loop, in turn on one machine in one session.
 
-Every pair is printed, and the median is what counts. The sides of a training ratio run in processes of their own (see
-`contestants.py`), those of the others in turn in this one. Nothing here fails for being slow.
+Every pair is printed, and the median is the result. The sides of a training ratio run in separate processes (see
+`contestants.py`), those of the other ratios in turn in this process. No benchmark fails for being slow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Race:
 
 
 def alternate(benchmark, title: str, first: Callable[[], float], second: Callable[[], object], goal: str) -> None:
-    """Time `second` with pytest-benchmark, and `first`, which tells its own seconds, before each of its rounds."""
+    """Time `second` with pytest-benchmark, and before each round call `first`, which returns its seconds."""
     seconds: list[float] = []
     benchmark.pedantic(second, setup=lambda: seconds.append(first()), rounds=PAIRS, iterations=1)
     ratios = [one / other for one, other in zip(seconds, benchmark.stats.stats.data, strict=True)]
@@ -47,7 +47,7 @@ def alternate(benchmark, title: str, first: Callable[[], float], second: Callabl
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:
-    """`work` as something that tells its seconds."""
+    """A function that does `work` and returns the seconds it took."""
 
     def run() -> float:
         since = time.perf_counter()
@@ -124,7 +124,7 @@ TECHNIQUES = (
     ids=["mlp", "dcgan"],
 )
 def test_technique(benchmark, title, race, without):
-    """The step without one technique over the step with all of them: what it gains, on an idle machine."""
+    """What a technique gains on an idle machine: the time of a step without it over that of a step with all."""
     shape = race.size, race.channels, race.batch
     with (
         Contestant(race.first, *shape, ours=True, without=without) as first,
@@ -146,7 +146,7 @@ def test_technique(benchmark, title, race, without):
 def test_evaluation(benchmark, registry, tmp_path):
     """FID of 10 000 images with mnist-cnn: ours from the images in memory, theirs from a folder of PNG files.
 
-    Both know the statistics of the real images already, and the making of the PNG files is not counted. Theirs has the
+    Both start with the statistics of the real images, and writing the PNG files is not counted. Theirs has the
     network as it was trained, in torch's default format, as one would register it.
     """
     import torch_fidelity
@@ -174,7 +174,7 @@ def test_evaluation(benchmark, registry, tmp_path):
     network.eval().requires_grad_(False)
 
     class Features(torch_fidelity.FeatureExtractorBase):
-        """The same network, as torch-fidelity takes it."""
+        """The same network as a torch-fidelity feature extractor."""
 
         def __init__(self, name, features_list, **kwargs):
             super().__init__(name, features_list)

@@ -1,4 +1,4 @@
-"""What the tests share: the command line as a user meets it, a cache of their own, plugins that others installed."""
+"""Shared fixtures: the command line as users meet it, a cache for the session, installed third-party plugins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa:
 
 Made = TypeVar("Made")
 
-# Two processes that share the cores slow each other twentyfold while their threads wait for one another.
+# Two processes that share the cores slow each other down twentyfold while their threads wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 STRANGERS = Path(__file__).parent / "plugins_from_strangers"
@@ -33,23 +33,23 @@ ONE_MACHINE = Path(__file__).parent / "records" / "one-machine"
 """Records of 18 real runs: 15 variants on digits and three on MNIST, a seed each. What lies in `results` may change."""
 
 UNSET = ("GANZOO_PLUGINS", "COLUMNS", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
-"""What the developer's own environment must not decide."""
+"""Variables that tests must not inherit from the developer's environment."""
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in UNSET}
-"""What there was before any test."""
+"""The environment before any test."""
 
 FRESH = (sys.executable, "-m", "ganzoo")
-"""`ganzoo` in a process that has loaded nothing yet, and so are those of its runs."""
+"""`ganzoo` in a process that has loaded nothing yet; the processes of its runs are started in the same way."""
 
 
 def forked(module: str, ending: str = "short") -> tuple[str, ...]:
-    """The program `python -m MODULE` without the seconds that it takes to load torch; see `fork_server`."""
+    """`python -m MODULE` without the seconds that it takes to import torch; see `fork_server`."""
     if sys.platform != "linux":
         return (sys.executable, "-m", module)
     return fork_server.command(fork_server.start(tuple(ENVIRONMENT.items())), module, ending)
 
 
-def fresh_but_for_runs() -> tuple[str, ...]:
+def fresh_with_forked_runs() -> tuple[str, ...]:
     """`ganzoo` in a process that has loaded nothing yet; the processes of its runs are forked."""
     runs = f"from ganzoo.running import process; process.COMMAND = {forked('ganzoo.running.worker')}"
     return (sys.executable, "-c", f"{runs}; from ganzoo.cli.main import run; run()")
@@ -57,21 +57,21 @@ def fresh_but_for_runs() -> tuple[str, ...]:
 
 @pytest.fixture
 def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs of a bench in this process are done by forks."""
+    """Fork the processes of runs that a bench in this process starts."""
     monkeypatch.setattr("ganzoo.running.process.COMMAND", forked("ganzoo.running.worker"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: many tests wait for a command, or for it to end."""
+    """One more worker than there are cores, since many tests wait for a command."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
 def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole session, so that a dataset is prepared once and nobody's own cache is touched.
+    """One cache for the whole session, so that a dataset is prepared once and the developer's cache stays untouched.
 
-    What torch compiles goes to a folder of this process, for two that compile into one wait for each other.
+    Compiled code goes to a folder of this process: two processes that compile into one folder wait for each other.
     """
     compiled = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
@@ -86,13 +86,13 @@ def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 
 HANGING = 600.0
-"""Seconds after which a test takes what lasts some seconds for hanging, however busy the machine is."""
+"""Seconds after which a command that takes a few seconds counts as hanging, however busy the machine is."""
 
 Found = TypeVar("Found")
 
 
 def wait_for(condition: Callable[[], Found]) -> Found:
-    """What `condition` gives as soon as that is true. Fails where it never is."""
+    """Poll `condition` and return its first true value; fail after `HANGING` seconds."""
     deadline = time.monotonic() + HANGING
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {HANGING:.0f} s"
@@ -100,8 +100,8 @@ def wait_for(condition: Callable[[], Found]) -> Found:
     return found
 
 
-def as_at_a_terminal() -> None:
-    """For `preexec_fn`: Ctrl-C is heard, also where a script has started the tests in the background."""
+def restore_default_sigint() -> None:
+    """For `preexec_fn`: handle Ctrl-C even if a script started the tests in the background, with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -122,7 +122,7 @@ def made_once(name: str, make: Callable[[Path], Made], tmp_path_factory: pytest.
 
 @dataclass(frozen=True)
 class CommandLine:
-    """`ganzoo` in a process of its own. `cwd` is where it runs unless a call says otherwise."""
+    """`ganzoo` in a subprocess. `cwd` is its folder unless a call gives another."""
 
     cwd: Path
 
@@ -135,9 +135,9 @@ class CommandLine:
         timeout: float = HANGING,
         largest_file: int | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end; in `env`, None takes a variable away. Raises `TimeoutExpired` where it hangs.
+        """Run the command to its end; None in `env` removes a variable. Raises `TimeoutExpired` if it hangs.
 
-        `program=FRESH` is for tests of what a process loads, and of its parts in the life of others. `largest_file` is
+        `program=FRESH` is for tests of imports, of signals and of the lifetime of processes. `largest_file` is
         the nearest thing to a full disk without a disk of one's own: what would make a file longer fails.
         """
 
@@ -162,13 +162,13 @@ class CommandLine:
 
 @pytest.fixture
 def run_cli(tmp_path: Path) -> CommandLine:
-    """`run_cli("bench", "--models", "dcgan", env={...}, cwd=...)` gives a completed process; runs in `tmp_path`."""
+    """`run_cli("bench", "--models", "dcgan", env={...}, cwd=...)` runs in `tmp_path`, returns the completed process."""
     return CommandLine(tmp_path)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command said and how it ended."""
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -176,7 +176,7 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The only line on stderr; fails where there is another, or anything on stdout."""
+        """The only line on stderr; fails if there is another, or anything on stdout."""
         lines = self.err.splitlines()
         assert len(lines) == 1, f"one line expected on stderr, got:\n{self.err}"
         assert self.err.endswith("\n")
@@ -188,7 +188,7 @@ class Outcome:
 def invoke(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
-    """The command line without the second that a process takes to import torch; runs in `tmp_path`."""
+    """Run the command line in this process, which has torch already, and in `tmp_path`."""
     from ganzoo.cli.main import main
 
     monkeypatch.chdir(tmp_path)
@@ -219,7 +219,7 @@ def stranger() -> Callable[[str], Path]:
 
 @dataclass(frozen=True)
 class StrangersBench:
-    """A bench that was run once. `arguments` are all of it but `--models`, `--results` and the observers."""
+    """A finished bench. `arguments` are its arguments without `--models`, `--results` and the observers."""
 
     done: subprocess.CompletedProcess[str]
     arguments: tuple[str, ...]
@@ -232,7 +232,7 @@ class StrangersBench:
 def strangers_bench(
     tmp_path_factory: pytest.TempPathFactory, stranger: Callable[[str], Path], session_environment: Path
 ) -> StrangersBench:
-    """Two variants of strangers on a stranger's data, with observers good and bad and a broken plugin on board."""
+    """A bench of two third-party variants and a dataset, with healthy and failing observers and a broken plugin."""
 
     def plugins(*names: str) -> tuple[str, ...]:
         return tuple(argument for name in names for argument in ("--plugin", str(stranger(name))))
@@ -257,7 +257,7 @@ def strangers_bench(
 
 @pytest.fixture
 def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Install plugins for real, as importlib.metadata sees it, in this process and in those it starts.
+    """Install plugins so that importlib.metadata finds them, in this process and in those it starts.
 
     `fake_distribution("ganzoo-zebra", {"zebra": source}, version="1.0")`: for each entry point a module with that
     source, given as text or as the path of a file. Distributions installed later come first on the path.
@@ -288,7 +288,7 @@ def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def with_settings(spec: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
-    """The JSON of a spec with other settings, by the names that `ganzoo.records.settings` gives them."""
+    """The JSON of a spec with `settings` changed, by their names in `ganzoo.records.settings`."""
     changed = {**spec, "recipe": {**spec["recipe"], "optimizers": {**spec["recipe"]["optimizers"]}}}
     players = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
     for name, value in settings.items():
@@ -303,13 +303,13 @@ def with_settings(spec: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory):
-    """A file as torch-fidelity's, 91 MB, with the default initialization of a seed."""
+    """A weights file in the format of torch-fidelity's, 91 MB, with seeded default initialization."""
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Unloaded(FeatureExtractorInceptionV3):
         def load_state_dict(self, state_dict):
-            """Keep the initialization."""
+            """Load nothing, and so keep the initialization."""
 
     def make(folder):
         path = folder / "random.pth"
@@ -324,7 +324,7 @@ def random_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sampled_run(tmp_path_factory: pytest.TempPathFactory, session_environment: Path) -> Path:
-    """The folder of a run of the MLP-GAN on digits, as it is on disk; its generator is untrained."""
+    """The folder of a finished MLP-GAN run on digits; its generator is untrained."""
     import torch
     from safetensors.torch import save_file
 

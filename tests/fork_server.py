@@ -1,11 +1,11 @@
-"""`ganzoo` in processes of its own that need not load torch: a server has loaded it, and forks one for each command.
+"""Run `ganzoo` in processes that need not import torch: a server has imported it and forks once for each command.
 
-A fork has its own arguments, folder, environment, streams and limit of file sizes, and its exit code is that of
-`python -m MODULE`. It differs from a fresh process in what is loaded already, in its parent and its process group, in
-what the environment tells Python and torch as they start. Tests of any of these take a fresh process. Linux only.
+A fork gets arguments, folder, environment, streams and the limit of file sizes, and its exit code is that of
+`python -m MODULE`. It differs from a fresh process in the modules already loaded, in its parent and process group, and
+in the variables that Python and torch read when they start. Tests of any of these use a fresh process. Linux only.
 
-A process stands for each fork: `python fork_server.py ADDRESS MODULE ENDING ARGUMENT…`. It ends as the fork does, and
-when it is killed, so is the fork.
+Each fork has a stand-in: `python fork_server.py ADDRESS MODULE ENDING ARGUMENT…`. It exits as the fork does, and
+when it is killed, the fork is killed too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SERVERS: list = []
 
 @functools.cache
 def start(environment: tuple[tuple[str, str], ...]) -> str:
-    """Start a server in `environment`, and give its address."""
+    """Start a server in `environment` and return the path of its socket."""
     import subprocess
     import tempfile
 
@@ -47,15 +47,15 @@ def start(environment: tuple[tuple[str, str], ...]) -> str:
 
 
 def command(address: str, module: str, ending: str = "short") -> tuple[str, ...]:
-    """What to start in place of `python -m MODULE`: a Python that loads next to nothing.
+    """The stand-in to start in place of `python -m MODULE`: a Python that imports almost nothing.
 
-    A fork is spared the half second in which Python takes apart what is loaded, unless the `ending` is "whole".
+    A fork skips the half second in which Python tears its modules down, unless the `ending` is "whole".
     """
     return (sys.executable, "-I", "-S", os.path.abspath(__file__), address, module, ending)
 
 
-def stand_for_a_fork(address: str, module: str, ending: str, *arguments: str) -> NoReturn:
-    """Have one forked that has the streams of this process, wait for its end, and end alike."""
+def run_stand_in(address: str, module: str, ending: str, *arguments: str) -> NoReturn:
+    """Request a fork with the streams of this process, wait for its end, and exit with its code or signal."""
     request = {
         "module": module,
         "ending": ending,
@@ -77,12 +77,12 @@ def stand_for_a_fork(address: str, module: str, ending: str, *arguments: str) ->
 
 
 def serve(address: str) -> dict:
-    """Fork for each client until stdin ends. Returns in the forks only, with what is asked of them."""
-    load()
+    """Fork for each client until stdin is closed. Returns in the forks only, with their request."""
+    preload()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
     listener.listen(64)
-    # Nobody waits for those who attend to the clients.
+    # The kernel reaps the processes that wait for forks.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.write(1, b"ready\n")
     while 0 not in select.select([listener, 0], [], [])[0]:
@@ -97,15 +97,15 @@ def serve(address: str) -> dict:
                 return {**json.loads(message), "streams": streams}
             for stream in streams:
                 os.close(stream)
-            attend(fork, client)
+            wait_for_fork(fork, client)
         client.close()
     os.unlink(address)
     os.rmdir(os.path.dirname(address))
     os._exit(0)
 
 
-def load() -> None:
-    """What a command or a run may need, and no thread: a fork would lack it, and wait for its locks for ever."""
+def preload() -> None:
+    """Import what commands and runs need, starting no thread: forks would lack it and deadlock on its locks."""
     import gc
 
     import pandas  # noqa: F401
@@ -128,8 +128,8 @@ def load() -> None:
     gc.freeze()
 
 
-def attend(fork: int, client: socket.socket) -> NoReturn:
-    """Tell the client how the fork ended, or end the fork with it."""
+def wait_for_fork(fork: int, client: socket.socket) -> NoReturn:
+    """Send the exit code of the fork to the client, or kill the fork if the client ends."""
     ended, _, _ = select.select([client, os.pidfd_open(fork)], [], [])
     if client in ended:
         os.kill(fork, signal.SIGKILL)
@@ -139,8 +139,8 @@ def attend(fork: int, client: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def become(request: dict, address: str) -> None:
-    """Make this fork what a fresh process would be, of which the request tells."""
+def set_up_fork(request: dict, address: str) -> None:
+    """Give this fork the session, streams, folder, environment, arguments and limits of the request."""
     import importlib
     import random
 
@@ -167,19 +167,19 @@ def become(request: dict, address: str) -> None:
     sys.argv[1:] = request["arguments"]
     resource.setrlimit(resource.RLIMIT_FSIZE, request["largest_file"])
     random.seed()
-    # The processes of its runs are forks as well.
+    # Fork the processes of its runs as well.
     process.COMMAND = command(address, "ganzoo.running.worker")
 
 
 def run_as_main(module: str) -> None:
-    """What `python -m` does; the interpreter does the rest."""
+    """Run the module as `python -m` does; the interpreter then exits as usual."""
     import runpy
 
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def run_and_exit(module: str) -> NoReturn:
-    """The same, and then what the interpreter does at its end, but for taking apart what is loaded."""
+    """Run the module, then exit as the interpreter does, except for tearing down modules."""
     import atexit
     import threading
 
@@ -203,9 +203,9 @@ def run_and_exit(module: str) -> NoReturn:
 if __name__ == "__main__":
     address, *rest = sys.argv[1:]
     if rest:
-        stand_for_a_fork(address, *rest)
+        run_stand_in(address, *rest)
     request = serve(address)
-    become(request, address)
+    set_up_fork(request, address)
     if request["ending"] == "whole":
         run_as_main(request["module"])
     else:

@@ -1,4 +1,4 @@
-"""Records for the tests of the report: copies of a committed one, with what a test is about changed."""
+"""Records for the tests of the report: copies of a committed record with some fields changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def put_record(
     pictures: bool = True,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A record in `folder / name`: `fid` at its evaluations, `rate` as median, low and high, the rest in its spec."""
+    """Write a record to `folder / name`: `fid` by evaluation, `rate` as median, low and high, `spec` in its spec."""
     record = json.loads((MODEL / "record.json").read_text(encoding="utf-8"))
     assert not set(spec) - set(record["spec"])
     record["spec"] |= spec

@@ -1,6 +1,6 @@
-"""Why a test is skipped, and that nothing is skipped by accident where everything is to be tested.
+"""Allowed reasons for skipping a test, and a failure for any other reason when everything is to be tested.
 
-With `GANZOO_SKIP_NOTHING` set a test may be skipped only for want of an accelerator, or for another operating system.
+With `GANZOO_SKIP_NOTHING` set, a test may be skipped only without an accelerator or on another operating system. For
 want of anything that can be installed (a browser, a compiler, a package, the data sets) it fails.
 """
 
@@ -23,28 +23,28 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def needs_accelerator(there: bool, what: str) -> pytest.MarkDecorator:
-    """Skip unless the accelerator is `there`; `what` says what is missing."""
+    """Skip unless the accelerator is `there`; `what` names what is missing."""
     return pytest.mark.skipif(not there, reason=NO_ACCELERATOR + what)
 
 
 def needs_system(there: bool, what: str) -> pytest.MarkDecorator:
-    """Skip unless this operating system has it; `what` says what is missing."""
+    """Skip unless the operating system supports it (`there`); `what` names what is missing."""
     return pytest.mark.skipif(not there, reason=OTHER_SYSTEM + what)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Of a test, and of its fixtures."""
-    return _without_accidents((yield))
+    """Check the skip of a test or of its fixtures."""
+    return _fail_accidental_skip((yield))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Of a file that is skipped as a whole."""
-    return _without_accidents((yield))
+    """Check the skip of a whole file."""
+    return _fail_accidental_skip((yield))
 
 
-def _without_accidents(report: Report) -> Report:
+def _fail_accidental_skip(report: Report) -> Report:
     if not os.environ.get(STRICT) or not report.skipped or hasattr(report, "wasxfail"):
         return report
     assert isinstance(report.longrepr, tuple)

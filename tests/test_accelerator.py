@@ -1,4 +1,4 @@
-"""What only a machine with an accelerator can show: the main job on it, and that it does what the CPU does."""
+"""Tests that need an accelerator: a bench runs on it and starts from the same weights as on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def device() -> str:
     return f"{accelerator.type}:0"
 
 
-def test_the_main_job_runs_on_the_accelerator(run_cli):
+def test_bench_runs_on_the_accelerator(run_cli):
     done = run_cli("bench", "--models", "dcgan,mlp", "--kimg", "2", "--throughput-seconds", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     for record in json.loads(done.stdout):
@@ -32,7 +32,7 @@ def test_the_main_job_runs_on_the_accelerator(run_cli):
 
 
 @pytest.mark.parametrize("models", ["mlp", "dcgan", "wgan-gp", "sngan", "r3gan", "infogan", "cdcgan"])
-def test_training_there_is_finite_and_starts_from_the_weights_of_the_cpu(models):
+def test_training_on_the_accelerator_is_finite_and_starts_from_the_cpu_weights(models):
     there, here = assembled(models, device=device()), assembled(models)
     for ours, theirs in zip(there.players.generator.parameters(), here.players.generator.parameters(), strict=True):
         assert torch.equal(ours.cpu(), theirs)

@@ -22,12 +22,12 @@ from ganzoo.runs import SCHEMA, RunRecord
 from ganzoo.training.assembly import assemble
 
 BENCH = ("bench", "--device", "cpu", "--throughput-only", "--throughput-seconds", "0.1")
-"""A bench that needs neither budget nor extractor, so that what is wrong in a test is what the test gets wrong."""
+"""A bench that needs neither budget nor extractor, so that only the argument under test is wrong."""
 
 
 @pytest.fixture
 def refused(invoke, tmp_path):
-    """`refused(*args)`: the one line that the command line says before it does anything at all."""
+    """`refused(*args)`: the error line of a command that exits with 2 and has written nothing."""
 
     def refused(*args: object) -> str:
         before = sorted(path for path in tmp_path.rglob("*") if path.name != "runs")
@@ -45,7 +45,7 @@ def refused(invoke, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path) -> Path:
-    """Twelve grey pictures of 16 pixels, without subfolders and so without labels."""
+    """A folder of twelve grey 16-pixel pictures, without subfolders and so without labels."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(12):
@@ -53,19 +53,19 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
-# --- end to end, in a process of its own ------------------------------------------------------------------------------
+# --- end to end, in a subprocess --------------------------------------------------------------------------------------
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / ("ganzoo.exe" if sys.platform == "win32" else "ganzoo")
 
 
 @pytest.mark.parametrize("program", [(sys.executable, "-m", "ganzoo"), (str(SCRIPT),)], ids=["module", "script"])
-def test_a_mistake_is_one_line_and_exit_code_2(program, run_cli, tmp_path):
+def test_usage_error_is_one_line_and_exit_code_2(program, run_cli, tmp_path):
     done = run_cli("bnech", "--models", "dcgan", program=program)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ganzoo: no command is called 'bnech'; did you mean 'bench'? (see `ganzoo --help`)\n"
 
 
-def test_an_unknown_variant_is_one_line_in_a_process_of_its_own(run_cli, tmp_path):
+def test_unknown_variant_is_one_line_on_stderr_of_a_subprocess(run_cli, tmp_path):
     done = run_cli("bench", "--models", "dcgann,mlp", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
@@ -73,7 +73,7 @@ def test_an_unknown_variant_is_one_line_in_a_process_of_its_own(run_cli, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-# --- names that nobody offers -----------------------------------------------------------------------------------------
+# --- unknown names ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_an_unknown_name_is_refused_with_what_there_is(args, fix, refused):
         (("--weights", "nowhere.pth"), "--weights nowhere.pth: no such file"),
     ],
 )
-def test_what_a_score_needs_is_checked_before_training(args, fix, refused):
+def test_metrics_and_features_are_checked_before_training(args, fix, refused):
     assert fix in refused("bench", "--models", "mlp", "--device", "cpu", *args)
 
 
-def test_other_weights_than_expected_are_refused_with_both_ways_out(refused, tmp_path, stranger):
+def test_weights_with_another_sha256_are_refused_with_both_fixes(refused, tmp_path, stranger):
     (tmp_path / "other.bin").write_bytes(b"not these")
     plugin = ("--plugin", stranger("laboratory"), "--dataset", "stripes", "--metrics", "mean-gap")
     line = refused("bench", "--models", "mlp", "--device", "cpu", *plugin, "--weights", "other.bin")
@@ -125,7 +125,7 @@ def test_other_weights_than_expected_are_refused_with_both_ways_out(refused, tmp
     assert "--weights-sha256" in line
 
 
-def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures, stranger):
+def test_metric_that_needs_labels_is_refused_on_unlabelled_data(refused, pictures, stranger):
     plugin = ("--plugin", stranger("laboratory"), "--features", "pooled")
     bench = ("bench", "--models", "mlp", "--device", "cpu", "--metrics", "modes", "--image-size", 16)
     assert "metric 'modes' needs labels" in refused(*bench, *plugin, "--dataset", f"folder:{pictures}")
@@ -174,17 +174,17 @@ def test_a_metric_that_needs_labels_is_refused_on_data_without(refused, pictures
         (("--set", "mlp.discriminator.repeats=0"), "give a whole number from 1"),
     ],
 )
-def test_a_number_that_cannot_be_is_refused(args, fix, refused):
+def test_option_out_of_range_is_refused(args, fix, refused):
     assert fix in refused(*BENCH, "--models", "mlp", *args)
 
 
-def test_a_batch_of_the_whole_dataset_is_fine(invoke):
+def test_batch_size_may_equal_the_dataset_size(invoke):
     outcome = invoke(*BENCH, "--models", "mlp", "--batch-size", 1797, "--dry-run", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)[0]["spec"]["recipe"]["batch_size"] == 1797
 
 
-# --- arguments that the grammar does not know -------------------------------------------------------------------------
+# --- unknown arguments ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,15 +205,15 @@ def test_a_batch_of_the_whole_dataset_is_fine(invoke):
         (("--colour",), "unrecognized arguments: --colour"),
     ],
 )
-def test_what_the_grammar_does_not_know_is_refused(args, fix, refused):
+def test_unknown_arguments_are_refused(args, fix, refused):
     assert fix in refused(*args)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def test_results_that_cannot_be_written_are_refused_before_training(invoke, tmp_path):
-    # Root may write anywhere, so the folder is one that cannot be: a file, below a file, below /proc.
+def test_unwritable_results_folder_is_refused_before_training(invoke, tmp_path):
+    # Root may write anywhere, so the folder is an impossible one: a file, below a file, below /proc.
     file = tmp_path / "file"
     file.write_text("not a folder")
     places = [file, file / "runs", *([Path("/proc/ganzoo")] if Path("/proc/self").exists() else [])]
@@ -225,7 +225,7 @@ def test_results_that_cannot_be_written_are_refused_before_training(invoke, tmp_
     assert file.read_text() == "not a folder"
 
 
-def test_a_cache_that_cannot_be_written_is_refused(refused, tmp_path, monkeypatch):
+def test_unwritable_cache_is_refused(refused, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "file" / "cache"))
     line = refused(*BENCH, "--models", "mlp")
@@ -238,7 +238,7 @@ def test_a_dry_run_writes_nothing(invoke, tmp_path):
     assert outcome.code == 0
     assert "batch_size = 128" in outcome.out
     assert list(tmp_path.iterdir()) == []
-    # A folder of results is neither made nor tried nor touched.
+    # A dry run neither creates nor probes nor changes the results folder.
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "results").mkdir()
     before = (tmp_path / "results").stat().st_mtime_ns
@@ -248,7 +248,7 @@ def test_a_dry_run_writes_nothing(invoke, tmp_path):
     assert (tmp_path / "results").stat().st_mtime_ns == before
 
 
-def test_a_dry_run_prints_the_spec_of_the_first_seed_and_says_which_there_are(invoke):
+def test_dry_run_prints_the_spec_of_the_first_seed_and_lists_the_seeds(invoke):
     outcome = invoke(*BENCH, "--models", "mlp,dcgan", "--dry-run", "--seeds", 3, "--seed", 5)
     assert outcome.code == 0
     lines = [line.rstrip() for line in outcome.out.splitlines()]
@@ -266,7 +266,7 @@ def test_a_dry_run_prints_the_spec_of_the_first_seed_and_says_which_there_are(in
     ("folder", "fix"),
     [("empty", "empty: holds no record; run `ganzoo bench` first"), ("absent", "absent: no such folder; run")],
 )
-def test_compare_without_records_says_where_they_come_from(folder, fix, refused, tmp_path):
+def test_compare_without_records_names_the_command_that_makes_them(folder, fix, refused, tmp_path):
     (tmp_path / "empty").mkdir()
     assert fix in refused("compare", folder)
 
@@ -279,14 +279,14 @@ def test_an_unknown_format_is_refused_before_anything_is_read(refused):
     assert "no reporter is called 'yaml'" in refused("compare", "--format", "yaml")
 
 
-def test_every_command_of_the_grammar_is_carried_out_by_one_function():
+def test_every_command_of_the_parser_has_one_function():
     _, names = build_parser()
     assert list(COMMANDS) == names
     assert len(set(COMMANDS.values())) == len(names)
 
 
 @pytest.mark.parametrize("columns", ["wide", "", "0", "-3", "60"])
-def test_a_width_that_is_none_is_the_default_one(columns, invoke, monkeypatch):
+def test_invalid_columns_variable_means_the_default_width(columns, invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     outcome = invoke("list", "losses")
     assert outcome.code == 0, outcome.err
@@ -312,14 +312,14 @@ def test_a_width_that_is_none_is_the_default_one(columns, invoke, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("command", [("plugins",), (*BENCH, "--models", "mlp")], ids=["plugins", "bench"])
-def test_a_plugin_that_is_not_there_is_an_error_of_the_request(plugin, fix, command, refused, tmp_path):
+def test_missing_plugin_file_is_a_usage_error(plugin, fix, command, refused, tmp_path):
     (tmp_path / "notes.txt").write_text("import ganzoo\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.py").mkdir()
     assert fix in refused(*command, "--plugin", plugin)
 
 
-def test_a_plugin_that_fails_is_one_line_and_a_row_and_the_rest_runs(invoke, stranger):
+def test_broken_plugin_is_one_warning_and_a_row_of_the_table(invoke, stranger):
     plugin = ("--plugin", stranger("raises_on_import"))
     outcome = invoke(*BENCH, "--models", "mlp", "--dry-run", "--json", *plugin)
     assert outcome.code == 0
@@ -333,11 +333,11 @@ def test_a_plugin_that_fails_is_one_line_and_a_row_and_the_rest_runs(invoke, str
     assert "no licence found" in row
 
 
-def test_a_plugin_that_fails_is_fatal_where_it_is_asked_to_be(refused, invoke, stranger, tmp_path):
+def test_broken_plugin_is_fatal_with_strict(refused, invoke, stranger, tmp_path):
     plugin = ("--plugin", stranger("import_error"))
     line = refused(*BENCH, "--models", "mlp", *plugin, "--strict")
     assert "--strict: 1 broken plugin(s): import_error.py: ModuleNotFoundError" in line
-    # It is in vain to want what only it could have offered, and the error says why.
+    # Asking for what only the broken plugin could have offered fails, and the error says why.
     outcome = invoke(*BENCH, "--models", "unimportable", *plugin)
     assert outcome.code == 2
     line = outcome.err.splitlines()[-1]
@@ -346,7 +346,7 @@ def test_a_plugin_that_fails_is_fatal_where_it_is_asked_to_be(refused, invoke, s
     assert not (tmp_path / "runs").exists()
 
 
-def test_two_plugins_that_offer_what_is_asked_for_are_both_named(refused, stranger):
+def test_name_conflict_of_two_plugins_names_both(refused, stranger):
     both = ("--plugin", stranger("twins_a"), "--plugin", stranger("twins_b"))
     assert "ask for 'twins_a.py:twin' or 'twins_b.py:twin'" in refused(*BENCH, "--models", "twin", *both)
 
@@ -382,7 +382,7 @@ def ganzoo_variants():
 """
 
 
-def test_a_size_that_cannot_be_built_costs_its_own_line_and_not_the_page(invoke, tmp_path):
+def test_show_prints_one_line_for_an_image_size_that_cannot_be_built(invoke, tmp_path):
     (tmp_path / "partial.py").write_text(PARTIAL)
     outcome = invoke("show", "halves", "--json", "--plugin", "partial.py")
     assert outcome.code == 0, outcome.err
@@ -404,10 +404,10 @@ def test_a_size_that_cannot_be_built_costs_its_own_line_and_not_the_page(invoke,
     assert "cannot build" not in invoke("show", "mlp").out
 
 
-# --- combinations that cannot be --------------------------------------------------------------------------------------
+# --- impossible combinations ------------------------------------------------------------------------------------------
 
 
-def test_a_conditional_variant_is_refused_on_data_without_labels(refused, pictures):
+def test_conditional_variant_is_refused_on_unlabelled_data(refused, pictures):
     line = refused(
         *BENCH, "--models", "cdcgan", "--dataset", f"folder:{pictures}", "--image-size", 16, "--batch-size", 4
     )
@@ -415,7 +415,7 @@ def test_a_conditional_variant_is_refused_on_data_without_labels(refused, pictur
     assert "needs a dataset with labels; this one has none" in line
 
 
-def test_a_conditional_variant_that_a_glob_finds_is_passed_over(invoke, pictures):
+def test_conditional_variant_matched_by_a_glob_is_left_out_on_unlabelled_data(invoke, pictures):
     options = ("--dataset", f"folder:{pictures}", "--image-size", 16, "--batch-size", 4, "--dry-run", "--json")
     outcome = invoke(*BENCH, "--models", "cdcg*,mlp", *options)
     assert outcome.code == 0
@@ -425,12 +425,12 @@ def test_a_conditional_variant_that_a_glob_finds_is_passed_over(invoke, pictures
     assert "needs a dataset with labels" in line
 
 
-def test_an_image_size_that_cannot_be_built_is_refused_with_those_that_can(refused):
+def test_unsupported_image_size_is_refused_with_the_supported_ones(refused):
     line = refused(*BENCH, "--models", "dcgan", "--image-size", 20)
     assert "architecture 'dcgan' builds for 8, 16, 28, 32, 48, 64, 128 px, not 20; choose with --image-size" in line
 
 
-def test_a_loss_that_asks_too_much_of_a_discriminator_is_refused(refused):
+def test_loss_that_needs_a_code_head_is_refused_without_one(refused):
     line = refused(*BENCH, "--models", "mlp", "--loss", "infogan")
     assert line.startswith("ganzoo: mlp: ")
     assert "code_head" in line
@@ -444,15 +444,15 @@ def test_a_loss_that_asks_too_much_of_a_discriminator_is_refused(refused):
         ("folder:broken", "remove it or pass --skip-bad-images"),
     ],
 )
-def test_data_that_cannot_be_read_is_refused_by_name(dataset, fix, refused, tmp_path):
+def test_unreadable_image_folder_is_refused_by_name(dataset, fix, refused, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "picture.png").write_bytes(b"GIF89a, but not really")
     assert fix in refused(*BENCH, "--models", "mlp", "--dataset", dataset)
 
 
-def test_weights_that_cannot_be_had_are_refused_within_seconds(refused, pictures, tmp_path, monkeypatch):
-    # Offline: everything that could reach the network goes to a port where nobody listens.
+def test_missing_weights_offline_are_refused_within_seconds(refused, pictures, tmp_path, monkeypatch):
+    # Offline: all network access goes to a port where nothing listens.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -460,7 +460,7 @@ def test_weights_that_cannot_be_had_are_refused_within_seconds(refused, pictures
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
     monkeypatch.setenv("GANZOO_CACHE", str(cache))
     monkeypatch.setenv("TORCH_HOME", str(cache))
-    # Nor is it tried again after a while.
+    # There is no delayed second attempt either.
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     line = refused("bench", "--models", "mlp", "--device", "cpu", "--dataset", f"folder:{pictures}", "--batch-size", 4)
     assert "inception has no weights" in line
@@ -478,7 +478,7 @@ def hinge_run(strangers_bench) -> Path:
 
 @pytest.fixture
 def conditional_run(tmp_path, stranger) -> Path:
-    """The run of a conditional variant as it is on disk; its generator is untrained."""
+    """The folder of a finished run of a conditional variant; its generator is untrained."""
     registry = discover([str(stranger("laboratory"))])
     plan = BenchPlan(("cdcgan",), dataset="stripes", device="cpu", throughput_only=True)
     resolved = resolve(plan, registry)
@@ -498,13 +498,13 @@ def conditional_run(tmp_path, stranger) -> Path:
         (("file",), "file: is not JSON"),
     ],
 )
-def test_a_run_that_is_none_cannot_be_sampled(args, fix, refused, tmp_path):
+def test_sample_refuses_a_folder_without_a_run(args, fix, refused, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("not a record")
     assert fix in refused("sample", *args)
 
 
-def test_a_picture_is_not_overwritten(refused, invoke, hinge_run, stranger, tmp_path):
+def test_sample_does_not_overwrite_a_picture(refused, invoke, hinge_run, stranger, tmp_path):
     (tmp_path / "grid.png").write_text("precious")
     sample = ("sample", hinge_run, "--plugin", stranger("hinge"), "-n", 4)
     assert "-o grid.png: exists; choose another file or pass --force" in refused(*sample)
@@ -514,7 +514,7 @@ def test_a_picture_is_not_overwritten(refused, invoke, hinge_run, stranger, tmp_
     assert Image.open(tmp_path / "grid.png").size[0] > 8
 
 
-def test_a_sample_that_cannot_be_drawn_is_refused(refused, hinge_run, stranger):
+def test_sample_refuses_bad_count_or_label_or_missing_plugin(refused, hinge_run, stranger):
     plugin = ("--plugin", stranger("hinge"))
     assert "n is 0; ask for at least 1 image" in refused("sample", hinge_run, *plugin, "-n", 0)
     line = refused("sample", hinge_run, *plugin, "--label", 3)
@@ -523,9 +523,7 @@ def test_a_sample_that_cannot_be_drawn_is_refused(refused, hinge_run, stranger):
     assert "no loss is called 'hinge.py:my-hinge'" in refused("sample", hinge_run)
 
 
-def test_sample_speaks_of_broken_plugins_and_refuses_them_where_it_is_asked_to(
-    refused, invoke, hinge_run, stranger, tmp_path
-):
+def test_sample_warns_of_broken_plugins_and_refuses_them_with_strict(refused, invoke, hinge_run, stranger, tmp_path):
     plugins = ("--plugin", stranger("hinge"), "--plugin", stranger("import_error"))
     line = refused("sample", hinge_run, *plugins, "-n", 4, "--strict")
     assert "--strict: 1 broken plugin(s): import_error.py: ModuleNotFoundError" in line
@@ -537,29 +535,29 @@ def test_sample_speaks_of_broken_plugins_and_refuses_them_where_it_is_asked_to(
 
 
 @pytest.mark.parametrize("label", [-1, 4, 1000])
-def test_a_label_that_the_data_has_not_is_refused_with_those_it_has(label, refused, conditional_run):
+def test_unknown_label_is_refused_with_the_known_ones(label, refused, conditional_run):
     assert "the labels of 'stripes' are 0 to 3" in refused("sample", conditional_run, "--label", label)
 
 
-def test_a_label_that_the_data_has_is_drawn(invoke, conditional_run, tmp_path):
+def test_sample_draws_a_known_label(invoke, conditional_run, tmp_path):
     outcome = invoke("sample", conditional_run, "--label", 3, "-n", 9, "-o", "three.png")
     assert outcome.code == 0, outcome.err
     assert Image.open(tmp_path / "three.png").mode == "L"
 
 
-def test_a_run_without_its_weights_says_so(refused, conditional_run):
+def test_sample_of_a_run_without_weights_is_refused(refused, conditional_run):
     (conditional_run / "generator.safetensors").unlink()
     assert "generator.safetensors: not there; the weights are kept where the run was made" in refused(
         "sample", conditional_run
     )
 
 
-def test_weights_of_another_network_say_so(refused, conditional_run):
+def test_sample_with_the_weights_of_another_network_is_refused(refused, conditional_run):
     (conditional_run / "generator.safetensors").write_bytes(b"\0" * 100)
     assert "generator.safetensors: does not fit architecture 'cdcgan'" in refused("sample", conditional_run)
 
 
-def test_a_folder_that_cannot_be_scored_is_refused(refused, pictures, stranger, tmp_path):
+def test_unscorable_folder_is_refused(refused, pictures, stranger, tmp_path):
     score = ("score", "--device", "cpu", "--dataset", "stripes", "--metrics", "mean-gap")
     score = (*score, "--plugin", stranger("laboratory"))
     assert "the image folder absent is not there" in refused(*score, "absent")
@@ -573,7 +571,7 @@ def test_a_folder_that_cannot_be_scored_is_refused(refused, pictures, stranger, 
     assert "its images have 3 channel(s) and those of 'stripes' 1" in refused(*score, pictures)
 
 
-# --- records that others broke ----------------------------------------------------------------------------------------
+# --- broken records ---------------------------------------------------------------------------------------------------
 
 
 def undated(scores: list[dict]) -> list[dict]:
@@ -627,7 +625,7 @@ def test_compare_names_broken_records_and_uses_the_rest(strangers_bench, invoke,
         (line,) = (line for line in lines if f"{results / name / 'record.json'}: " in line)
         assert line.startswith("ganzoo: left out: ")
         assert complaint in line
-    # Nothing of it is touched: it may be a checkout that others share.
+    # The folder stays untouched: it may be a checkout that others share.
     assert sorted(path.parent.name for path in results.rglob("record.json")) == sorted(
         [*DAMAGES, "binary", *(path.parent.name for path in strangers_bench.results.glob("*/*/record.json"))]
     )
@@ -652,6 +650,6 @@ def test_bench_does_a_run_with_a_broken_record_again_and_skips_the_others(strang
     (line,) = (line for line in outcome.err.splitlines() if "record.json.broken" in line)
     assert "is not JSON" in line
     assert line.endswith("and the run is done again")
-    # One seed trains to the same numbers.
+    # The same seed trains to the same numbers.
     assert chatty["training"]["curves"] == strangers_bench.records[1]["training"]["curves"]
     assert undated(chatty["scores"]) == undated(strangers_bench.records[1]["scores"])

@@ -1,4 +1,4 @@
-"""The main job as users run it: `ganzoo bench` in a subprocess, and everything that reads what it leaves."""
+"""`ganzoo bench` in a subprocess, as users run it, and the commands that read its records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, made_once, wait_for
+from conftest import FRESH, HANGING, CommandLine, forked, made_once, restore_default_sigint, wait_for
 from PIL import Image
 from skips import needs_system
 
@@ -22,7 +22,7 @@ QUICK = ("--kimg", "1", "--batch-size", "32", "--threads", "1", "--throughput-se
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, session_environment):
-    """Two variants trained and scored by every metric, and what the command said."""
+    """A bench of two variants, trained and scored by every metric: the completed process and the results folder."""
 
     def make(folder):
         done = CommandLine(folder)(
@@ -50,7 +50,7 @@ def test_the_table_is_on_stdout_and_progress_in_plain_lines_on_stderr(finished):
     assert "\r" not in done.stderr
 
 
-def test_a_record_holds_what_others_rely_on(finished):
+def test_record_has_spec_scores_curves_environment_and_hardware(finished):
     _, results = finished
     records = records_in(results)
     assert [record["spec"]["variant"] for record in records] == ["cdcgan", "dcgan"]
@@ -118,7 +118,7 @@ def test_samples_are_a_grid_of_64(finished):
             assert picture.size == (4 * (8 * 18 + 2),) * 2
 
 
-def test_the_same_command_again_skips_and_still_gives_every_record(finished, run_cli):
+def test_repeated_command_skips_finished_runs_and_prints_every_record(finished, run_cli):
     _, results = finished
     stamps = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
     again = run_cli(
@@ -131,7 +131,7 @@ def test_the_same_command_again_skips_and_still_gives_every_record(finished, run
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()} == stamps
 
 
-def test_a_run_again_gives_the_same_bits(finished, run_cli):
+def test_forced_run_repeats_bit_for_bit(finished, run_cli):
     _, results = finished
     done = run_cli(
         "bench", "--models", "dcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu", "--quiet"
@@ -149,7 +149,7 @@ def test_a_run_again_gives_the_same_bits(finished, run_cli):
     assert scores[0] == scores[1]
 
 
-def test_compare_reads_them_back_in_every_format(finished, run_cli):
+def test_compare_reads_bench_records_in_every_format(finished, run_cli):
     _, results = finished
     table = run_cli("compare", results)
     assert table.returncode == 0
@@ -174,7 +174,7 @@ def test_sample_draws_the_same_picture_for_the_same_seed(finished, run_cli):
     assert len({pictures["a"], pictures["c"], pictures["threes"]}) == 3
 
 
-def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cli):
+def test_score_of_exported_samples_equals_the_fid_of_their_features(finished, run_cli):
     """The samples of a run, saved as PNG and scored as a folder, against the run's own features of the same images."""
     import torch
 
@@ -209,7 +209,7 @@ def test_score_gives_a_folder_of_images_the_same_fid_as_the_run(finished, run_cl
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_the_same_from_python(finished, tmp_path):
+def test_bench_from_python_gives_the_records_of_the_command(finished, tmp_path):
     import ganzoo
 
     _, results = finished
@@ -232,7 +232,7 @@ def test_the_same_from_python(finished, tmp_path):
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_python_hears_events_and_warnings_and_nothing_is_printed(tmp_path, stranger, capfd):
+def test_bench_from_python_sends_events_and_warnings_and_prints_nothing(tmp_path, stranger, capfd):
     import ganzoo
 
     def bench(**options):
@@ -248,7 +248,7 @@ def test_python_hears_events_and_warnings_and_nothing_is_printed(tmp_path, stran
     broken, left_out = (str(warning.message) for warning in told)
     assert broken.startswith("plugin import_error.py is broken and left out: ModuleNotFoundError")
     assert left_out.startswith("left out typo: ")
-    # A warning points at the user's line, not at one of ganzoo's.
+    # A warning points at the user's line, not at a line in ganzoo.
     assert {warning.filename for warning in told} == {__file__}
     assert isinstance(events[0], ganzoo.RunStarted)
     assert isinstance(events[-1], ganzoo.RunFinished)
@@ -312,8 +312,8 @@ def ganzoo_variants():
 """
 
 
-def test_failures_are_rows_and_the_others_go_on(run_cli):
-    """One run raises, one kills itself, one diverges, one is well: three failures in the table, exit code 1."""
+def test_failed_runs_are_rows_and_the_other_runs_go_on(run_cli):
+    """One run raises, one is killed, one diverges, one succeeds: three failures in the table, exit code 1."""
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     done = run_cli(
         "bench", "--models", "late,silent,mlp,mlp-conv", "--plugin", "bad.py", "--set", "mlp.learning_rate=1e20",
@@ -338,11 +338,11 @@ def test_failures_are_rows_and_the_others_go_on(run_cli):
 
 
 SPEED = ("--throughput-only", "--throughput-seconds", "0.05", "--threads", "1", "--device", "cpu")
-"""The shortest of benches."""
+"""Arguments of the shortest bench."""
 
 
-def with_nobody_reading(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
-    """The command line with `stream` in a pipe whose reader has left before the first line."""
+def with_closed_pipe(stream: str, cwd: Path, *args: object) -> subprocess.CompletedProcess[str]:
+    """Run the command with `stream` in a pipe whose reader has closed it before the first line."""
     reader, writer = os.pipe()
     os.close(reader)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
@@ -354,34 +354,34 @@ def with_nobody_reading(stream: str, cwd: Path, *args: object) -> subprocess.Com
 
 
 def buffered() -> dict[str, str]:
-    """The environment of users, in which what does not fill a buffer is written at the very end."""
+    """The environment of users, without PYTHONUNBUFFERED: short output is written only at the end."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 @needs_system(os.name == "posix", "pipes as POSIX has them")
-def test_a_reader_that_leaves_changes_no_exit_code(run_cli):
+def test_closed_pipe_on_stdout_changes_no_exit_code(run_cli):
     (run_cli.cwd / "bad.py").write_text(BAD_LOSS)
     for format in ((), ("--json",)):
         bench = ("bench", "--plugin", "bad.py", "--models", "late", *SPEED, "--quiet", *format)
-        done = with_nobody_reading("stdout", run_cli.cwd, *bench)
+        done = with_closed_pipe("stdout", run_cli.cwd, *bench)
         assert (done.returncode, done.stderr) == (1, ""), format
     [record] = records_in(run_cli.cwd / "runs")
     assert record["status"] == "crashed"
     for command in (("list",), ("list", "--json"), ("plugins",), ("--help",)):
-        done = with_nobody_reading("stdout", run_cli.cwd, *command)
+        done = with_closed_pipe("stdout", run_cli.cwd, *command)
         assert (done.returncode, done.stderr) == (0, ""), command
 
 
 @needs_system(os.name == "posix", "pipes as POSIX has them")
-def test_a_bench_goes_on_where_nobody_reads_its_progress(run_cli):
-    done = with_nobody_reading("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
+def test_bench_goes_on_when_the_pipe_on_stderr_is_closed(run_cli):
+    done = with_closed_pipe("stderr", run_cli.cwd, "bench", "--models", "mlp", *SPEED, "--json")
     assert done.returncode == 0
     assert [record["status"] for record in json.loads(done.stdout)] == ["ok"]
 
 
 @needs_system(Path("/dev/full").exists(), "has no /dev/full")
 @pytest.mark.parametrize("display", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "live"])
-def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
+def test_bench_goes_on_when_stderr_is_on_a_full_disk(display, run_cli):
     command = [*forked("ganzoo", "whole"), "bench", "--models", "mlp", *SPEED]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -393,7 +393,7 @@ def test_a_bench_goes_on_where_its_log_is_on_a_full_disk(display, run_cli):
 
 
 @needs_system(os.name == "posix", "terminals as POSIX has them")
-def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
+def test_bench_goes_on_when_its_terminal_is_closed(run_cli):
     ours, theirs = os.openpty()
     command = [*forked("ganzoo", "whole"), "bench", "--models", "mlp", *SPEED, "--json"]
     process = subprocess.Popen(command, cwd=run_cli.cwd, env=buffered(), stdout=subprocess.PIPE, stderr=theirs)
@@ -406,7 +406,7 @@ def test_a_bench_goes_on_where_its_terminal_is_gone(run_cli):
 
 
 @needs_system(Path("/dev/full").exists(), "has no /dev/full")
-def test_a_table_that_cannot_be_written_is_one_line(run_cli):
+def test_table_on_a_full_disk_is_one_error_line(run_cli):
     for command in (("list", "--json"), ("list", "metrics", "--json")):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
@@ -425,7 +425,7 @@ def files_of_runs(results: Path) -> dict[Path, bytes]:
 
 
 @needs_system(sys.platform == "linux", "limits as Linux has them")
-def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli):
+def test_record_on_a_full_disk_is_one_error_line_and_the_other_records_stay(run_cli):
     bench = ("bench", *SPEED, "--quiet", "--json")
     assert run_cli(*bench, "--models", "mlp").returncode == 0
     before = files_of_runs(run_cli.cwd / "runs")
@@ -436,12 +436,12 @@ def test_a_record_that_cannot_be_written_is_one_line_and_the_others_stay(run_cli
     assert line.startswith(f"ganzoo: cannot write {run_cli.cwd}/runs/")
     assert line.endswith("/record.json: File too large; choose another --results folder")
     assert "/dcgan-digits-s0-" in line
-    # Not even the beginning of a record is left, and a run that was done is not lost.
+    # No partial record is left, and the finished run is not lost.
     assert files_of_runs(run_cli.cwd / "runs") == before
 
 
 @needs_system(os.name == "posix", "signals as POSIX has them")
-def test_a_run_dies_with_its_parent_and_the_next_command_does_it(run_cli):
+def test_run_is_killed_with_its_parent_and_done_by_the_next_command(run_cli):
     command = [sys.executable, "-m", "ganzoo", "bench", "--models", "dcgan", "--kimg", "100000", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=run_cli.cwd, stderr=subprocess.DEVNULL)
     children = wait_for(lambda: _children(process.pid))
@@ -461,7 +461,7 @@ def test_ctrl_c_records_the_run_as_interrupted(run_cli):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=as_at_a_terminal,
+        preexec_fn=restore_default_sigint,
     )
     children = wait_for(lambda: _children(process.pid))
     os.killpg(process.pid, signal.SIGINT)
@@ -494,7 +494,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_throughput_only_needs_no_extractor_and_leaves_scores_empty(run_cli):
+def test_throughput_only_needs_no_extractor_and_records_no_scores(run_cli):
     done = run_cli(
         "bench", "--models", "mlp", "--throughput-only", "--throughput-seconds", "0.2", "--features", "inception",
         "--threads", 1, "--device", "cpu", "--json",
@@ -525,7 +525,7 @@ def test_dry_run_prints_specs_parameters_and_an_estimate_and_trains_nothing(run_
 
 
 @pytest.mark.skipif("GANZOO_DATA" not in os.environ, reason="GANZOO_DATA names no folder with MNIST")
-def test_the_same_command_on_mnist(run_cli):
+def test_bench_on_mnist(run_cli):
     done = run_cli("bench", "--models", "mlp", "--dataset", "mnist", *QUICK, "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     [record] = json.loads(done.stdout)
@@ -535,7 +535,7 @@ def test_the_same_command_on_mnist(run_cli):
 
 
 @pytest.mark.skipif("GANZOO_DATA" not in os.environ, reason="GANZOO_DATA names no folder with CIFAR-10")
-def test_a_folder_of_photographs_in_classes(run_cli):
+def test_bench_on_a_labelled_folder_of_jpegs(run_cli):
     folder = Path(os.environ["GANZOO_DATA"]) / "cifar10-train-jpeg"
     picked = run_cli.cwd / "photographs"
     for label in ("cat", "dog"):
@@ -552,7 +552,7 @@ def test_a_folder_of_photographs_in_classes(run_cli):
     assert record["spec"]["classes"] == 2
 
 
-def test_inception_from_a_weights_file_to_scores(run_cli, random_weights):
+def test_bench_scores_by_inception_from_a_weights_file(run_cli, random_weights):
     """Seeded random weights in torch-fidelity's format, through the command line to every score."""
     import torch
 
@@ -584,8 +584,8 @@ def test_inception_from_a_weights_file_to_scores(run_cli, random_weights):
 
 
 @pytest.mark.slow
-def test_the_default_command_reads_as_digits(run_cli):
-    """The README's main job: DCGAN beats the MLP."""
+def test_default_bench_learns_digits(run_cli):
+    """The README's first command: DCGAN scores better than the MLP."""
     done = run_cli("bench", "--models", "dcgan,mlp", "--json", timeout=1800)
     assert done.returncode == 0, done.stderr
     records = {record["spec"]["variant"]: record for record in json.loads(done.stdout)}
@@ -593,7 +593,7 @@ def test_the_default_command_reads_as_digits(run_cli):
     assert fid["dcgan"] < fid["mlp"]
 
 
-def test_a_sweep_measures_every_batch_and_names_the_largest(run_cli):
+def test_batch_sweep_measures_every_size_and_names_the_largest(run_cli):
     done = run_cli(
         "bench", "--models", "mlp", "--sweep-batch", "64,16", "--threads", "1", "--throughput-seconds", "0.2", "--json"
     )
@@ -640,7 +640,7 @@ def narrow(tmp_path) -> Path:
     return path
 
 
-def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, narrow):
+def test_automatic_batch_sweep_ends_at_the_first_out_of_memory(run_cli, narrow):
     command = (
         "bench",
         "--models",
@@ -665,7 +665,7 @@ def test_an_automatic_sweep_ends_where_a_batch_does_not_fit(run_cli, narrow):
 
 
 @pytest.mark.parametrize(("other", "code"), [("16", 0), ("128", 1)])
-def test_a_sweep_in_a_suite_may_come_to_its_end_and_a_part_that_is_none_may_not(other, code, run_cli, narrow, tmp_path):
+def test_out_of_memory_ends_a_batch_sweep_in_a_suite_and_fails_any_other_part(other, code, run_cli, narrow, tmp_path):
     sweep = 'sweep_batch = "64,128"\nthroughput_seconds = 0.2'
     alone = f"batch_size = {other}\nthroughput_only = true\nthroughput_seconds = 0.1"
     benches = (f'[[bench]]\nmodels = ["narrow"]\nplugins = ["narrow.py"]\n{part}\n' for part in (sweep, alone))

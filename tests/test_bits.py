@@ -12,14 +12,14 @@ from bits import sides, train_and_hash
 VARIANTS_AT_THE_COMMIT = 15
 
 
-def compare(today: sides.Hashes, make_before: Callable[[], sides.Hashes] = sides.hashes_at_the_commit) -> list[str]:
-    """Today's side against the stored one, or against one that is made where none is stored."""
+def compare(today: sides.Hashes, make_before: Callable[[], sides.Hashes] = sides.hashes_of_commit) -> list[str]:
+    """Compare `today` with the stored hashes, or with hashes made from the commit if none are stored."""
     return sides.differences(today, sides.stored_hashes() or make_before())
 
 
 @pytest.mark.timeout(1200)
-def test_every_variant_trains_to_the_same_bits_as_at_the_commit():
-    assert compare(sides.hashes_of_today()) == [], "other weights after 100 steps; see tests/bits/sides.py"
+def test_every_variant_trains_to_the_bits_of_the_reference_commit():
+    assert compare(sides.hashes_of_installed()) == [], "other weights after 100 steps; see tests/bits/sides.py"
 
 
 def test_every_stored_entry_holds_every_variant():
@@ -51,7 +51,7 @@ def test_comparing_nothing_is_an_error():
         sides.differences({"dcgan": "a"}, {})
 
 
-def test_an_entry_is_stored_beside_the_others(tmp_path):
+def test_new_entry_is_stored_beside_the_others(tmp_path):
     path = tmp_path / "hashes.json"
     path.write_text('{"0.1": {"abacus": {"mlp": "a"}}}')
     assert sides.stored_hashes(path) is None
@@ -60,10 +60,10 @@ def test_an_entry_is_stored_beside_the_others(tmp_path):
     assert json.loads(path.read_text())["0.1"] == {"abacus": {"mlp": "a"}}
 
 
-def test_a_machine_without_an_entry_and_without_the_commit_is_told_what_to_do(monkeypatch):
+def test_without_entry_and_commit_the_error_names_the_fix(monkeypatch):
     monkeypatch.setattr(sides, "COMMIT", "0" * 40)
     with pytest.raises(sides.NoHistory, match=r"commit 0000000 is not at hand .*`git fetch --unshallow`"):
-        sides.hashes_at_the_commit()
+        sides.hashes_of_commit()
 
 
 @pytest.mark.parametrize("part", ["weight", "running_mean", "num_batches_tracked"])

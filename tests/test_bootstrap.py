@@ -1,4 +1,4 @@
-"""Bootstrap intervals against the definition, in whole numbers of Python, and against figures written down once."""
+"""Bootstrap intervals against their definition, in Python integers, and against golden numbers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def raw_output(seed=0):
         yield (folded >> turn | folded << (64 - turn)) % 2**64
 
 
-def drawn(outputs, sample):
+def resample(outputs, sample):
     return [sample[(next(outputs) >> 32) * len(sample) >> 32] for _ in sample]
 
 
-def middle(figures):
-    """The 2.5th and the 97.5th percentile of 2000 figures, between neighbours in proportion."""
+def percentile_interval(figures):
+    """The 2.5th and 97.5th percentile of 2000 figures, linearly interpolated."""
     ordered = sorted(figures)
     between = []
     for share in (0.025, 0.975):
@@ -43,22 +43,22 @@ def middle(figures):
     return tuple(between)
 
 
-def test_the_stream_is_the_one_that_numpy_promises():
+def test_raw_stream_equals_numpy_pcg64():
     assert list(itertools.islice(raw_output(), 3)) == [0xA30FEBCFD9C2825F, 0x4510BDF882D9D721, 0x0A7D3DA94ECDE8B8]
     assert seeded_stream().random_raw(3).tolist() == [0xA30FEBCFD9C2825F, 0x4510BDF882D9D721, 0x0A7D3DA94ECDE8B8]
     assert (INTERVAL, RESAMPLES, CONFIDENCE) == ("bootstrap-2000-pcg64-raw", 2000, 0.95)
 
 
-def test_places_are_the_upper_half_of_a_raw_output_as_a_share():
+def test_resample_index_is_the_upper_half_of_a_raw_output():
     outputs = raw_output()
     wanted = [[(next(outputs) >> 32) * 7 >> 32 for _ in range(5)] for _ in range(40)]
     assert draw_places(seeded_stream(), 7, (40, 5)).tolist() == wanted
     assert {place for row in wanted for place in row} == set(range(7))
 
 
-def test_the_interval_of_a_median_is_that_of_2000_resamples():
+def test_bootstrap_interval_of_a_median_is_that_of_2000_resamples():
     outputs = raw_output()
-    wanted = middle([statistics.median(drawn(outputs, RATES)) for _ in range(2000)])
+    wanted = percentile_interval([statistics.median(resample(outputs, RATES)) for _ in range(2000)])
     assert median_interval(np.array(RATES)) == pytest.approx(wanted, rel=1e-12)
     told = summary(RATES)
     assert (told["low"], told["high"], told["interval"]) == (*median_interval(np.array(RATES)), INTERVAL)
@@ -66,31 +66,31 @@ def test_the_interval_of_a_median_is_that_of_2000_resamples():
 
 def test_the_interval_of_a_difference_is_that_of_2000_resamples_of_each_side():
     outputs = raw_output()
-    means = [[statistics.fmean(drawn(outputs, side)) for _ in range(2000)] for side in SCORES]
-    wanted = middle([one - other for one, other in zip(*means, strict=True)])
+    means = [[statistics.fmean(resample(outputs, side)) for _ in range(2000)] for side in SCORES]
+    wanted = percentile_interval([one - other for one, other in zip(*means, strict=True)])
     assert difference_interval(*SCORES) == pytest.approx(wanted, rel=1e-12)
 
 
-def rates_drawn(outputs, runs):
-    """First which runs are drawn, 2000 times; then of each run the windows, wherever it was drawn."""
-    chosen = [drawn(outputs, range(len(runs))) for _ in range(2000)]
+def resample_runs_and_windows(outputs, runs):
+    """Draw runs with replacement 2000 times, then for each run the windows at every place where it was drawn."""
+    chosen = [resample(outputs, range(len(runs))) for _ in range(2000)]
     medians = [[0.0] * len(runs) for _ in chosen]
     for index, windows in enumerate(runs):
         for row, column in itertools.product(range(2000), range(len(runs))):
             if chosen[row][column] == index:
-                medians[row][column] = statistics.median(drawn(outputs, windows))
+                medians[row][column] = statistics.median(resample(outputs, windows))
     return map(statistics.fmean, medians)
 
 
 def test_the_interval_of_a_ratio_is_that_of_2000_resamples_of_runs_and_their_windows():
     outputs = raw_output()
-    first, second = [list(rates_drawn(outputs, runs)) for runs in RUNS]
-    wanted = middle([one / other for one, other in zip(first, second, strict=True)])
+    first, second = [list(resample_runs_and_windows(outputs, runs)) for runs in RUNS]
+    wanted = percentile_interval([one / other for one, other in zip(first, second, strict=True)])
     assert rate_ratio_interval(*RUNS) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_intervals_are_the_same_on_every_version_of_python_and_numpy():
-    """Figures worked out once, by the functions above that follow the definition, on Python 3.11."""
+    """Golden numbers, computed once on Python 3.11 by the functions above, which follow the definition."""
     assert median_interval(np.array(RATES)) == pytest.approx((2377.0, 2488.5), rel=1e-12)
     assert difference_interval(*SCORES) == pytest.approx((-0.625, 4.375), rel=1e-12)
     assert rate_ratio_interval(*RUNS) == pytest.approx((0.9380144164408772, 1.0908793634357032), rel=1e-12)

@@ -1,4 +1,4 @@
-"""Thirty-odd broken plugins installed at once: each is listed with its reason, and the zoo does not notice."""
+"""Many broken plugins installed at once: each is listed with its reason, and the zoo is unaffected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FRESH, HANGING, ONE_MACHINE, as_at_a_terminal
+from conftest import FRESH, HANGING, ONE_MACHINE, restore_default_sigint
 from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
@@ -109,15 +109,15 @@ BROKEN = {
     "lonely-surrogate": ("raise ValueError('\\ud800 alone')\n", "ValueError:"),
     "dependency": ("import a_package_that_nobody_has.at_all\n", "ModuleNotFoundError: No module named 'a_package_that"),
 }
-"""The source of each, and what its status must say."""
+"""The source of each broken plugin, and what its status must say."""
 
 QUIET = {name: source for name, (source, _) in BROKEN.items() if name != "stray-thread"}
-"""Those that can be loaded into the process of the tests; a thread would stay in it."""
+"""Plugins that can be loaded into the process of the tests, where a thread would stay."""
 
 
 @pytest.fixture
 def installed(fake_distribution, stranger, tmp_path, monkeypatch) -> list[str]:
-    """All of them, the strangers' among them, installed before the zoo; and a healthy one."""
+    """Install every broken plugin, including those in `plugins_from_strangers`, before the zoo, and a healthy one."""
     strangers = {f"stranger-{name}": stranger(name) for name in STRANGERS_BROKEN}
     fake_distribution("ganzoo-broken", {**QUIET, **strangers, "unharmed": HEALTHY})
     (tmp_path / "here").mkdir()
@@ -125,12 +125,12 @@ def installed(fake_distribution, stranger, tmp_path, monkeypatch) -> list[str]:
     return [*QUIET, *strangers]
 
 
-def test_there_are_many_kinds_of_broken():
+def test_at_least_this_many_kinds_of_broken_plugins_are_tried():
     assert len(BROKEN) + len(STRANGERS_BROKEN) >= 40
     assert len({source for source, _ in BROKEN.values()}) == len(BROKEN)
 
 
-def test_each_is_listed_with_its_reason_and_every_healthy_variant_runs(
+def test_broken_plugins_are_listed_with_reasons_beside_every_healthy_variant(
     installed, monkeypatch, invoke, tmp_path, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -145,7 +145,7 @@ def test_each_is_listed_with_its_reason_and_every_healthy_variant_runs(
         assert reason in statuses[f"stranger-{name}"]["error"]
     outcome = invoke("plugins")
     assert all(line.isprintable() for line in outcome.out.splitlines())
-    # The zoo is whole: all of it is listed and planned, and the healthy newcomer with it.
+    # The zoo is complete: all of it is listed and planned, together with the healthy plugin.
     with monkeypatch.context() as patch:
         patch.setenv("GANZOO_PLUGINS", ",".join(name for name, status in statuses.items() if status["state"] == "ok"))
         alone = json.loads(invoke("list", "variants", "--json").out)
@@ -159,7 +159,7 @@ def test_each_is_listed_with_its_reason_and_every_healthy_variant_runs(
     assert len(outcome.err.splitlines()) == len(installed)
 
 
-def test_they_leave_the_process_as_it_was(installed, capsys):
+def test_broken_plugins_leave_the_process_unchanged(installed, capsys):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -175,7 +175,7 @@ def test_they_leave_the_process_as_it_was(installed, capsys):
     assert torch.rand(1) == expected
 
 
-def test_healthy_variants_are_benched_among_them(installed, run_cli, tmp_path):
+def test_bench_runs_healthy_variants_beside_broken_plugins(installed, run_cli, tmp_path):
     options = ("--throughput-only", "--throughput-seconds", "0.1", "--device", "cpu", "--batch-size", "8", "--json")
     done = run_cli("bench", "--models", "mlp,unharmed", *options)
     assert done.returncode == 0, done.stderr
@@ -220,7 +220,7 @@ def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=as_at_a_terminal,
+        preexec_fn=restore_default_sigint,
     )
     try:
         assert "and now it waits\n" in iter(process.stdout.readline, "")
@@ -270,7 +270,7 @@ def ganzoo_event(event):
 
 
 @pytest.mark.parametrize("how", ["sys.exit(0)", "raise Odd('odd')"])
-def test_a_plugin_that_ends_the_program_when_it_is_used_has_not_succeeded(how, tmp_path, invoke):
+def test_plugin_that_calls_exit_when_used_is_a_failure(how, tmp_path, invoke):
     (tmp_path / "late.py").write_text(LATE.format(how=how))
     outcome = invoke("compare", ONE_MACHINE, "--format", "late", "--plugin", "late.py")
     assert outcome.code == 1

@@ -1,4 +1,4 @@
-"""The cache from outside: `ganzoo env` says how large it is and empties it, and touches nothing of anyone else's."""
+"""`ganzoo env` shows the sizes of the cache; `--clear-cache` empties it and touches no other file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganzoo.util.download import download
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """A cache with a prepared dataset, weights and references, and with things of other people's among them."""
+    """A cache with a prepared dataset, weights, references and partly written files."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("GANZOO_CACHE", str(folder))
     loaded = LabelledImages(np.zeros((10, 1, 8, 8), np.uint8), np.arange(10) % 3)
@@ -50,7 +50,7 @@ def sizes(invoke) -> dict[str, int]:
     return parts
 
 
-def test_its_parts_have_their_sizes_and_come_free(cache, invoke):
+def test_env_shows_cache_sizes_and_clear_cache_frees_them(cache, invoke):
     before = sizes(invoke)
     assert before["weights"] == 1100
     assert before["references"] == 230
@@ -64,7 +64,7 @@ def test_its_parts_have_their_sizes_and_come_free(cache, invoke):
     assert invoke("env", "--clear-cache").out == f"freed 0 MiB in {cache}\n"
 
 
-def test_what_was_cleared_is_made_again(cache, invoke):
+def test_cleared_dataset_is_prepared_again(cache, invoke):
     bench = ("bench", "--models", "mlp", "--throughput-only", "--device", "cpu", "--dry-run", "--json")
     first = json.loads(invoke(*bench).out)
     assert sizes(invoke)["datasets"] > 1797 * 256
@@ -73,7 +73,7 @@ def test_what_was_cleared_is_made_again(cache, invoke):
     assert json.loads(invoke(*bench).out)[0]["spec"] == first[0]["spec"]
 
 
-def test_nothing_of_anyone_elses_is_touched(cache, invoke, tmp_path):
+def test_clear_cache_touches_no_other_files(cache, invoke, tmp_path):
     outside = tmp_path / "precious"
     (outside / "deeper").mkdir(parents=True)
     (outside / "file").write_text("mine")
@@ -119,7 +119,7 @@ def test_nothing_of_anyone_elses_is_touched(cache, invoke, tmp_path):
     assert not (dataset / "images.npy").exists()
 
 
-def test_a_part_that_is_a_link_is_left_alone(cache, invoke, tmp_path):
+def test_clear_cache_leaves_a_symlinked_part_alone(cache, invoke, tmp_path):
     elsewhere = tmp_path / "large-disk"
     (cache / "weights").rename(elsewhere)
     (cache / "weights").symlink_to(elsewhere)
@@ -128,7 +128,7 @@ def test_a_part_that_is_a_link_is_left_alone(cache, invoke, tmp_path):
     assert (elsewhere / "inception.pth").exists()
 
 
-def test_a_dataset_in_the_making_is_left_to_its_maker(cache, invoke):
+def test_clear_cache_leaves_a_dataset_that_is_being_prepared(cache, invoke):
     making = cache / "datasets" / ".zeros-8-0123456789abcdef.x1y2"
     making.mkdir()
     (making / "images.npy").write_bytes(bytes(10))
@@ -139,7 +139,7 @@ def test_a_dataset_in_the_making_is_left_to_its_maker(cache, invoke):
     assert not making.exists()
 
 
-def test_weights_put_there_by_hand_stay_and_those_that_were_downloaded_go(cache, invoke, tmp_path, monkeypatch):
+def test_clear_cache_removes_downloaded_weights_only(cache, invoke, tmp_path, monkeypatch):
     monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: True)
     content = b"weights" * 1000
     (tmp_path / "published.pth").write_bytes(content)
@@ -154,8 +154,8 @@ def test_weights_put_there_by_hand_stay_and_those_that_were_downloaded_go(cache,
     assert by_hand.read_bytes() == content
 
 
-def test_a_cache_folder_that_is_a_home_loses_nothing_but_the_cache(cache, invoke, monkeypatch, tmp_path):
-    """Whoever points GANZOO_CACHE at a folder of their own keeps what is in it."""
+def test_clear_cache_in_a_home_folder_removes_only_the_cache(cache, invoke, monkeypatch, tmp_path):
+    """If GANZOO_CACHE is a folder with other files, those files stay."""
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "thesis.csv").write_text("years of work")
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))

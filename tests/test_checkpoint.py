@@ -1,4 +1,4 @@
-"""A checkpoint: everything that decides the further course of a run is in it, and nothing unsound is read from one."""
+"""Checkpoints: they hold everything that decides how a run continues, and a damaged one is refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BATCH = 8
 
 
 class Saved(Exception):
-    """Ends a training between two steps."""
+    """Raised to stop training between two steps."""
 
 
 def trained(spec, dataset, *, leave_after=None, saved=None, registry=REGISTRY):
-    """`(tensors, state)` at the end of the budget, or after `leave_after` steps; from `saved` if it is given."""
+    """`(tensors, state)` at the end of the budget or after `leave_after` steps, starting from `saved` if given."""
     run = assemble(spec, registry, dataset)
     log = restore(run, *saved) if saved else TermLog(TrainResult())
 
@@ -45,7 +45,7 @@ def trained(spec, dataset, *, leave_after=None, saved=None, registry=REGISTRY):
 
 
 def course(tensors, state):
-    """What two trainings of one spec must agree in: all but the clock."""
+    """The state that two trainings of one spec must share: everything but times."""
     result = {name: value for name, value in state["result"].items() if name != "train_seconds"}
     digests = {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
     return digests, {**state, "result": result}
@@ -62,13 +62,13 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", [*VARIANTS, *RECIPES])
-def test_a_run_that_is_restored_takes_the_very_course_of_one_that_was_not(recipe):
+def test_restored_run_is_bit_for_bit_the_uninterrupted_one(recipe):
     models, options = RECIPES.get(recipe, (recipe, {}))
     size = min(architecture_of(models).image_sizes or (16,)) if recipe in VARIANTS else 16
     spec, dataset = planned(models, image_size=size, batch_size=BATCH, throughput_only=False, kimg=0.12, **options)
     whole = trained(spec, dataset)
     part = trained(spec, dataset, leave_after=2)
-    # Another process has other random numbers at first.
+    # A new process starts with another random state.
     torch.manual_seed(12345)
     tensors, state = trained(spec, dataset, saved=part)
     assert state["result"]["kimg"] >= 0.12
@@ -108,10 +108,10 @@ def build(image_shape, latent, classes):
 def ganzoo_architectures():
     yield ganzoo.Architecture("turned", build, latent=8, image_sizes=None)
 """
-"""Its layers have one shape, and come in an order that another process may have otherwise, as that of a set."""
+"""All layers have one shape, and their order may differ between processes, as that of a set does."""
 
 
-def test_a_run_goes_on_where_the_networks_are_built_in_another_order(tmp_path):
+def test_checkpoint_restores_networks_built_in_another_order(tmp_path):
     (tmp_path / "turned.py").write_text(TURNED)
     registry = discover([str(tmp_path / "turned.py")])
     plan = BenchPlan(("turned+non-saturating",), batch_size=BATCH, kimg=0.12, device="cpu")
@@ -156,7 +156,7 @@ def ganzoo_architectures():
 """
 
 
-def test_a_buffer_that_a_fresh_network_lacks_does_not_silently_begin_anew(tmp_path):
+def test_checkpoint_buffer_missing_in_a_fresh_network_is_not_dropped_silently(tmp_path):
     (tmp_path / "late.py").write_text(LATE_BUFFER)
     registry = discover([str(tmp_path / "late.py")])
     plan = BenchPlan(("late+non-saturating",), batch_size=BATCH, kimg=0.12, device="cpu", throughput_only=False)
@@ -178,7 +178,7 @@ def test_a_checkpoint_without_a_part_of_the_networks_is_refused_by_name():
         restore(assemble(spec, REGISTRY, dataset), tensors, state)
 
 
-def test_optimizer_state_of_a_parameter_that_the_run_lacks_is_refused():
+def test_optimizer_state_of_an_unknown_parameter_is_refused():
     spec, dataset = planned("mlp")
     tensors, state = snapshot(assemble(spec, REGISTRY, dataset), TermLog(TrainResult()))
     strange = {"optimizer/generator/network.other/exp_avg": torch.zeros(3)}
@@ -186,7 +186,7 @@ def test_optimizer_state_of_a_parameter_that_the_run_lacks_is_refused():
         restore(assemble(spec, REGISTRY, dataset), tensors | strange, state)
 
 
-def test_streamed_images_go_on_where_they_were(tmp_path):
+def test_streamed_batches_resume_at_their_position(tmp_path):
     _, dataset = planned("mlp")
 
     def batches():
@@ -217,14 +217,14 @@ def path(tmp_path):
     return tmp_path / "checkpoint.safetensors"
 
 
-def test_what_is_written_is_read(path):
+def test_checkpoint_round_trip(path):
     read = read_checkpoint(path)
     assert (read.run_id, read.state) == (SAMPLE.run_id, SAMPLE.state)
     assert torch.equal(read.tensors["weight"], SAMPLE.tensors["weight"])
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_the_checksum_is_that_of_the_file_without_it(path):
+def test_checksum_covers_the_file_without_the_checksum(path):
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     signed = json.loads(content[8 : 8 + length])["__metadata__"]["sha256"]
@@ -232,7 +232,7 @@ def test_the_checksum_is_that_of_the_file_without_it(path):
     assert hashlib.sha256(unsigned).hexdigest() == signed
 
 
-def test_every_flipped_bit_is_noticed(path):
+def test_flipped_bit_in_a_checkpoint_is_refused(path):
     content = path.read_bytes()
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
@@ -240,7 +240,7 @@ def test_every_flipped_bit_is_noticed(path):
             read_checkpoint(path)
 
 
-def test_a_file_that_was_cut_short_or_has_grown_is_refused(path):
+def test_truncated_or_extended_checkpoint_is_refused(path):
     content = path.read_bytes()
     for other in (b"", content[:7], content[:50], content[:-1], content + b"\0"):
         path.write_bytes(other)
@@ -248,14 +248,14 @@ def test_a_file_that_was_cut_short_or_has_grown_is_refused(path):
             read_checkpoint(path)
 
 
-def test_one_of_another_version_says_so(path):
+def test_checkpoint_of_another_version_is_refused(path):
     content = path.read_bytes().replace(b'"schema":"2"', b'"schema":"9"')
     path.write_bytes(content)
     with pytest.raises(RecordError, match="is a checkpoint of version 9"):
         read_checkpoint(path)
 
 
-def test_a_pickle_is_refused_and_not_opened(path, tmp_path):
+def test_pickle_in_place_of_a_checkpoint_is_refused_unopened(path, tmp_path):
     class Bomb:
         def __reduce__(self):
             return (exec, (f"open({str(tmp_path / 'opened')!r}, 'w')",))
@@ -269,7 +269,7 @@ def test_a_pickle_is_refused_and_not_opened(path, tmp_path):
     assert not (tmp_path / "opened").exists()
 
 
-def test_plain_weights_are_no_checkpoint(path):
+def test_weights_file_in_place_of_a_checkpoint_is_refused(path):
     save_file({"weight": torch.ones(2)}, path)
     with pytest.raises(RecordError, match="is no checkpoint: its metadata lacks schema"):
         read_checkpoint(path)
@@ -286,7 +286,7 @@ def test_a_checkpoint_of_other_networks_is_refused():
         restore(assemble(planned("dcgan")[0], REGISTRY, dataset), tensors, state)
 
 
-def test_the_old_one_stays_until_the_new_one_is_whole(path, monkeypatch):
+def test_old_checkpoint_stays_until_the_new_one_is_complete(path, monkeypatch):
     before = path.read_bytes()
 
     def full(*arguments):

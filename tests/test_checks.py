@@ -1,4 +1,4 @@
-"""Conformance: each check finds its own flaw and no other, the zoo has none, and `ganzoo check` says so."""
+"""Conformance checks: each finds its flaw and no other, the zoo passes, and `ganzoo check` reports the results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 
 DEAR = {"shapes", "compiled-gradients"}
-"""Checks that take most of the time: of the zoo they are made by the tests marked slow."""
+"""Slow checks: only tests marked slow apply them to the zoo."""
 
 
 def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, str]]:
@@ -42,7 +42,7 @@ def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, st
     return found
 
 
-# --- each check finds its own flaw ------------------------------------------------------------------------------------
+# --- each check finds its flaw ----------------------------------------------------------------------------------------
 
 REASONS = {
     "runs": "the flux capacitor is empty",
@@ -69,7 +69,7 @@ REASONS = {
 
 
 def check_of(flaw: str) -> str:
-    """The check that finds it: what its name begins with."""
+    """The check that finds a flaw; the name of the flaw begins with it."""
     return next(name for name in CHECKS if flaw.startswith(name))
 
 
@@ -80,7 +80,7 @@ def test_every_check_has_a_flaw_that_it_finds():
     assert flawed == ["sound", *(f"flawed-{flaw}" for flaw in REASONS)]
 
 
-def test_what_has_no_flaw_passes_every_check():
+def test_flawless_variant_passes_every_check():
     found = outcome("sound")
     expected = set() if DEVICE != "cpu" else {"captured-gradients"}
     expected |= set() if COMPILER else {"compiled-gradients"}
@@ -113,7 +113,7 @@ def assert_found(flaw, checks):
         assert found["skipped"] == dict.fromkeys(checks[1:], "'runs' failed")
 
 
-def test_another_process_that_lacks_the_plugin_says_so():
+def test_subprocess_check_fails_where_the_plugin_cannot_be_loaded():
     registry = discover([str(FLAWED)])
     trial = Trial(registry, *select(registry, ["sound"]))
     with pytest.raises(PluginError, match=r"the networks cannot be built: .* no architecture is called"):
@@ -132,7 +132,7 @@ def ganzoo_variants():
 """
 
 
-def test_a_stray_thread_of_any_plugin_does_not_keep_the_other_process_alive(tmp_path):
+def test_stray_thread_of_a_plugin_does_not_keep_the_subprocess_check_alive(tmp_path):
     (tmp_path / "stray.py").write_text(STRAY)
     registry = discover([str(FLAWED)])
     spec = Trial(registry, *select(registry, ["sound"])).spec
@@ -165,7 +165,7 @@ def test_a_flaw_of_a_metric_is_found_by_its_check_and_by_no_other():
         assert reason in found["failed"][flaw]
 
 
-# --- waiting for the device, as seen on the CPU -----------------------------------------------------------------------
+# --- device synchronization, detected on the CPU ----------------------------------------------------------------------
 
 WAITS = {
     "item": lambda x: x.sum().item(),
@@ -198,12 +198,12 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_a_wait_is_seen_and_located(wait):
+def test_device_synchronization_is_reported_with_its_line(wait):
     with pytest.raises(HostSync, match=r"in test_checks\.py, line \d+"), no_host_sync("cpu"):
         WAITS[wait](torch.ones(4))
 
 
-def test_a_wait_in_the_backward_pass_is_seen():
+def test_device_synchronization_in_the_backward_pass_is_reported():
     x = torch.ones(4, requires_grad=True)
     total = (2 * x).sum()
     x.register_hook(lambda gradient: gradient * gradient.max().item())
@@ -212,7 +212,7 @@ def test_a_wait_in_the_backward_pass_is_seen():
 
 
 @pytest.mark.parametrize("use", HARMLESS)
-def test_what_waits_for_nothing_is_let_be(use):
+def test_code_without_device_synchronization_passes(use):
     with no_host_sync("cpu"):
         HARMLESS[use](torch.ones(4))
 
@@ -227,7 +227,7 @@ QUICK_VARIANTS = ("mlp", "dcgan", "wgan-gp", "conv-sgd", "cdcgan")
     "variant",
     [pytest.param(name, marks=() if name in QUICK_VARIANTS else pytest.mark.slow) for name in VARIANTS],
 )
-def test_the_zoo_passes(variant):
+def test_zoo_passes_the_quick_checks(variant):
     found = outcome(variant, (), [name for name in CHECKS if name not in DEAR])
     assert found["failed"] == {}
     assert set(found["skipped"]) <= {"captured-gradients", "penalty-gradients", "learns"}
@@ -236,12 +236,12 @@ def test_the_zoo_passes(variant):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_zoo_passes_what_takes_time(variant):
+def test_zoo_passes_the_slow_checks(variant):
     assert outcome(variant, (), DEAR)["failed"] == {}
 
 
 @pytest.mark.parametrize("metric", discover().names("metrics"))
-def test_the_metrics_of_the_zoo_pass(metric):
+def test_zoo_metrics_pass_the_checks(metric):
     assert outcome(metric, ())["failed"] == {}
 
 
@@ -297,7 +297,7 @@ def ganzoo_variants():
 
 @pytest.fixture
 def plugin(tmp_path):
-    """`plugin(hooks)`: the path of a file with these hooks."""
+    """`plugin(hooks)`: write a plugin file with these hooks and return its path."""
 
     def write(hooks: str, name: str = "quick") -> Path:
         path = tmp_path / f"{name}.py"
@@ -307,7 +307,7 @@ def plugin(tmp_path):
     return write
 
 
-def test_skips_leave_the_exit_code_at_0_and_say_why(plugin, invoke):
+def test_skipped_checks_give_their_reason_and_exit_code_0(plugin, invoke):
     outcome = invoke("check", plugin(VARIANT), "--json")
     assert outcome.code == 0, outcome
     results = json.loads(outcome.out)
@@ -320,7 +320,7 @@ def test_skips_leave_the_exit_code_at_0_and_say_why(plugin, invoke):
     assert all(result["reason"] == "" for result in results if result["status"] == "passed")
 
 
-def test_a_failure_is_exit_code_1_and_stands_in_the_table(invoke, stranger):
+def test_failed_check_is_in_the_table_with_exit_code_1(invoke, stranger):
     outcome = invoke("check", "flawed-scores", "--plugin", stranger("flawed"))
     assert outcome.code == 1
     rows = {line.split()[0]: line for line in outcome.out.splitlines() if line.split()}
@@ -338,7 +338,7 @@ def test_a_failure_is_exit_code_1_and_stands_in_the_table(invoke, stranger):
         ("absent.py", "does not exist"),
     ],
 )
-def test_what_cannot_be_checked_is_exit_code_2(target, fix, invoke):
+def test_unknown_check_target_is_exit_code_2(target, fix, invoke):
     outcome = invoke("check", target)
     assert outcome.code == 2
     assert fix in outcome.error
@@ -354,15 +354,15 @@ def test_a_file_is_checked_for_all_that_it_yields_each_part_with_a_partner(plugi
     names = [subject.name for subject in subjects_of(plugin(PARTS))]
     expected = ["lonely+non-saturating", "dcgan+lonely-loss", "dcgan+non-saturating+lonely-penalty", "constant"]
     assert names == expected
-    # Parts that a variant brings along are checked with it.
+    # Inline parts of a variant are checked with it.
     assert [subject.name for subject in subjects_of(plugin(VARIANT, "other"))] == ["quick"]
 
 
-def test_names_are_those_of_the_command_line():
+def test_check_takes_the_names_of_the_command_line():
     assert [subject.name for subject in subjects_of("wgan*")] == ["wgan", "wgan-gp"]
     assert [subject.name for subject in subjects_of("mlp+hinge+r1")] == ["mlp+hinge+r1"]
     assert len(subjects_of("all")) == len(VARIANTS)
-    # dcgan is an architecture too, and its variant brings that along.
+    # dcgan is also an architecture; the check of the variant covers it.
     assert [subject.name for subject in subjects_of("dcgan")] == ["dcgan"]
     assert [subject.name for subject in subjects_of("least-squares")] == ["dcgan+least-squares"]
     with pytest.raises(UnknownName):
@@ -384,7 +384,7 @@ def test_checks_leave_no_trace(plugin, session_environment, tmp_path):
 # --- from Python and pytest -------------------------------------------------------------------------------------------
 
 
-def test_a_rehearsal_steps_by_hand(plugin):
+def test_rehearsal_can_be_stepped_by_hand(plugin):
     variant = Rehearsal("quick", [plugin(VARIANT)])
     batch = variant.batch()
     assert (batch.real.shape, batch.labels.shape, batch.latent.shape) == ((8, 1, 8, 8), (8,), (8, 8))
@@ -414,7 +414,7 @@ def test_each_check_is_a_test_of_pytest(plugin, stranger, tmp_path):
     assert "Traceback" not in done.stdout
 
 
-def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
+def test_pytest_fixtures_load_nothing_until_used(tmp_path):
     (tmp_path / "test_nothing.py").write_text(
         "import sys\n\n\ndef test_nothing():\n"
         "    assert 'ganzoo.pytest_plugin' in sys.modules\n"
@@ -425,7 +425,7 @@ def test_the_fixtures_cost_nothing_until_they_are_used(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
-def test_targets_that_cannot_be_are_told_where_they_are_named(stranger):
+def test_invalid_check_targets_are_refused_where_they_are_named(stranger):
     with pytest.raises(UsageError, match="did you mean 'dcgan'"):
         parametrize_checks("dcgann")
     with pytest.raises(PluginError, match="no licence found"):

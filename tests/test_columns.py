@@ -1,4 +1,4 @@
-"""A column of a comparison is said in one place, and is read on a terminal, in Markdown and on the report's page."""
+"""One entry of `COLUMNS` adds a column to the terminal table, to Markdown and to the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEAN = "6,543"
 
 @pytest.fixture
 def records(tmp_path):
-    """Two seeds of one variant that say how fast they were evaluated."""
+    """Two seeds of one variant with an evaluation rate."""
     source = min(ONE_MACHINE.glob("*/dcgan-digits-*"))
     for seed, rate in enumerate(RATES):
         place = Path(shutil.copytree(source, tmp_path / "results" / str(seed))) / "record.json"
@@ -41,7 +41,7 @@ def records(tmp_path):
 
 @pytest.fixture
 def evaluation_rate(monkeypatch):
-    """What adding a column takes: one entry of `COLUMNS`."""
+    """Add a column by one entry of `COLUMNS`."""
     column = Column(
         "scored/s",
         value=lambda row: row.figure("evaluation_images_per_second").mean,

@@ -22,14 +22,14 @@ from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 
 BASE = json.loads(next(ONE_MACHINE.glob("*/dcgan-digits-*/record.json")).read_text())
-"""A record of a real run; the tests change what they are about."""
+"""A record of a real run, which the tests change."""
 
 PROTOCOL = "fid-x"
 
 
 @pytest.fixture
 def write(tmp_path):
-    """`write("runs/a", fid=20.0, rate=1000.0, spec={...})`: a record of a finished run, changed, on disk."""
+    """`write("runs/a", fid=20.0, rate=1000.0, spec={...})`: write the record of a finished run with these changes."""
 
     def write(place, *, fid=20.0, rate=1000.0, windows=None, evaluations=None, peak=1e9, spec=None, **changes):
         content = copy.deepcopy(BASE)
@@ -84,7 +84,7 @@ def of(variant, seed=0, **more):
 
 @pytest.fixture
 def race(write):
-    """Three variants of three seeds: two that cannot be told apart, and one that is worse."""
+    """Three variants of three seeds: two that are statistically indistinguishable, and one that is worse."""
     for seed, values in enumerate([(10.0, 10.3, 30.0), (10.4, 10.1, 30.2), (10.2, 10.6, 30.1)]):
         for variant, fid in zip(("mlp", "dcgan", "wgan"), values, strict=True):
             write(f"runs/{variant}-{seed}", fid=fid, rate=1000.0 + 100 * seed, spec=of(variant, seed))
@@ -100,14 +100,14 @@ def test_means_deviations_and_counts_are_over_training_seeds(race, rows):
     assert {variant: row["fid_rank"] for variant, row in found.items()} == {"mlp": 1, "dcgan": 1, "wgan": 3}
 
 
-def test_the_table_shows_the_rank_and_says_what_it_rests_on(race, invoke):
+def test_table_shows_the_rank_and_explains_it(race, invoke):
     out = invoke("compare", "runs").out
     assert "rank" in out
     assert "1 + the rows that are better beyond chance (Welch's test" in out
     assert "10.20 ± 0.20" in out
 
 
-def test_one_seed_says_that_nothing_can_be_said(write, invoke, rows):
+def test_one_seed_each_gives_no_ranks(write, invoke, rows):
     for variant, fid in (("mlp", 10.0), ("dcgan", 30.0), ("wgan", 20.0)):
         write(f"runs/{variant}", fid=fid, spec=of(variant))
     out = invoke("compare", "runs").out
@@ -116,13 +116,13 @@ def test_one_seed_says_that_nothing_can_be_said(write, invoke, rows):
     assert [row["fid_rank"] for row in rows("runs")] == [None] * 3
 
 
-def test_a_table_of_two_rows_says_whether_their_difference_is_real(race, invoke):
+def test_table_of_two_rows_shows_difference_interval_and_p_value(race, invoke):
     out = " ".join(invoke("compare", "runs", "--where", "variant!=dcgan").out.split())
     p_value = welch_p([10.0, 10.4, 10.2], [30.0, 30.2, 30.1])
     assert re.search(rf"fid, mlp − wgan: -19.9 \[-20.\d+, -19.\d+\], Welch p = {p_value:.2g}, 3 and 3 seeds", out)
 
 
-def test_runs_that_were_trained_on_are_one_row_over_seeds(write, rows):
+def test_resumed_runs_are_one_row_over_seeds(write, rows):
     for seed in range(3):
         write(f"runs/{seed}", fid=10.0 + seed, spec=of("mlp", seed, continues=f"{seed:064x}"))
     write("runs/straight", fid=9.0, spec=of("mlp"))
@@ -132,13 +132,13 @@ def test_runs_that_were_trained_on_are_one_row_over_seeds(write, rows):
     assert found[3]["differs"] == "continues=another run"
 
 
-def test_seeds_of_several_commits_are_named(write, invoke):
+def test_row_whose_seeds_differ_in_commit_is_noted(write, invoke):
     for seed, commit in enumerate(("aaaa", "bbbb-dirty")):
         write(f"runs/{seed}", spec=of("mlp", seed), environment__git=commit)
     assert "mlp: seeds differ in commit (aaaa, bbbb-dirty)" in invoke("compare", "runs").out
 
 
-def test_seeds_of_machines_that_are_alike_by_name_alone_are_named(write, invoke):
+def test_row_whose_seeds_differ_in_memory_or_flags_is_noted(write, invoke):
     for seed, memory in enumerate((24, 24.01, 64)):
         own = {"hardware__machine_memory_bytes": int(memory * 2**30), "environment__flags": {"omp_num": str(seed % 2)}}
         write(f"runs/{seed}", spec=of("mlp", seed), **own)
@@ -147,7 +147,7 @@ def test_seeds_of_machines_that_are_alike_by_name_alone_are_named(write, invoke)
     assert "mlp: seeds differ in omp_num (0, 1)" in out
 
 
-def test_doubts_are_told_once_with_the_largest_number_and_whose_they_are(write, invoke):
+def test_throughput_flags_are_noted_once_with_the_largest_share_and_all_variants(write, invoke):
     for variant, shares in (("mlp", (20, 31)), ("dcgan", (31, 8)), ("wgan", (None, None))):
         for seed, share in enumerate(shares):
             flags = [f"other processes used {share}% of the CPU"] if share else []
@@ -185,7 +185,7 @@ def test_a_table_of_seeds_and_machines_keeps_words_whole(width, write, invoke, m
     assert sum("MiB" in row for row in rows) == 4
 
 
-def test_rows_of_other_budgets_and_images_are_not_ranked_among_each_other(race, write, rows):
+def test_rows_of_different_budgets_are_not_ranked_together(race, write, rows):
     for seed in range(3):
         write(f"runs/long-{seed}", fid=1.0 + seed / 10, spec=of("mlp", seed, kimg=80.0))
     found = {(row["variant"], row["kimg"]): row["fid_rank"] for row in rows("runs")}
@@ -198,7 +198,7 @@ def test_a_row_of_one_seed_has_no_rank_beside_others_that_have(race, write, invo
     assert [lines[variant][1] for variant in ("mlp", "dcgan", "wgan", "r3gan")] == ["1", "1", "3", "–"]
 
 
-def test_a_recipe_is_not_taken_for_a_machine(write, rows, invoke):
+def test_recipe_difference_is_shown_apart_from_the_machine(write, rows, invoke):
     slower = {**BASE["spec"]["optimizer"], "learning_rate": 0.0001}
     changes = {"hardware": "fast", "memory_format": "contiguous", "optimizer": slower}
     for seed in range(2):
@@ -212,7 +212,7 @@ def test_a_recipe_is_not_taken_for_a_machine(write, rows, invoke):
     assert "fid, dcgan (slow − fast, optimizer.learning_rate 0.0002 vs 0.0001): -10 [" in " ".join(out.split())
 
 
-def test_a_plugin_that_was_renamed_is_named(write, invoke):
+def test_renamed_plugin_is_named_as_what_keeps_rows_apart(write, invoke):
     for name in ("hinge", "my-hinge"):
         plugins = {name: {"version": "0.1.0", "source_sha256": "a" * 64}}
         write(f"runs/{name}", spec=of("dcgan"), environment__plugins=plugins)
@@ -222,14 +222,14 @@ def test_a_plugin_that_was_renamed_is_named(write, invoke):
 
 @pytest.fixture
 def two_protocols(write):
-    """Two variants that were scored by one protocol, and two by another."""
+    """Two variants scored by one protocol, two by another."""
     for variant, fid, protocol in (("mlp", 10.0, "x"), ("dcgan", 30.0, "x"), ("wgan", 12.0, "y"), ("lsgan", 33.0, "y")):
         for seed in range(3):
             path = write(f"runs/{variant}-{seed}", fid=fid + seed / 10, spec=of(variant, seed))
             path.write_text(path.read_text().replace(f'"{PROTOCOL}"', f'"fid-{protocol}"'))
 
 
-def test_each_protocol_of_a_score_has_ranks_of_its_own(two_protocols, invoke, monkeypatch):
+def test_each_protocol_of_a_score_is_ranked_separately(two_protocols, invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     lines = {line.split()[0]: line.split() for line in invoke("compare", "runs").out.splitlines() if line.split()}
     assert lines["variant"][:7] == ["variant", "rank", "FID", "[fid-x]", "rank", "FID", "[fid-y]"]
@@ -243,21 +243,21 @@ def test_the_heads_of_a_target_name_the_protocol_where_there_are_several(two_pro
     assert all(f"kimg to FID [fid-{protocol}] ≤ 20" in out for protocol in "xy")
 
 
-def test_two_rows_of_one_variant_are_told_apart_in_their_difference(write, invoke):
+def test_difference_of_two_rows_of_one_variant_names_the_changed_setting(write, invoke):
     for seed in range(2):
         write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, batch_size=64))
         write(f"runs/b{seed}", fid=30.0 + seed, spec=of("dcgan", seed, batch_size=128))
     assert "fid, dcgan (batch_size 64 vs 128): -10 [-11, -9], Welch p = " in invoke("compare", "runs").out
 
 
-def test_what_keeps_rows_apart_is_said_with_both_values(write, invoke):
+def test_rows_that_are_not_merged_are_noted_with_both_values(write, invoke):
     write("runs/a", spec=of("dcgan", batch_size=64))
     write("runs/b", spec=of("dcgan", batch_size=128))
     assert "not merged: dcgan, batch_size 64 vs 128" in invoke("compare", "runs").out
 
 
 @pytest.mark.parametrize("name", ["precision", "seed", "mfu", "n", "run_id", "ratio", "torch", "fid_best", "x_sd"])
-def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, write, rows, invoke):
+def test_score_named_like_a_setting_does_not_replace_it(name, write, rows, invoke):
     score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
     protocols = {"p-x": {"metric": name, "ema": True}}
     for seed in range(2):
@@ -269,7 +269,7 @@ def test_a_score_that_is_called_like_a_setting_takes_the_place_of_none(name, wri
     assert list(records_table(find_records([Path("runs")])[0])["seed"]) == [0, 1]
 
 
-def test_scores_that_are_called_like_later_columns_take_the_place_of_none(write, rows, invoke):
+def test_scores_named_like_derived_columns_do_not_replace_them(write, rows, invoke):
     names = ("fid", "ratio", "normalized_ratio", "fid_best", "fid_rank", "fid_target_kimg", "fid_difference_p")
     scores = [
         {"metric": name, "value": 10.0 + place, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
@@ -285,7 +285,7 @@ def test_scores_that_are_called_like_later_columns_take_the_place_of_none(write,
     assert invoke("compare", "runs", "--baseline", "mlp").code == 0
 
 
-def test_each_dataset_and_size_has_a_table_of_its_own(write, invoke):
+def test_each_dataset_and_image_size_has_a_separate_table(write, invoke):
     write("runs/a", spec=of("dcgan"))
     write("runs/b", spec=of("dcgan", dataset="mnist", image_shape=[1, 28, 28]))
     out = invoke("compare", "runs").out
@@ -304,7 +304,7 @@ def test_best_and_final_are_both_kept(write, rows):
 
 
 @pytest.mark.parametrize("columns", [100, 120])
-def test_the_default_table_is_readable_at_that_width(columns, invoke, monkeypatch):
+def test_default_table_fits_the_terminal_width(columns, invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     out = invoke("compare", ONE_MACHINE, "--where", "dataset=digits").out
     lines = out.splitlines()
@@ -315,7 +315,7 @@ def test_the_default_table_is_readable_at_that_width(columns, invoke, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
-def test_no_cell_of_csv_is_a_formula(name, write, invoke):
+def test_csv_cells_are_escaped_against_formulas(name, write, invoke):
     write("runs/a", spec=of(name))
     (row,) = csv.DictReader(io.StringIO(invoke("compare", "runs", "--format", "csv").out))
     assert row["variant"] == f"'{name}"
@@ -323,7 +323,7 @@ def test_no_cell_of_csv_is_a_formula(name, write, invoke):
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
-def test_no_head_of_csv_is_a_formula(name, write, invoke):
+def test_csv_headers_are_escaped_against_formulas(name, write, invoke):
     score = {"metric": name, "value": 0.75, "std": None, "protocol": "p-x", "kimg": 40.0, "ema": True}
     write("runs/a", scores=[score], protocols={"p-x": {"metric": name, "ema": True}})
     (row,) = csv.DictReader(io.StringIO(invoke("compare", "runs", "--format", "csv").out))
@@ -348,13 +348,13 @@ def test_no_head_of_csv_is_a_formula(name, write, invoke):
         (["optimizer.betas=0.5,0.999"], {"mlp", "dcgan", "wgan"}),
     ],
 )
-def test_where_keeps_the_records_for_which_every_condition_holds(conditions, kept, race, rows):
+def test_where_keeps_records_that_meet_every_condition(conditions, kept, race, rows):
     arguments = [part for condition in conditions for part in ("--where", condition)]
     assert {row["variant"] for row in rows("runs", *arguments)} == kept
 
 
 @pytest.mark.parametrize("condition", ["torch=2.16.0", "plugin dcgan=bbbbbbbbbb", "git=b*", "ganzoo!=0.1.0"])
-def test_where_chooses_by_what_ran(condition, write, rows):
+def test_where_filters_by_versions_plugin_and_commit(condition, write, rows):
     for digit, torch, version in (("a", "2.15.0", "0.1.0"), ("b", "2.16.0", "0.2.0")):
         plugins = {"dcgan": {"version": version, "source_sha256": digit * 64}}
         environment = {**BASE["environment"], "plugins": plugins, "torch": torch, "ganzoo": version, "git": digit * 12}
@@ -372,7 +372,7 @@ def test_where_chooses_by_what_ran(condition, write, rows):
         ("dataset=mnist", "--where dataset=mnist: holds for none of the 9 records; widen it"),
     ],
 )
-def test_a_condition_that_cannot_be_is_refused(condition, fix, race, invoke):
+def test_invalid_where_condition_is_refused(condition, fix, race, invoke):
     outcome = invoke("compare", "runs", "--where", condition)
     assert outcome.code == 2
     assert fix in outcome.error
@@ -386,13 +386,13 @@ def test_a_condition_that_cannot_be_is_refused(condition, fix, race, invoke):
         (("--sort=-variant",), ["wgan", "mlp", "dcgan"]),
     ],
 )
-def test_rows_are_sorted_by_a_column_in_either_direction(order, variants, race, rows, invoke):
+def test_sort_by_column_ascending_and_descending(order, variants, race, rows, invoke):
     assert [row["variant"] for row in rows("runs", *order)] == variants
     table = invoke("compare", "runs", *order).out
     assert [line.split()[0] for line in table.splitlines() if line.strip().startswith((*variants,))] == variants
 
 
-def test_what_is_missing_comes_last_in_either_direction(race, write, rows):
+def test_missing_values_sort_last_ascending_and_descending(race, write, rows):
     write("runs/none", evaluations=[{"kimg": 40.0, "value": None}], spec=of("r3gan"))
     assert rows("runs", "--sort", "fid")[-1]["variant"] == "r3gan"
     assert rows("runs", "--sort", "-fid")[-1]["variant"] == "r3gan"
@@ -405,7 +405,7 @@ def test_an_unknown_column_to_sort_by_is_refused(race, invoke):
 # --- a baseline -------------------------------------------------------------------------------------------------------
 
 
-def test_rows_are_set_against_a_baseline(race, rows, invoke):
+def test_baseline_adds_differences_to_every_row(race, rows, invoke):
     found = {row["variant"]: row for row in rows("runs", "--baseline", "mlp")}
     assert found["wgan"]["fid_difference"] == pytest.approx(19.9)
     assert found["wgan"]["fid_difference_low"] < 19.9 < found["wgan"]["fid_difference_high"]
@@ -423,7 +423,7 @@ def test_a_baseline_of_one_seed_has_a_difference_and_no_p_value(write, rows):
     assert found["dcgan"].get("fid_difference_p") is None
 
 
-def test_a_row_that_has_several_baselines_costs_the_others_nothing(write, rows):
+def test_row_with_several_baselines_leaves_the_others_unaffected(write, rows):
     for machine in ("a-x1-t1", "a-x1-t2"):
         for variant, fid in (("mlp", 10.0), ("dcgan", 12.0)):
             write(f"runs/{machine}/{variant}", fid=fid, spec=of(variant, hardware=machine))
@@ -433,7 +433,7 @@ def test_a_row_that_has_several_baselines_costs_the_others_nothing(write, rows):
     assert found["dcgan", "gpu-x1"]["fid_difference"] is None
 
 
-def test_a_baseline_that_is_not_there_or_not_one_is_refused(race, write, invoke):
+def test_missing_or_ambiguous_baseline_is_refused(race, write, invoke):
     for form in ("table", "json"):
         outcome = invoke("compare", "runs", "--baseline", "mpl", "--format", form)
         assert outcome.code == 2
@@ -460,7 +460,7 @@ def machines(write):
     write("runs/b/wgan", spec=of("wgan", **fast))
 
 
-def test_matched_cells_have_ratios_to_the_baseline(machines, invoke):
+def test_matched_runs_have_throughput_ratios_to_the_baseline_machine(machines, invoke):
     outcome = invoke("compare", "runs", "--by", "hardware", "--baseline", "slow-x2-t2", "--format", "json")
     assert outcome.code == 0
     slow, fast = json.loads(outcome.out)
@@ -468,7 +468,7 @@ def test_matched_cells_have_ratios_to_the_baseline(machines, invoke):
     # 500 against 100 images/s, on a machine with eight times the peak.
     assert (fast["hardware"], fast["ratio"], fast["normalized_ratio"]) == ("fast-x1-t4", 5.0, 0.625)
     assert fast["ratio_low"] < 5.0 < fast["ratio_high"]
-    # Either of the two fast runs may be drawn twice.
+    # The bootstrap may draw either of the two fast runs twice.
     assert (fast["ratio_low"], fast["ratio_high"]) == pytest.approx((390 / 110, 605 / 90), rel=0.05)
     assert fast["normalized_ratio_low"] == pytest.approx(fast["ratio_low"] / 8)
     assert outcome.err.splitlines() == [
@@ -477,7 +477,7 @@ def test_matched_cells_have_ratios_to_the_baseline(machines, invoke):
     ]
 
 
-def test_a_cell_without_a_rate_has_no_ratio_and_says_what_befell_it(write, invoke):
+def test_failed_run_has_no_throughput_ratio_and_shows_its_status(write, invoke):
     error = {"type": "E", "message": "went wrong", "tail": ""}
     for machine in ("a-x1-t1", "b-x1-t1"):
         write(f"runs/{machine}/mlp", spec=of("mlp", hardware=machine))
@@ -498,7 +498,7 @@ def test_the_table_of_machines_explains_its_ratios(machines, invoke):
     assert "per peak" in outcome.out
 
 
-def test_another_torch_is_matched_and_shown_and_another_plugin_is_not(write, invoke):
+def test_machines_match_across_torch_versions_but_not_across_plugin_sources(write, invoke):
     plugins = {"dcgan": {"version": "0.1.0", "source_sha256": "b" * 64}}
     for variant, changes in {"dcgan": {"environment__torch": "9.9"}, "mlp": {"environment__plugins": plugins}}.items():
         own = {"environment__plugins": {"dcgan": {"version": "0.1.0", "source_sha256": "a" * 64}}}
@@ -510,7 +510,7 @@ def test_another_torch_is_matched_and_shown_and_another_plugin_is_not(write, inv
     assert outcome.err == "ganzoo: not matched: mlp on digits: plugin dcgan aaaaaaaaaa vs bbbbbbbbbb\n"
 
 
-def test_a_step_mode_and_a_commit_that_a_machine_does_not_bring_along_are_shown(write, invoke):
+def test_machine_table_shows_differing_step_mode_and_commit(write, invoke):
     write("runs/a/dcgan", spec=of("dcgan", hardware="slow"), environment__git="aaaa")
     write("runs/b/dcgan", spec=of("dcgan", hardware="fast", step_mode="compile"), environment__git="bbbb")
     out = invoke("compare", "runs", "--by", "hardware").out
@@ -518,7 +518,7 @@ def test_a_step_mode_and_a_commit_that_a_machine_does_not_bring_along_are_shown(
         assert told in out
 
 
-def test_matched_machines_have_a_table_for_each_dataset_with_all_that_was_asked_for(write, invoke):
+def test_machine_tables_are_per_dataset_and_have_all_requested_columns(write, invoke):
     for machine in ("slow", "fast"):
         for dataset in ("digits", "mnist"):
             for variant in ("mlp", "dcgan"):
@@ -545,7 +545,7 @@ def test_machines_that_cannot_be_compared_are_an_error(machines, write, invoke):
 # --- targets ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_evaluation_at_or_below_the_target_counts(write, rows, invoke):
+def test_target_is_reached_at_the_first_evaluation_at_or_below_it(write, rows, invoke):
     def points(*values, seconds=None):
         extra = [{} if seconds is None else {"train_seconds": seconds * index} for index in range(1, len(values) + 1)]
         return [
@@ -581,11 +581,11 @@ def test_the_first_evaluation_at_or_below_the_target_counts(write, rows, invoke)
 
 
 @pytest.mark.parametrize("target", ["0", "-3", "nan"])
-def test_a_target_that_is_none_is_refused(target, race, invoke):
+def test_invalid_target_is_refused(target, race, invoke):
     assert "give a number above 0" in invoke("compare", "runs", f"--target-fid={target}").error
 
 
-def test_a_target_where_nothing_has_an_fid_is_noted_once(write, invoke):
+def test_target_without_any_fid_is_noted_once(write, invoke):
     score = {"metric": "is", "value": 5.0, "std": None, "protocol": "is-x", "kimg": 40.0, "ema": True}
     for variant in ("mlp", "dcgan"):
         write(f"runs/{variant}", scores=[score], protocols={"is-x": {"metric": "is", "ema": True}}, spec=of(variant))
@@ -629,7 +629,7 @@ def test_a_figure_is_judged_in_the_direction_in_which_it_is_better(fid, rate, to
     assert "dcgan" in outcome.out, "the comparison is printed all the same"
 
 
-def test_a_regression_says_how_much_and_whether_the_seeds_tell(write, invoke):
+def test_regression_message_has_size_interval_and_p_value(write, invoke):
     for seed, (before, now) in enumerate([(20.0, 30.0), (20.2, 30.1), (20.1, 30.2)]):
         write(f"before/{seed}", fid=before, spec=of("dcgan", seed))
         write(f"now/{seed}", fid=now, spec=of("dcgan", seed))
@@ -642,7 +642,7 @@ def test_a_regression_says_how_much_and_whether_the_seeds_tell(write, invoke):
     assert float(row["fid"]) == pytest.approx(30.1)
 
 
-def test_rows_of_one_side_are_named_with_what_they_differ_in(earlier, write, invoke):
+def test_rows_on_one_side_of_against_are_named_with_their_differences(earlier, write, invoke):
     write("now/dcgan", fid=20.0, spec=of("dcgan"))
     write("now/mlp", fid=40.0, spec=of("mlp", batch_size=64))
     write("now/wgan", spec=of("wgan"))
@@ -661,7 +661,7 @@ def test_rows_of_one_side_are_named_with_what_they_differ_in(earlier, write, inv
     ]
 
 
-def test_a_figure_that_is_gone_is_a_regression(earlier, write, invoke):
+def test_missing_figure_is_a_regression(earlier, write, invoke):
     error = {"type": "E", "message": "went wrong", "tail": ""}
     write("now/dcgan", spec=of("dcgan"), status="diverged", error=error)
     outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
@@ -670,7 +670,7 @@ def test_a_figure_that_is_gone_is_a_regression(earlier, write, invoke):
     assert "fid was 20, and there is none now" in outcome.err
 
 
-def test_a_score_by_another_protocol_is_gone(earlier, write, invoke):
+def test_score_by_another_protocol_is_a_regression(earlier, write, invoke):
     write("now/mlp", fid=40.0, spec=of("mlp"))
     path = write("now/dcgan", fid=1.0, spec=of("dcgan"))
     text = path.read_text()
@@ -682,8 +682,8 @@ def test_a_score_by_another_protocol_is_gone(earlier, write, invoke):
 
 
 @pytest.mark.parametrize(("allowed", "code"), [((), 3), (("--allow-missing",), 0)])
-def test_seeds_that_are_lost_are_a_regression(allowed, code, write, invoke):
-    """The mean over the seeds that are left may look fine."""
+def test_failed_seeds_are_a_regression(allowed, code, write, invoke):
+    """The mean over the remaining seeds may look fine."""
     error = {"type": "Diverged", "message": "went wrong", "tail": ""}
     for seed in range(3):
         write(f"before/{seed}", fid=20.0 + seed, spec=of("dcgan", seed))
@@ -696,7 +696,7 @@ def test_seeds_that_are_lost_are_a_regression(allowed, code, write, invoke):
     assert line.endswith("; 3 seeds had it, 1 now: 2 diverged")
 
 
-def test_seeds_that_were_not_run_are_lost_too_and_more_are_no_harm(earlier, write, invoke):
+def test_seeds_not_run_are_a_regression_and_additional_seeds_are_not(earlier, write, invoke):
     write("before/dcgan-1", fid=20.0, spec=of("dcgan", 1))
     write("now/dcgan", fid=20.0, spec=of("dcgan"))
     for seed in range(2):
@@ -710,7 +710,7 @@ def test_seeds_that_were_not_run_are_lost_too_and_more_are_no_harm(earlier, writ
     assert invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%", "--allow-missing").code == 0
 
 
-def test_a_row_that_failed_altogether_is_no_missing_one(earlier, write, invoke):
+def test_row_whose_runs_all_failed_is_a_regression_despite_allow_missing(earlier, write, invoke):
     error = {"type": "E", "message": "went wrong", "tail": ""}
     write("now/dcgan", spec=of("dcgan"), status="diverged", error=error)
     write("now/mlp", fid=40.0, spec=of("mlp"))
@@ -720,7 +720,7 @@ def test_a_row_that_failed_altogether_is_no_missing_one(earlier, write, invoke):
     assert "fid was 20, and there is none now: 1 diverged" in outcome.err
 
 
-def test_another_protocol_is_but_noted_where_that_is_allowed(earlier, write, invoke):
+def test_score_by_another_protocol_is_only_noted_with_allow_missing(earlier, write, invoke):
     write("now/mlp", fid=40.0, spec=of("mlp"))
     path = write("now/dcgan", fid=1.0, spec=of("dcgan"))
     path.write_text(path.read_text().replace(f'"{PROTOCOL}"', '"fid-y"'))
@@ -732,7 +732,7 @@ def test_another_protocol_is_but_noted_where_that_is_allowed(earlier, write, inv
     assert line.endswith(": there is no fid by that protocol: fid-x there, fid-y here")
 
 
-def test_several_rows_of_one_spec_cannot_be_judged(earlier, write, invoke):
+def test_several_rows_of_one_spec_are_refused_by_fail_on(earlier, write, invoke):
     write("before/again", fid=20.0, spec=of("dcgan", seed=1), environment__torch="9.9")
     write("now/dcgan", fid=20.0, spec=of("dcgan"))
     write("now/mlp", fid=40.0, spec=of("mlp"))
@@ -744,7 +744,7 @@ def test_several_rows_of_one_spec_cannot_be_judged(earlier, write, invoke):
     assert "not compared: dcgan" in outcome.err
 
 
-def test_nothing_to_compare_is_an_error_and_no_success(earlier, write, invoke):
+def test_fail_on_with_nothing_to_compare_is_an_error(earlier, write, invoke):
     write("now/wgan", spec=of("wgan"))
     outcome = invoke("compare", "now", *AGAINST, "--fail-on", "fid:5%")
     assert outcome.code == 2
@@ -766,7 +766,7 @@ def test_nothing_to_compare_is_an_error_and_no_success(earlier, write, invoke):
         (("--against", "nowhere", "--fail-on", "fid:5%"), "nowhere: no such folder"),
     ],
 )
-def test_a_comparison_with_the_past_that_cannot_be_is_refused(arguments, fix, earlier, write, invoke):
+def test_invalid_against_and_fail_on_are_refused(arguments, fix, earlier, write, invoke):
     write("now/dcgan", spec=of("dcgan"))
     outcome = invoke("compare", "now", *arguments)
     assert outcome.code == 2
@@ -793,7 +793,7 @@ def pair(write):
     )
 
 
-def test_diff_says_what_changed_and_how_the_figures_moved(pair, invoke):
+def test_diff_shows_changed_settings_and_figures(pair, invoke):
     outcome = invoke("diff", "runs/a", "runs/b", "--json")
     assert outcome.code == 0
     diff = json.loads(outcome.out)
@@ -810,7 +810,7 @@ def test_diff_says_what_changed_and_how_the_figures_moved(pair, invoke):
     assert "-50.0%" in out
 
 
-def test_diff_of_a_run_with_itself_says_that_nothing_differs(pair, invoke):
+def test_diff_of_a_run_with_itself_shows_no_difference(pair, invoke):
     outcome = invoke("diff", "runs/a", "runs/a")
     assert "machine, software, flags, plugins and settings are the same" in outcome.out
 
@@ -824,14 +824,14 @@ def test_diff_says_which_run_failed_and_how(pair, write, invoke):
     assert "ended as" not in invoke("diff", "runs/a", "runs/b").out
 
 
-def test_diff_of_a_run_that_is_not_there_is_refused(pair, invoke):
+def test_diff_of_a_missing_run_is_refused(pair, invoke):
     assert "run 'c' is no folder, and no run in runs" in invoke("diff", "runs/a", "c").error
 
 
-# --- what lies in the folders -----------------------------------------------------------------------------------------
+# --- records in the folders -------------------------------------------------------------------------------------------
 
 
-def test_two_finished_records_of_one_id_and_other_content_are_named(write, rows, invoke):
+def test_conflicting_finished_records_of_one_run_id_are_named(write, rows, invoke):
     write("runs/a", fid=20.0, run_id="1" * 64)
     write("runs/b", fid=30.0, run_id="1" * 64)
     write("runs/c", fid=40.0, spec=of("mlp"))
@@ -843,7 +843,7 @@ def test_two_finished_records_of_one_id_and_other_content_are_named(write, rows,
     ]
 
 
-def test_copies_and_failed_attempts_are_no_contradiction(write, invoke, tmp_path):
+def test_copies_and_failed_attempts_of_one_run_id_do_not_conflict(write, invoke, tmp_path):
     path = write("runs/a", fid=20.0, run_id="1" * 64)
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "record.json").write_bytes(path.read_bytes())
@@ -873,7 +873,7 @@ def test_copies_and_failed_attempts_are_no_contradiction(write, invoke, tmp_path
         ({"training__train_seconds": float("inf")}, "is not JSON"),
     ],
 )
-def test_a_record_with_something_else_where_a_figure_belongs_is_named(changes, complaint, write, invoke):
+def test_record_with_a_wrong_type_is_named(changes, complaint, write, invoke):
     write("runs/good", fid=20.0)
     write("runs/bad", **changes)
     outcome = invoke("compare", "runs", "--format", "json")
@@ -890,7 +890,7 @@ def test_a_record_whose_parts_are_null_is_used(write, rows):
     assert (row["fid"], row["train_images_per_second"]) == (20.0, None)
 
 
-def test_a_folder_that_may_not_be_looked_at_costs_a_line(write, invoke, monkeypatch):
+def test_unreadable_folder_is_one_warning(write, invoke, monkeypatch):
     write("runs/a")
     exists = Path.exists
 
@@ -909,7 +909,7 @@ def test_a_folder_that_may_not_be_looked_at_costs_a_line(write, invoke, monkeypa
 # --- output to a file -------------------------------------------------------------------------------------------------
 
 
-def test_the_output_goes_to_a_file_that_is_not_overwritten_unasked(race, invoke, tmp_path):
+def test_output_file_is_not_overwritten_without_force(race, invoke, tmp_path):
     outcome = invoke("compare", "runs", "--format", "csv", "-o", "table.csv")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "ganzoo: wrote table.csv\n")
     before = (tmp_path / "table.csv").read_text()
@@ -923,7 +923,7 @@ def test_the_output_goes_to_a_file_that_is_not_overwritten_unasked(race, invoke,
     assert "the folder nowhere does not exist" in invoke("compare", "runs", "-o", "nowhere/table.csv").error
 
 
-def test_a_full_disk_is_one_line_and_the_old_file_stays(race, invoke, tmp_path, monkeypatch):
+def test_output_file_on_a_full_disk_is_one_line_and_the_old_file_stays(race, invoke, tmp_path, monkeypatch):
     (tmp_path / "table.csv").write_text("precious")
 
     def full(descriptor):
@@ -940,7 +940,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(race, invoke, tmp_path, 
 # --- from Python ------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_from_python(race, rows, tmp_path):
+def test_compare_from_python_gives_the_rows_of_the_command(race, rows, tmp_path):
     import ganzoo
 
     table = ganzoo.compare_records(tmp_path / "runs", where="variant=*gan", target_fid=15)

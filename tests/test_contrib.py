@@ -1,4 +1,4 @@
-"""The three plugins of docs/examples that were written from the docs alone: checked, run, and right."""
+"""Three plugins of docs/examples, written from the docs alone: they pass the checks, run, and compute correctly."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_example_passes_the_checks(plugin, subject):
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_a_loss_an_architecture_and_a_metric_make_one_bench(invoke):
+def test_example_loss_architecture_and_metric_run_in_one_bench(invoke):
     plugins = [
         arg for name in ("logistic_margin", "upsampling", "coverage") for arg in ("--plugin", EXAMPLES / f"{name}.py")
     ]
@@ -55,13 +55,13 @@ def test_a_loss_an_architecture_and_a_metric_make_one_bench(invoke):
         assert {score["metric"] for score in record["scores"]} == {"fid", "density", "coverage"}
 
 
-def test_density_and_coverage_are_those_of_a_count_by_hand():
+def test_density_and_coverage_equal_a_count_by_hand():
     """Points on a line, one neighbour: the balls around 0, 1 and 3 have radii 1, 1 and 2."""
     metric = discover([str(EXAMPLES / "coverage.py")]).get("metrics", "density-coverage").record
     real, fake = (
         FeatureSample(torch.tensor(points)[:, None], torch.zeros(len(points), 1)) for points in ([0.0, 1, 3], [0.5, 9])
     )
-    # 0.5 lies in the first two balls, 9 in none: 2 hits / (1 neighbour x 2 fakes), and 2 of 3 real points are reached.
+    # 0.5 lies in the first two balls, 9 in none: 2 hits / (1 neighbour x 2 fakes), and 2 of 3 real points are covered.
     assert metric.score(real, fake, {"neighbours": 1}) == {"density": 1.0, "coverage": pytest.approx(2 / 3)}
     same = metric.score(real, real, {"neighbours": 1})
     assert same["coverage"] == 1.0

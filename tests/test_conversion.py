@@ -1,4 +1,4 @@
-"""Data from files held against declared types: what passes, and what the refusal of the rest says."""
+"""Validation of data from files against declared types: what is accepted, and the message for the rest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tree:
     anything: Mapping[str, Any] = field(default_factory=dict)
 
 
-def test_whole_numbers_pass_for_real_ones_and_what_is_absent_has_its_default():
+def test_int_is_accepted_for_float_and_absent_fields_get_defaults():
     tree = convert({"count": 1, "leaves": {"x": {"rate": 2, "pair": [0, 1]}}, "more": None}, Tree)
     assert tree == Tree(1, leaves={"x": Leaf(2.0, (0.0, 1.0))})
     assert isinstance(tree.leaves["x"].rate, float)
@@ -67,7 +67,7 @@ def test_a_refusal_is_one_line_with_the_path_and_the_value(changes, line):
     assert str(caught.value) == line
 
 
-def test_a_path_may_begin_elsewhere():
+def test_path_of_a_refusal_may_have_a_prefix():
     assert fault_of({"count": "x"}, Tree, "spec") == "spec.count is 'x'; it must be a whole number"
     assert fault_of({}, Tree, "spec") == "spec lacks its count"
     assert fault_of({}, Tree) == "lacks its count"

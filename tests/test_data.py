@@ -33,7 +33,7 @@ def counted(images, labels=None, fingerprint="1", independent=False):
 
 
 def numbered(count: int, shape=(1, 16, 16)) -> np.ndarray:
-    """Images that are told apart by the value of their pixels."""
+    """Images that differ in the value of their pixels."""
     return np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(shape, dtype=np.uint8)
 
 
@@ -49,7 +49,7 @@ def ten(cache):
     return prepare(dataset, REQUEST, None)
 
 
-def test_a_dataset_is_loaded_once_and_found_again(cache):
+def test_dataset_is_loaded_once_and_then_read_from_the_cache(cache):
     dataset, loads = counted(numbered(10))
     first, again = prepare(dataset, REQUEST, None), prepare(dataset, REQUEST, None)
     assert len(loads) == 1
@@ -59,7 +59,7 @@ def test_a_dataset_is_loaded_once_and_found_again(cache):
     assert first.labels() is None
 
 
-def test_another_source_another_plugin_or_another_size_is_loaded_anew(cache):
+def test_cache_key_depends_on_source_plugin_and_size(cache):
     dataset, loads = counted(numbered(10))
     prepare(dataset, REQUEST, None)
     prepare(dataset, REQUEST, "another source of the plugin")
@@ -69,7 +69,7 @@ def test_another_source_another_plugin_or_another_size_is_loaded_anew(cache):
     assert (len(loads), len(more)) == (3, 1)
 
 
-def test_the_sha256_is_of_shape_pixels_and_labels(cache):
+def test_dataset_sha256_covers_shape_pixels_and_labels(cache):
     def sha256(name, images, labels=None):
         dataset, _ = counted(images, labels, fingerprint=name)
         return prepare(dataset, REQUEST, None).sha256
@@ -86,7 +86,7 @@ def test_the_sha256_is_of_shape_pixels_and_labels(cache):
     assert len({plain, *others}) == 4
 
 
-def test_a_damaged_cache_is_made_again(ten, cache):
+def test_damaged_dataset_cache_is_rebuilt(ten, cache):
     dataset, loads = counted(numbered(10), labels=np.arange(10) % 3)
     (Path(ten.folder) / "dataset.json").write_text('{"name": ')
     again = prepare(dataset, REQUEST, None)
@@ -97,7 +97,7 @@ def test_a_damaged_cache_is_made_again(ten, cache):
 
 
 class Lazy:
-    """Images that are decoded one by one, of which the fourth is broken."""
+    """Lazily decoded images, of which the fourth is broken."""
 
     def __len__(self):
         return 6
@@ -109,7 +109,7 @@ class Lazy:
 
 
 class Many:
-    """Images that tell which process decoded them."""
+    """Images whose pixels hold the id of the process that decoded them."""
 
     broken: int | None = None
 
@@ -138,7 +138,7 @@ def test_many_images_are_decoded_by_processes_in_order(cache, monkeypatch):
     assert {int.from_bytes(image[0, 1].tobytes(), "little") for image in images} == {os.getpid()}
 
 
-def test_an_item_that_a_process_cannot_decode_is_named(cache):
+def test_image_that_a_decoding_process_cannot_read_is_named(cache):
     many = Many()
     many.broken = 555
     dataset, _ = counted(many, independent=True)
@@ -147,7 +147,7 @@ def test_an_item_that_a_process_cannot_decode_is_named(cache):
     assert list((cache / "datasets").iterdir()) == []
 
 
-def test_the_size_is_told_before_the_first_image_and_checked_against_the_disk(cache, monkeypatch):
+def test_dataset_size_is_reported_and_checked_against_the_disk_before_decoding(cache, monkeypatch):
     told = []
     dataset, _ = counted(numbered(10))
     prepare(dataset, REQUEST, None, lambda *progress: told.append(progress))
@@ -158,14 +158,14 @@ def test_the_size_is_told_before_the_first_image_and_checked_against_the_disk(ca
         prepare(other, REQUEST, None)
 
 
-def test_an_item_that_cannot_be_decoded_is_named_and_nothing_is_left(cache):
+def test_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(cache):
     dataset, _ = counted(Lazy())
     with pytest.raises(DataUnavailable, match="image 3 cannot be read: OSError: truncated file"):
         prepare(dataset, REQUEST, None)
     assert list((cache / "datasets").iterdir()) == []
 
 
-def test_a_worker_that_dies_is_one_line(cache):
+def test_killed_decoding_process_is_one_error_line(cache):
     class Deadly(Many):
         def __getitem__(self, index):
             return os._exit(3) if index == 400 else super().__getitem__(index)
@@ -184,7 +184,7 @@ def test_a_worker_that_dies_is_one_line(cache):
         (numbered(4), np.array([0, 1, 2, -1])),
     ],
 )
-def test_what_is_not_images_with_labels_is_the_plugins_fault(cache, images, labels):
+def test_dataset_that_does_not_yield_images_and_labels_is_a_plugin_error(cache, images, labels):
     dataset, _ = counted(images, labels)
     with pytest.raises(PluginError, match="must be"):
         prepare(dataset, REQUEST, None)
@@ -205,7 +205,7 @@ def test_what_is_not_images_with_labels_is_the_plugins_fault(cache, images, labe
         (LabelledImages(numbered(4), [0, 1, -1, 0]), r"labels must be \(4,\) integers from 0; got -1"),
     ],
 )
-def test_what_a_dataset_gives_is_checked_before_it_is_used(loaded, complaint, cache):
+def test_dataset_plugin_output_is_checked_before_use(loaded, complaint, cache):
     with pytest.raises(PluginError, match=f"dataset odd: .*{complaint}"):
         prepare(Dataset("odd", lambda request: loaded, lambda request: "1"), REQUEST, None)
     assert list((cache / "datasets").iterdir()) == []
@@ -239,7 +239,7 @@ def test_every_epoch_shows_every_image_once_and_batches_wrap_around(ten, residen
     assert seen[:10] != seen[10:20]
 
 
-def test_streaming_gives_what_residence_gives(ten):
+def test_streamed_batches_equal_resident_batches(ten):
     resident = Batches(ten, 4, seed=7, device="cpu", flips=True, resident=True)
     streamed = Batches(ten, 4, seed=7, device="cpu", flips=True, resident=False)
     for _ in range(8):
@@ -247,7 +247,7 @@ def test_streaming_gives_what_residence_gives(ten):
             assert torch.equal(ours, theirs)
 
 
-def test_channels_last_gives_the_same_batches_in_another_order_of_memory(cache):
+def test_channels_last_batches_are_equal_in_value(cache):
     dataset, _ = counted(np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), dtype=np.uint8))
     prepared = prepare(dataset, REQUEST, None)
     plain = Batches(prepared, 5, seed=3, device="cpu", resident=True)
@@ -264,7 +264,7 @@ def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
     import ganzoo.data.prepared
 
     class Clock:
-        """Goes on while images are gathered only; `asked` once somebody has looked at it, to wait from then on."""
+        """A clock that advances only while images are gathered; `asked` is set by the first look at it."""
 
         now, asked = 0.0, threading.Event()
 
@@ -290,7 +290,7 @@ def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
     slow._mapped = Slow()
     for _ in range(4):
         next(slow)
-    # The first is waited for, and at most the four and the three ahead.
+    # The first batch is waited for: at least one image, at most its four and the three read ahead.
     assert 1 <= slow.wait_seconds <= 7
     resident = Batches(ten, 4, seed=0, device="cpu", resident=True)
     next(resident)
@@ -310,7 +310,7 @@ def test_flips_mirror_about_half_of_the_images(cache):
     assert sides[True] + sides[False] == 400
 
 
-def test_what_does_not_fit_is_streamed(ten, monkeypatch):
+def test_dataset_larger_than_the_resident_share_is_streamed(ten, monkeypatch):
     import ganzoo.data.prepared
 
     assert Batches(ten, 4, seed=0, device="cpu").resident
@@ -318,7 +318,7 @@ def test_what_does_not_fit_is_streamed(ten, monkeypatch):
     assert not Batches(ten, 4, seed=0, device="cpu").resident
 
 
-def test_uint8_survives_the_way_to_the_unit_range_and_back():
+def test_uint8_round_trip_through_the_unit_range():
     from ganzoo.util.images import to_uint8, to_unit_range
 
     every = torch.arange(256, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Datasets: known facts of the real ones, folders of every kind, and what is said when the data is not there."""
+"""Datasets: published facts of the real ones, image folders of every kind, and the errors when data is missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sha256(images: torch.Tensor) -> str:
 
 @pytest.fixture
 def offline(monkeypatch):
-    """A network that swallows every packet: looking up a name takes as long as the test."""
+    """A network that drops every packet: a name lookup blocks for the whole test."""
     over = threading.Event()
 
     def look_up(*arguments, **options):
@@ -117,13 +117,13 @@ def test_stacked_mnist_has_its_1000_modes_and_labels_that_name_the_channels():
 
 
 @needs_data
-def test_stacked_mnist_is_the_same_everywhere():
+def test_stacked_mnist_labels_are_reproducible():
     labels = stacked_mnist.load(request(data_root(), size=8)).labels
     assert labels[:5].tolist() == [988, 236, 53, 722, 621]
 
 
 @needs_data
-def test_a_fingerprint_says_whether_the_files_are_the_same(tmp_path):
+def test_fingerprint_changes_with_the_files(tmp_path):
     fingerprint = DATASETS["mnist"].fingerprint
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -154,7 +154,7 @@ def fashion(tmp_path):
     return tmp_path, pictures
 
 
-def test_what_is_there_is_read_without_a_network(fashion, offline):
+def test_files_on_disk_are_read_without_network(fashion, offline):
     root, pictures = fashion
     loaded = DATASETS["fashion-mnist"].load(request(root, size=28))
     assert len(loaded.images) == 5
@@ -163,7 +163,7 @@ def test_what_is_there_is_read_without_a_network(fashion, offline):
     assert DATASETS["fashion-mnist"].load(request(root, size=16)).images[0].shape == (1, 16, 16)
 
 
-def test_a_damaged_file_is_reported_with_the_way_out(fashion, offline):
+def test_damaged_file_is_reported_with_the_fix(fashion, offline):
     root, _ = fashion
     (root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03 cut short")
     with pytest.raises(
@@ -174,24 +174,24 @@ def test_a_damaged_file_is_reported_with_the_way_out(fashion, offline):
 
 
 @pytest.fixture
-def vouch(monkeypatch):
-    """`vouch("celeba", folder)`: the files there are taken for the published ones."""
+def trust_files(monkeypatch):
+    """`trust_files("celeba", folder)`: accept the files in the folder as the published ones."""
 
-    def vouch(name: str, folder: Path) -> None:
+    def trust_files(name: str, folder: Path) -> None:
         (source,) = (source for source in torchvision_datasets.SOURCES if source.name == name)
         for file in source.downloads:
             monkeypatch.setitem(source.downloads, file, ganzoo.sha256_of_file(folder / file))
 
-    return vouch
+    return trust_files
 
 
-def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline, vouch):
+def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path, monkeypatch, offline, trust_files):
     files = torchvision_datasets.IDX_FILES
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.resources", [(f"{name}.gz", None) for name in files])
     for name in files:
         array = np.zeros((2, 28, 28)) if "images" in name else np.arange(2)
         write_idx(tmp_path / "FashionMNIST" / "raw" / f"{name}.gz", array, packed=True)
-    vouch("fashion-mnist", tmp_path / "FashionMNIST" / "raw")
+    trust_files("fashion-mnist", tmp_path / "FashionMNIST" / "raw")
     assert DATASETS["fashion-mnist"].load(request(tmp_path)).labels.tolist() == [0, 1]
 
 
@@ -208,12 +208,12 @@ def test_packed_files_put_there_by_hand_are_unpacked_without_a_network(tmp_path,
         ("celeba", "img_align_celeba.zip", "celeba"),
     ],
 )
-def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, place, tmp_path, monkeypatch):
+def test_missing_data_offline_fails_at_once_and_names_the_files_to_get(name, file, place, tmp_path, monkeypatch):
     def unreachable(*arguments, **options):
         raise socket.gaierror("no network")
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    # Nor is it tried again after a while.
+    # There is no delayed second attempt either.
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
     for ask in (DATASETS[name].load, DATASETS[name].fingerprint):
         with pytest.raises(ganzoo.DataUnavailable) as caught:
@@ -228,8 +228,8 @@ def test_absent_and_offline_is_said_at_once_with_what_to_put_where(name, file, p
 
 
 @pytest.fixture
-def celeba(tmp_path, monkeypatch, vouch):
-    """Three aligned faces, one of them for validation, in the files of CelebA; gives their folder, nothing unpacked."""
+def celeba(tmp_path, monkeypatch, trust_files):
+    """The folder of CelebA's files, not unpacked, with three aligned faces, one of them for validation."""
     folder = tmp_path / "celeba"
     folder.mkdir()
     names = ["000001.jpg", "000002.jpg", "000003.jpg"]
@@ -245,20 +245,20 @@ def celeba(tmp_path, monkeypatch, vouch):
         (folder / table).write_text(header + "\n".join(rows) + "\n")
     files = [(file_id, None, name) for file_id, _, name in CelebA.file_list]
     monkeypatch.setattr(CelebA, "file_list", files)
-    vouch("celeba", folder)
+    trust_files("celeba", folder)
     return folder
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The addresses that are tried; none answers."""
+    """The addresses whose reachability is checked; none is reachable."""
     addresses = []
     monkeypatch.setattr("ganzoo.util.download.reachable", addresses.append)
     return addresses
 
 
 def module(monkeypatch, name, **contents):
-    """A module of that name, as if it were installed."""
+    """Put a stub module with these contents into `sys.modules`."""
     stub = types.ModuleType(name)
     stub.__spec__ = importlib.machinery.ModuleSpec(name, None)
     vars(stub).update(contents)
@@ -277,12 +277,12 @@ def test_celeba_put_there_by_hand_needs_neither_gdown_nor_a_network(celeba, monk
     )
 
 
-def test_celeba_with_a_broken_archive_says_what_to_put_where(celeba, monkeypatch, asked, vouch):
+def test_broken_celeba_archive_is_refused_and_names_the_files_to_get(celeba, monkeypatch, asked, trust_files):
     monkeypatch.setitem(sys.modules, "gdown", None)
     (celeba / "img_align_celeba.zip").write_bytes(b"<html>quota exceeded</html>")
     with pytest.raises(ganzoo.DataUnavailable, match=r"^celeba cannot be unpacked: .*zip has sha256 ab6d701c04f2"):
         DATASETS["celeba"].load(request(celeba.parent))
-    vouch("celeba", celeba)
+    trust_files("celeba", celeba)
     with pytest.raises(
         ganzoo.DataUnavailable,
         match=r"^celeba cannot be unpacked: File is not a zip file; put \{img_align_celeba\.zip,",
@@ -291,7 +291,7 @@ def test_celeba_with_a_broken_archive_says_what_to_put_where(celeba, monkeypatch
     assert asked == []
 
 
-def test_celeba_without_gdown_says_so_before_the_network_is_tried(celeba, monkeypatch, asked):
+def test_celeba_without_gdown_is_refused_before_the_network_is_tried(celeba, monkeypatch, asked):
     monkeypatch.setitem(sys.modules, "gdown", None)
     (celeba / "list_bbox_celeba.txt").unlink()
     for ask in (DATASETS["celeba"].load, DATASETS["celeba"].fingerprint):
@@ -306,7 +306,7 @@ def test_celeba_without_gdown_says_so_before_the_network_is_tried(celeba, monkey
     assert asked == []
 
 
-def test_the_host_that_is_tried_is_the_one_downloaded_from(tmp_path, monkeypatch, asked):
+def test_reachability_check_asks_the_download_host(tmp_path, monkeypatch, asked):
     module(monkeypatch, "gdown")
     expected = {
         "mnist": MNIST.mirrors[0],
@@ -324,9 +324,9 @@ def test_the_host_that_is_tried_is_the_one_downloaded_from(tmp_path, monkeypatch
         assert asked == []
 
 
-def test_what_gdown_complains_of_becomes_one_line(tmp_path, monkeypatch):
+def test_gdown_error_is_one_line(tmp_path, monkeypatch):
     class FileURLRetrievalError(Exception):
-        """gdown's own, no kind of OSError or RuntimeError."""
+        """gdown's exception, which is neither an OSError nor a RuntimeError."""
 
     def download(**options):
         raise FileURLRetrievalError(
@@ -346,7 +346,7 @@ def test_what_gdown_complains_of_becomes_one_line(tmp_path, monkeypatch):
     assert len(message) < 700
 
 
-def test_a_network_that_swallows_everything_is_not_waited_for(offline):
+def test_unresponsive_network_times_out_quickly(offline):
     assert not ganzoo.reachable("https://example.org/file", seconds=0.5)
 
 
@@ -362,7 +362,7 @@ def test_a_host_that_listens_is_reachable_also_through_a_proxy(monkeypatch):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A host on this machine that stands for CIFAR-10's: it sends `content` and claims `claimed` bytes."""
+    """A local server in place of CIFAR-10's: it sends `content` and claims `claimed` bytes."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -372,7 +372,7 @@ def server(monkeypatch, tmp_path):
             self.wfile.write(server.content)
 
         def log_message(self, *arguments):
-            """Say nothing."""
+            """Log nothing."""
 
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -386,7 +386,7 @@ def server(monkeypatch, tmp_path):
     server.server_close()
 
 
-def test_a_download_that_fails_half_way_says_what_to_put_where(server, tmp_path):
+def test_incomplete_download_names_the_files_to_get(server, tmp_path):
     server.content, server.claimed = b"half of it", 1000
     with pytest.raises(
         ganzoo.DataUnavailable, match=r"^cifar10 cannot be downloaded: .*; put cifar-10-python"
@@ -396,7 +396,7 @@ def test_a_download_that_fails_half_way_says_what_to_put_where(server, tmp_path)
     assert list((tmp_path / "data").iterdir()) == [], "nothing of it is kept"
 
 
-def test_another_file_than_the_published_one_is_not_opened(server, tmp_path, monkeypatch):
+def test_download_with_a_wrong_sha256_is_not_opened(server, tmp_path, monkeypatch):
     def opened(*arguments, **options):
         pytest.fail("the archive of a stranger was opened")
 
@@ -416,7 +416,7 @@ def test_every_download_has_its_sha256():
     assert all(re.fullmatch(r"[0-9a-f]{64}", sha256) for sha256 in hashes)
 
 
-def test_the_split_of_each_dataset_goes_into_the_protocol():
+def test_protocol_names_the_split_of_each_dataset():
     splits = {source.name: source.split for source in torchvision_datasets.SOURCES}
     assert splits.pop("stl10") == "unlabeled"
     assert set(splits.values()) == {"train"}
@@ -441,7 +441,7 @@ def test_lsun_reads_the_database_of_a_class(tmp_path):
     assert DATASETS["lsun"].fingerprint(asked) == DATASETS["lsun"].fingerprint(asked)
 
 
-def test_lsun_asks_for_its_class_and_says_where_the_database_belongs(tmp_path):
+def test_lsun_without_class_or_database_is_refused_with_the_fix(tmp_path):
     with pytest.raises(ganzoo.UsageError, match="lsun:church_outdoor"):
         DATASETS["lsun"].load(request(tmp_path))
     database = tmp_path / "bedroom_train_lmdb" / "data.mdb"
@@ -459,14 +459,14 @@ def test_lsun_asks_for_its_class_and_says_where_the_database_belongs(tmp_path):
         DATASETS["lsun"].load(request(tmp_path, "church"))
 
 
-def test_the_scenes_are_those_that_torchvision_knows():
+def test_lsun_scenes_equal_those_of_torchvision():
     from torchvision.datasets import LSUN
 
     known = LSUN._verify_classes(None, "train")
     assert [f"{scene}_train" for scene in torchvision_datasets.SCENES] == known
 
 
-def test_lsun_that_is_there_needs_lmdb_and_says_so(tmp_path, monkeypatch):
+def test_lsun_without_the_lmdb_package_is_refused_with_the_fix(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     (tmp_path / "tower_train_lmdb").mkdir()
     (tmp_path / "tower_train_lmdb" / "data.mdb").write_bytes(b"")
@@ -477,7 +477,7 @@ def test_lsun_that_is_there_needs_lmdb_and_says_so(tmp_path, monkeypatch):
         DATASETS["lsun"].load(request(tmp_path, "tower"))
 
 
-def test_an_lsun_database_that_is_none_is_reported(tmp_path):
+def test_invalid_lsun_database_is_refused(tmp_path):
     (tmp_path / "tower_train_lmdb").mkdir()
     (tmp_path / "tower_train_lmdb" / "data.mdb").write_bytes(b"cut short")
     with pytest.raises(ganzoo.DataUnavailable, match=r"tower_train_lmdb cannot be read: .*; unpack it again$"):
@@ -523,14 +523,14 @@ def test_subfolders_are_the_labels_only_if_they_hold_every_image(tmp_path):
 
 
 @pytest.mark.parametrize(("modes", "channels"), [(["L", "1"], 1), (["L", "RGB"], 3), (["P"], 3), (["RGBA", "L"], 3)])
-def test_rgb_unless_every_image_is_grey(modes, channels, tmp_path):
+def test_folder_is_rgb_unless_every_image_is_grey(modes, channels, tmp_path):
     for index, mode in enumerate(modes):
         picture(tmp_path / f"{index}.png", mode=mode)
     loaded = folder.load(request(argument=tmp_path, size=16))
     assert all(image.shape == (channels, 16, 16) for image in loaded.images)
 
 
-def test_the_central_square_is_kept_and_photographs_stand_upright(tmp_path):
+def test_images_are_center_cropped_and_rotated_by_exif(tmp_path):
     strip = np.zeros((10, 30, 3), np.uint8)
     strip[:, 10:20] = 200
     Image.fromarray(strip).save(tmp_path / "strip.png")
@@ -539,14 +539,14 @@ def test_the_central_square_is_kept_and_photographs_stand_upright(tmp_path):
     corner = np.zeros((16, 16, 3), np.uint8)
     corner[:8, :8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees
+    exif[0x0112] = 6  # EXIF orientation of a camera held on its side: turn by 90 degrees
     Image.fromarray(corner).save(tmp_path / "turned.png", exif=exif)
     turned = folder.load(request(argument=tmp_path, size=16)).images[1]
     assert turned[0, 2, 13] == 255
     assert turned[0, 2, 2] == 0
 
 
-def test_images_are_decoded_one_by_one_when_asked_for(tmp_path, monkeypatch):
+def test_images_are_decoded_lazily(tmp_path, monkeypatch):
     for index in range(20):
         picture(tmp_path / f"{index:02d}.png")
     decoded = []
@@ -572,7 +572,7 @@ def test_a_file_that_is_no_image_is_refused_by_name_or_skipped_and_counted(tmp_p
     assert loaded.skipped == (str(tmp_path / "bad.png"),)
 
 
-def test_an_image_cut_short_is_refused_when_decoded_or_skipped(tmp_path):
+def test_truncated_image_is_refused_when_decoded_or_skipped(tmp_path):
     picture(tmp_path / "good.png")
     whole = picture(tmp_path / "short.png", size=(200, 200)).read_bytes()
     (tmp_path / "short.png").write_bytes(whole[: len(whole) // 2])
@@ -583,7 +583,7 @@ def test_an_image_cut_short_is_refused_when_decoded_or_skipped(tmp_path):
     assert len(list(loaded.images)) == 1
 
 
-def test_an_absurdly_large_image_is_refused_before_it_is_decoded(tmp_path):
+def test_oversized_image_is_refused_before_it_is_decoded(tmp_path):
     import struct
     import zlib
 
@@ -603,7 +603,7 @@ def test_an_image_deeper_than_8_bits_is_refused(tmp_path):
         folder.load(request(argument=tmp_path))
 
 
-def test_a_folder_that_is_absent_empty_a_file_or_all_bad_is_one_clear_line(tmp_path):
+def test_unusable_image_folder_is_one_error_line(tmp_path):
     (tmp_path / "empty" / "subfolder").mkdir(parents=True)
     (tmp_path / "images.zip").write_bytes(b"PK")
     (tmp_path / "bad").mkdir()
@@ -618,7 +618,7 @@ def test_a_folder_that_is_absent_empty_a_file_or_all_bad_is_one_clear_line(tmp_p
         folder.load(request())
 
 
-def test_links_are_followed_once(tmp_path):
+def test_symlinks_are_followed_once(tmp_path):
     picture(tmp_path / "images" / "cat" / "1.png")
     (tmp_path / "linked").symlink_to(tmp_path / "images")
     (tmp_path / "images" / "cat" / "loop").symlink_to(tmp_path / "images")
@@ -639,7 +639,7 @@ def test_the_fingerprint_follows_the_images_and_their_labels(tmp_path):
 
 
 @needs_data
-def test_cifar_as_linked_folders_of_jpeg_is_labelled_by_class(tmp_path):
+def test_symlinked_jpeg_folders_are_labelled_by_class(tmp_path):
     for name in ("airplane", "truck"):
         (tmp_path / name).symlink_to(Path(data_root()).resolve() / "cifar10-train-jpeg" / name)
     loaded = folder.load(request(argument=tmp_path))

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: signatures, fields, options, links, and examples that load and run."""
+"""The documentation matches the code: signatures, fields, options, links; and its examples load and run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Page:
         ]
 
     def section(self, title: str) -> list[Token]:
-        """What stands under a heading, down to the next heading of its level or above."""
+        """The part of the page under a heading, down to the next heading of its level or above."""
         starts = [(i, t.tag) for i, t in enumerate(self.tokens) if t.type == "heading_open"]
         for place, (start, level) in enumerate(starts):
             if self.tokens[start + 1].content == title:
@@ -81,7 +81,7 @@ class Page:
 
 
 def table(tokens: list[Token]) -> dict[str, list[str]]:
-    """The rows of all tables, by what stands in code in the first cell; the other cells."""
+    """The rows of all tables: the other cells, by the code in the first cell."""
     rows: dict[str, list[str]] = {}
     cells: list[Token] = []
     for opening, inline in pairwise(tokens):
@@ -102,7 +102,7 @@ def codes(tokens: Iterable[Token]) -> list[str]:
 PAGES = {path.stem: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
-# --- what the code decides --------------------------------------------------------------------------------------------
+# --- tables made from the code ----------------------------------------------------------------------------------------
 
 
 def test_generated_tables_are_up_to_date():
@@ -111,7 +111,7 @@ def test_generated_tables_are_up_to_date():
     assert done.returncode == 0, f"run python docs/generated_tables.py\n{done.stdout}{done.stderr}"
 
 
-def test_the_check_sees_a_table_that_is_out_of_date(tmp_path):
+def test_check_reports_an_outdated_generated_table(tmp_path):
     for name in ("generated_tables.py", "record.md"):
         shutil.copy(ROOT / "docs" / name, tmp_path / name)
     page = tmp_path / "record.md"
@@ -123,7 +123,7 @@ def test_the_check_sees_a_table_that_is_out_of_date(tmp_path):
     assert "+| `seed` |" in done.stdout
 
 
-def test_every_record_that_a_plugin_yields_has_a_table_and_every_field_a_meaning():
+def test_every_plugin_record_has_a_table_that_explains_every_field():
     for record in (*RECORDS, types.Phase, types.Penalty, types.Optimizer, types.Schedule, types.Batch, types.Sample):
         assert f"tables.field_table(ganzoo.{record.__name__})" in PAGES["plugins"].text
         assert set(generated_tables.meanings_of(record)) == {field.name for field in fields(record)}, record.__name__
@@ -134,7 +134,7 @@ def test_every_hook_has_a_section():
         assert f'tables.hook("{name}")' in PAGES["plugins"].text
 
 
-def test_the_helpers_are_public():
+def test_documented_helpers_are_public():
     documented = {
         name.removeprefix("ganzoo.").split("(")[0]
         for name in table(PAGES["plugins"].section("What you may import"))
@@ -151,12 +151,12 @@ EXAMPLES = {
     for block in PAGES["plugins"].code_blocks("python")
     if re.match(r"# \w+\.py\n", block)
 }
-"""The plugins of the page: blocks that begin with the name of their file."""
+"""The plugins in plugins.md: code blocks that begin with the name of their file."""
 
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """The zoo, the hello-world and every example, each of these in a file of its own."""
+    """A registry of the zoo, the first example and every other example, each loaded from a separate file."""
     folder = tmp_path_factory.mktemp("examples")
     paths = [ROOT / "docs" / "examples" / "hinge.py"]
     for name, block in EXAMPLES.items():
@@ -166,7 +166,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 def offered(registry: Registry, kind: str) -> Iterator[object]:
-    """What the examples offer of a kind."""
+    """The records of a kind that the examples offer."""
     plugins = {*EXAMPLES, "hinge.py"}
     return (offer.record for offer in registry.offers[kind] if offer.plugin in plugins and not offer.inline)
 
@@ -192,7 +192,7 @@ def test_every_example_loads_and_every_hook_has_one(documented):
     assert hooks == HOOKS
 
 
-def test_the_examples_keep_the_contract_that_a_bench_checks(documented):
+def test_examples_pass_preflight(documented):
     # Two examples offer one variant on purpose: the same loss inline and by name.
     models = [
         *("hinge.py:hinge-dcgan", "hinge_by_name.py:hinge-dcgan", "dcgan-r1", "dcgan-lazy-r1", "dcgan+my-hinge"),
@@ -231,7 +231,7 @@ def test_the_example_observer_logs_scores(documented, tmp_path, monkeypatch):
     assert (tmp_path / "scores.log").read_text() == "0123456789 1.0 fid 2.0\n"
 
 
-def test_the_package_of_the_tutorial_enters_by_the_right_group():
+def test_tutorial_package_uses_the_entry_point_group():
     (block,) = PAGES["plugins"].code_blocks("toml")
     project = tomllib.loads(block)
     (module,) = project["project"]["entry-points"][hookspecs.PROJECT].values()
@@ -242,7 +242,7 @@ def test_the_package_of_the_tutorial_enters_by_the_right_group():
 # --- metrics.md -------------------------------------------------------------------------------------------------------
 
 
-def test_every_key_of_a_protocol_stands():
+def test_every_key_of_a_protocol_is_documented():
     real = SimpleNamespace(
         dataset=SimpleNamespace(name="d", sha256="", image_shape=(1, 8, 8), split="all", count=50),
         extractor=SimpleNamespace(extractor=SimpleNamespace(name="e", preprocessing=""), weights_sha256=""),
@@ -260,19 +260,19 @@ def keys_of(title: str) -> list[str]:
     return list(table(PAGES["record"].section(title)))
 
 
-def test_every_status_stands():
+def test_every_status_is_documented():
     assert keys_of("Statuses") == list(STATUSES)
 
 
-def test_the_present_schema_stands():
+def test_current_schema_is_documented():
     assert keys_of("Reading records")[-1] == str(runs.SCHEMA)
 
 
-def test_every_part_of_a_summary_stands():
+def test_every_part_of_a_summary_is_documented():
     assert f"{{{', '.join(summary([1.0]))}}}" in codes(PAGES["record"].section("throughput"))
 
 
-def test_every_key_of_hardware_and_environment_stands(monkeypatch):
+def test_every_key_of_hardware_and_environment_is_documented(monkeypatch):
     monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
     assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
     environment = fingerprint.environment({}, "blas")
@@ -280,8 +280,8 @@ def test_every_key_of_hardware_and_environment_stands(monkeypatch):
     assert set(environment["flags"]) <= set(codes(PAGES["record"].section("environment")))
 
 
-def test_every_key_that_a_run_writes_stands():
-    """Read off the source, because to measure takes seconds: string keys of the dicts that become parts of a record."""
+def test_every_key_that_a_run_writes_is_documented():
+    """String keys of the dicts that become parts of a record, read from the source: measuring takes seconds."""
     core = Path(ganzoo.__file__).parent
     measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
@@ -306,7 +306,7 @@ def test_every_column_of_a_comparison_has_a_meaning():
     machines = [record for record in digits if record.spec["variant"] == "dcgan"]
     elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
     found = {*compared.columns, *by_hardware([*machines, *elsewhere], None, better)[0].table().columns}
-    # With one seed each there is no p-value; it stands in the tests of the baseline.
+    # With one seed each there is no p-value; the tests of the baseline cover it.
     found |= {f"fid_difference{part}" for part in ("_low", "_high", "_p")}
     columns = {re.sub(r"^(fid|is)(?=_|$)", "SCORE", column) for column in found}
     assert set().union(*MEANINGS.values()) == columns
@@ -330,7 +330,7 @@ def test_every_command_has_its_section():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_of_a_command_stands_in_its_section_or_with_the_shared_ones(command):
+def test_every_option_is_documented_in_its_section_or_with_the_shared_ones(command):
     def documented(title: str) -> set[str]:
         return {name.split()[0] for name in table(PAGES["cli"].section(title)) if name.startswith("-")}
 
@@ -342,7 +342,7 @@ def test_every_option_of_a_command_stands_in_its_section_or_with_the_shared_ones
 OF_PIP = {"--no-deps"}
 
 
-def test_no_page_names_an_option_that_is_not_there():
+def test_no_page_names_an_unknown_option():
     known = set().union(*map(options_of, SUBPARSERS.values())) | {"--version", "--help", *OF_PIP}
     for name, page in PAGES.items():
         unknown = {option for option in re.findall(r"(?<![\w#-])--[a-z][a-z0-9-]*", page.text) if option not in known}
@@ -350,7 +350,7 @@ def test_no_page_names_an_option_that_is_not_there():
 
 
 def default_of(action: argparse.Action) -> object:
-    """The default of an option: its own, or that of the field whose value it gives."""
+    """The default of an option, or of the dataclass field that the option sets."""
     if action.default is not argparse.SUPPRESS:
         return action.default
     fields = {
@@ -360,7 +360,7 @@ def default_of(action: argparse.Action) -> object:
     return ",".join(default) or None if isinstance(default, tuple) else default
 
 
-def test_defaults_in_the_tables_are_those_of_the_options():
+def test_documented_defaults_equal_those_of_the_options():
     for command in COMMANDS:
         rows = table(PAGES["cli"].section("Shared options")) | table(PAGES["cli"].section(f"ganzoo {command}"))
         told = {name.split()[0]: cells[0].strip("`") for name, cells in rows.items() if name.startswith("-")}
@@ -371,6 +371,6 @@ def test_defaults_in_the_tables_are_those_of_the_options():
                 assert told[option] == str(default).removesuffix(".0"), f"{command} {option}"
 
 
-def test_what_plugins_gives_as_json_is_listed():
+def test_json_keys_of_the_plugins_command_are_documented():
     named = codes(PAGES["cli"].section("ganzoo plugins"))
     assert named[named.index("--json") + 1 :] == [field.name for field in fields(PluginStatus)] + ["plugin:name"]

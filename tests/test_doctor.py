@@ -1,4 +1,4 @@
-"""`ganzoo doctor`: what is healthy is left in peace, every fault is named, what is broken moves and nothing is lost."""
+"""`ganzoo doctor`: healthy files stay, every fault is named, broken files go to quarantine and nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below, by its path."""
+    """The bytes of every file below, by its path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
 def runs(tmp_path) -> Path:
-    """Three committed runs as they are, the default folder of the command."""
+    """Copies of three committed runs in the default folder of the command."""
     for name in ("mlp-digits", "dcgan-digits", "wgan-digits"):
         (source,) = ONE_MACHINE.glob(f"*/{name}-s0-*")
         shutil.copytree(source, tmp_path / "runs" / source.parent.name / source.name)
@@ -47,7 +47,7 @@ def mlp(runs) -> Path:
 
 @pytest.fixture
 def findings(invoke) -> Callable[..., list[str]]:
-    """`findings(*args)`: what the doctor finds wrong, each as `file: what`; the exit code fits."""
+    """`findings(*args)`: the faults that the doctor names, each as `file: fault`; checks the exit code."""
 
     def findings(*args: object) -> list[str]:
         outcome = invoke("doctor", *args, "--json")
@@ -58,7 +58,7 @@ def findings(invoke) -> Callable[..., list[str]]:
     return findings
 
 
-# --- what is well -----------------------------------------------------------------------------------------------------
+# --- healthy runs -----------------------------------------------------------------------------------------------------
 
 
 def test_every_committed_record_is_healthy(invoke):
@@ -71,7 +71,7 @@ def test_every_committed_record_is_healthy(invoke):
 
 
 def test_a_fresh_bench_is_healthy(strangers_bench, findings):
-    # On a busy machine the peak may be measured in a worse moment than the step, which the doctor is right to doubt.
+    # On a busy machine the peak may be measured in a worse moment than the step; the doctor rightly reports that.
     assert [line for line in findings(strangers_bench.results) if "mfu" not in line] == []
 
 
@@ -93,8 +93,8 @@ def test_a_failed_run_is_no_fault(runs, mlp, findings):
     assert findings(runs) == []
 
 
-def test_a_run_of_speed_alone_needs_no_picture(runs, mlp, findings):
-    # Its id is of another spec then; of the picture nothing is said.
+def test_throughput_only_run_needs_no_samples_png(runs, mlp, findings):
+    # The id no longer matches the spec, which is reported; the picture must not be.
     record = json.loads((mlp / "record.json").read_text())
     record["spec"] |= {"kimg": 0.0, "metrics": [], "fakes": 0}
     (mlp / "record.json").write_text(json.dumps(record | {"scores": [], "protocols": {}, "training": {}}))
@@ -102,11 +102,11 @@ def test_a_run_of_speed_alone_needs_no_picture(runs, mlp, findings):
     assert not [line for line in findings(runs) if "samples.png" in line]
 
 
-# --- what is wrong with a record --------------------------------------------------------------------------------------
+# --- faults in a record -----------------------------------------------------------------------------------------------
 
 
-def set_(*path: str | int, to: object) -> Callable[[dict], None]:
-    """A change of one value deep in a record."""
+def set_value(*path: str | int, to: object) -> Callable[[dict], None]:
+    """A function that sets one nested value of a record."""
 
     def change(record: dict) -> None:
         for key in path[:-1]:
@@ -121,7 +121,7 @@ def scale(*path: str | int, by: float) -> Callable[[dict], None]:
         value = record
         for key in path:
             value = value[key]
-        set_(*path, to=value * by)(record)
+        set_value(*path, to=value * by)(record)
 
     return change
 
@@ -134,63 +134,69 @@ def rename_protocol(record: dict) -> None:
 RATE = ("throughput", "train_images_per_second")
 
 
-def measured_anew(change: Callable[[dict], None]) -> Callable[[dict], None]:
-    """`change`, after the summary of the rate has been made of its samples as `bench` makes it now."""
+def with_new_summary(change: Callable[[dict], None]) -> Callable[[dict], None]:
+    """A function that recomputes the summary of the rate from its samples as `bench` does, then applies `change`."""
 
-    def change_anew(record: dict) -> None:
+    def change_and_summarize(record: dict) -> None:
         part = record["throughput"]["train_images_per_second"]
         part |= summary(part["samples"])
         change(record)
 
-    return change_anew
+    return change_and_summarize
 
 
 FAULTS = {
-    "schema": (set_("schema", to=99), "has schema 99, newer than"),
-    "type": (set_("spec", "kimg", to="40"), "kimg is '40'"),
-    "part": (set_("throughput", to={"step_seconds": 3}), "throughput.step_seconds is 3; it must be an object"),
-    "id": (set_("run_id", to="0" * 64), "run_id is not that of its spec, plugins and versions"),
-    "spec": (set_("spec", "seed", to=1), "run_id is not that of its spec, plugins and versions"),
-    "source": (set_("environment", "plugins", "mlp", "source_sha256", to="0" * 64), "run_id is not that of its spec"),
-    "hardware": (set_("hardware", "id", to="other"), "hardware.id is other, and spec.hardware amd-epyc-x2-t2"),
-    "status": (set_("status", to="crashed"), "status is crashed, and no error says why"),
-    "error": (set_("error", to={"type": "E", "message": "", "tail": ""}), "status is ok, and there is an error"),
-    "empty": (set_("throughput", to={}), "status is ok, and there is no throughput"),
-    "untrained": (set_("training", to={}), "status is ok, and there is no training"),
-    "data": (set_("dataset", "sha256", to="0" * 64), "dataset.sha256 is not spec.dataset_sha256"),
+    "schema": (set_value("schema", to=99), "has schema 99, newer than"),
+    "type": (set_value("spec", "kimg", to="40"), "kimg is '40'"),
+    "part": (set_value("throughput", to={"step_seconds": 3}), "throughput.step_seconds is 3; it must be an object"),
+    "id": (set_value("run_id", to="0" * 64), "run_id is not that of its spec, plugins and versions"),
+    "spec": (set_value("spec", "seed", to=1), "run_id is not that of its spec, plugins and versions"),
+    "source": (
+        set_value("environment", "plugins", "mlp", "source_sha256", to="0" * 64),
+        "run_id is not that of its spec",
+    ),
+    "hardware": (set_value("hardware", "id", to="other"), "hardware.id is other, and spec.hardware amd-epyc-x2-t2"),
+    "status": (set_value("status", to="crashed"), "status is crashed, and no error says why"),
+    "error": (set_value("error", to={"type": "E", "message": "", "tail": ""}), "status is ok, and there is an error"),
+    "empty": (set_value("throughput", to={}), "status is ok, and there is no throughput"),
+    "untrained": (set_value("training", to={}), "status is ok, and there is no training"),
+    "data": (set_value("dataset", "sha256", to="0" * 64), "dataset.sha256 is not spec.dataset_sha256"),
     "median": (scale(*RATE, "median", by=1.01), "train_images_per_second.median is"),
-    "low": (measured_anew(scale(*RATE, "low", by=1.01)), "low and .high are not the interval"),
-    "high": (measured_anew(scale(*RATE, "high", by=0.999)), "low and .high are not the interval"),
+    "low": (with_new_summary(scale(*RATE, "low", by=1.01)), "low and .high are not the interval"),
+    "high": (with_new_summary(scale(*RATE, "high", by=0.999)), "low and .high are not the interval"),
     "far": (scale(*RATE, "high", by=9), "low and .high are not the interval"),
     "sample": (scale(*RATE, "samples", 0, by=1.5), "and its samples give"),
     "negative": (scale(*RATE, "samples", 0, by=-1), "has a sample of -"),
-    "no-samples": (set_(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
+    "no-samples": (set_value(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
     "mfu": (scale("throughput", "mfu", by=1.01), "mfu is not flops_per_image times the median rate"),
-    "mfu-range": (set_("throughput", "mfu", to=-2.0), "throughput.mfu is -2, and not above 0"),
-    "memory": (set_("throughput", "peak_memory_bytes", to=0), "throughput.peak_memory_bytes is 0, and not above 0"),
-    "wait": (set_("throughput", "data_wait_share", to=1.5), "data_wait_share is 1.5, and not from 0 to 1"),
-    "fid": (set_("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
-    "is": (set_("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
-    "std": (set_("scores", 1, "std", to=-0.5), "std is -0.5, below 0"),
-    "protocol": (set_("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
-    "raw": (set_("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
+    "mfu-range": (set_value("throughput", "mfu", to=-2.0), "throughput.mfu is -2, and not above 0"),
+    "memory": (
+        set_value("throughput", "peak_memory_bytes", to=0),
+        "throughput.peak_memory_bytes is 0, and not above 0",
+    ),
+    "wait": (set_value("throughput", "data_wait_share", to=1.5), "data_wait_share is 1.5, and not from 0 to 1"),
+    "fid": (set_value("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
+    "is": (set_value("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
+    "std": (set_value("scores", 1, "std", to=-0.5), "std is -0.5, below 0"),
+    "protocol": (set_value("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
+    "raw": (set_value("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
     "protocol-id": (rename_protocol, "the id is not that of its content"),
     "fakes": (lambda record: next(iter(record["protocols"].values())).update(n_fake=7), "n_fake is not spec.fakes"),
-    "kimg": (set_("training", "kimg", to=1.0), "training.kimg is 1, less than the budget of 40"),
-    "no-kimg": (set_("training", "kimg", to=0.0), "training.kimg is 0, and not above 0"),
+    "kimg": (set_value("training", "kimg", to=1.0), "training.kimg is 1, less than the budget of 40"),
+    "no-kimg": (set_value("training", "kimg", to=0.0), "training.kimg is 0, and not above 0"),
     "curve": (lambda record: record["training"]["curves"]["kimg"].pop(), "training.curves differ in length"),
     "axis": (lambda record: record["training"]["curves"]["kimg"].reverse(), "training.curves.kimg does not grow"),
     "final": (scale("training", "final", "fid/ema", "value", by=0.5), "training.final.fid/ema is not that"),
     "best": (scale("training", "best", "is/raw", "value", by=2), "training.best.is/raw is not that of its scores"),
     "forgotten": (lambda record: record["training"]["best"].pop("fid/ema"), "training.best.fid/ema is not that"),
-    "invented": (set_("training", "final", "kid/ema", to={"value": 0.0, "kimg": 40.0}), "training.final.kid/ema"),
-    "updates": (set_("training", "updates", "generator", to=-1), "training.updates.generator is -1"),
+    "invented": (set_value("training", "final", "kid/ema", to={"value": 0.0, "kimg": 40.0}), "training.final.kid/ema"),
+    "updates": (set_value("training", "updates", "generator", to=-1), "training.updates.generator is -1"),
 }
-"""What is done to a record, and what must be said of it."""
+"""Changes of a record, and the fault that the doctor must name."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, findings, invoke):
+def test_faulty_record_is_named_and_its_run_quarantined_whole(name, runs, mlp, findings, invoke):
     change, complaint = FAULTS[name]
     record = json.loads((mlp / "record.json").read_text())
     untouched = copy.deepcopy(record)
@@ -213,10 +219,8 @@ def test_a_fault_in_a_record_is_named_and_its_run_moved_whole(name, runs, mlp, f
     ("numpy", "interval", "judged"),
     [(np.__version__, None, True), ("1.0", None, False), (np.__version__, "drawn otherwise", False)],
 )
-def test_an_interval_is_judged_only_where_it_can_be_drawn_as_its_record_says(
-    numpy, interval, judged, runs, mlp, findings
-):
-    """Records without `interval` have it from a `Generator`, which another NumPy may make draw other resamples."""
+def test_interval_is_checked_only_if_its_resamples_can_be_reproduced(numpy, interval, judged, runs, mlp, findings):
+    """Records without `interval` used NumPy's `Generator`, whose stream may change with NumPy's version."""
     record = json.loads((mlp / "record.json").read_text())
     samples = np.asarray(record["throughput"]["train_images_per_second"]["samples"])
     medians = np.median(samples[np.random.default_rng(0).integers(len(samples), size=(2000, len(samples)))], axis=1)
@@ -232,10 +236,10 @@ def test_an_interval_is_judged_only_where_it_can_be_drawn_as_its_record_says(
     assert any("low and .high are not the interval" in line for line in findings(runs)) == judged
 
 
-def test_an_interval_drawn_now_is_judged_whatever_numpy_it_was_made_with(runs, mlp, findings):
+def test_interval_from_the_promised_stream_is_checked_for_any_numpy_version(runs, mlp, findings):
     record = json.loads((mlp / "record.json").read_text())
     record["environment"]["packages"]["numpy"] = "1.0"
-    measured_anew(lambda record: None)(record)
+    with_new_summary(lambda record: None)(record)
     (mlp / "record.json").write_text(json.dumps(record))
     assert findings(runs) == []
     scale(*RATE, "low", by=1.01)(record)
@@ -243,8 +247,8 @@ def test_an_interval_drawn_now_is_judged_whatever_numpy_it_was_made_with(runs, m
     assert any("low and .high are not the interval" in line for line in findings(runs))
 
 
-def turned_fid(record: dict, plugin: str | None) -> None:
-    """FID below zero, the greatest the best, as of another measure; from `plugin`, or from nobody in particular."""
+def negate_fid(record: dict, plugin: str | None) -> None:
+    """Negate every FID, as a metric where higher is better; its plugin is `plugin`, or is not recorded."""
     for identity, content in list(record["protocols"].items()):
         if content["metric"] == "fid":
             del record["protocols"][identity]
@@ -271,9 +275,9 @@ def turned_fid(record: dict, plugin: str | None) -> None:
         (None, False),
     ],
 )
-def test_what_holds_of_the_zoos_scores_is_not_asked_of_a_strangers_of_that_name(plugin, strange, runs, mlp, findings):
+def test_zoo_score_bounds_do_not_apply_to_a_third_party_score_of_the_same_name(plugin, strange, runs, mlp, findings):
     record = json.loads((mlp / "record.json").read_text())
-    turned_fid(record, plugin)
+    negate_fid(record, plugin)
     (mlp / "record.json").write_text(json.dumps(record))
     found = findings(runs)
     if strange:
@@ -283,7 +287,7 @@ def test_what_holds_of_the_zoos_scores_is_not_asked_of_a_strangers_of_that_name(
         assert any("training.best.fid/ema is not that of its scores" in line for line in found)
 
 
-def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findings):
+def test_invalid_json_and_non_records_are_quarantined(runs, invoke, findings):
     for index, text in enumerate(["", "[]", "{", '{"schema": 1}', "[" * 100_000, '{"a": NaN}']):
         (runs / f"broken-{index}").mkdir()
         (runs / f"broken-{index}" / "record.json").write_text(text)
@@ -293,9 +297,7 @@ def test_what_is_not_json_and_what_is_no_record_is_moved_too(runs, invoke, findi
     assert findings(runs) == []
 
 
-def test_a_speed_that_beats_its_peak_is_doubted_and_stays_and_is_let_pass_where_it_is_flagged(
-    runs, mlp, findings, invoke
-):
+def test_mfu_above_peak_is_reported_but_not_moved_and_passes_if_flagged(runs, mlp, findings, invoke):
     record = json.loads((mlp / "record.json").read_text())
     record["throughput"]["peak_flops"] *= 0.1
     record["throughput"]["mfu"] *= 10
@@ -320,11 +322,11 @@ def test_a_run_in_the_wrong_place_is_named(runs, mlp, findings):
     assert findings(runs) == ["record.json: it lies in elsewhere, and was made on amd-epyc-x2-t2"]
 
 
-def test_of_a_run_that_lies_twice_one_stays(runs, mlp, findings, invoke):
+def test_duplicate_run_is_quarantined_and_one_copy_stays(runs, mlp, findings, invoke):
     copied = runs / "a-copy" / mlp.parent.name / mlp.name
     shutil.copytree(mlp, copied)
     assert len(findings(runs)) == 1
-    # The one in which something else is wrong goes, although its name comes first.
+    # The copy with a second fault goes, although its name sorts first.
     record = json.loads((copied / "record.json").read_text())
     (copied / "record.json").write_text(json.dumps(record | {"status": "crashed"}))
     found = findings(runs)
@@ -361,7 +363,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_picture_must_be_there_whole_and_of_its_size(name, runs, mlp, findings):
+def test_samples_png_must_be_complete_and_of_the_right_size(name, runs, mlp, findings):
     damage, complaint = PICTURES[name]
     damage(mlp / "samples.png")
     (line,) = findings(runs)
@@ -369,9 +371,11 @@ def test_the_picture_must_be_there_whole_and_of_its_size(name, runs, mlp, findin
     assert complaint in line
 
 
-@pytest.mark.parametrize(("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["not", "kept"])
-def test_a_picture_that_the_record_does_not_name_need_not_be_there(named, missed, runs, mlp, findings):
-    """The disk may have been too full for it."""
+@pytest.mark.parametrize(
+    ("named", "missed"), [({}, False), ({"samples.png": "0" * 64}, True)], ids=["unnamed", "named"]
+)
+def test_samples_png_is_optional_unless_the_record_names_it(named, missed, runs, mlp, findings):
+    """The disk may have been too full to write it."""
     record = json.loads((mlp / "record.json").read_text())
     (mlp / "record.json").write_text(json.dumps(record | {"files": named}))
     (mlp / "samples.png").unlink()
@@ -399,7 +403,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_weights_that_are_there_are_whole_and_enough(name, runs, mlp, findings, invoke, tmp_path):
+def test_weights_file_must_be_complete_and_match_the_parameter_count(name, runs, mlp, findings, invoke, tmp_path):
     path = mlp / "generator.safetensors"
     save_file(weights(10**6), path)
     assert findings(runs) == []
@@ -418,7 +422,7 @@ def test_weights_that_are_there_are_whole_and_enough(name, runs, mlp, findings, 
 
 @pytest.fixture(scope="module")
 def benched(strangers_bench) -> Path:
-    """A run whose record knows the sha256 of its files; the doctor must not meet the session's own."""
+    """A run whose record holds the sha256 of its files. Tests copy it: other tests share the original."""
     return next(strangers_bench.results.glob("*/hinge-dcgan-*"))
 
 
@@ -429,12 +433,12 @@ def test_a_record_holds_the_sha256_of_the_files_beside_it(benched):
     assert set(told) == {"samples.png", "generator.safetensors"}
 
 
-def flip_a_weight(path: Path) -> None:
+def flip_weight_bit(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
 
 
-def turn_a_pixel(path: Path) -> None:
+def invert_pixel(path: Path) -> None:
     picture = Image.open(path)
     picture.putpixel((9, 9), 255 - picture.getpixel((9, 9)))
     picture.save(path)
@@ -442,12 +446,10 @@ def turn_a_pixel(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("generator.safetensors", flip_a_weight), ("samples.png", turn_a_pixel)],
+    [("generator.safetensors", flip_weight_bit), ("samples.png", invert_pixel)],
     ids=["weight", "pixel"],
 )
-def test_a_file_that_still_opens_and_is_not_what_the_run_wrote_is_named(
-    name, damage, benched, tmp_path, findings, invoke
-):
+def test_changed_file_is_named_by_its_sha256(name, damage, benched, tmp_path, findings, invoke):
     run = tmp_path / "runs" / benched.parent.name / benched.name
     shutil.copytree(benched, run)
     damage(run / name)
@@ -458,14 +460,14 @@ def test_a_file_that_still_opens_and_is_not_what_the_run_wrote_is_named(
     assert (run / "record.json").exists() == (name == "generator.safetensors"), "a run without a picture is done again"
 
 
-def test_an_older_record_knows_no_sha256(runs, mlp, findings):
+def test_older_record_without_sha256_is_healthy(runs, mlp, findings):
     assert "files" not in json.loads((mlp / "record.json").read_text())
-    turn_a_pixel(mlp / "samples.png")
+    invert_pixel(mlp / "samples.png")
     assert findings(runs) == []
 
 
 def checkpoint(state: str = '{"step": 7}', **metadata: str) -> bytes:
-    """A checkpoint as it stands in its file."""
+    """The bytes of a checkpoint file."""
     zeros = "0" * 64
     told = {"sha256": zeros, "schema": "2", "run_id": "a" * 64, "state": state, **metadata}
     data = save(weights(5), metadata={name: value for name, value in told.items() if value})
@@ -512,10 +514,10 @@ def test_a_broken_checkpoint_is_named_and_moved_alone(name, runs, mlp, findings,
     assert findings(runs) == []
 
 
-# --- what a crash left, and what is moved where -----------------------------------------------------------------------
+# --- leftovers of a crash, and the quarantine -------------------------------------------------------------------------
 
 
-def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp, findings, invoke):
+def test_leftover_part_file_is_quarantined_once_nobody_writes_it(runs, mlp, findings, invoke):
     part = mlp / ".record.json.a1b2c3d4.part"
     part.write_text("{")
     (line,) = findings(runs)
@@ -534,7 +536,7 @@ def test_leftovers_are_named_and_moved_when_nobody_can_be_writing_them(runs, mlp
     assert findings(runs) == []
 
 
-def test_what_force_laid_aside_is_no_second_place_of_its_run(runs, mlp, findings, invoke):
+def test_folder_laid_aside_by_force_is_no_duplicate_run(runs, mlp, findings, invoke):
     shutil.copytree(mlp, mlp.with_name(f"{mlp.name}.before"))
     assert findings(runs) == []
     shutil.copytree(mlp, mlp.with_name("copy"))
@@ -543,14 +545,14 @@ def test_what_force_laid_aside_is_no_second_place_of_its_run(runs, mlp, findings
 
 @pytest.mark.parametrize("number", ["", ".2"])
 @pytest.mark.parametrize(("name", "kind"), [("record.json", "record"), ("checkpoint.safetensors", "checkpoint")])
-def test_what_bench_put_aside_is_named_and_moved(runs, mlp, findings, invoke, name, kind, number):
+def test_broken_file_put_aside_by_bench_is_named_and_quarantined(runs, mlp, findings, invoke, name, kind, number):
     (mlp / f"{name}.broken{number}").write_text("{")
     assert findings(runs) == [f"{name}.broken{number}: a broken {kind} that `ganzoo bench` put aside"]
     invoke("doctor", runs, "--fix")
     assert findings(runs) == []
 
 
-def test_nothing_in_quarantine_is_overwritten_looked_at_or_compared(runs, mlp, invoke, findings):
+def test_quarantine_is_never_overwritten_checked_or_compared(runs, mlp, invoke, findings):
     copies = []
     for index in range(3):
         copied = mlp.with_name(f"copy-{index}")
@@ -564,11 +566,11 @@ def test_nothing_in_quarantine_is_overwritten_looked_at_or_compared(runs, mlp, i
     outcome = invoke("compare", runs, "--format", "json")
     assert sorted(row["variant"] for row in json.loads(outcome.out)) == ["dcgan", "mlp", "wgan"]
     assert outcome.err == ""
-    # Who wants to see it can name it.
+    # A folder in quarantine can still be compared by its name.
     assert len(json.loads(invoke("compare", quarantine, "--format", "json").out)) == 1
 
 
-def test_a_run_named_by_its_own_folder_keeps_the_folder(mlp, invoke, findings):
+def test_run_given_by_its_folder_keeps_the_folder(mlp, invoke, findings):
     (mlp / "samples.png").unlink()
     assert invoke("doctor", mlp, "--fix").code == 1
     assert sorted(path.name for path in mlp.rglob("*")) == ["quarantine", "record.json"]
@@ -576,9 +578,7 @@ def test_a_run_named_by_its_own_folder_keeps_the_folder(mlp, invoke, findings):
 
 
 @pytest.mark.parametrize("place", [".", "runs", "runs/amd-epyc-x2-t2"])
-def test_a_stray_record_takes_neither_healthy_runs_nor_other_peoples_files_along(
-    place, runs, mlp, tmp_path, invoke, findings
-):
+def test_stray_record_is_quarantined_without_healthy_runs_or_other_files(place, runs, mlp, tmp_path, invoke, findings):
     kept = {
         tmp_path / "thesis.tex": "years of work",
         tmp_path / "download.part": "of a browser",
@@ -598,7 +598,7 @@ def test_a_stray_record_takes_neither_healthy_runs_nor_other_peoples_files_along
     assert findings(tmp_path) == []
 
 
-def test_of_a_broken_run_only_its_own_files_move(runs, mlp, invoke, findings):
+def test_only_run_files_of_a_broken_run_are_quarantined(runs, mlp, invoke, findings):
     (mlp / "notes.md").write_text("mine")
     (mlp / "deeper").mkdir()
     shutil.copy(mlp / "record.json", mlp / "deeper" / "other.json")
@@ -612,7 +612,7 @@ def test_of_a_broken_run_only_its_own_files_move(runs, mlp, invoke, findings):
 
 
 @pytest.mark.parametrize("spoil", ["record.json", "checkpoint.safetensors"])
-def test_a_run_that_a_bench_is_at_work_on_stays(spoil, runs, mlp, invoke):
+def test_run_claimed_by_a_bench_is_not_moved(spoil, runs, mlp, invoke):
     run_id = json.loads((mlp / "record.json").read_text())["run_id"]
     (mlp / spoil).write_text("{")
     with claim(runs, run_id) as claimed:
@@ -623,14 +623,14 @@ def test_a_run_that_a_bench_is_at_work_on_stays(spoil, runs, mlp, invoke):
         named = mlp if spoil == "record.json" else mlp / spoil
         assert outcome.err == f"ganzoo: {named} stays where it is: `ganzoo bench` is at work on the run\n"
         assert contents(runs) == before
-        # Named by its own folder it is the same run.
+        # The claim also holds when the run is given by its folder.
         assert "stays where it is" in invoke("doctor", mlp, "--fix").err
         assert contents(runs) == before
     invoke("doctor", runs, "--fix")
     assert not (mlp / spoil).exists()
 
 
-def test_links_are_not_followed(runs, mlp, invoke, tmp_path, findings):
+def test_symlinks_are_not_followed(runs, mlp, invoke, tmp_path, findings):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "record.json").write_text("{")
@@ -645,7 +645,7 @@ def test_links_are_not_followed(runs, mlp, invoke, tmp_path, findings):
     assert (outside / "record.json").read_text() == "{"
 
 
-def test_a_pipe_or_a_device_in_place_of_a_record_is_not_waited_for(runs, mlp, findings):
+def test_pipe_or_device_in_place_of_a_record_does_not_block(runs, mlp, findings):
     (mlp / "record.json").unlink()
     os.mkfifo(mlp / "record.json")
     assert findings(runs) == ["record.json: cannot be read: not a plain file"]
@@ -654,13 +654,13 @@ def test_a_pipe_or_a_device_in_place_of_a_record_is_not_waited_for(runs, mlp, fi
     assert findings(runs) == ["record.json: cannot be read: not a plain file"]
 
 
-def test_a_record_of_absurd_size_is_not_read(runs, mlp, findings):
+def test_oversized_record_is_not_read(runs, mlp, findings):
     with (mlp / "record.json").open("r+b") as stream:
-        stream.truncate(1 << 40)  # sparse: it takes no room on the disk
+        stream.truncate(1 << 40)  # sparse: it takes no space on the disk
     assert findings(runs) == ["record.json: cannot be read: larger than 64 MiB"]
 
 
-def test_names_of_strangers_do_nothing_to_the_terminal(runs, mlp, invoke):
+def test_control_characters_in_names_do_not_reach_the_terminal(runs, mlp, invoke):
     evil = runs / "\x1b[2J[red]evil[/red]\n"
     shutil.copytree(mlp, evil / "\x1b]0;owned\x07")
     outcome = invoke("doctor", runs, "--fix")
@@ -671,7 +671,7 @@ def test_names_of_strangers_do_nothing_to_the_terminal(runs, mlp, invoke):
     assert all(line.isprintable() for line in (outcome.out + outcome.err).splitlines())
 
 
-def test_what_cannot_be_moved_is_one_line(runs, mlp, invoke):
+def test_failed_move_to_quarantine_is_one_error_line(runs, mlp, invoke):
     (mlp / "samples.png").unlink()
     (runs / "quarantine").write_text("a file in the way")
     outcome = invoke("doctor", runs, "--fix")

@@ -38,7 +38,7 @@ def scorer(dataset, extractor):
     return Scorer([REGISTRY.get("metrics", name).record for name in ("fid", "is")], RealSample(dataset, extractor))
 
 
-def test_real_against_itself_is_nothing_and_noise_is_far(scorer, dataset):
+def test_real_images_score_perfectly_against_themselves_and_noise_scores_badly(scorer, dataset):
     real = torch.from_numpy(np.array(dataset.images()))
     noise = torch.randint(0, 256, (1000, 1, 16, 16), dtype=torch.uint8, generator=stream(0, "noise"))
     (fid, is_), _ = scorer.score(iter(real.split(500)), 1.0, True)
@@ -66,7 +66,7 @@ def test_the_protocol_changes_with_whatever_changes_the_score(scorer):
     json.dumps(content)
 
 
-def test_references_are_made_once_and_kept(dataset, extractor, monkeypatch, tmp_path):
+def test_reference_features_are_computed_once_and_cached(dataset, extractor, monkeypatch, tmp_path):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
     passes = []
     forward = extractor.module.forward
@@ -101,11 +101,11 @@ def test_images_that_are_not_finite_have_no_score_and_a_reason(scorer):
     assert all("not finite" in score["reason"] for score in scores)
 
 
-def metric_that_gives(given, **better):
+def metric_returning(given, **better):
     return ganzoo.Metric("odd", lambda real, fake, settings: given, better=better or {"odd": "lower"})
 
 
-def score_by(metric, scorer):
+def score_with(metric, scorer):
     images = torch.zeros(20, 1, 16, 16, dtype=torch.uint8)
     return Scorer([metric], scorer.real).score(iter([images]), 1.0, True)[0]
 
@@ -114,8 +114,8 @@ def score_by(metric, scorer):
     ("given", "reason"),
     [(1e31, "beyond 1e+30"), (-1e300, "beyond 1e+30"), (math.inf, "not finite"), (None, "not finite")],
 )
-def test_a_score_that_no_record_holds_is_none_with_a_reason(given, reason, scorer):
-    (score,) = score_by(metric_that_gives({"odd": (given, 1e31)}), scorer)
+def test_score_outside_the_recordable_range_is_none_with_a_reason(given, reason, scorer):
+    (score,) = score_with(metric_returning({"odd": (given, 1e31)}), scorer)
     assert (score["value"], score["std"], score["reason"]) == (None, None, reason)
 
 
@@ -131,9 +131,9 @@ def test_a_score_that_no_record_holds_is_none_with_a_reason(given, reason, score
         ({"odd": torch.zeros(2)}, r"odd is tensor\(\[0\., 0\.\]\); it must be a number, or \(value, std\)"),
     ],
 )
-def test_what_a_metric_gives_is_held_against_what_it_promises(given, complaint, scorer):
+def test_metric_output_is_checked_against_its_declared_scores(given, complaint, scorer):
     with pytest.raises(PluginError, match=f"metric 'odd'.* {complaint}"):
-        score_by(metric_that_gives(given), scorer)
+        score_with(metric_returning(given), scorer)
 
 
 LOUD = """
@@ -146,7 +146,7 @@ def ganzoo_metrics():
 """
 
 
-def test_a_run_with_a_score_beyond_all_measure_is_done_once(run_cli):
+def test_run_with_an_unrecordable_score_is_done_once(run_cli):
     (run_cli.cwd / "loud.py").write_text(LOUD)
     bench = ("bench", "--models", "mlp", "--plugin", "loud.py", "--metrics", "loud", "--kimg", "0.064", "--json")
     brief = ("--batch-size", "32", "--fakes", "64", "--throughput-seconds", "0.05", "--device", "cpu")
@@ -159,7 +159,7 @@ def test_a_run_with_a_score_beyond_all_measure_is_done_once(run_cli):
     assert "started" not in again.stderr
 
 
-def test_other_weights_need_their_hash_said(tmp_path):
+def test_custom_weights_need_their_sha256(tmp_path):
     extractor = REGISTRY.get("features", "digits-cnn").record
     own, sha256 = find_weights(extractor, None, None)
     assert sha256 == extractor.sha256
@@ -218,7 +218,7 @@ def test_generated_images_depend_on_the_seed_alone():
     assert network.training
 
 
-def test_eval_mode_puts_every_part_back():
+def test_eval_mode_restores_the_mode_of_every_module():
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
     network[0].eval()
     with eval_mode(network):

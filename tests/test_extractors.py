@@ -1,4 +1,4 @@
-"""Feature extractors: accuracies measured again, channels, sizes, weights that are absent, wrong or right."""
+"""Feature extractors: accuracies measured again, channels, sizes, and weights that are missing, wrong or right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("name", SIZES)
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small networks gain nothing from threads, and lose much where the cores are shared."""
+    """Small networks gain nothing from threads, and lose much when cores are shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,13 +52,13 @@ def some_images(count: int, channels: int, size: int) -> torch.Tensor:
 
 
 @BOTH
-def test_the_weights_are_the_ones_that_were_recorded(name):
+def test_weights_have_the_recorded_sha256(name):
     path = DIGIT_EXTRACTORS[name].weights(None)
     assert ganzoo.sha256_of_file(path) == DIGIT_EXTRACTORS[name].sha256 == FACTS[name]["sha256"]
     assert path.stat().st_size < 1_000_000
 
 
-def test_digits_cnn_is_right_on_the_digits_it_never_saw():
+def test_digits_cnn_accuracy_on_held_out_digits():
     everything = digits.load(ganzoo.DatasetRequest(Path(), "", 16))
     unseen = digit_cnns.held_out(1797)
     measured = accuracy("digits-cnn", everything.images[unseen], everything.labels[unseen])
@@ -86,7 +86,7 @@ def test_features_have_full_rank_on_digits(name):
 
 
 @BOTH
-def test_three_channels_are_judged_one_by_one(name):
+def test_stacked_mnist_channels_are_classified_one_by_one(name):
     network, images = loaded(name), some_images(4, 3, SIZES[name])
     features, logits = network(images)
     alone = [network(images[:, channel : channel + 1]) for channel in range(3)]
@@ -99,21 +99,21 @@ def test_three_channels_are_judged_one_by_one(name):
 
 
 @BOTH
-def test_another_size_is_resized_first(name):
+def test_images_of_another_size_are_resized_first(name):
     network, large = loaded(name), some_images(4, 1, 40)
     for output, expected in zip(network(large), network(ganzoo.resize_images(large, SIZES[name])), strict=True):
         torch.testing.assert_close(output, expected)
 
 
 @BOTH
-def test_an_image_gets_the_same_features_in_any_company(name):
+def test_features_do_not_depend_on_the_batch(name):
     network, images = loaded(name), some_images(6, 1, SIZES[name])
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     torch.testing.assert_close(network(images)[0][2:3], network(images[2:3])[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_file_that_holds_something_else_is_refused_in_one_line(tmp_path):
+def test_weights_file_with_other_content_is_one_error_line(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
     save_file({"classify.weight": torch.zeros(10, 64)}, tmp_path / "other.safetensors")
     for name in ("broken", "other", "absent"):
@@ -158,14 +158,14 @@ def test_inception_equals_torch_fidelity_on_the_same_weights(extractor, random_w
     assert not any(parameter.requires_grad for parameter in ours.parameters())
 
 
-def test_inception_knows_torch_fidelitys_file(extractor):
+def test_inception_accepts_the_weights_file_of_torch_fidelity(extractor):
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     assert inception.URL == URL_INCEPTION_V3
     assert extractor.sha256.startswith(URL_INCEPTION_V3.rpartition("-")[2].removesuffix(".pth"))
 
 
-def test_inception_weights_that_run_code_or_do_not_fit_are_refused(extractor, tmp_path):
+def test_inception_weights_with_code_or_wrong_shapes_are_refused(extractor, tmp_path):
     class Trap:
         def __reduce__(self):
             return Path.touch, (tmp_path / "sprung",)
@@ -177,7 +177,7 @@ def test_inception_weights_that_run_code_or_do_not_fit_are_refused(extractor, tm
     assert not (tmp_path / "sprung").exists()
 
 
-def test_inception_without_weights_and_network_fails_at_once_and_says_what_to_put_where(
+def test_inception_without_weights_and_network_fails_at_once_and_names_the_file_to_get(
     extractor, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path))
@@ -185,7 +185,7 @@ def test_inception_without_weights_and_network_fails_at_once_and_says_what_to_pu
     over = threading.Event()
 
     def look_up(*arguments, **options):
-        over.wait()  # a network that swallows every packet
+        over.wait()  # a network that drops every packet
         raise socket.gaierror("no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)

@@ -1,4 +1,4 @@
-"""Forks of the server stand for fresh processes: what a command is given arrives, and how it ends is passed on."""
+"""A fork of the server behaves like a fresh process: in its arguments, environment, streams and exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print("on stderr", file=sys.stderr)
 """
 
 
-def test_a_fork_is_given_what_a_fresh_process_is(tmp_path):
+def test_fork_gets_arguments_folder_environment_streams_and_limits(tmp_path):
     (tmp_path / "tells.py").write_text(TELLS)
     (tmp_path / "elsewhere").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere"), "ONLY_HERE": "ü"}
@@ -56,7 +56,7 @@ def test_a_fork_is_given_what_a_fresh_process_is(tmp_path):
         assert (done.returncode, done.stderr) == (0, "on stderr\n")
         said.append(json.loads(done.stdout))
     fresh, fork = said
-    # The files that the tests lie in are on neither's path, and the rest of it is the interpreter's.
+    # The folder of the tests is on neither sys.path, and the rest of sys.path is the interpreter's.
     assert fork == fresh
 
 
@@ -74,7 +74,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize("source", ENDS)
-def test_a_fork_ends_as_a_fresh_process_does(source, tmp_path):
+def test_fork_exits_with_the_code_or_signal_of_a_fresh_process(source, tmp_path):
     (tmp_path / "ends.py").write_text(source)
     fresh, short, whole = (
         subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING)
@@ -85,8 +85,8 @@ def test_a_fork_ends_as_a_fresh_process_does(source, tmp_path):
         assert fork.stderr.splitlines()[-1:] == fresh.stderr.splitlines()[-1:]
 
 
-def test_a_fork_that_ends_wholly_complains_of_what_it_cannot_write(tmp_path):
-    """Python's own complaint, and its exit code for it."""
+def test_fork_with_a_whole_ending_reports_an_unwritable_stdout(tmp_path):
+    """Python reports it and exits with 120."""
     (tmp_path / "writes.py").write_text("print('lost')")
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for program in ((sys.executable, "-m", "writes"), forked("writes", "whole")):
@@ -109,7 +109,7 @@ def test_a_fork_is_killed_with_the_process_that_stands_for_it(tmp_path):
     process.stdout.close()
 
 
-def test_a_fork_says_what_a_fresh_command_says(run_cli):
+def test_fork_prints_what_a_fresh_command_prints(run_cli):
     for command in (("--version",), ("show", "dcgan"), ("benhc",)):
         fresh, fork = run_cli(*command, program=FRESH), run_cli(*command)
         assert (fork.returncode, fork.stdout, fork.stderr) == (fresh.returncode, fresh.stdout, fresh.stderr)

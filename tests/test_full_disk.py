@@ -1,4 +1,4 @@
-"""Disks that fill up and folders that become read-only at any moment: nothing half written, one clear line."""
+"""Disks that fill up and folders that become read-only at any moment: no partial file, one error line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_weights(folder: Path, old: bool) -> None:
 
 
 VERSIONS = itertools.count()
-"""What is prepared already is found, and not written."""
+"""A new dataset version for each write: one that is prepared already would be read and not written."""
 
 
 def prepare_data(folder: Path, old: bool) -> None:
@@ -79,7 +79,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """The nearest thing to a full disk: what would make a file longer fails, in the middle of a write too."""
+    """An approximation of a full disk: writing beyond this file size fails, also in the middle of a write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -100,7 +100,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_disk_that_fills_up_at_any_byte_leaves_what_was_there(name, cache):
+def test_disk_full_at_any_byte_keeps_the_old_file(name, cache):
     write = WRITES[name]
     write(cache, True)
     before = files_below(cache)
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_up_at_any_byte_leaves_what_was_there(name, cache):
             failed += 1
             assert files_below(cache) == before
         else:
-            # It was small enough: what there is now is whole.
+            # The file fitted: the new one is complete.
             write(cache, True)
             before = files_below(cache)
     assert failed > MOMENTS / 2
@@ -136,7 +136,7 @@ STEPS = [
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("name", WRITES)
-def test_whatever_step_fails_the_old_files_stay_whole(name, code, cache, monkeypatch):
+def test_failure_at_any_step_of_a_write_keeps_the_old_file(name, code, cache, monkeypatch):
     write = WRITES[name]
     write(cache, True)
     before = files_below(cache)
@@ -160,7 +160,7 @@ def test_whatever_step_fails_the_old_files_stay_whole(name, code, cache, monkeyp
     assert failed >= 2, "a write takes several steps"
 
 
-def test_a_reference_that_cannot_be_kept_costs_a_note_and_no_score(cache):
+def test_unwritable_reference_cache_is_a_note_and_scores_remain(cache):
     from ganzoo.evaluation.extractors import load_extractor
     from ganzoo.evaluation.features import RealSample
     from ganzoo.registry.discovery import discover
@@ -194,8 +194,8 @@ def ganzoo_event(event):
 """
 
 
-def test_a_picture_and_weights_that_cannot_be_kept_cost_notes_and_not_the_run(run_cli):
-    """Folders stand where the files are to go: like a full disk, it shows when the run is trained and scored."""
+def test_unwritable_samples_and_weights_are_notes_and_the_run_succeeds(run_cli):
+    """Folders in place of the files: as on a full disk, writing fails only after training and scoring."""
     (run_cli.cwd / "taken.py").write_text(LEAVES_NO_PLACE)
     done = run_cli(
         *("bench", "--models", "mlp", "--kimg", "0.1", "--batch-size", "32", "--fakes", "50", "--threads", "1"),
@@ -251,13 +251,13 @@ print(failures)
 
 
 PRIVATELY = ("unshare", "--mount")
-"""Runs a command with mounts of its own, which nobody else sees."""
+"""Runs a command with private mounts."""
 
 AS_IF_ROOT = (*PRIVATELY, "--user", "--map-root-user")
 
 
 def mounting() -> tuple[str, ...] | None:
-    """How this user may mount a disk of its own; None where it may not."""
+    """The command by which this user may mount a private disk; None if there is none."""
     for prefix in (PRIVATELY, AS_IF_ROOT):
         command = [*prefix, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
         if subprocess.run(command, capture_output=True, timeout=HANGING).returncode == 0:
@@ -277,8 +277,8 @@ def test_a_real_disk_that_is_full_or_read_only(kind, tmp_path):
     assert int(done.stdout.split()[-1]) > 12
 
 
-def test_earlier_records_are_read_and_healthy_after_it_all(tmp_path):
-    """A run's folder whose files were written again and again on a full disk."""
+def test_earlier_records_stay_readable_and_healthy_after_a_full_disk(tmp_path):
+    """The files of a run's folder are written repeatedly on a full disk."""
     record = read_record(NEWEST)
     folder = run_folder(tmp_path, read_spec(record.spec), record.run_id)
     write_record(record, folder)

@@ -1,8 +1,8 @@
-"""Inputs that nobody would write: whatever they are, one clear error or none, and no file out of place.
+"""Fuzzing: any input gives one clear error or none, and writes no file outside the given folders.
 
-Each target takes a strategy of Hypothesis and a function that is given what it draws. A `GanzooError` is an answer; any
-other exception is a fault, and so is a second of thought or of waiting too many, or a write outside of the folders that
-are meant.
+Each target has a strategy of Hypothesis and a function that gets what it draws. A `GanzooError` is a valid answer; any
+other exception is a fault, and so is too much CPU or wall time, or a write outside the folders that the target
+allows.
 """
 
 from __future__ import annotations
@@ -71,17 +71,17 @@ from ganzoo_plugins.datasets import folder as image_folder
 from ganzoo_plugins.datasets import torchvision_datasets
 
 SECONDS = 20
-"""Of computing for one input; most take some milliseconds."""
+"""CPU time for one input; most take some milliseconds."""
 
 WAITING_SECONDS = 120
-"""From its beginning to its end, on a machine that has other things to do."""
+"""Wall time for one input, on a busy machine."""
 
 
-# --- what every input is held to --------------------------------------------------------------------------------------
+# --- what every input must satisfy ------------------------------------------------------------------------------------
 
 
 class Watch:
-    """Sees which files this process opens for writing, makes, moves and removes; an audit hook cannot be taken off."""
+    """Records files that this process writes, creates, moves or removes. One per process: audit hooks are permanent."""
 
     WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
 
@@ -94,7 +94,7 @@ class Watch:
         if self.allowed is None:
             return
         writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        # With a descriptor of a folder in place of its path, shutil.rmtree is on its own ground already.
+        # With a folder's descriptor in place of a path, shutil.rmtree is inside a folder that was checked already.
         beneath = event in self.WRITES and arguments[-1] not in (-1, None) and not isinstance(arguments[-1], str)
         if (writing or event in self.WRITES) and not beneath:
             paths = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]
@@ -115,15 +115,15 @@ def absolute(path: str | bytes | os.PathLike[Any]) -> Path:
 WATCH = Watch()
 
 CODE = [absolute(place) for place in (*sys.path, *ganzoo.__path__, *ganzoo_plugins.__path__, STRANGERS) if place]
-"""Where Python may put what it compiles."""
+"""Folders below which Python may write `__pycache__`."""
 
 
 class TooLong(BaseException):
-    """Ends what goes on for too long. What takes any exception for an answer takes this one too."""
+    """Interrupts a call that takes too long. Code that catches every exception catches this one too."""
 
 
 class Alarm:
-    """Rings after `SECONDS` of computing or `WAITING_SECONDS` in all, and knows that it rang."""
+    """Raises `TooLong` after `SECONDS` of CPU time or `WAITING_SECONDS` of wall time, and remembers that it did."""
 
     def __init__(self) -> None:
         self.rang = False
@@ -131,7 +131,7 @@ class Alarm:
     def __enter__(self) -> Alarm:
         self.before = signal.signal(signal.SIGVTALRM, self.ring)
         signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS)
-        # SIGALRM is pytest-timeout's. A signal ends waiting too.
+        # pytest-timeout uses SIGALRM. A signal also interrupts a blocking call.
         main = threading.main_thread().ident
         self.waiting = threading.Timer(WAITING_SECONDS, signal.pthread_kill, (main, signal.SIGVTALRM))
         self.waiting.daemon = True
@@ -150,8 +150,8 @@ class Alarm:
 
 
 @contextlib.contextmanager
-def held(*allowed: Path) -> Iterator[None]:
-    """Let a `GanzooError` pass as an answer; anything else that is raised, written or waited for is a fault."""
+def no_faults(*allowed: Path) -> Iterator[None]:
+    """Accept a `GanzooError`; fail on any other exception, on a write outside `allowed`, and on a timeout."""
     WATCH.strays.clear()
     answer = ""
     with contextlib.suppress(TooLong), Alarm() as alarm:
@@ -168,7 +168,7 @@ def held(*allowed: Path) -> Iterator[None]:
 
 
 def inert(text: str) -> None:
-    """Nothing in it does anything to a terminal."""
+    """Check that the text holds no control characters for a terminal."""
     assert all(line.isprintable() for line in text.split("\n"))
 
 
@@ -208,10 +208,10 @@ EXTREMES = [b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\1\0\0", b"\1\0\0\0
 
 @st.composite
 def damaged_bytes(draw: Callable[..., Any], originals: list[bytes]) -> bytes:
-    """One of the originals with bytes changed, cut off, put in or doubled, or bytes of no origin at all."""
+    """One of the originals with bytes changed, truncated, inserted or repeated, or arbitrary bytes."""
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 5))):
-        # Headers are at the beginning, and there most goes wrong.
+        # Most damage goes to the beginning, where the headers are.
         reach = draw(st.sampled_from([16, 64, 400, len(data)]))
         place = draw(st.integers(0, max(0, min(reach, len(data)) - 1)))
         match draw(st.sampled_from(["flip", "number", "cut", "insert", "double", "drop"])):
@@ -235,7 +235,7 @@ def damaged_bytes(draw: Callable[..., Any], originals: list[bytes]) -> bytes:
 def committed(name: str) -> dict[str, Any]:
     (path,) = ONE_MACHINE.glob(f"*/{name}-s0-*/{RECORD}")
     content = read_content(path)
-    # Short curves and few samples: what is tried is the form, and a small record is tried more often.
+    # Short curves and few samples: only the structure matters, and small records allow more tries.
     content["training"]["curves"] = {name: curve[:3] for name, curve in content["training"]["curves"].items()}
     return content
 
@@ -266,7 +266,7 @@ PATHS = [list(paths_of(base))[1:] for base in BASES]
 
 @st.composite
 def damaged_records(draw: Callable[..., Any]) -> str:
-    """The text of a record in which some values are others, or are gone, or stand elsewhere; or that is cut short."""
+    """The text of a record with some values replaced, removed or moved, or of a truncated record."""
     which = draw(st.integers(0, len(BASES) - 1))
     record = copy.deepcopy(BASES[which])
     for _ in range(draw(st.integers(1, 4))):
@@ -339,7 +339,7 @@ set_texts = st.one_of(
 
 @dataclass(frozen=True)
 class Target:
-    """What is fuzzed: `check` is given an input of `inputs`, a folder of its own, and the plugins."""
+    """A fuzz target: `check` gets an input drawn from `inputs`, a new folder, and the registry."""
 
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any, Path, Registry], None]
@@ -349,8 +349,8 @@ class Target:
     """Inputs of the ordinary one."""
 
 
-def beside_a_healthy_one(text: str, folder: Path) -> Path:
-    """A folder of results in which one record has this text."""
+def write_beside_healthy_record(text: str, folder: Path) -> Path:
+    """A results folder with a record of this text beside a healthy one."""
     results = folder / "results"
     if not (results / "healthy").exists():
         (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
@@ -361,9 +361,9 @@ def beside_a_healthy_one(text: str, folder: Path) -> Path:
 
 
 def check_comparison(text: str, folder: Path, registry: Registry) -> None:
-    """A record is read, compared in every format, and sampled from."""
-    results = beside_a_healthy_one(text, folder)
-    with held(results):
+    """Read a record, compare it in every format, and sample from its run."""
+    results = write_beside_healthy_record(text, folder)
+    with no_faults(results):
         records, complaints = find_records([results])
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
@@ -375,22 +375,22 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
             inert(shown(*diff_tables(diff_records(records[0], record), ("A", "B"))))
         for offer in registry.offers["reporters"]:
             inert(offer.record.render(table))
-    with held(results):
+    with no_faults(results):
         by_hardware(records)[0].table()
-    with held(results):
+    with no_faults(results):
         updated_page(results, records, score_directions(registry))
-    with held(results):
+    with no_faults(results):
         find_run(text[:20], results)
-    with held(results):
+    with no_faults(results):
         generator_of(find_run(results / "fuzzed"), registry, "cpu")
 
 
 def check_report(text: str, folder: Path, registry: Registry) -> None:
-    """A page is made of it, whose markup is ganzoo's own."""
-    results = beside_a_healthy_one(text, folder)
+    """Render the report of a record; all markup of the page must be ganzoo's."""
+    results = write_beside_healthy_record(text, folder)
     records, complaints = find_records([results])
-    # Real images are looked for in the cache, whose folders are made where they are not there.
-    with held(folder, cache_folder()):
+    # The report looks for real images in the cache and creates its folders.
+    with no_faults(folder, cache_folder()):
         write_report(records, complaints, [text[:50]], folder / "report.html", force=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -398,9 +398,9 @@ def check_report(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_suite(text: str, folder: Path, registry: Registry) -> None:
-    """A suite is read, takes options, and is a sequence of plans or refused."""
+    """Read a suite and apply options; it becomes plans or is refused."""
     (folder / "suite.toml").write_text(text, encoding="utf-8", errors="surrogatepass")
-    with held(folder):
+    with no_faults(folder):
         suite = with_options(read_suite(str(folder / "suite.toml")), {"seeds": 2})
         assert suite.parts
         assert all(part.plan.seeds == 2 for part in suite.parts)
@@ -415,8 +415,8 @@ def small_run() -> tuple[RunSpec, PreparedDataset, Registry]:
 
 
 @cache
-def a_snapshot() -> tuple[dict[str, torch.Tensor], str]:
-    """Of a run after a few steps, with the outcome that a checkpoint holds beside it."""
+def run_snapshot() -> tuple[dict[str, torch.Tensor], str]:
+    """Tensors and state of a run after a few steps, with the outcome that a checkpoint holds."""
     spec, dataset, registry = small_run()
     run, log = assemble(spec, registry, dataset), TermLog(TrainResult())
     train(run, 0.02, log=log)
@@ -428,8 +428,8 @@ def a_snapshot() -> tuple[dict[str, torch.Tensor], str]:
 
 @st.composite
 def damaged_states(draw: Callable[..., Any]) -> tuple[dict[str, torch.Tensor], Any]:
-    """Tensors and state of a checkpoint, some of which are others, or are gone."""
-    tensors, text = a_snapshot()
+    """Tensors and state of a checkpoint with some entries replaced or removed."""
+    tensors, text = run_snapshot()
     tensors, state = dict(tensors), json.loads(text)
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(tensors)))
@@ -452,7 +452,7 @@ def damaged_states(draw: Callable[..., Any]) -> tuple[dict[str, torch.Tensor], A
 
 
 def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, registry: Registry) -> None:
-    """A checkpoint that is whole, and whose content is not: written, read, and gone on from or refused."""
+    """Write and read an intact checkpoint file with damaged content; it is restored or refused."""
     spec, dataset, plugins = small_run()
     tensors, state = drawn
     path = folder / CHECKPOINT
@@ -461,7 +461,7 @@ def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, r
     if not path.exists():
         return
     run = assemble(spec, plugins, dataset)
-    with held(folder):
+    with no_faults(folder):
         saved = read_checkpoint(path)
         kept_outcome(saved)
         restore(run, saved.tensors, saved.state)
@@ -469,9 +469,9 @@ def check_checkpoint(drawn: tuple[dict[str, torch.Tensor], Any], folder: Path, r
 
 
 def check_doctor(text: str, folder: Path, registry: Registry) -> None:
-    """A record is looked over and moved away; then all is well."""
-    results = beside_a_healthy_one(text, folder)
-    with held(results):
+    """Let the doctor quarantine a faulty record; afterwards all is healthy."""
+    results = write_beside_healthy_record(text, folder)
+    with no_faults(results):
         examination = examine(results)
         inert("\n".join(f"{printable(one.path)}: {printable(one.what)}" for one in examination.findings))
         json.dumps([one.what for one in examination.findings])
@@ -481,7 +481,7 @@ def check_doctor(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_weights(data: bytes, folder: Path, registry: Registry) -> None:
-    """A generator's weights and a checkpoint in the folder of a healthy run."""
+    """Put damaged weights and a damaged checkpoint into the folder of a healthy run."""
     results = folder / "results"
     (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     run = results / source.parent.name / source.name
@@ -489,22 +489,22 @@ def check_weights(data: bytes, folder: Path, registry: Registry) -> None:
         shutil.copytree(source, run)
     (run / GENERATOR).write_bytes(data)
     (run / CHECKPOINT).write_bytes(data)
-    with held(results):
+    with no_faults(results):
         generator_of(find_run(run), registry, "cpu")
-    with held(results):
+    with no_faults(results):
         examination = examine(results)
         inert("\n".join(one.what for one in examination.findings))
         assert {one.path.name for one in examination.findings} <= {GENERATOR, CHECKPOINT}
 
 
 def check_models(text: str, folder: Path, registry: Registry) -> None:
-    with held(folder):
+    with no_faults(folder):
         selections = select(registry, [text])
         assert selections
         for selection in selections[:3]:
             slug(selection.label)
             resolve_recipe(selection, registry, (), None, None)
-    with held(folder):
+    with no_faults(folder):
         for kind, offer in find_by_name(registry, text):
             json.dumps(describe_offer(offer, kind))
     inert(did_you_mean(text, registry.names("variants")))
@@ -512,7 +512,7 @@ def check_models(text: str, folder: Path, registry: Registry) -> None:
 
 def check_set(text: str, folder: Path, registry: Registry) -> None:
     selections = select(registry, ["mlp,wgan-gp"])
-    with held(folder):
+    with no_faults(folder):
         for override in parse_overrides([text], ["mlp", "wgan-gp"]):
             inert(str(override))
             for selection in selections:
@@ -521,22 +521,22 @@ def check_set(text: str, folder: Path, registry: Registry) -> None:
 
 
 def check_image(data: bytes, folder: Path, registry: Registry, watched: bool = True) -> None:
-    """One file under each name that an image may have, alone and with bad ones left out."""
+    """Read a damaged image, with and without `--skip-bad-images`."""
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     (pictures / "image.png").write_bytes(data)
     for skip in (False, True):
-        with held() if watched else contextlib.nullcontext():
+        with no_faults() if watched else contextlib.nullcontext():
             loaded = image_folder.read_folder(pictures, 8, skip_bad_images=skip)
             for image in loaded.images:
                 assert image.shape[1:] == (8, 8)
 
 
 def check_plugin(source: str, folder: Path, registry: Registry) -> None:
-    """A file of a plugin, loaded beside a healthy one and listed."""
+    """Load and list a plugin file beside a healthy one."""
     path = folder / "plugin.py"
     path.write_text(source, encoding="utf-8", errors="surrogatepass")
-    with pytest.MonkeyPatch.context() as patch, held(folder), contextlib.redirect_stderr(io.StringIO()):
+    with pytest.MonkeyPatch.context() as patch, no_faults(folder), contextlib.redirect_stderr(io.StringIO()):
         patch.setenv("GANZOO_PLUGINS", "")
         found = discover([str(path), str(STRANGERS / "healthy.py")])
         fuzzed, healthy = (status for status in found.statuses if status.state != "disabled")
@@ -550,18 +550,18 @@ def check_plugin(source: str, folder: Path, registry: Registry) -> None:
 
 
 def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
-    """A prepared dataset of which one file is damaged, and the files of a dataset as MNIST has them."""
+    """Read a prepared dataset with one damaged file, and damaged files in the format of MNIST."""
     images = np.arange(10 * 64, dtype=np.uint8).reshape(10, 1, 8, 8)
     loaded = LabelledImages(images, torch.arange(10) % 3)
     dataset = Dataset("fuzzed", lambda request: loaded, lambda request: "1", image_size=8)
     request = DatasetRequest(folder, "", 8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANZOO_CACHE", str(folder / "cache"))
-        with held(folder / "cache"):
+        with no_faults(folder / "cache"):
             place = Path(prepare(dataset, request, None).folder)
         for name in ("dataset.json", "images.npy", "labels.npy"):
             (place / name).write_bytes(data)
-            with held(folder / "cache"):
+            with no_faults(folder / "cache"):
                 prepared = prepare(dataset, request, None)
                 assert prepared.images().shape == (10, 1, 8, 8)
                 assert prepared.labels() is not None
@@ -570,7 +570,7 @@ def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
     for name in torchvision_datasets.IDX_FILES:
         (raw / name).write_bytes(data)
     (source,) = (source for source in torchvision_datasets.SOURCES if source.name == "fashion-mnist")
-    with held():
+    with no_faults():
         torchvision_datasets.load(source, DatasetRequest(folder, "", 8))
 
 
@@ -622,7 +622,7 @@ def build(*a, **k): pass
 
 @st.composite
 def plugin_sources(draw: Callable[..., Any]) -> str:
-    """A plugin in which hooks yield records with anything in their fields, sometimes cut short."""
+    """The source of a plugin whose hooks yield records with arbitrary fields; sometimes truncated."""
     lines = []
     for _ in range(draw(st.integers(0, 3))):
         lines.append(draw(st.sampled_from(["@ganzoo.hookimpl"] * 6 + ["@ganzoo.hookimpl(wrapper=True)", "", "@Odd()"])))
@@ -655,14 +655,14 @@ TARGETS = {
 
 @pytest.fixture(scope="module")
 def registry(session_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """The plugins. What is loaded when it is first used, and makes folders of its own then, is loaded here."""
+    """All plugins. Packages that create folders on first use are imported here, before the watch."""
     (tmp_path_factory.getbasetemp() / "warm").mkdir()
     check_image(IMAGES[0], tmp_path_factory.getbasetemp() / "warm", discover(), watched=False)
     return discover()
 
 
 def fuzz(target: Target, count: int, folder: Path, registry: Registry) -> int:
-    """Try `count` inputs, the same ones each time, and give how many it was."""
+    """Try `count` inputs from a fixed seed; return how many were tried."""
     tried = 0
 
     def one(drawn: Any) -> None:
@@ -678,7 +678,7 @@ def fuzz(target: Target, count: int, folder: Path, registry: Registry) -> int:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_some_inputs_of_each_kind(name, tmp_path, registry):
+def test_short_fuzz_of_every_target(name, tmp_path, registry):
     few = TARGETS[name].few
     assert fuzz(TARGETS[name], few, tmp_path, registry) >= 0.8 * few
 
@@ -686,20 +686,20 @@ def test_some_inputs_of_each_kind(name, tmp_path, registry):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_hundred_thousand_inputs(name, tmp_path, registry):
+def test_long_fuzz_of_every_target(name, tmp_path, registry):
     tried = fuzz(TARGETS[name], TARGETS[name].many, tmp_path, registry)
     print(f"{name}: {tried:,} inputs")
     assert tried >= 0.9 * TARGETS[name].many
 
 
-def test_the_long_run_is_a_hundred_thousand_inputs():
+def test_long_fuzz_has_a_hundred_thousand_inputs():
     assert sum(target.many for target in TARGETS.values()) >= 100_000
 
 
-def test_the_watch_sees_a_write_out_of_place(tmp_path):
-    """What the inputs are held to would be noticed."""
+def test_watch_reports_a_write_outside_the_folders(tmp_path):
+    """`no_faults` fails on a write elsewhere, on another exception and on a timeout."""
     (tmp_path / "inside").mkdir()
-    with held(tmp_path / "inside"):
+    with no_faults(tmp_path / "inside"):
         (tmp_path / "inside" / "file").write_text("fine")
     for stray in (
         lambda: (tmp_path / "outside").write_text("not fine"),
@@ -708,11 +708,11 @@ def test_the_watch_sees_a_write_out_of_place(tmp_path):
         lambda: (tmp_path / "inside-out").write_text("not fine"),
         lambda: (tmp_path / "__pycache__").mkdir(),
     ):
-        with pytest.raises(AssertionError), held(tmp_path / "inside"):
+        with pytest.raises(AssertionError), no_faults(tmp_path / "inside"):
             stray()
-    with pytest.raises(ZeroDivisionError), held(tmp_path):
+    with pytest.raises(ZeroDivisionError), no_faults(tmp_path):
         raise ZeroDivisionError
-    with held(tmp_path):
+    with no_faults(tmp_path):
         raise GanzooError("an answer")
 
 
@@ -726,7 +726,7 @@ def wait() -> None:
 
 
 @pytest.mark.parametrize("hang", [compute, wait])
-def test_a_hang_is_seen_even_where_any_exception_is_an_answer(hang, tmp_path, monkeypatch):
+def test_hang_is_reported_even_if_every_exception_is_caught(hang, tmp_path, monkeypatch):
     def answered() -> None:
         try:
             hang()
@@ -735,9 +735,9 @@ def test_a_hang_is_seen_even_where_any_exception_is_an_answer(hang, tmp_path, mo
 
     monkeypatch.setattr(f"{__name__}.SECONDS", 0.1)
     monkeypatch.setattr(f"{__name__}.WAITING_SECONDS", 1)
-    with pytest.raises(AssertionError, match="took more than"), held(tmp_path):
+    with pytest.raises(AssertionError, match="took more than"), no_faults(tmp_path):
         hang()
-    with pytest.raises(AssertionError, match="took more than"), held(tmp_path):
+    with pytest.raises(AssertionError, match="took more than"), no_faults(tmp_path):
         answered()
-    with pytest.raises(AssertionError, match="took more than"), held(tmp_path), contextlib.suppress(BaseException):
+    with pytest.raises(AssertionError, match="took more than"), no_faults(tmp_path), contextlib.suppress(BaseException):
         hang()

@@ -1,4 +1,4 @@
-"""What strangers may send: names, bombs, pickles, packages. None leaves its folder, runs code or takes the memory."""
+"""Hostile names, archives, pickles and packages: none leaves its folder, runs code or exhausts memory."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ EVIL = [
     "[red]x[/red]",
     "<script>x</script>",
 ]
-"""Names that would leave a folder, end a path, take the terminal over, or be markup on a terminal or a page."""
+"""Names with path traversal, path separators, terminal control characters, or markup for a terminal or a page."""
 
 
-# --- an empty allow-list runs no code of third parties ----------------------------------------------------------------
+# --- an empty allow-list runs no third-party code ---------------------------------------------------------------------
 
 GROUPS = [
     "ganzoo",
@@ -64,7 +64,7 @@ def plugin(*arguments, **options):
 
 @pytest.fixture
 def stowaway(tmp_path) -> Path:
-    """An installed package with an entry point in every group that anything here reads; its folder."""
+    """The folder of an installed package with an entry point in every group that ganzoo or a dependency reads."""
     site = tmp_path / "site-packages"
     information = site / "stowaway-1.0.dist-info"
     information.mkdir(parents=True)
@@ -99,14 +99,14 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
     )
     for command in (
         ("list",),
-        # In the command, and in the process of the run.
+        # Both in the command and in the process of the run.
         (*bench, "--throughput-seconds", "0.1", *own),
         ("sample", "chatty", *own),
     ):
         done = run_cli(*command, env=environment, program=FRESH)
         assert done.returncode == 0, done.stderr
         assert traces(stowaway) == [], command
-    # The package is really found, and really does what it is not let do.
+    # Control: the package is found, and without the allow-list its code runs.
     statuses = json.loads(run_cli("plugins", "--json", env=environment).stdout)
     assert {status["state"] for status in statuses} == {"disabled"}
     assert "stowaway_ganzoo" in {status["name"] for status in statuses}
@@ -123,7 +123,7 @@ LOGGED_BENCH = (
 
 
 @pytest.mark.parametrize("allowed", ["", "digits,dcgan"])
-def test_a_log_of_third_parties_needs_to_be_allowed(allowed, stowaway, run_cli):
+def test_third_party_log_must_be_on_the_allow_list(allowed, stowaway, run_cli):
     refused = run_cli(*LOGGED_BENCH, env={"PYTHONPATH": str(stowaway), "GANZOO_PLUGINS": allowed})
     assert refused.returncode == 2
     assert refused.stderr == "ganzoo: --log stowaway_ganzoo_logs: it is of stowaway and not in GANZOO_PLUGINS\n"
@@ -135,7 +135,7 @@ def test_a_log_that_is_allowed_loads(stowaway, run_cli):
     assert any(name.startswith("stowaway_ganzoo_logs.imported-by") for name in traces(stowaway))
 
 
-def test_a_log_that_two_packages_have_is_neithers(stowaway, run_cli, tmp_path):
+def test_log_name_offered_by_two_packages_is_refused(stowaway, run_cli, tmp_path):
     information = tmp_path / "impostor-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: impostor\nVersion: 1.0\n")
@@ -149,7 +149,7 @@ def test_a_log_that_two_packages_have_is_neithers(stowaway, run_cli, tmp_path):
     assert not [name for name in traces(stowaway) if "logs" in name]
 
 
-def test_a_plugin_that_is_not_allowed_is_not_even_looked_at(fake_distribution, run_cli):
+def test_plugin_outside_the_allow_list_is_not_imported(fake_distribution, run_cli):
     site = fake_distribution("ganzoo-tracer", {"tracer": WRITES_WHEN_IMPORTED})
     for allowed in ("", "dcgan"):
         done = run_cli("list", "variants", env={"GANZOO_PLUGINS": allowed})
@@ -168,7 +168,7 @@ def spec(session_environment):
 
 
 @pytest.mark.parametrize("name", EVIL)
-def test_no_name_leads_a_run_out_of_its_folder(name, spec, tmp_path):
+def test_hostile_names_keep_a_run_inside_the_results_folder(name, spec, tmp_path):
     hostile = read_spec({**spec, "variant": name, "dataset": name, "hardware": name})
     place = run_folder(tmp_path, hostile, name)
     assert place.resolve().is_relative_to(tmp_path)
@@ -177,7 +177,7 @@ def test_no_name_leads_a_run_out_of_its_folder(name, spec, tmp_path):
 
 
 @pytest.mark.parametrize("name", EVIL)
-def test_a_record_of_a_stranger_changes_neither_page_nor_terminal(name, tmp_path, invoke):
+def test_markup_and_control_characters_in_a_record_are_inert(name, tmp_path, invoke):
     (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     record = json.loads((source / "record.json").read_text())
     for index, other in enumerate((name, f"{name}2")):
@@ -197,7 +197,7 @@ def test_a_record_of_a_stranger_changes_neither_page_nor_terminal(name, tmp_path
         text = outcome.out + outcome.err
         assert all(line.isprintable() for line in text.splitlines()), command
     table, _, _, markdown, _ = shown
-    # Markup stands there as it was written, and does nothing.
+    # Markup is shown as text.
     if "[red]" in name:
         assert "[red]x[/red]" in table
         assert "\\[red\\]x\\[/red\\]" in markdown
@@ -207,7 +207,7 @@ def test_a_record_of_a_stranger_changes_neither_page_nor_terminal(name, tmp_path
 
 
 @pytest.mark.parametrize("name", ["[red]evil[bold].py", "\x1b[31mevil.py", "$(touch owned).py", "évil\u202e.py"])
-def test_a_plugin_is_named_as_its_file_and_nothing_more(name, tmp_path, invoke):
+def test_plugin_is_named_after_its_file_without_control_characters(name, tmp_path, invoke):
     (tmp_path / name).write_text("raise RuntimeError('\\x1b[2J[red]' * 10_000_000)\n", encoding="utf-8")
     for command in (("plugins",), ("list", "variants"), ("plugins", "--strict")):
         outcome = invoke(*command, "--plugin", tmp_path / name)
@@ -251,7 +251,7 @@ def text_bomb() -> bytes:
 
 
 def postscript() -> bytes:
-    """A picture in PostScript, a language that can do anything; Pillow decodes it by having Ghostscript run it."""
+    """A picture in PostScript, a programming language; Pillow decodes it by running Ghostscript."""
     stream = io.BytesIO()
     Image.linear_gradient("L").resize((18, 18)).convert("RGB").save(stream, format="EPS")
     return stream.getvalue()
@@ -289,7 +289,7 @@ for path in sys.argv[1:]:
 
 
 @needs_system(sys.platform == "linux", "ru_maxrss is in KiB on Linux")
-def test_images_of_absurd_size_are_refused_before_memory_is_taken(tmp_path):
+def test_decompression_bomb_images_are_refused_before_memory_is_taken(tmp_path):
     folders = []
     for name, make in IMAGE_BOMBS.items():
         folders.append(tmp_path / name.replace(".", "-"))
@@ -310,7 +310,7 @@ def test_images_of_absurd_size_are_refused_before_memory_is_taken(tmp_path):
 
 @pytest.fixture
 def ghostscript(tmp_path, monkeypatch) -> Path:
-    """The file that appears as soon as anybody runs `gs`."""
+    """The file that a fake `gs` on PATH creates when it is run."""
     trace = tmp_path / "ghostscript-was-run"
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\n: > '{trace}'\n")
@@ -322,7 +322,7 @@ def ghostscript(tmp_path, monkeypatch) -> Path:
 
 
 @needs_system(sys.platform != "win32", "the trap is a shell script")
-def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
+def test_postscript_images_run_no_program(tmp_path, ghostscript, invoke):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     script = pictures / "photo.png"
@@ -337,12 +337,12 @@ def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
     grown = image_folder.ImageFiles([script], 8, "RGB")
     with pytest.raises(ganzoo.DataUnavailable, match=r"photo\.png cannot be read as an image"):
         grown[0]
-    # One that grew since its header was read, to a size of which Pillow only warns.
+    # A picture that grew after its header was read, to a size at which Pillow only warns.
     script.write_bytes(png(12_000, 12_000))
     with pytest.raises(ganzoo.DataUnavailable, match="decompression bomb"):
         grown[0]
     script.write_bytes(postscript())
-    # As torchvision gives CelebA's.
+    # A picture as torchvision's CelebA returns it.
     opened = torchvision_datasets.Squares([(Image.open(io.BytesIO(postscript())), None)], 8, "celeba")
     with pytest.raises(ganzoo.DataUnavailable, match="image 0 of celeba cannot be read: it is EPS"):
         opened[0]
@@ -350,14 +350,14 @@ def test_no_picture_is_a_program(tmp_path, ghostscript, invoke):
     assert "samples.png: is no PNG that can be read" in invoke("doctor").out
     assert invoke("report", "runs").code == 0
     assert not ghostscript.exists()
-    # The trap works.
+    # Control: decoding it by Pillow does run `gs`.
     with pytest.raises(UnidentifiedImageError), Image.open(script) as image:
         image.load()
     assert ghostscript.exists()
 
 
 @pytest.mark.parametrize("make", [lambda: png(12_000, 12_000), lambda: png(100_000, 100_000), text_bomb])
-def test_a_report_decodes_no_picture_of_absurd_size(make, tmp_path, invoke, monkeypatch):
+def test_report_decodes_no_decompression_bomb(make, tmp_path, invoke, monkeypatch):
     (record,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     run = tmp_path / "runs" / record.parent.name / record.name
     shutil.copytree(record, run)
@@ -368,7 +368,7 @@ def test_a_report_decodes_no_picture_of_absurd_size(make, tmp_path, invoke, monk
     assert "samples.png" in (tmp_path / "page.html").read_text()
 
 
-def test_an_idx_header_that_claims_more_than_there_is_is_refused(tmp_path):
+def test_idx_header_larger_than_its_file_is_refused(tmp_path):
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     claims = {
@@ -384,7 +384,7 @@ def test_an_idx_header_that_claims_more_than_there_is_is_refused(tmp_path):
         for file in torchvision_datasets.IDX_FILES:
             (raw / file).write_bytes(header)
             if name == "sparse":
-                os.truncate(raw / file, 16 + 2**30 * 784)  # takes no room on the disk
+                os.truncate(raw / file, 16 + 2**30 * 784)  # sparse: takes no space on the disk
         with pytest.raises(ganzoo.DataUnavailable, match="fashion-mnist cannot be read: train-images-idx3-ubyte is"):
             torchvision_datasets.load(source, DatasetRequest(tmp_path, "", 28))
 
@@ -416,7 +416,7 @@ ARCHIVES = {
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_an_archive_that_is_not_the_published_one_is_not_unpacked(name, tmp_path, monkeypatch):
+def test_archive_with_a_wrong_checksum_is_not_unpacked(name, tmp_path, monkeypatch):
     place, bomb = ARCHIVES[name]
     (source,) = (source for source in torchvision_datasets.SOURCES if source.name == name)
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
@@ -433,7 +433,7 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(name, tmp_path
 
 
 class Payload:
-    """Unpickled, it makes a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __reduce__(self):
         return (os.mkdir, ("pickle-was-run",))
@@ -484,7 +484,7 @@ def npy(shape: str, kind: str = "|u1") -> bytes:
     ids=["long", "large", "pickle", "deep", "empty", "header"],
 )
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
-def test_a_damaged_array_in_the_cache_is_made_again(name, data, tmp_path, monkeypatch):
+def test_damaged_npy_in_the_cache_is_rebuilt(name, data, tmp_path, monkeypatch):
     from ganzoo.data.prepared import prepare
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What an installation holds: the wheel has every file and works by itself; an editable install is found everywhere."""
+"""Installations: the wheel has every file and works alone; an editable install is importable from any folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 @dataclass(frozen=True)
 class Installation:
-    """An environment with ganzoo from a wheel; of what it needs it sees that of the tests."""
+    """An environment with ganzoo from a wheel and the dependencies of the test environment."""
 
     python: Path
 
     def __call__(self, *arguments: object, cwd: Path) -> str:
-        """What `python ARGUMENTS…` prints. Fails where it fails."""
+        """Run `python ARGUMENTS…` and return what it prints; fail if it fails."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         done = subprocess.run(
             [self.python, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True
@@ -40,7 +40,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy in a folder called `ganzoo`, as a clone has it, without what earlier builds have left."""
+    """A copy of the repository in a folder called `ganzoo`, as a clone has it, without files of earlier builds."""
     copy = tmp_path_factory.mktemp("above") / "ganzoo"
     for folder in ("ganzoo", "plugins", "tools"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -51,7 +51,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def build(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`build("build_wheel")`: what this hook of the build backend makes, called as pip calls it."""
+    """`build("build_wheel")`: call this hook of the build backend as pip does; return the path of its result."""
 
     def build(hook: str) -> Path:
         out = tmp_path_factory.mktemp(hook)
@@ -75,7 +75,7 @@ def install(wheel: Path, folder: Path) -> Installation:
     (site,) = folder.glob("[Ll]ib/**/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    # A path that a .pth file names is searched after this folder, and .pth files in there are not read.
+    # A path named in a .pth file is searched after this folder, and .pth files in that path are not read.
     others = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     (site / "zz-of-the-tests.pth").write_text("\n".join(others), encoding="utf-8")
     return Installation(next(folder.glob("[Bbs]*in*/python*")))

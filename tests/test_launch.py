@@ -1,4 +1,4 @@
-"""A run's process as its parent meets it: fake processes that die, hang, fork and talk too much."""
+"""The launcher against fake run processes that die, hang, fork or print too much."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Launch = Callable[..., Outcome]
 
 @pytest.fixture(autouse=True)
 def ctrl_c() -> Iterator[None]:
-    """It is met as at a terminal, whoever started the tests."""
+    """Handle Ctrl-C as at a terminal, even if the tests were started with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -54,7 +54,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.fixture
 def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
-    """`launched(code, on_message, timeout)`: the outcome of a run whose process does `code`."""
+    """`launched(code, on_message, timeout)`: the outcome of a run whose process executes `code`."""
     request = RunRequest("id", {"deterministic": False}, {}, str(tmp_path), (), None, None, checkpoint_seconds=60)
 
     def launched(
@@ -69,7 +69,7 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_messages_and_outcome_of_a_run_come_through(launched):
+def test_messages_and_outcome_of_a_run_reach_the_parent(launched):
     heard: list[Message] = []
     assert launched("say('stage', stage='loading'); end()", heard.append) == Outcome("ok")
     assert heard == [Stage("loading")]
@@ -83,7 +83,7 @@ def test_a_run_that_is_killed_in_the_middle_of_a_message_has_crashed(half, launc
     assert heard == [Stage("loading")]
 
 
-def test_lines_that_hold_no_message_are_passed_over(launched):
+def test_lines_without_a_message_are_ignored(launched):
     heard: list[Message] = []
     noise = "print('[3]'); print('{}'); print('{\"kind\": \"farewell\"}'); print('not JSON')"
     assert launched(f"{noise}; say('stage', stage='loading'); {noise}; end()", heard.append) == Outcome("ok")
@@ -102,7 +102,7 @@ with open(os.path.join(request["folder"], "child"), "w") as file:
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[Callable[[], psutil.Process]]:
-    """`child()`: what a run that does `LEAVES_A_CHILD` has left behind."""
+    """`child()`: the process that a run with the code `LEAVES_A_CHILD` has forked."""
 
     def child() -> psutil.Process:
         return psutil.Process(int((tmp_path / "child").read_text()))
@@ -119,13 +119,13 @@ def has_ended(child: Callable[[], psutil.Process]) -> bool:
         return True
 
 
-def test_a_run_that_dies_is_not_waited_for_because_of_a_child_that_it_has_forked(launched, child):
+def test_forked_child_of_a_dead_run_is_killed(launched, child):
     outcome = launched(LEAVES_A_CHILD.replace("APART", "pass") + "die()")
     assert (outcome.status, outcome.error.type) == ("crashed", "SIGKILL")
     wait_for(lambda: has_ended(child))
 
 
-def test_a_run_that_dies_is_not_waited_for_because_of_a_child_in_its_own_session(launched, child, monkeypatch):
+def test_child_in_own_session_does_not_block_the_end_of_a_dead_run(launched, child, monkeypatch):
     monkeypatch.setattr(launch, "END_SECONDS", 0.1)
     when_apart = "\nwhile os.getsid(child) == os.getsid(0): time.sleep(0.01)\ndie()"
     outcome = launched(LEAVES_A_CHILD.replace("APART", "os.setsid()") + when_apart)
@@ -134,8 +134,8 @@ def test_a_run_that_dies_is_not_waited_for_because_of_a_child_in_its_own_session
 
 
 @pytest.fixture
-def first_in_a_container() -> Iterator[None]:
-    """Orphans become children of this process, as of one that has the id 1."""
+def as_subreaper() -> Iterator[None]:
+    """Make this process a child subreaper, so that it adopts orphans as process 1 of a container does."""
     set_child_subreaper = 36
     ctypes.CDLL(None).prctl(set_child_subreaper, 1)
     yield
@@ -143,7 +143,7 @@ def first_in_a_container() -> Iterator[None]:
 
 
 @needs_system(sys.platform == "linux", "PR_SET_CHILD_SUBREAPER is Linux's")
-def test_the_first_process_of_a_container_is_left_no_zombie(launched, child, first_in_a_container):
+def test_orphans_are_reaped_as_pid_1(launched, child, as_subreaper):
     launched(LEAVES_A_CHILD.replace("APART", "pass") + "end()")
     with pytest.raises(psutil.NoSuchProcess):
         child()
@@ -151,14 +151,14 @@ def test_the_first_process_of_a_container_is_left_no_zombie(launched, child, fir
 
 @pytest.fixture
 def waiting_run() -> Iterator[subprocess.Popen]:
-    """A real run's process that has no request yet, and leads a process group."""
+    """A real process of a run that has no request yet and leads a process group."""
     process = subprocess.Popen(launch.COMMAND, stdin=subprocess.PIPE, process_group=0)
     yield process
     process.kill()
     process.communicate()
 
 
-def test_processes_that_a_run_has_started_are_killed_when_it_is_killed(waiting_run):
+def test_process_group_of_a_run_is_killed_with_it(waiting_run):
     started = subprocess.Popen(["sleep", "3600"], process_group=waiting_run.pid)
     try:
         wait_for(lambda: psutil.Process(waiting_run.pid).children())
@@ -189,7 +189,7 @@ def ctrl_c_at(*stages: str) -> Callable[[Message], None]:
     return on_message
 
 
-def test_a_run_that_is_stopped_saves_itself(launched):
+def test_ctrl_c_lets_the_run_save_a_checkpoint(launched):
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("training"))
     outcome = stopped.value.outcome
@@ -204,14 +204,14 @@ def test_a_second_ctrl_c_does_not_wait(launched, monkeypatch):
     assert (outcome.status, outcome.training) == ("interrupted", {})
 
 
-def test_a_run_out_of_time_saves_itself_though_ctrl_c_ends_the_plan(launched):
+def test_timed_out_run_saves_a_checkpoint_although_ctrl_c_ends_the_plan(launched):
     with pytest.raises(RunInterrupted) as stopped:
         launched(SAVES_ITSELF.replace("DISK", "pass"), ctrl_c_at("saving"), timeout=0.1)
     outcome = stopped.value.outcome
     assert (outcome.status, outcome.error.type, outcome.training) == ("timeout", "Timeout", SAVED)
 
 
-def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched, monkeypatch):
+def test_second_ctrl_c_after_the_timeout_does_not_wait(launched, monkeypatch):
     monkeypatch.setattr(launch, "GRACE_SECONDS", 3600)
     disk = "say('stage', stage='slow disk'); time.sleep(3600)"
     with pytest.raises(RunInterrupted) as stopped:
@@ -220,7 +220,7 @@ def test_the_second_ctrl_c_after_the_time_limit_does_not_wait(launched, monkeypa
     assert (outcome.status, outcome.training) == ("timeout", {})
 
 
-def test_a_run_out_of_time_that_does_not_save_itself_is_killed(launched, monkeypatch):
+def test_timed_out_run_that_does_not_stop_is_killed(launched, monkeypatch):
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
     outcome = launched(SAVES_ITSELF.replace("DISK", "time.sleep(3600)"), timeout=0.1)
     assert (outcome.status, outcome.training) == ("timeout", {})
@@ -243,11 +243,11 @@ def test_ctrl_c_while_a_run_ends_kills_it_and_keeps_its_outcome(launched):
     assert not psutil.pid_exists(int(heard[0].stage))
 
 
-def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatch):
+def test_ctrl_c_at_the_last_message_of_a_run_keeps_its_outcome(launched, monkeypatch):
     take = launch.RunProcess.next_message
 
     def interrupted(*arguments: Any) -> None:
-        """Whatever is taken from the run is lost to the signal."""
+        """Take the message and lose it, as a signal at this moment would."""
         take(*arguments)
         raise KeyboardInterrupt
 
@@ -257,7 +257,7 @@ def test_ctrl_c_at_the_last_word_of_a_run_keeps_its_outcome(launched, monkeypatc
     assert stopped.value.outcome == Outcome("ok")
 
 
-def test_a_timeout_error_of_whoever_follows_a_run_is_not_the_time_limit(launched):
+def test_timeout_error_of_a_message_handler_is_not_the_run_timeout(launched):
     heard: list[Message] = []
 
     def on_message(message: Message) -> None:
@@ -269,7 +269,7 @@ def test_a_timeout_error_of_whoever_follows_a_run_is_not_the_time_limit(launched
     assert not psutil.pid_exists(int(heard[0].stage))
 
 
-# --- garrulous --------------------------------------------------------------------------------------------------------
+# --- long output ------------------------------------------------------------------------------------------------------
 
 
 def assert_short(tail: str) -> None:
@@ -278,7 +278,7 @@ def assert_short(tail: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["'x' * 10**7", "('x' * 3000 + '\\n') * 1000", "'é' * 10**6"])
-def test_of_what_a_run_prints_without_end_a_record_keeps_little(line, launched):
+def test_endless_output_of_a_run_is_truncated_in_the_record(line, launched):
     error = {"type": "E", "message": "m", "tail": "Traceback\n  of the run"}
     outcome = launched(f"sys.stderr.write({line} + 'the end'); sys.stderr.flush(); end('crashed', {error!r})")
     assert_short(outcome.error.tail)
@@ -291,7 +291,7 @@ def test_the_last_lines_before_a_death_are_kept(launched):
 
 
 @pytest.mark.parametrize("message", ["x" * 10**7, "several words\n" * 10**6], ids=["line", "lines"])
-def test_of_an_endless_message_a_record_keeps_little(message):
+def test_endless_error_message_is_truncated_in_the_record(message):
     error = failure_of(ValueError(message))
     assert_short(error.tail)
     assert 0 < len(error.message) <= 500

@@ -1,4 +1,4 @@
-"""The leaderboard: one command makes it, a test holds the committed page to its records."""
+"""The leaderboard: one command makes it, and the committed page is up to date with its records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import ONE_MACHINE
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_committed_page_is_what_its_records_give(invoke):
+def test_committed_page_is_up_to_date_with_its_records(invoke):
     outcome = invoke("leaderboard", ROOT / "results", "--check")
     assert outcome.code == 0, outcome.err
 
@@ -28,14 +28,14 @@ def test_links_of_the_committed_page_lead_to_pictures():
 
 @pytest.fixture
 def results(tmp_path, invoke) -> Path:
-    """A folder of records with the committed page's text, and its own tables."""
+    """A folder of records with the text of the committed page and up-to-date tables."""
     folder = Path(shutil.copytree(ONE_MACHINE, tmp_path / "results"))
     shutil.copy(ROOT / "results" / "README.md", folder)
     assert invoke("leaderboard").code == 0, "results is the default"
     return folder
 
 
-def test_a_page_is_stale_as_soon_as_a_record_changes_and_one_command_mends_it(results, invoke):
+def test_check_fails_after_a_record_changes_until_the_page_is_regenerated(results, invoke):
     path = next(results.glob("*/dcgan-digits-*/record.json"))
     record = json.loads(path.read_text())
     final = max(score["kimg"] for score in record["scores"])
@@ -75,8 +75,8 @@ HOSTILE = "<img src=x>\x1b[31m` | [x](javascript:y)\n\n<!-- end of the leaderboa
 INERT = r"\<img src=x\> \[31m\` \| \[x\](javascript:y) \<!-- end of the leaderboard --\> \# head"
 
 
-def alone(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, Any]]:
-    """The record of one run, all others taken away."""
+def keep_one_run(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, Any]]:
+    """Remove all runs but one; return the path and content of its record."""
     path = next(results.glob(f"*/{name}-*/record.json"))
     for other in results.glob("*/*/record.json"):
         if other != path:
@@ -84,8 +84,8 @@ def alone(results: Path, name: str = "dcgan-digits") -> tuple[Path, dict[str, An
     return path, json.loads(path.read_text())
 
 
-def test_text_from_strangers_is_inert_in_the_page(results, invoke):
-    path, record = alone(results)
+def test_markup_in_records_is_escaped_in_the_page(results, invoke):
+    path, record = keep_one_run(results)
     record["hardware"]["cpu"] = record["spec"]["variant"] = record["spec"]["dataset"] = HOSTILE
     protocol = record["scores"][0]["protocol"]
     record["protocols"][protocol]["extractor"] = HOSTILE
@@ -104,8 +104,8 @@ def test_text_from_strangers_is_inert_in_the_page(results, invoke):
     assert invoke("leaderboard", "--check").code == 0, "what is written is what is read"
 
 
-def test_a_row_of_failures_says_on_which_machine_and_with_what(results, invoke):
-    _, record = alone(results)
+def test_failed_row_names_its_machine_and_batch_size(results, invoke):
+    _, record = keep_one_run(results)
     for machine, size in (("a-x1-t1", 64), ("a-x1-t2", 128)):
         failed = json.loads(json.dumps(record))
         failed["spec"] |= {"hardware": machine, "batch_size": size}
@@ -119,7 +119,7 @@ def test_a_row_of_failures_says_on_which_machine_and_with_what(results, invoke):
 
 
 def test_the_best_leads_whatever_the_number_of_protocols_and_a_star_is_explained(results, invoke):
-    path, record = alone(results)
+    path, record = keep_one_run(results)
     for index, (fid, rate, images) in enumerate(((50.0, 9000.0, 5000), (5.0, 10.0, 5000), (1.0, 99.0, 9999))):
         other = json.loads(json.dumps(record))
         other["spec"]["variant"] = f"v{index}"
@@ -138,8 +138,8 @@ def test_the_best_leads_whatever_the_number_of_protocols_and_a_star_is_explained
     assert r"- \* v0: other processes used 20% of the CPU" in lines
 
 
-def test_each_protocol_of_a_score_has_ranks_of_its_own(results, invoke):
-    path, record = alone(results)
+def test_each_protocol_of_a_score_is_ranked_separately(results, invoke):
+    path, record = keep_one_run(results)
     for variant, fid, images in (("a", 5.0, 5000), ("b", 50.0, 5000), ("c", 7.0, 9999), ("d", 70.0, 9999)):
         for seed in range(3):
             other = json.loads(json.dumps(record))
@@ -161,7 +161,7 @@ def test_each_protocol_of_a_score_has_ranks_of_its_own(results, invoke):
     assert [(row[first], row[second]) for row in rows[:4]] == [("1", "–"), ("2", "–"), ("–", "1"), ("–", "2")]
 
 
-def test_a_page_that_cannot_be_made_is_one_line(results, invoke, tmp_path, monkeypatch):
+def test_page_that_cannot_be_written_is_one_error_line(results, invoke, tmp_path, monkeypatch):
     page = results / "README.md"
     page.write_text(page.read_text().replace("<!-- end of the leaderboard -->", ""))
     outcome = invoke("leaderboard")

@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN: the same values, and gradients of any order, whatever a run does to a network."""
+"""Linear layers by oneDNN: the same values and gradients of any order, whatever a run does to a network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mlp():
     return nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 32, bias=False), nn.Tanh(), nn.Linear(32, 5))
 
 
-def test_values_and_gradients_are_those_of_blas():
+def test_onednn_values_and_gradients_equal_blas():
     network, fast = pair(mlp)
     x = torch.randn(33, 20)
     for one in (network, fast):
@@ -49,7 +49,7 @@ def test_values_and_gradients_are_those_of_blas():
         close(ours.grad, theirs.grad)
 
 
-def test_penalties_on_input_gradients_have_the_same_gradients():
+def test_onednn_gradient_penalties_have_the_gradients_of_blas():
     def build():
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 1), nn.Flatten(0))
 
@@ -81,7 +81,7 @@ def test_copies_state_dicts_parametrizations_and_functional_calls_work_as_before
     assert not functional_call(fast[1], zeros, (fast[0](x),)).any()
 
 
-def test_a_layer_with_a_forward_of_its_own_is_left_alone():
+def test_linear_subclass_with_a_custom_forward_is_unchanged():
     class Scaled(nn.Linear):
         def forward(self, x):
             return 3 * super().forward(x)
@@ -101,7 +101,7 @@ def test_transforms_of_torch_func_see_an_ordinary_layer():
     close(jacobian, fast.weight.detach().expand(5, 3, 20))
 
 
-def test_products_can_be_differentiated_twice():
+def test_onednn_products_have_second_derivatives():
     x = torch.randn(6, 20, dtype=torch.float32, requires_grad=True)
     network, fast = pair(lambda: nn.Sequential(nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 1)))
     found = []
@@ -112,13 +112,13 @@ def test_products_can_be_differentiated_twice():
 
 
 @pytest.mark.parametrize("shape", [(20,), (2, 3, 20), (0, 20)])
-def test_other_shapes_go_the_usual_way(shape):
+def test_other_shapes_fall_back_to_blas(shape):
     network, fast = pair(lambda: nn.Linear(20, 6))
     x = torch.randn(shape)
     assert torch.equal(fast(x), network(x))
 
 
-def test_the_rule(monkeypatch):
+def test_linear_backend_rule(monkeypatch):
     monkeypatch.setattr("ganzoo.machine.onednn._is_amd", lambda: True)
     assert linear_backend("cpu", "fp32", "eager") == "onednn"
     assert linear_backend("cpu", "bf16", "eager") == "blas"
@@ -129,7 +129,7 @@ def test_the_rule(monkeypatch):
 
 
 @pytest.mark.parametrize("models", ["mlp", "wgan-gp", "dcgan-dense", "mlp+relativistic+r1+r2"])
-def test_a_run_takes_the_same_first_step_by_either(models, monkeypatch):
+def test_first_step_is_equal_for_onednn_and_blas(models, monkeypatch):
     moved = []
     for amd in (True, False):
         monkeypatch.setattr("ganzoo.machine.onednn._is_amd", lambda amd=amd: amd)
@@ -144,7 +144,7 @@ def test_a_run_takes_the_same_first_step_by_either(models, monkeypatch):
         assert (moved[0][name] - change).norm() <= 1e-3 * change.norm() + 1e-6, name
 
 
-def test_the_average_of_a_run_computes_with_its_own_weights():
+def test_moving_average_computes_with_its_own_weights():
     run = assembled("mlp")
     train(run, 0.05)
     latent = torch.randn(4, 100)
@@ -157,8 +157,8 @@ def test_the_average_of_a_run_computes_with_its_own_weights():
         assert torch.equal(run.players.generator(latent), before)
 
 
-def test_the_peak_is_the_better_of_both_libraries_whatever_the_threads(monkeypatch):
-    """With one thread torch's convolutions leave oneDNN for small batches, so it is asked itself."""
+def test_peak_flops_is_the_better_of_onednn_and_blas(monkeypatch):
+    """With one thread torch's convolutions do not use oneDNN for small batches, so oneDNN is measured directly."""
     asked = []
 
     def quickest(work, device):

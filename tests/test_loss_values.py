@@ -1,4 +1,4 @@
-"""Losses and penalties against numbers computed apart from them: NumPy, algebra and `torch.autograd`."""
+"""Losses and penalties against independent computations: NumPy, algebra and `torch.autograd`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def assert_terms(terms, expected):
         assert value.item() == pytest.approx(expected[name], rel=1e-10), name
 
 
-def test_every_loss_of_logits_has_its_numbers():
+def test_every_loss_of_logits_has_reference_values():
     assert EXPECTED.keys() == {name for name, loss in LOSSES.items() if not loss.phases}
 
 
@@ -109,7 +109,7 @@ def test_large_logits_give_finite_terms_and_gradients(name):
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name != "relativistic"])
 def test_real_and_fake_terms_depend_on_their_own_logits_only(name):
-    """One-sided label smoothing asks what real images cost as fakes: discriminator(real, real)["fake"]."""
+    """One-sided label smoothing needs the loss of real images as fakes: discriminator(real, real)["fake"]."""
     real, fake = logits_for(name)
     discriminator = LOSSES[name].discriminator
     swapped = discriminator(fake, real)
@@ -135,11 +135,11 @@ def test_minimax_saturates_where_non_saturating_does_not():
 
 
 @pytest.mark.parametrize(("name", "repeats"), [("wasserstein", 5), ("wasserstein-gp", 5), ("hinge", 1)])
-def test_critic_updates(name, repeats):
+def test_losses_have_the_published_critic_updates(name, repeats):
     assert LOSSES[name].repeats == repeats
 
 
-def test_wasserstein_clips():
+def test_wasserstein_clips_weights():
     loss = LOSSES["wasserstein"]
     assert loss.after is clip_weights
     assert loss.hyper == {"clip": 0.01}
@@ -200,7 +200,7 @@ def hyper(name):
     return {key: torch.tensor(value) for key, value in PENALTIES[name].hyper.items()}
 
 
-def test_penalties_carry_their_functions_and_defaults():
+def test_penalties_have_functions_and_default_coefficients():
     assert {name: penalty.function for name, penalty in PENALTIES.items()} == {
         "r1": r1,
         "r2": r2,
@@ -226,7 +226,7 @@ def test_penalties_of_a_linear_critic():
 
 
 def test_gradient_of_a_linear_critics_penalty():
-    """d/dw gamma/2 · ‖w‖² = gamma · w, and the bias is left alone."""
+    """d/dw gamma/2 · ‖w‖² = gamma · w, and the bias has no gradient."""
     weight = torch.linspace(-0.3, 0.4, 2 * 8 * 8)
     network = Linear(weight.clone())
     r1(network, images(1), images(2), None, hyper("r1")).backward()
@@ -235,7 +235,7 @@ def test_gradient_of_a_linear_critics_penalty():
 
 
 def test_r1_looks_at_real_images_and_r2_at_fake_ones():
-    """With D(x) = s/2 · ‖x‖² the gradient is s·x: the penalties are gamma/2 · s² · mean ‖x‖² of their own side."""
+    """With D(x) = s/2 · ‖x‖² the gradient is s·x: each penalty is gamma/2 · s² · mean ‖x‖² of its images."""
     network, real, fake = Quadratic(0.5), images(1), 0.1 * images(2)
     for name, side in (("r1", real), ("r2", fake)):
         expected = 5 * 0.25 * side.square().flatten(1).sum(1).mean().item()
@@ -255,7 +255,7 @@ def test_gradient_penalty_looks_between_real_and_fake():
 
 
 def reference(name, network, real, fake):
-    """The penalty by `torch.autograd.grad`, the classical way."""
+    """The penalty by `torch.autograd.grad`, as it is usually written."""
     if name == "gradient-penalty":
         mix = torch.rand(len(real), 1, 1, 1, dtype=real.dtype)
         points = real + mix * (fake - real)
@@ -302,7 +302,7 @@ def test_penalties_leave_running_statistics_alone(name):
 
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("architecture", ["dcgan", "cnn_pool", "sngan", "r3gan", "cdcgan", "infogan"])
-def test_penalties_on_the_zoo(architecture, name):
+def test_penalties_of_zoo_discriminators_are_finite_and_backpropagate(architecture, name):
     (record,) = importlib.import_module(f"ganzoo_plugins.variants.{architecture}").ganzoo_architectures()
     torch.manual_seed(0)
     discriminator = record.build((2, 16, 16), record.latent, 10, base_channels=8)[1]
@@ -323,7 +323,7 @@ def test_penalties_on_the_zoo(architecture, name):
 
 
 def infogan(architecture="infogan"):
-    """Networks as phases see them: both take labels and drop them."""
+    """Generator and discriminator as phases call them: both take labels and ignore them."""
     (record,) = importlib.import_module(f"ganzoo_plugins.variants.{architecture}").ganzoo_architectures()
     torch.manual_seed(0)
     generator, discriminator = record.build((1, 16, 16), 74, 0)
@@ -355,7 +355,7 @@ def test_infogan_phases():
     }
 
 
-def test_infogan_game_is_non_saturating():
+def test_infogan_adversarial_terms_are_non_saturating():
     generator, discriminator = infogan()
     generator.eval()
     discriminator.eval()

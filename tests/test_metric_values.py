@@ -1,4 +1,4 @@
-"""Every metric against an independent computation, torch-fidelity end to end, and inputs whose score is known."""
+"""Every metric against an independent computation, torch-fidelity end to end, and inputs with a known score."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small networks gain nothing from threads, and lose much where the cores are shared."""
+    """Small networks gain nothing from threads, and lose much when cores are shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -100,7 +100,7 @@ def test_fid_agrees_with_the_matrix_square_root_of_scipy():
     [(2000, 1500, 96), (60, 1500, 96), (40, 50, 96), (300, 200, 512), (700, 700, 700), (2, 3, 16)],
 )
 def test_fid_equals_that_of_torch_fidelity_in_double_precision(real_count, fake_count, width):
-    """Fewer images than features leave directions without variance, where rounding may pass for spread."""
+    """With fewer images than features some directions have no variance, and rounding may look like variance there."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
     real = torch.relu(gaussian(real_count, width, 1))
@@ -111,7 +111,7 @@ def test_fid_equals_that_of_torch_fidelity_in_double_precision(real_count, fake_
     assert score("fid", *sides)["fid"] == pytest.approx(expected, rel=1e-7)
 
 
-def test_moments_are_those_of_numpy_across_blocks(monkeypatch):
+def test_blockwise_moments_equal_numpy(monkeypatch):
     monkeypatch.setattr("ganzoo.evaluation.features.MOMENT_BLOCK", 64)
     features = gaussian(1000, 12, 3, shift=100.0).float()
     for ours, numpys in zip(moments(features), numpy_moments(features), strict=True):
@@ -146,7 +146,7 @@ def test_kid_agrees_with_the_unbiased_estimate_over_all_images():
     within_x, within_y, across = ((a @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     off_diagonal = ~np.eye(300, dtype=bool)
     expected = within_x[off_diagonal].mean() + within_y[off_diagonal].mean() - 2 * across.mean()
-    mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset is the whole
+    mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset holds all images
     assert mean == pytest.approx(expected, rel=1e-4)
     assert std == pytest.approx(0, abs=1e-9)
 
@@ -165,7 +165,7 @@ def test_precision_and_recall_agree_with_brute_force():
     assert values == pytest.approx(expected, rel=1e-4)
 
 
-def test_modes_and_their_divergence_by_hand():
+def test_modes_and_kl_equal_a_count_by_hand():
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     predicted = torch.tensor([0, 0, 0, 1])
     real = sample(torch.zeros(8, 2), torch.eye(4)[labels], labels)
@@ -182,7 +182,7 @@ def test_modes_are_not_scored_by_an_extractor_with_other_classes():
     assert all(math.isnan(value) for value in values.values())
 
 
-def test_all_agree_with_torch_fidelity_run_on_folders_of_png(extract, real_digits, tmp_path):
+def test_metrics_agree_with_torch_fidelity_on_png_folders(extract, real_digits, tmp_path):
     import torch_fidelity
 
     plugin = next(iter(digit_cnns.ganzoo_feature_extractors()))
@@ -249,7 +249,7 @@ def test_real_against_itself_is_perfect(extract, real_digits):
     assert score("modes", side, side)["kl"] < 1e-3
 
 
-def test_a_collapsed_generator_is_found_out(extract, real_digits):
+def test_collapsed_generator_scores_badly(extract, real_digits):
     images, labels = real_digits
     real = extract(images[:600], labels[:600])
     one = extract(images[700:701].expand(500, -1, -1, -1))
@@ -290,7 +290,7 @@ def test_few_images_and_broken_features_give_a_number_or_nan_never_a_crash():
             assert np.isnan(value).all(), name
 
 
-# --- the tables that scores are shown in --------------------------------------------------------------------------
+# --- tables of scores ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def table():
 RENDER = {reporter.name: reporter.render for reporter in reporters.ganzoo_reporters()}
 
 
-def test_csv_and_json_are_read_back_as_they_were(table, tmp_path):
+def test_csv_and_json_round_trip(table, tmp_path):
     (tmp_path / "table.csv").write_text(RENDER["csv"](table))
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table)
     first, second = json.loads(RENDER["json"](table))

@@ -1,4 +1,4 @@
-"""Options from the fields of dataclasses: an option of bench is said in one place, and all that names it follows."""
+"""Options from the fields of dataclasses: one field declares an option of bench, and the rest follows from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEC = read_spec(read_record(MLP).spec)
 
 @dataclass(frozen=True)
 class PatientPlan(BenchPlan):
-    """A plan with two more options: nothing but these fields says that they are there."""
+    """A plan with two more options, declared by these fields only."""
 
     patience: float | None = option("--patience", default=2.5, metavar="S", help="wait (default: {default})")
     colours: tuple[str, ...] = option(
@@ -45,7 +45,7 @@ def parsed(*arguments: str):
     return build_parser()[0].parse_args(["bench", *arguments])
 
 
-def test_an_option_is_added_by_a_field_and_nothing_else(patient, capsys):
+def test_dataclass_field_alone_adds_an_option(patient, capsys):
     with pytest.raises(SystemExit):
         parsed("--help")
     assert "--patience S" in (said := capsys.readouterr().out)
@@ -56,7 +56,7 @@ def test_an_option_is_added_by_a_field_and_nothing_else(patient, capsys):
     assert words[-6:] == ["--patience", "7", "--colour", "red", "--colour", "blue"]
 
 
-def test_the_field_says_too_whether_a_run_that_is_trained_on_keeps_it(patient):
+def test_field_says_whether_resume_keeps_the_option(patient):
     continuation._check_fixed_options(PatientPlan(patience=7.0), SPEC, {"patience"})
     with pytest.raises(UsageError, match="--resume and --colour: the run keeps its value; leave --colour out"):
         continuation._check_fixed_options(PatientPlan(colours=("red",)), SPEC, {"colours"})
@@ -81,7 +81,7 @@ def test_a_parsed_command_holds_what_was_given_and_the_dataclass_the_rest():
         ("--force", "force", True),
     ],
 )
-def test_options_of_how_runs_are_carried_out(words, field, value):
+def test_run_options_are_parsed(words, field, value):
     assert getattr(asked_for(RunOptions, parsed(*words.split())), field) == value
 
 
@@ -90,7 +90,7 @@ def test_every_field_is_an_option(type_):
     assert [one.name for one in options_of(type_)] == [field.name for field in fields(type_)]
 
 
-def test_a_command_that_its_words_say_gives_the_plan_again():
+def test_words_of_a_plan_parse_back_to_the_plan():
     plan = BenchPlan(
         models=("dcgan",),
         kimg=0.1 + 0.2,

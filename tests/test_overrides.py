@@ -74,12 +74,12 @@ def at(recipe, path: tuple[str, ...]):
         ("volume=1e-3 ", ("hyper", "volume"), 1e-3),
     ],
 )
-def test_a_field_by_its_path_or_an_end_of_it(recipe, setting, path, value):
+def test_field_is_set_by_its_path_or_a_suffix_of_it(recipe, setting, path, value):
     before, after = recipe("lion"), recipe("lion", setting)
     assert at(after, path) == value
     assert type(at(after, path)) is type(value)
     assert at(before, path) != value
-    # Nothing else moves; a player without an optimizer of its own follows the common one.
+    # Nothing else changes; a player without a separate optimizer follows the common one.
     *parents, last = path
     at(before, tuple(parents))[last] = value
     if path[0] == "optimizer":
@@ -87,13 +87,13 @@ def test_a_field_by_its_path_or_an_end_of_it(recipe, setting, path, value):
     assert after == before
 
 
-def test_the_last_one_of_two_counts(recipe):
+def test_last_of_two_settings_wins(recipe):
     assert recipe("lion", "batch_size=8", "batch_size=16")["batch_size"] == 16
     for no in ("False", "no", "0"):
         assert recipe("lion", "wide=true", f"wide={no}")["options"]["wide"] is False
 
 
-def test_a_variants_own_discriminator_optimizer_is_set_apart(recipe):
+def test_discriminator_optimizer_is_set_separately(recipe):
     changed = recipe("tiger", "optimizer.learning_rate=0.5", "discriminator_optimizer.momentum=0.25")
     assert changed["optimizer"]["learning_rate"] == 0.5
     assert changed["discriminator_optimizer"] == {
@@ -102,7 +102,7 @@ def test_a_variants_own_discriminator_optimizer_is_set_apart(recipe):
         "betas": (0.5, 0.999),
         "momentum": 0.25,
     }
-    # And one that had none gets one, which differs in what was set.
+    # A variant without a discriminator optimizer gets one, which differs in the field that was set.
     changed = recipe("lion", "discriminator_optimizer.learning_rate=0.5")
     assert changed["discriminator_optimizer"] == changed["optimizer"] | {"learning_rate": 0.5}
 
@@ -116,7 +116,7 @@ def test_a_variants_own_discriminator_optimizer_is_set_apart(recipe):
         ("lion", "start=0.5", "rate_decay.start or schedules.volume.start"),
     ],
 )
-def test_an_end_that_several_fields_share_is_ambiguous_and_lists_them(recipe, label, setting, listed):
+def test_ambiguous_path_suffix_is_refused_and_lists_the_fields(recipe, label, setting, listed):
     with pytest.raises(UsageError) as caught:
         recipe(label, setting)
     assert f"--set {label}.{setting}: " in str(caught.value)
@@ -197,14 +197,14 @@ def test_an_unknown_field_is_refused_with_the_nearest(recipe, setting, suggestio
         ("volume=nan", "give a finite number"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_with_what_can(recipe, setting, wanted):
+def test_invalid_value_is_refused_with_the_valid_ones(recipe, setting, wanted):
     with pytest.raises(UsageError) as caught:
         recipe("lion", setting)
     assert wanted in str(caught.value)
 
 
-def test_whole_numbers_in_a_plugin_are_as_good_as_real_ones(recipe):
-    # Optimizer("adam", 1, (0, 0.9)) is what people write; what stands in the recipe does not depend on it.
+def test_integers_in_a_plugin_become_floats_in_the_recipe(recipe):
+    # People write Optimizer("adam", 1, (0, 0.9)); the recipe holds floats all the same.
     plain = recipe("wolf.v2")["optimizer"]
     assert plain == {"kind": "adam", "learning_rate": 1.0, "betas": (0.0, 0.9), "momentum": 0.0}
     assert json.dumps(plain["learning_rate"]) == "1.0"
@@ -214,7 +214,7 @@ def test_whole_numbers_in_a_plugin_are_as_good_as_real_ones(recipe):
 
 
 @pytest.mark.parametrize("value", ["float('nan')", "float('inf')", "object()", "len"])
-def test_an_option_that_no_record_can_hold_is_refused(value, tmp_path):
+def test_option_value_that_is_not_json_is_refused(value, tmp_path):
     path = tmp_path / "odd.py"
     path.write_text(
         "import ganzoo\n"
@@ -250,7 +250,7 @@ LABELS = ["wolf", "wolf.v2", "lion", "lion-cub", "den+roar", "menagerie.py:lion"
         ("lion.reason=a=b", "lion", "reason", "a=b"),
     ],
 )
-def test_a_label_ends_where_a_selected_one_does(text, variant, field, value):
+def test_longest_matching_label_is_the_variant_of_a_setting(text, variant, field, value):
     (override,) = parse_overrides([text], LABELS)
     assert (override.variant, override.field, override.value) == (variant, field, value)
 
@@ -268,7 +268,7 @@ def test_a_label_ends_where_a_selected_one_does(text, variant, field, value):
         ("zebra*.batch_size=64", UnknownName, "no selected variant is called that"),
     ],
 )
-def test_a_setting_for_nobody_is_refused(text, error, message):
+def test_setting_for_an_unselected_variant_is_refused(text, error, message):
     with pytest.raises(error) as caught:
         parse_overrides([text], LABELS)
     assert message in str(caught.value)
@@ -277,7 +277,7 @@ def test_a_setting_for_nobody_is_refused(text, error, message):
 # --- the parts, which decide what other fields there are -------------------------------------------------------------
 
 
-def test_the_coefficients_of_a_penalty_come_with_it(recipe):
+def test_added_penalty_brings_its_coefficients(recipe):
     plain = recipe("lion")
     assert "claw.gamma" not in plain["hyper"]
     changed = recipe("lion", "penalties=claw", "claw.gamma=2")
@@ -299,17 +299,17 @@ def test_penalties_can_be_taken_away(recipe):
     assert changed["hyper"] == {"volume": 5.0}
 
 
-def test_another_loss_brings_its_own_fields(recipe):
+def test_changed_loss_brings_its_own_fields(recipe):
     changed = recipe("lion", "loss=purr", "discriminator.repeats=7")
     assert (changed["loss"], changed["hyper"]) == ("purr", {})
     assert changed["phases"]["discriminator"]["repeats"] == 7
     with pytest.raises(UnknownName, match="no such field"):
         recipe("lion", "loss=purr", "volume=1")
-    # A coefficient that the variant gives for its own loss does not stand in the way of another.
+    # A coefficient that the variant gives for its loss does not prevent another loss.
     assert recipe("tiger", "loss=purr", "penalties=")["hyper"] == {}
 
 
-def test_another_architecture_brings_its_own_latent(recipe):
+def test_changed_architecture_brings_its_own_latent(recipe):
     assert recipe("lion")["latent"] == 100
     changed = recipe("lion", "architecture=cave", "width=5")
     assert (changed["architecture"], changed["latent"], changed["options"]["width"]) == ("cave", 32, 5)
@@ -327,13 +327,13 @@ def test_another_architecture_brings_its_own_latent(recipe):
         ("architecture=dem", "no architecture is called 'dem'; did you mean 'den'"),
     ],
 )
-def test_an_unknown_part_is_refused(recipe, setting, message):
+def test_unknown_loss_penalty_or_architecture_is_refused(recipe, setting, message):
     with pytest.raises(UnknownName) as caught:
         recipe("lion", setting)
     assert message in str(caught.value)
 
 
-def test_what_serves_all_variants_gives_way_to_what_is_set_for_one(recipe):
+def test_set_for_one_variant_overrides_options_for_all(recipe):
     assert recipe("lion", loss="purr", batch_size=8)["loss"] == "purr"
     assert recipe("lion", loss="purr", batch_size=8)["batch_size"] == 8
     changed = recipe("lion", "loss=roar", "batch_size=32", loss="purr", batch_size=8)
@@ -345,7 +345,7 @@ def test_what_serves_all_variants_gives_way_to_what_is_set_for_one(recipe):
 # --- end to end ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_set_arrives_in_the_specs(invoke):
+def test_set_values_reach_the_specs(invoke):
     outcome = invoke(
         *("bench", "--models", "dcgan,mlp,mlp+hinge", "--device", "cpu", "--throughput-only", "--dry-run", "--json"),
         *("--set", "dcgan.penalties=r1", "--set", "dcgan.r1.gamma=2", "--set", "mlp*.batch_size=32"),

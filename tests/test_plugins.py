@@ -1,4 +1,4 @@
-"""Plugins that other people wrote: the good ones work, the broken ones break nothing but themselves."""
+"""Third-party plugins: the healthy ones work, and the broken ones break nothing but themselves."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ BROKEN = {
     "unprintable_name": "starts with a letter or digit",
     "careless_fields": "Variant 'careless'.batch_size is '64'; it must be int",
 }
-"""What is wrong with each broken plugin, as its status must say."""
+"""The error of each broken plugin that its status must name."""
 
 
 @pytest.fixture
 def no_entry_points(monkeypatch):
-    """Only what a test names loads: no zoo, so no torch."""
+    """Load only the plugins that a test names: no zoo, and so no torch."""
     monkeypatch.setenv("GANZOO_PLUGINS", "")
 
 
@@ -65,7 +65,7 @@ def offered_by(registry: Registry, plugin: str) -> list[str]:
 
 @pytest.mark.usefixtures("no_entry_points")
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_plugin_is_reported_and_leaves_nothing_behind(name, stranger):
+def test_broken_plugin_is_reported_and_registers_nothing(name, stranger):
     registry = discover([str(stranger("twins_a")), str(stranger(name)), str(stranger("healthy"))])
     named = statuses_by_name(registry)
     status = named[f"{name}.py"]
@@ -75,13 +75,13 @@ def test_a_broken_plugin_is_reported_and_leaves_nothing_behind(name, stranger):
     assert status.source == str(stranger(name))
     assert offered_by(registry, f"{name}.py") == []
     assert registry.observers == []
-    # Neither the plugin before it nor the one after it notices.
+    # The plugins before and after it are unaffected.
     assert [named[f"{other}.py"].state for other in ("twins_a", "healthy")] == ["ok", "ok"]
     assert registry.names("variants") == ["healthy", "only-a", "twin"]
     assert registry.names("losses") == ["twin-loss"]
 
 
-def test_the_table_of_broken_plugins_is_complete(stranger):
+def test_every_broken_plugin_file_is_tried(stranger):
     registry = discover([str(path) for path in sorted(stranger("healthy").parent.glob("*.py"))])
     broken = {status.name.removesuffix(".py") for status in registry.statuses if status.state == "broken"}
     assert broken == set(BROKEN)
@@ -119,8 +119,8 @@ NAMES = [
 @pytest.mark.usefixtures("no_entry_points")
 @pytest.mark.parametrize("name", [*NAMES, None, 7, b"bytes"])
 @pytest.mark.parametrize("kind", ["Variant", "inline"])
-def test_a_name_that_the_grammars_or_a_path_cannot_hold_is_refused(name, kind, tmp_path):
-    # `--models`, `--set` and the results folder all take names apart; an object in place of a name has one too.
+def test_name_with_forbidden_characters_is_refused(name, kind, tmp_path):
+    # `--models`, `--set` and the results folder parse names; an inline object has a name too.
     path = tmp_path / "named.py"
     given = f"{name!r}, architecture='dcgan', loss='hinge'"
     if kind == "inline":
@@ -159,7 +159,7 @@ CARELESS = {
 
 @pytest.mark.usefixtures("no_entry_points")
 @pytest.mark.parametrize("given", CARELESS)
-def test_a_field_of_the_wrong_type_is_an_error_of_the_plugin_and_no_traceback_later(given, tmp_path):
+def test_field_of_the_wrong_type_is_a_plugin_error(given, tmp_path):
     path = tmp_path / "careless.py"
     defaults = "".join(f"{name}='dcgan', " for name in ("architecture", "loss") if not given.startswith(name))
     path.write_text(
@@ -194,7 +194,7 @@ def test_postponed_annotations_with_a_dataclass_load_from_a_path(stranger):
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_a_healthy_status_says_all_there_is_to_know(stranger):
+def test_healthy_status_has_version_source_hooks_and_sha256(stranger):
     status = statuses_by_name(discover([str(stranger("twins_a"))]))["twins_a.py"]
     assert (status.name, status.source, status.version) == ("twins_a.py", str(stranger("twins_a")), None)
     assert status.hooks == ("ganzoo_losses", "ganzoo_variants")
@@ -235,10 +235,10 @@ if TYPE_CHECKING:
 def ganzoo_variants():
     yield ganzoo.Variant("higher-up", architecture="mlp", loss="hinge")
 """
-"""A single file that was once in a package, and is used either way."""
+"""A plugin that works in a package and as a single file."""
 
 
-def test_a_plugin_of_no_package_may_try_to_import_from_one(fake_distribution, invoke, tmp_path):
+def test_single_file_plugin_may_try_a_relative_import(fake_distribution, invoke, tmp_path):
     fake_distribution("ganzoo-higher-up", {"higher-up": HIGHER_UP})
     (tmp_path / "as_a_file.py").write_text(HIGHER_UP)
     outcome = invoke("list", "variants", "--json", "--plugin", "as_a_file.py")
@@ -248,7 +248,7 @@ def test_a_plugin_of_no_package_may_try_to_import_from_one(fake_distribution, in
     assert all(status.source_sha256 for status in discover().statuses)
 
 
-def test_a_plugin_whose_source_cannot_be_hashed_is_broken_and_not_fatal(tmp_path, stranger):
+def test_plugin_without_a_hashable_source_is_broken_and_not_fatal(tmp_path, stranger):
     path = tmp_path / "odd_name.py"
     path.write_text(stranger("healthy").read_text() + "\n__file__ = 7\n")
     registry = discover([str(path), str(stranger("twins_a"))])
@@ -288,7 +288,7 @@ def ganzoo_losses():
 
 @pytest.fixture
 def lazy_package(tmp_path, monkeypatch):
-    """`lazy_package("plugin", "second")`: the source hash of the first where these parts are plugins, in that order."""
+    """`lazy_package("plugin", "second")`: source hash of the first when these modules are plugins, in this order."""
     for name, source in LAZY.items():
         path = tmp_path / "lazy_gan" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -311,14 +311,14 @@ def lazy_package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["plugin", "nets", "deep/er/blocks", "deep/er/new"])
-def test_the_source_hash_follows_what_a_plugin_imports_only_when_it_is_used(part, lazy_package, tmp_path):
+def test_source_hash_covers_lazy_imports(part, lazy_package, tmp_path):
     before = lazy_package("plugin")
     with (tmp_path / "lazy_gan" / f"{part}.py").open("a") as file:
         file.write("# edited\n")
     assert lazy_package("plugin") != before
 
 
-def test_the_source_hash_does_not_depend_on_what_else_is_loaded(lazy_package, tmp_path):
+def test_source_hash_does_not_depend_on_other_loaded_plugins(lazy_package, tmp_path):
     before = lazy_package("plugin")
     assert lazy_package("plugin", "second") == before
     assert lazy_package("second", "plugin") == before
@@ -327,7 +327,7 @@ def test_the_source_hash_does_not_depend_on_what_else_is_loaded(lazy_package, tm
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_a_module_is_named_as_well_as_a_path(tmp_path, monkeypatch, stranger):
+def test_plugin_option_takes_a_module_name_or_a_path(tmp_path, monkeypatch, stranger):
     package = tmp_path / "their_package"
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('their package is unwell')\n")
@@ -338,11 +338,11 @@ def test_a_module_is_named_as_well_as_a_path(tmp_path, monkeypatch, stranger):
     named = statuses_by_name(registry)
     assert (named["their_module"].state, named["their_module"].source) == ("ok", "their_module")
     assert registry.get("variants", "their_module:healthy").plugin == "their_module"
-    # A package that fails is there, and broken; it is not "no such module".
+    # A package that fails on import is broken; it is not "no such module".
     assert named["their_package.plugin"].error == "RuntimeError: their package is unwell"
 
 
-def test_the_zoo_itself_has_nothing_to_complain_of():
+def test_zoo_plugins_load_with_strict():
     registry = discover(strict=True)
     assert {status.state for status in registry.statuses} == {"ok"}
     assert all(status.version == ganzoo.__version__ for status in registry.statuses)
@@ -352,7 +352,7 @@ def test_the_zoo_itself_has_nothing_to_complain_of():
 # --- installed plugins: entry points, the allow-list -----------------------------------------------------------------
 
 
-def test_installed_plugins_load_one_by_one(fake_distribution, stranger, monkeypatch):
+def test_broken_installed_plugins_do_not_affect_the_others(fake_distribution, stranger, monkeypatch):
     fake_distribution("ganzoo-strangers", {name: stranger(name) for name in (*BROKEN, "healthy")}, version="2.7.1")
     registry = discover()
     named = statuses_by_name(registry)
@@ -364,7 +364,7 @@ def test_installed_plugins_load_one_by_one(fake_distribution, stranger, monkeypa
     assert (status.state, status.version, status.hooks) == ("ok", "2.7.1", ("ganzoo_variants",))
     assert status.source.endswith("(ganzoo-strangers)")
     assert registry.get("variants", "healthy").plugin == "healthy"
-    # The zoo comes after them on the path, and is all there.
+    # The zoo comes after them on the path and is complete.
     assert named["dcgan"].state == "ok"
     assert {"dcgan", "mlp", "wgan-gp"} <= set(registry.names("variants"))
 
@@ -379,7 +379,7 @@ def test_two_entry_points_with_one_name_both_load(fake_distribution, stranger):
     assert {"only-a", "only-b"} <= set(registry.names("variants"))
     assert registry.get("variants", "twins:twin").record.batch_size == 16
     assert registry.get("variants", "twins@ganzoo-second:twin").record.batch_size == 32
-    # So does one that took the name of a part of the zoo.
+    # A plugin that has the name of a zoo plugin loads too.
     assert offered_by(registry, "dcgan") == ["healthy"]
     assert "dcgan" in offered_by(registry, "dcgan@ganzoo")
 
@@ -389,7 +389,7 @@ def test_two_entry_points_with_one_name_both_load(fake_distribution, stranger):
     [("", set()), ("one", {"one"}), (" one , three,nobody", {"one", "three"}), (",", set())],
 )
 def test_the_allow_list_decides_which_entry_points_load(allowed, loaded, fake_distribution, tmp_path, monkeypatch):
-    # Each leaves a mark when it is imported, because what is not allowed must not even be imported.
+    # Each writes a file when it is imported: a plugin that is not allowed must not even be imported.
     source = (
         "from pathlib import Path\nimport ganzoo\nPath({mark!r}).touch()\n"
         "@ganzoo.hookimpl\ndef ganzoo_variants():\n    return []\n"
@@ -412,11 +412,11 @@ def test_the_allow_list_is_for_entry_points_only(stranger, monkeypatch):
     assert {status.name for status in registry.statuses if status.state == "ok"} == {"losses", "healthy.py"}
 
 
-# --- names: conflicts, objects in place of names, unknown ones -------------------------------------------------------
+# --- names: conflicts, inline objects, unknown names ------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_a_conflict_is_an_error_only_when_the_name_is_asked_for(stranger):
+def test_name_conflict_is_an_error_only_when_the_name_is_used(stranger):
     registry = discover([str(stranger("twins_a")), str(stranger("twins_b"))], strict=True)
     assert registry.get("variants", "only-a").record.name == "only-a"
     for kind, name in (("variants", "twin"), ("losses", "twin-loss")):
@@ -428,7 +428,7 @@ def test_a_conflict_is_an_error_only_when_the_name_is_asked_for(stranger):
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_ganzoo_plugins_shows_a_conflict_with_the_forms_that_settle_it(invoke, stranger):
+def test_plugins_command_shows_name_conflicts_with_the_qualified_names(invoke, stranger):
     plugins = [argument for name in ("twins_a", "twins_b") for argument in ("--plugin", stranger(name))]
     outcome = invoke("plugins", *plugins)
     assert outcome.code == 0
@@ -445,21 +445,21 @@ def test_ganzoo_plugins_shows_a_conflict_with_the_forms_that_settle_it(invoke, s
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_ganzoo_plugins_shows_how_long_each_took_to_load(invoke, stranger):
+def test_plugins_command_shows_load_times(invoke, stranger):
     outcome = invoke("plugins", "--plugin", stranger("healthy"))
     (row,) = (line for line in outcome.out.splitlines() if "healthy.py" in line)
     assert re.search(r"\b\d+ ms\b", row)
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_naming_one_file_twice_is_a_conflict_with_itself_that_says_so(stranger):
+def test_plugin_file_given_twice_conflicts_with_itself(stranger):
     registry = discover([str(stranger("healthy"))] * 2)
     with pytest.raises(AmbiguousName, match=r"'healthy\.py:healthy' or 'healthy\.py@2:healthy'"):
         registry.get("variants", "healthy")
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_an_object_in_place_of_a_name_is_found_as_plugin_and_name_only(stranger):
+def test_inline_object_is_found_by_its_qualified_name_only(stranger):
     registry = discover([str(stranger("menagerie"))])
     for kind, name in (("architectures", "hidden-den"), ("losses", "hidden-roar")):
         assert name not in registry.names(kind)
@@ -471,7 +471,7 @@ def test_an_object_in_place_of_a_name_is_found_as_plugin_and_name_only(stranger)
         assert registry.reference(kind, offer) == f"menagerie.py:{name}"
 
 
-def test_an_object_is_never_confused_with_a_registered_name(tmp_path):
+def test_inline_object_is_not_confused_with_a_registered_name(tmp_path):
     path = tmp_path / "imitation.py"
     path.write_text(
         "import ganzoo\n"
@@ -486,7 +486,7 @@ def test_an_object_is_never_confused_with_a_registered_name(tmp_path):
     assert registry.get("losses", "imitation.py:hinge").plugin == "imitation.py"
 
 
-def test_an_object_that_two_plugins_share_belongs_to_each(fake_distribution, stranger):
+def test_inline_object_shared_by_two_plugins_belongs_to_both(fake_distribution, stranger):
     site = fake_distribution("ganzoo-lender", {"lender": stranger("hinge")})
     (module,) = (path.stem for path in site.glob("*.py"))
     borrower = (
@@ -499,7 +499,7 @@ def test_an_object_that_two_plugins_share_belongs_to_each(fake_distribution, str
     assert registry.get("losses", "lender:my-hinge").record is registry.get("losses", "borrower:my-hinge").record
 
 
-def test_an_unknown_name_gets_the_nearest_ones_and_the_broken_plugins(stranger):
+def test_unknown_name_error_suggests_the_nearest_and_lists_broken_plugins(stranger):
     registry = discover([str(stranger("raising_hook"))])
     with pytest.raises(UnknownName) as caught:
         registry.get("variants", "dcgann")
@@ -513,7 +513,7 @@ def test_an_unknown_name_gets_the_nearest_ones_and_the_broken_plugins(stranger):
 
 
 @pytest.mark.parametrize("name", ["twins_a.py:nobody", "nobody:twin", ":twin", "twins_a.py:", ":", ""])
-def test_a_qualified_name_that_fits_nothing_is_unknown(name, stranger):
+def test_unknown_qualified_name_is_refused(name, stranger):
     with pytest.raises(UnknownName):
         discover([str(stranger("twins_a"))]).get("variants", name)
 
@@ -531,11 +531,11 @@ def test_strict_names_every_broken_plugin(stranger):
     assert "healthy" not in message
 
 
-# --- what the command line says of plugins ---------------------------------------------------------------------------
+# --- plugins on the command line --------------------------------------------------------------------------------------
 
 
-def test_ganzoo_plugins_lists_what_is_installed_and_what_is_wrong_with_it(fake_distribution, stranger, run_cli):
-    """End to end, in a process of its own, with plugins that are truly installed."""
+def test_plugins_command_lists_installed_plugins_and_their_errors(fake_distribution, stranger, run_cli):
+    """End to end in a subprocess, with installed plugins."""
     fake_distribution("ganzoo-strangers", {name: stranger(name) for name in BROKEN}, version="2.7.1")
     fake_distribution("ganzoo-fine", {"healthy": stranger("healthy")})
     env = {"GANZOO_PLUGINS": ",".join([*BROKEN, "healthy"])}
@@ -549,7 +549,7 @@ def test_ganzoo_plugins_lists_what_is_installed_and_what_is_wrong_with_it(fake_d
         assert listed[name]["version"] == "2.7.1"
     assert (listed["healthy"]["state"], listed["healthy"]["hooks"]) == ("ok", ["ganzoo_variants"])
     assert listed["dcgan"]["state"] == "disabled"
-    # What a plugin prints while it loads is kept away from the data.
+    # Output of a plugin during loading does not go to stdout.
     assert "chatty: imported" in done.stderr
 
     table = run_cli("plugins", env=env)
@@ -572,7 +572,7 @@ def test_strict_makes_a_broken_plugin_fatal_for_any_command(fake_distribution, s
 
 
 @pytest.mark.parametrize("command", [("list", "variants"), ("show", "dcgan")])
-def test_a_broken_plugin_takes_one_line_and_nothing_else(command, invoke, stranger):
+def test_broken_plugin_is_one_warning_line(command, invoke, stranger):
     outcome = invoke(*command, "--plugin", stranger("raises_on_import"))
     assert outcome.code == 0
     assert "dcgan" in outcome.out
@@ -581,7 +581,7 @@ def test_a_broken_plugin_takes_one_line_and_nothing_else(command, invoke, strang
     assert line.isprintable()
 
 
-def test_what_a_plugin_prints_does_not_corrupt_json(invoke, stranger):
+def test_output_of_a_plugin_does_not_corrupt_json(invoke, stranger):
     outcome = invoke("list", "--json", "--plugin", stranger("chatty"))
     assert outcome.code == 0
     assert "chatty" in {entry["name"] for entry in json.loads(outcome.out)}
@@ -624,7 +624,7 @@ def test_networks_that_fail_to_build_are_refused_by_name_before_training(variant
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_glob_passes_over_networks_that_fail_to_build(invoke, stranger):
+def test_glob_leaves_out_variants_that_fail_to_build(invoke, stranger):
     bench = (
         "bench",
         "--plugin",
@@ -637,7 +637,7 @@ def test_a_glob_passes_over_networks_that_fail_to_build(invoke, stranger):
     )
     outcome = invoke(*bench, "--models", "typo*,no-code*,reads-value*")
     assert outcome.code == 0
-    # This one reads the values of tensors while it is built, which the check before a run has to live with.
+    # This variant reads values of tensors while it is built, which the preflight check must allow.
     assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["reads-values"]
     assert [line.split(":")[1] for line in outcome.err.splitlines()] == [" left out typo", " left out no-codes"]
 
@@ -697,7 +697,7 @@ def ganzoo_datasets():
 def ganzoo_event(event):
     leave()
 """
-"""Networks, data and an observer that take the process to another folder, or try to end it."""
+"""Networks, a dataset and an observer that change the working folder or try to exit the process."""
 
 SPEED = ("--throughput-only", "--throughput-seconds", "0.05", "--device", "cpu", "--plugin", "elsewhere.py")
 
@@ -708,7 +708,7 @@ def elsewhere(tmp_path):
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_networks_that_end_the_program_are_refused_by_name_and_left_out_of_a_glob(invoke, tmp_path):
+def test_variant_that_calls_exit_is_refused_by_name_and_left_out_of_a_glob(invoke, tmp_path):
     outcome = invoke("bench", "--models", "mlp,odd-quitter", *SPEED)
     assert outcome.code == 2
     assert outcome.error == "ganzoo: odd-quitter: its plugin raised SystemExit: usage: train.py CONFIG"
@@ -720,7 +720,7 @@ def test_networks_that_end_the_program_are_refused_by_name_and_left_out_of_a_glo
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_records_lie_where_they_were_asked_for_wherever_a_plugin_goes(run_cli):
+def test_records_go_to_the_results_folder_despite_chdir_in_a_plugin(run_cli):
     done = run_cli("bench", "--models", "odd-wanderer,odd-shy", "--dataset", "far-away", "--results", "mine", *SPEED)
     assert done.returncode == 0, done.stderr
     records = list((run_cli.cwd / "mine").glob("*/*/record.json"))
@@ -728,7 +728,7 @@ def test_records_lie_where_they_were_asked_for_wherever_a_plugin_goes(run_cli):
     assert sorted(run_cli.cwd.rglob("record.json")) == sorted(records)
 
 
-def test_an_architecture_whose_options_cannot_be_read_is_its_plugins_fault(tmp_path, invoke):
+def test_architecture_without_a_readable_signature_is_a_plugin_error(tmp_path, invoke):
     (tmp_path / "signless.py").write_text(
         "import ganzoo\n\nclass Signless:\n    @property\n    def __signature__(self):\n"
         "        raise ValueError('no signature found')\n    def __call__(self, *arguments): ...\n\n"
@@ -743,14 +743,14 @@ def test_an_architecture_whose_options_cannot_be_read_is_its_plugins_fault(tmp_p
     )
 
 
-# --- a whole bench with strangers ------------------------------------------------------------------------------------
+# --- a bench with third-party plugins ---------------------------------------------------------------------------------
 
 
-def test_a_strangers_variant_runs_like_any_other(strangers_bench):
+def test_third_party_variant_runs_to_a_scored_record(strangers_bench):
     hinge, chatty = strangers_bench.records
     assert (hinge["status"], chatty["status"]) == ("ok", "ok")
     assert hinge["spec"]["recipe"]["architecture"] == "dcgan"
-    # An object given in place of a name is recorded as plugin:name.
+    # An inline object is recorded as plugin:name.
     assert hinge["spec"]["recipe"]["loss"] == "hinge.py:my-hinge"
     assert {name for name in hinge["training"]["curves"] if "/" in name} == {
         "discriminator/real",
@@ -771,9 +771,9 @@ def test_the_plugins_and_the_allow_list_are_on_the_record(strangers_bench, stran
 
 
 @pytest.mark.parametrize("ending", ["crashed", "interrupted"])
-def test_they_are_on_the_record_of_a_run_that_did_not_end_well(ending, stranger, tmp_path, monkeypatch):
+def test_record_of_a_failed_run_has_plugins_and_allow_list(ending, stranger, tmp_path, monkeypatch):
     class Launcher:
-        """The process of the run dies without a word, or the user stops it."""
+        """A launcher whose run crashes without a message, or is interrupted by the user."""
 
         def launch(self, request, on_message):
             if ending == "interrupted":
@@ -793,9 +793,9 @@ def test_they_are_on_the_record_of_a_run_that_did_not_end_well(ending, stranger,
     assert record["environment"]["plugin_allow_list"] == "losses"
 
 
-def test_prints_of_a_plugin_corrupt_neither_the_run_nor_the_json(strangers_bench):
+def test_output_of_a_plugin_corrupts_neither_run_messages_nor_json(strangers_bench):
     _, chatty = strangers_bench.records
-    # What it prints in its run looks like a message of the run, and is none.
+    # Its output during the run looks like a message of the run, but is ignored.
     assert chatty["status"] == "ok"
     assert chatty["error"] is None
     assert chatty["training"]["updates"] == {"generator": 8, "discriminator": 8}
@@ -803,7 +803,7 @@ def test_prints_of_a_plugin_corrupt_neither_the_run_nor_the_json(strangers_bench
     assert "chatty: imported" in strangers_bench.done.stderr
 
 
-def test_an_observer_sees_the_run_from_the_parent_process(strangers_bench):
+def test_observer_gets_every_event_in_the_parent_process(strangers_bench):
     events = strangers_bench.events
     assert len({event["pid"] for event in events}) == 1
     first, second = (
@@ -842,7 +842,7 @@ def test_an_observer_that_fails_is_reported_once_and_stops_nothing(plugin, error
     assert reports == [f"ganzoo: plugin {plugin}.py: ganzoo_event raised {error}; it is not called again"]
 
 
-def test_a_broken_plugin_costs_a_bench_one_line(strangers_bench):
+def test_bench_reports_a_broken_plugin_in_one_line(strangers_bench):
     lines = [line for line in strangers_bench.done.stderr.splitlines() if "import_error" in line]
     assert lines == [
         "ganzoo: plugin import_error.py is broken and left out: "
@@ -860,7 +860,7 @@ def test_events_are_frozen():
 
 
 @pytest.mark.usefixtures("no_entry_points")
-def test_each_observer_gets_a_copy_of_its_own(stranger, tmp_path, monkeypatch):
+def test_each_observer_gets_a_separate_copy_of_an_event(stranger, tmp_path, monkeypatch):
     monkeypatch.setenv("OBSERVED", str(tmp_path / "observed.jsonl"))
     first, second = (shutil.copy(stranger("observer"), tmp_path / f"observer_{index}.py") for index in (1, 2))
     registry = discover([str(first), str(second)])

@@ -1,4 +1,4 @@
-"""Energy counters and neighbours, against a powercap tree and an NVML that tests write."""
+"""Energy counters and other processes, against a fake powercap tree and a fake NVML."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def zone(root: Path, name: str, microjoules: int, most: int = 10**9) -> Path:
 def test_rapl_adds_up_packages_and_follows_a_wrap(tmp_path):
     first = zone(tmp_path, "intel-rapl:0", 5_000_000)
     second = zone(tmp_path, "intel-rapl:1", 999_000_000)
-    zone(tmp_path, "intel-rapl:0:0", 77)  # a part of package 0, counted there
-    platform = zone(tmp_path, "intel-rapl:2", 13)  # the whole machine, packages included
+    zone(tmp_path, "intel-rapl:0:0", 77)  # part of package 0, which counts it already
+    platform = zone(tmp_path, "intel-rapl:2", 13)  # the whole machine, including the packages
     meter = RaplMeter(tmp_path)
     assert meter.reason is None
     assert meter.joules() == 0
@@ -43,7 +43,7 @@ def test_rapl_adds_up_packages_and_follows_a_wrap(tmp_path):
     assert meter.joules() is None, "a counter that goes away ends no run"
 
 
-def test_without_rapl_there_is_a_reason(tmp_path):
+def test_missing_rapl_gives_a_reason(tmp_path):
     meter = RaplMeter(tmp_path)
     assert meter.joules() is None
     assert "no RAPL" in meter.reason
@@ -52,14 +52,14 @@ def test_without_rapl_there_is_a_reason(tmp_path):
 def test_an_unreadable_rapl_is_named(tmp_path):
     folder = zone(tmp_path, "intel-rapl:0", 1)
     (folder / "energy_uj").unlink()
-    (folder / "energy_uj").mkdir()  # reading a folder fails, also for root
+    (folder / "energy_uj").mkdir()  # a folder cannot be read as a file, not even by root
     meter = RaplMeter(tmp_path)
     assert meter.joules() is None
     assert "energy_uj" in meter.reason
 
 
 class FakeNvml:
-    """As much of pynvml as is used, with a GPU that spends 100 W."""
+    """The used part of pynvml, with a GPU that draws 100 W."""
 
     class NVMLError(Exception):
         pass
@@ -120,7 +120,7 @@ def nvml(monkeypatch):
     return install
 
 
-def test_nvml_gives_energy_clock_limits_and_what_it_cannot_read_is_left_out(nvml):
+def test_nvml_reads_energy_clocks_and_limits_and_leaves_out_unsupported_ones(nvml):
     fake = nvml(reasons=0x24)
     meter = NvmlMeter("abc")
     assert (meter.source, meter.reason) == ("NVML, GPU board", None)
@@ -135,7 +135,7 @@ def test_nvml_gives_energy_clock_limits_and_what_it_cannot_read_is_left_out(nvml
 
 
 @pytest.mark.parametrize("facts", [{"uuid": "MIG-abc", "mig": True}, {"divided": True}])
-def test_a_mig_instance_has_no_energy_of_its_own_and_a_reason(nvml, facts):
+def test_mig_instance_has_no_energy_but_a_reason(nvml, facts):
     nvml(**facts)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
@@ -143,14 +143,14 @@ def test_a_mig_instance_has_no_energy_of_its_own_and_a_reason(nvml, facts):
 
 
 @pytest.mark.parametrize("facts", [{"energy": False}, {"uuid": "GPU-other"}])
-def test_a_counter_that_is_not_there_has_a_reason(nvml, facts):
+def test_missing_nvml_energy_counter_gives_a_reason(nvml, facts):
     nvml(**facts)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
     assert meter.reason.startswith("NVML: Not")
 
 
-def test_without_the_package_there_is_a_reason(monkeypatch):
+def test_missing_nvml_package_gives_a_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     meter = NvmlMeter("abc")
     assert meter.joules() is None
@@ -159,17 +159,17 @@ def test_without_the_package_there_is_a_reason(monkeypatch):
     assert meter.neighbours() == []
 
 
-def test_other_processes_are_found_and_a_container_does_not_count_itself(nvml):
+def test_other_gpu_processes_are_counted_without_the_own_container(nvml):
     nvml(pids=(os.getpid(), 999))
     assert NvmlMeter("abc").neighbours() == [999]
-    nvml(pids=(4242,))  # this very process, by the host's number
+    nvml(pids=(4242,))  # this process, by its id outside the container
     assert NvmlMeter("abc").neighbours() == []
     nvml(pids=(4242, 999))
     assert len(NvmlMeter("abc").neighbours()) == 1
 
 
 class Scripted:
-    """A meter that reads from a list."""
+    """A meter that returns readings from a list."""
 
     source, reason = "test", None
 
@@ -202,7 +202,7 @@ def test_energy_is_from_the_first_edge_to_the_last(monkeypatch):
     assert watch.energy() == (300.0, None)
 
 
-def test_energy_over_less_than_three_seconds_is_not_believed(monkeypatch):
+def test_energy_over_less_than_three_seconds_is_left_out(monkeypatch):
     joules, reason = watched(monkeypatch, Scripted([0.0, 5.0]), (1,)).energy()
     assert joules is None
     assert "3 s" in reason
@@ -223,7 +223,7 @@ def test_a_busy_cpu_is_flagged_and_an_idle_one_is_not(monkeypatch):
     assert watched(monkeypatch, Scripted([None, None]), (4,)).flags() == []
 
 
-def test_the_datasheet_is_found_by_the_name_of_the_device():
+def test_datasheet_is_looked_up_by_device_name():
     assert datasheet_flops("NVIDIA H200", "bf16") == 989.4e12
     assert datasheet_flops("Tesla T4", "bf16") is None
     assert datasheet_flops("some GPU", "fp32") is None

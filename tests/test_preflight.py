@@ -1,4 +1,4 @@
-"""What is counted before a run: parameters and FLOPs, against counts by hand and by torch's own counter."""
+"""Parameters and FLOPs counted before a run, against counts by hand and by torch's counter."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ REGISTRY = discover()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_is_counted_and_names_what_is_not(variant):
+def test_flops_of_every_variant_are_counted_and_uncounted_operators_named(variant):
     spec, _ = planned(variant)
     checked = preflight(spec, REGISTRY)
     assert checked.flops_per_image > 1e6
     assert checked.uncounted
-    # What is left out is small: no convolution and no matrix product.
+    # Only small operators are uncounted: no convolution and no matrix product.
     assert not set(checked.uncounted) & {"convolution", "convolution_backward", "mm", "addmm", "bmm", "linear"}
 
 
-def test_the_mlp_is_counted_as_by_hand():
+def test_mlp_parameters_and_flops_equal_a_count_by_hand():
     """Two FLOPs for a multiply-add; a backward pass costs once more for weights and once more for inputs."""
     spec, _ = planned("mlp", set=("mlp.ema_half_life_kimg=0",))
     pixels = 16 * 16
     generator = [100 * 256, 256 * 512, 512 * 512, 512 * pixels]
     discriminator = [pixels * 512, 512 * 512, 512 * 512, 512]
     forward_generator, forward_discriminator = sum(generator), sum(discriminator)
-    # Neither pass over the discriminator's input needs a gradient by the image in the discriminator's own phase.
+    # In the discriminator's phase neither pass needs a gradient with respect to the images.
     discriminator_phase = forward_generator + 2 * (3 * forward_discriminator - discriminator[0])
-    # The fakes are shared, the discriminator is frozen, and no gradient by the latent is wanted.
+    # The fakes are shared, the discriminator is frozen, and no gradient with respect to the latent is needed.
     generator_phase = 2 * forward_discriminator + 2 * forward_generator - generator[0]
     expected = 2 * (discriminator_phase + generator_phase)
     assert preflight(spec, REGISTRY).flops_per_image == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("variant", ["dcgan", "deconv-mlp", "cnn-pool", "infogan"])
-def test_a_real_step_executes_what_was_counted(variant):
+def test_counted_flops_equal_those_of_a_real_step(variant):
     run = assembled(variant)
     spec, _ = planned(variant)
     products = {torch.ops.mkldnn._linear_pointwise: lambda x, weight, *rest, **more: 2 * x[0] * x[1] * weight[0]}
@@ -57,7 +57,7 @@ def test_a_real_step_executes_what_was_counted(variant):
     )
 
 
-def test_repeats_and_lazy_phases_count_by_their_share():
+def test_flops_weight_repeated_and_lazy_phases_by_their_share():
     def flops(models, *settings):
         return preflight(planned(models, set=settings)[0], REGISTRY).flops_per_image
 
@@ -65,11 +65,11 @@ def test_repeats_and_lazy_phases_count_by_their_share():
     every = flops("dcgan+hinge+r1", "*.lazy.r1.every=2")
     seldom = flops("dcgan+hinge+r1", "*.lazy.r1.every=8")
     assert every - without == pytest.approx(4 * (seldom - without))
-    # With five updates of the discriminator for one of the generator, an image costs less.
+    # With five discriminator updates for each generator update, an image costs less.
     assert flops("dcgan", "*.discriminator.repeats=5") < without
 
 
-def test_the_memory_format_is_a_rule(monkeypatch):
+def test_memory_format_rule(monkeypatch):
     def layout(models, **options):
         return preflight(planned(models, **options)[0], REGISTRY).memory_format
 
@@ -78,7 +78,7 @@ def test_the_memory_format_is_a_rule(monkeypatch):
     assert layout("mlp-conv") == "channels_last"
 
 
-def test_a_network_that_takes_views_of_convolutions_runs_in_the_ordinary_format(tmp_path):
+def test_network_that_views_convolution_outputs_runs_in_contiguous_format(tmp_path):
     plugin = tmp_path / "viewer.py"
     plugin.write_text(
         '''"""A discriminator as many are written: with a view where channels_last wants a reshape."""
@@ -113,12 +113,12 @@ def ganzoo_variants():
     train(assemble(resolved.runs[0].spec, registry, resolved.dataset), 0.05)
 
 
-def test_compiled_steps_share_no_fakes_and_count_them():
+def test_compiled_steps_do_not_share_fakes_and_count_their_flops():
     eager, compiled = (preflight(planned("dcgan", step_mode=mode)[0], REGISTRY) for mode in ("eager", "compile"))
     assert compiled.flops_per_image > 1.05 * eager.flops_per_image
 
 
-def test_channels_last_changes_no_gradient_but_by_rounding():
+def test_channels_last_gradients_equal_contiguous_ones_up_to_rounding():
     spec, dataset = planned("dcgan")
     runs = [
         assemble(replace(spec, memory_format=layout), REGISTRY, dataset) for layout in ("contiguous", "channels_last")

@@ -1,4 +1,4 @@
-"""A recipe is declared once, in `ganzoo.types.Recipe`: keywords, `--set`, range checks and records follow from it."""
+"""`ganzoo.types.Recipe` declares a recipe once; keywords, `--set`, range checks and records follow from it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ json.dump({
 """
 
 
-def test_an_option_is_added_by_one_line(tmp_path):
-    """In a copy of ganzoo with one line more it is a keyword, a name of `--set`, in `show`, checked, and recorded."""
+def test_recipe_option_is_added_by_one_line(tmp_path):
+    """One more line in a copy of ganzoo adds the keyword, the `--set` field, `show`, the range check and the record."""
     copy = tmp_path / "ganzoo"
     shutil.copytree(Path(ganzoo.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     source = (copy / "types.py").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_settings_have_the_names_that_set_takes_in_records_of_every_schema(versi
         (Range(0, above_low=True), "above 0", [1e-9, 5], [0, -1, float("nan")]),
     ],
 )
-def test_a_range_holds_the_numbers_that_its_words_say(range_, words, inside, outside):
+def test_range_contains_the_numbers_its_description_names(range_, words, inside, outside):
     assert str(range_) == words
     assert all(value in range_ for value in inside)
     assert not any(value in range_ for value in outside)

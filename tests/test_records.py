@@ -1,4 +1,4 @@
-"""Records on disk: what is written is what is read."""
+"""Records on disk: reading returns what was written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ganzoo.registry.discovery import discover
 from ganzoo.runs import SCHEMA, RunRecord
 
 SCORED = {"code": {"fid": "a" * 64}, "date": "2026-11-29T12:00:00+00:00"}
-"""How a score was computed, and when."""
+"""Source hashes of a score's plugins, and its date."""
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +54,18 @@ def record(spec):
 
 
 @pytest.mark.parametrize("status", ["ok", "diverged", "crashed", "interrupted"])
-def test_a_record_survives_the_round_trip(record, tmp_path, status):
+def test_record_round_trip(record, tmp_path, status):
     error = None if status == "ok" else {"type": "E", "message": "went wrong", "tail": "line\nline"}
     written = write_record(replace(record, status=status, error=error), tmp_path / "run")
     assert read_record(tmp_path / "run") == written
     assert read_record(tmp_path / "run" / "record.json").to_json() == written.to_json()
 
 
-def test_a_spec_survives_the_round_trip(spec, record):
+def test_spec_round_trip(spec, record):
     assert json.dumps(read_spec(record.spec).to_json()) == json.dumps(spec.to_json())
 
 
-def test_what_is_not_a_number_is_written_as_null(record, tmp_path):
+def test_nan_and_infinity_are_written_as_null(record, tmp_path):
     curves = {"kimg": [1.0, 2.0], "generator/fool": [math.nan, math.inf]}
     write_record(replace(record, training={"curves": curves}), tmp_path)
     text = (tmp_path / "record.json").read_text()
@@ -85,7 +85,7 @@ def test_what_is_not_a_number_is_written_as_null(record, tmp_path):
         ({"hardware": {"id": 2**200}}, {"hardware"}),
     ],
 )
-def test_what_no_reader_takes_is_left_out_and_the_run_has_crashed(part, gone, record, tmp_path):
+def test_unreadable_part_is_left_out_and_the_run_is_crashed(part, gone, record, tmp_path):
     given = replace(record, parameters={"generator": 5}, command="ganzoo bench", **part)
     written = write_record(given, tmp_path)
     assert json.dumps(read_record(tmp_path).to_json()) == json.dumps(written.to_json())
@@ -94,20 +94,20 @@ def test_what_no_reader_takes_is_left_out_and_the_run_has_crashed(part, gone, re
     told = {name for name in PARTS if getattr(given, name)}
     assert {name for name in PARTS if getattr(written, name)} == told - set(gone)
     assert (written.spec, written.command) == (given.spec, "ganzoo bench")
-    # One that failed for another reason keeps that.
+    # A run that failed for another reason keeps that reason.
     error = {"type": "MemoryError", "message": "no room", "tail": ""}
     written = write_record(replace(given, status="oom", error=error), tmp_path)
     assert json.dumps(read_record(tmp_path).to_json()) == json.dumps(written.to_json())
     assert (written.status, written.error) == ("oom", error)
 
 
-def test_half_a_surrogate_pair_in_a_message_makes_no_record_unreadable(record, tmp_path):
+def test_lone_surrogate_in_a_message_leaves_the_record_readable(record, tmp_path):
     error = {"type": "ValueError", "message": "\ud800 alone", "tail": "\udfff"}
     write_record(replace(record, status="crashed", error=error), tmp_path)
     assert read_record(tmp_path).error == {"type": "ValueError", "message": "\\ud800 alone", "tail": "\\udfff"}
 
 
-def test_the_id_depends_on_spec_plugins_and_versions_alone(spec):
+def test_run_id_depends_on_spec_plugins_and_versions_alone(spec):
     identity = run_id_of(spec, {"a": "1", "b": "2"}, {"torch": "2"})
     assert run_id_of(spec, {"b": "2", "a": "1"}, {"torch": "2"}) == identity
     others = [
@@ -147,12 +147,12 @@ def test_seeds_are_averaged_and_other_code_is_not(record):
     assert list(rows["differs"]) == ["torch 2.15", "torch 2.16"]
 
 
-# --- what a comparison says -------------------------------------------------------------------------------------------
+# --- rows of a comparison ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def changed(record):
-    """`changed(kimg=2.0, environment={...})`: the record with other fields in its spec, or other ones of its own."""
+    """`changed(kimg=2.0, environment={...})`: the record with changed fields, of its spec or of the record itself."""
 
     def changed(**changes):
         own = {name: changes.pop(name) for name in ("status", "scores", "protocols", "environment") if name in changes}
@@ -163,11 +163,11 @@ def changed(record):
 
 
 def differing(records):
-    """What a comparison says sets each of its rows apart."""
+    """The `differs` column of a comparison of these records."""
     return [row.differs for row in compare(records).rows]
 
 
-def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
+def test_differs_names_the_settings_that_tell_similar_rows_apart(record, changed):
     faster = {**record.spec["recipe"]["optimizers"]["generator"], "learning_rate": 0.0004, "betas": [0.0, 0.9]}
     assert differing([record, changed(seed=1)]) == [""]
     plain, fast, flipped = differing([record, changed(optimizer=faster), changed(flips=True)])
@@ -177,7 +177,7 @@ def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
     assert plain == f"{shown}, flips=false"
     assert fast == "optimizer.learning_rate=0.0004, optimizer.betas=0,0.9, flips=false"
     assert flipped == f"{shown}, flips=true"
-    # An optimizer that serves both players is said once, and one that serves the discriminator alone by its name.
+    # A shared optimizer is named once; a separate discriminator optimizer is named as such.
     slower = {**faster, "learning_rate": 0.0003}
     both = [changed(optimizer=one, discriminator_optimizer=one) for one in (faster, slower)]
     assert differing(both) == [
@@ -191,7 +191,7 @@ def test_rows_that_look_alike_say_what_sets_them_apart(record, changed):
     ]
 
 
-def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
+def test_differs_leaves_out_settings_shown_in_other_columns(record, changed):
     others = [
         changed(kimg=2.0, evaluate_at_kimg=[1.0, 2.0], metrics=["fid"], features="digits-cnn", fakes=100),
         changed(image_shape=[1, 28, 28], dataset_sha256="0" * 64),
@@ -199,13 +199,13 @@ def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
         changed(precision="bf16"),
     ]
     assert differing([record, *others]) == [""] * 5
-    # What belongs to another variant or dataset is no surprise, nor is what follows from the machine.
+    # Settings that belong to another variant, dataset or machine are left out.
     for field in ("variant", "dataset"):
         assert differing([record, changed(**{field: "other"}, flips=True)]) == ["", ""]
     other = {"hardware": "other", "memory_format": "channels_last"}
     assert differing([record, changed(**other)]) == ["", ""]
     assert differing([record, changed(**other, flips=True)]) == ["flips=false", "flips=true"]
-    # Of two with the same budget, or the same size, it does.
+    # Between rows of the same budget or image size they are shown.
     often = changed(kimg=2.0, evaluate_at_kimg=[0.5, 1.0, 1.5, 2.0], metrics=["fid"], features="digits-cnn", fakes=100)
     assert differing([record, others[0], often]) == [
         "",
@@ -216,7 +216,7 @@ def test_what_a_column_shows_anyway_sets_nothing_apart(record, changed):
     assert data == "dataset_sha256=ffffffffff"
 
 
-def test_what_only_one_of_two_rows_has_is_none_in_the_other(record, changed):
+def test_differs_shows_none_for_a_setting_of_the_other_row_only(record, changed):
     bare = changed(penalties=[], hyper={}, schedules={})
     decayed = {"gamma": {"kind": "linear", "to": 0.5}}
     lazy = changed(penalties=[{"name": "r1", "every": 16}], hyper={"r1.gamma": 10.0}, schedules=decayed)
@@ -225,7 +225,7 @@ def test_what_only_one_of_two_rows_has_is_none_in_the_other(record, changed):
     assert second == "penalties.r1.every=16, hyper.r1.gamma=10, schedules.gamma.kind=linear, schedules.gamma.to=0.5"
 
 
-def test_other_code_is_said_and_a_version_that_nobody_knows_is_not(record, changed):
+def test_differs_names_code_versions_but_no_unknown_ones(record, changed):
     def ran(**environment):
         return changed(environment=environment)
 
@@ -242,7 +242,7 @@ def test_other_code_is_said_and_a_version_that_nobody_knows_is_not(record, chang
     assert dead == "plugin mlp bbbbbbbbbb"
 
 
-def test_runs_of_this_process_and_of_a_file_are_told_apart_by_content_alone(spec, record):
+def test_differs_treats_specs_in_memory_and_from_json_alike(spec, record):
     fresh = replace(record, spec=spec.to_json())
     assert fresh.spec != record.spec, "tuples here, lists there"
     assert differing([fresh, replace(record, environment={"torch": "2.16"})]) == [
@@ -251,7 +251,7 @@ def test_runs_of_this_process_and_of_a_file_are_told_apart_by_content_alone(spec
     ]
 
 
-def test_a_score_that_is_missing_in_a_seed_is_counted_out(record, changed, tmp_path, invoke):
+def test_mean_score_leaves_out_seeds_without_it_and_shows_the_count(record, changed, tmp_path, invoke):
     def scored(seed, fid):
         scores = [{**record.scores[0], "value": fid}, {**record.scores[1], "value": 2.0 + seed}]
         return changed(seed=seed, scores=scores)
@@ -279,7 +279,7 @@ def test_a_run_that_did_not_finish_has_no_final_score(record, changed):
         assert (row["fid"], row["fid_n"], row["n"], row["failed"]) == (3.25, 1, 1, status)
 
 
-def test_the_table_has_a_column_for_differences_where_there_are_any(record, changed, tmp_path, invoke):
+def test_table_has_the_differs_column_only_if_rows_differ(record, changed, tmp_path, invoke):
     write_record(record, tmp_path / "results" / "a")
     assert "differs" not in invoke("compare", "results").out
     write_record(changed(flips=not record.spec["recipe"]["flips"]), tmp_path / "results" / "b")
@@ -289,7 +289,7 @@ def test_the_table_has_a_column_for_differences_where_there_are_any(record, chan
     assert "flips=false" in out
 
 
-def test_one_machine_with_two_devices_shows_which(record, changed, tmp_path, invoke):
+def test_device_column_is_shown_for_a_machine_with_two_devices(record, changed, tmp_path, invoke):
     for name in ("cuda:0", "cuda:1"):
         write_record(changed(device=name), tmp_path / "results" / name.replace(":", "-"))
     out = invoke("compare", "results").out
@@ -297,7 +297,7 @@ def test_one_machine_with_two_devices_shows_which(record, changed, tmp_path, inv
     assert "cuda:1" in out
 
 
-def test_a_strangers_difference_does_nothing_to_the_terminal(record, changed, tmp_path, invoke):
+def test_control_characters_in_differs_do_not_reach_the_terminal(record, changed, tmp_path, invoke):
     for index, text in enumerate(["\x1b[2J[red]option", "plain"]):
         write_record(changed(options={"[b]way[/b]\n": text}), tmp_path / "results" / str(index))
     out = invoke("compare", "results").out
@@ -310,7 +310,7 @@ def test_a_strangers_difference_does_nothing_to_the_terminal(record, changed, tm
 
 
 def test_a_folder_that_cannot_be_read_is_named(record, tmp_path, invoke, monkeypatch):
-    # Root may read everything, so it is the system's answer that is changed.
+    # Root may read everything, so the system call is patched to fail.
     scandir, locked = os.scandir, os.path.join("results", "locked")
 
     def refuse(path="."):
@@ -333,8 +333,8 @@ def test_a_folder_that_cannot_be_read_is_named(record, tmp_path, invoke, monkeyp
     ]
 
 
-def as_one_who_may_not_read_everything() -> None:
-    """For `preexec_fn`: root keeps to the modes of files once it has lost two capabilities, see capabilities(7)."""
+def drop_read_capabilities() -> None:
+    """For `preexec_fn`: without two capabilities, root is bound by file modes; see capabilities(7)."""
     drop_from_bounding_set, override_modes, read_everything = 24, 1, 2
     if os.geteuid() == 0:
         for capability in (override_modes, read_everything):
@@ -342,7 +342,7 @@ def as_one_who_may_not_read_everything() -> None:
 
 
 @needs_system(sys.platform == "linux" or (os.name == "posix" and os.geteuid() != 0), "root reads everything there")
-def test_a_folder_that_may_not_be_read_is_named(record, tmp_path):
+def test_folder_without_read_permission_is_named(record, tmp_path):
     write_record(record, tmp_path / "results" / "open")
     write_record(record, tmp_path / "results" / "locked")
     (tmp_path / "results" / "locked").chmod(0)
@@ -352,7 +352,7 @@ def test_a_folder_that_may_not_be_read_is_named(record, tmp_path):
         capture_output=True,
         text=True,
         timeout=HANGING,
-        preexec_fn=as_one_who_may_not_read_everything,
+        preexec_fn=drop_read_capabilities,
     )
     (tmp_path / "results" / "locked").chmod(0o755)
     assert done.returncode == 0, done.stderr

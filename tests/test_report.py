@@ -1,4 +1,4 @@
-"""The report as a file: what is on the page is what is in the records, and nothing else can get onto it."""
+"""The report as a file: the page shows what the records hold, and no other markup or script gets onto it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """Elements as (tag, attributes, text), in order; fails where tags are not closed in order."""
+    """The elements of a page as (tag, attributes, text), in order; fails if tags are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -93,7 +93,7 @@ def committed(session_environment) -> Page:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_well_formed_and_names_what_it_points_at(committed):
+def test_page_is_well_formed_and_its_references_resolve(committed):
     assert len(committed.all("h1")) == len(committed.all("main")) == len(committed.all("title")) == 1
     assert committed.all("html", lang="en")
     identities = [attributes["id"] for _, attributes, _ in committed.elements if "id" in attributes]
@@ -111,7 +111,7 @@ def test_the_page_is_well_formed_and_names_what_it_points_at(committed):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_nothing_is_fetched_and_only_two_known_scripts_may_run(committed):
+def test_page_fetches_nothing_and_allows_only_its_two_scripts(committed):
     for _, attributes, _ in committed.elements:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             assert attributes.get(name, "#")[:1] == "#" or attributes[name].startswith("data:"), attributes
@@ -142,7 +142,7 @@ def test_the_table_has_a_row_for_each_record_and_its_final_fid(committed):
     ]
 
 
-def test_every_protocol_and_every_machine_stands(committed):
+def test_page_lists_every_protocol_and_machine(committed):
     text = "".join(text for _, text in committed.all("dl"))
     records, _ = find_records([ONE_MACHINE])
     final = {score["protocol"] for record in records for score in record.scores if score["ema"]}
@@ -178,7 +178,7 @@ def test_curves_are_those_of_the_records(committed):
             assert each["y"] == pytest.approx(curves[each["name"]], rel=1e-5)
 
 
-def test_curves_of_several_seeds_are_one_group_for_each_term(tmp_path):
+def test_loss_curves_of_several_seeds_share_a_legend_group_per_term(tmp_path):
     for seed in range(2):
         put_record(tmp_path, f"s{seed}", seed=seed)
     (panel,) = page_of(tmp_path).figures()["losses"]["panels"]
@@ -218,7 +218,7 @@ def test_an_axis_is_logarithmic_only_where_the_whole_band_is_above_zero(tmp_path
         assert panel["y"]["log"] == (seed == 0), panel["series"]
 
 
-def test_seconds_are_those_of_the_record_or_only_the_last(tmp_path):
+def test_score_over_seconds_falls_back_to_the_total_time(tmp_path):
     first = put_record(tmp_path, "timed", variant="timed", seconds=[1.0, 2.5, 4.0, 6.0])
     put_record(tmp_path, "untimed", variant="untimed")
     panel = next(p for p in page_of(tmp_path).figures()["score-seconds"]["panels"] if f"({FID})" in p["note"])
@@ -226,7 +226,7 @@ def test_seconds_are_those_of_the_record_or_only_the_last(tmp_path):
     assert series == {"timed": [1.0, 2.5, 4.0, 6.0], "untimed": [first["training"]["train_seconds"]]}
 
 
-def test_the_front_holds_what_no_other_beats():
+def test_pareto_front_holds_the_undominated_points():
     rng = numpy.random.default_rng(0)
     points = [tuple(point) for point in rng.integers(0, 12, (60, 2)).tolist()]
     front = [points[index] for index in pareto_front(points)]
@@ -235,7 +235,7 @@ def test_the_front_holds_what_no_other_beats():
     assert pareto_front([]) == []
 
 
-def test_the_front_is_drawn_for_each_hardware(tmp_path):
+def test_pareto_front_is_drawn_for_each_hardware(tmp_path):
     for name, machine, rate, last in (
         ("slow-good", "a", 100.0, 5.0),
         ("fast-bad", "a", 900.0, 50.0),
@@ -267,7 +267,7 @@ def test_throughput_is_drawn_over_the_batches_that_were_measured(tmp_path):
     assert "dcgan, batch 256 ended as oom" in panel["note"]
 
 
-def test_steps_of_another_recipe_are_another_line(tmp_path):
+def test_throughput_of_another_recipe_is_another_line(tmp_path):
     put_record(tmp_path, "plain", batch_size=64, rate=(30.0, 29.0, 31.0))
     put_record(tmp_path, "again", batch_size=128, kimg=20.0, rate=(50.0, 49.0, 51.0))
     put_record(tmp_path, "penalized", batch_size=64, rate=(10.0, 9.0, 11.0), label_smoothing=0.1)
@@ -278,7 +278,7 @@ def test_steps_of_another_recipe_are_another_line(tmp_path):
     assert list(series.values()) == [([64, 128], [30.0, 50.0])], "the budget does not change a step"
 
 
-def test_steps_of_two_machines_are_called_by_the_machine_and_not_by_its_threads(tmp_path):
+def test_throughput_lines_of_two_machines_are_labelled_by_machine(tmp_path):
     for threads in (1, 2):
         own = {"hardware": f"x2-t{threads}", "threads": threads}
         put_record(tmp_path, f"t{threads}", batch_size=64, rate=(30.0, 29.0, 31.0), **own)
@@ -286,7 +286,7 @@ def test_steps_of_two_machines_are_called_by_the_machine_and_not_by_its_threads(
     assert [each["name"] for each in panel["series"]] == ["dcgan, x2-t1", "dcgan, x2-t2"]
 
 
-def test_a_sweep_and_a_full_run_of_one_step_are_one_line(tmp_path):
+def test_throughput_of_a_batch_sweep_and_a_full_run_is_one_line(tmp_path):
     record = put_record(tmp_path, "full", batch_size=64, rate=(30.0, 29.0, 31.0))
     assert {"fid", "dcgan"} <= set(record["environment"]["plugins"])
     metrics = ("fid", "inception-score", "digit-cnns")
@@ -305,7 +305,7 @@ def test_a_sweep_and_a_full_run_of_one_step_are_one_line(tmp_path):
     assert list(series.values()) == [([64, 128], [30.0, 50.0])]
 
 
-def test_a_point_over_several_rows_knows_what_each_gave(tmp_path):
+def test_throughput_point_over_several_rows_has_the_parts_of_each(tmp_path):
     put_record(tmp_path, "short", kimg=20.0, rate=(10.0, 9.0, 11.0))
     put_record(tmp_path, "long", kimg=40.0, rate=(30.0, 28.0, 33.0))
     page = page_of(tmp_path)
@@ -317,7 +317,7 @@ def test_a_point_over_several_rows_knows_what_each_gave(tmp_path):
     assert [part["row"] for part in parts] == [row["id"] for row, _ in page.all("tr") if "id" in row]
 
 
-def test_the_front_holds_rows_of_one_budget(tmp_path):
+def test_pareto_front_holds_rows_of_one_budget(tmp_path):
     for kimg, last in ((40.0, 30.0), (200.0, 10.0)):
         put_record(tmp_path, f"k{kimg}", kimg=kimg, fid=[90.0, 80.0, 70.0, last], rate=(100.0, 99.0, 101.0))
     panels = [panel for panel in page_of(tmp_path).figures()["pareto"]["panels"] if f"({FID})" in panel["note"]]
@@ -325,7 +325,7 @@ def test_the_front_holds_rows_of_one_budget(tmp_path):
     assert [panel["series"][0]["y"] for panel in panels] == [[30.0], [10.0]]
 
 
-def test_the_page_says_which_differences_are_real(tmp_path):
+def test_page_shows_ranks_and_p_values(tmp_path):
     for seed in range(3):
         put_record(tmp_path, f"good-{seed}", variant="good", seed=seed, fid=[9.0, 8.0, 7.0, 5.0 + 0.1 * seed])
         put_record(tmp_path, f"bad-{seed}", variant="bad", seed=seed, fid=[99.0, 98.0, 97.0, 50.0 + 0.1 * seed])
@@ -340,8 +340,8 @@ def test_the_page_says_which_differences_are_real(tmp_path):
     assert "Welch p = " in notes
 
 
-def test_a_rank_and_a_head_are_of_one_protocol(tmp_path):
-    """Variants with a moving average and without one, on one dataset: their scores are of two protocols."""
+def test_rank_and_score_columns_are_per_protocol(tmp_path):
+    """Variants with and without a moving average on one dataset: their scores have two protocols."""
     for variant, last in (("good", 5.0), ("bad", 50.0), ("raw-good", 7.0), ("raw-bad", 70.0)):
         raw = variant.startswith("raw")
         for seed in range(3):
@@ -364,7 +364,7 @@ def test_a_rank_and_a_head_are_of_one_protocol(tmp_path):
     assert len(set(labels)) == len(labels) == 4
 
 
-def test_protocols_are_told_apart_by_what_differs_else_by_their_ids():
+def test_protocol_labels_show_what_differs_or_else_the_id():
     base = {"metric": "fid", "dataset": "digits", "extractor": "digits-cnn", "n_real": 9, "n_fake": 9, "ema": True}
     protocols = {
         "fid-a-11111111": base,
@@ -381,7 +381,7 @@ def test_protocols_are_told_apart_by_what_differs_else_by_their_ids():
     assert distinctions(protocols)["fid-a-11111111"] == "11111111"
 
 
-def test_every_dataset_has_its_share_of_the_grids(tmp_path):
+def test_sample_grids_are_shared_among_the_datasets(tmp_path):
     for dataset in ("first", "second", "third"):
         for variant in range(15):
             for machine in ("a", "b"):
@@ -396,7 +396,7 @@ def test_every_dataset_has_its_share_of_the_grids(tmp_path):
     assert len({text.split(",")[0].split()[0] for text in labels}) == 15
 
 
-def test_what_sets_nothing_apart_is_missing(tmp_path):
+def test_differs_is_missing_for_rows_without_difference(tmp_path):
     put_record(tmp_path, "plain", fid=[4.0, 3.0, 2.0, 1.0])
     put_record(tmp_path, "smooth", label_smoothing=0.1)
     put_record(tmp_path, "mlp", variant="mlp")
@@ -409,8 +409,8 @@ def test_what_sets_nothing_apart_is_missing(tmp_path):
     ]
 
 
-def test_a_row_has_the_runs_that_it_counts(tmp_path):
-    """An attempt that failed comes first in the folder and last in what counts: rows and runs must not shift."""
+def test_page_rows_keep_their_finished_and_failed_runs(tmp_path):
+    """A failed attempt comes first in the folder and last in the comparison: rows and runs must stay aligned."""
     put_record(tmp_path, "0-failed", variant="first", status="crashed", message="m")
     put_record(tmp_path, "1-other", variant="second", fid=[4.0, 3.0, 2.0, 1.0])
     put_record(tmp_path, "2-again", variant="first", fid=[8.0, 7.0, 6.0, 5.0])
@@ -429,7 +429,7 @@ def test_a_row_has_the_runs_that_it_counts(tmp_path):
 # --- zero, one, hostile -----------------------------------------------------------------------------------------------
 
 
-def test_no_record_gives_a_page_that_says_so(invoke, tmp_path):
+def test_page_without_records_says_so(invoke, tmp_path):
     (tmp_path / "empty").mkdir()
     outcome = invoke("report", "empty")
     assert (outcome.code, outcome.out) == (0, "")
@@ -439,7 +439,7 @@ def test_no_record_gives_a_page_that_says_so(invoke, tmp_path):
     assert not page.all("table")
 
 
-def test_one_record_gives_a_page_of_one(tmp_path):
+def test_page_of_one_record(tmp_path):
     page = page_of(MODEL)
     assert "1 record · 1 variant · 1 dataset · 1 machine" in page.all("header")[0][1]
     assert all(len(figure["panels"]) >= 1 for figure in page.figures().values())
@@ -453,7 +453,7 @@ def test_a_run_that_only_failed_gives_a_page_without_figures(tmp_path):
     assert "No finished run was scored." in page.all("section")[1][1]
 
 
-def test_a_score_whose_protocol_is_not_in_the_record_has_a_column_and_no_curve(tmp_path):
+def test_score_without_its_protocol_has_a_column_but_no_curve(tmp_path):
     record = put_record(tmp_path, "a")
     path = tmp_path / "a" / "record.json"
     path.write_text(json.dumps(record | {"protocols": {}}))
@@ -462,7 +462,7 @@ def test_a_score_whose_protocol_is_not_in_the_record_has_a_column_and_no_curve(t
     assert page.figures()["score-kimg"]["panels"] == []
 
 
-def test_names_and_messages_are_text(tmp_path):
+def test_markup_in_names_and_messages_is_escaped(tmp_path):
     put_record(tmp_path, "a", variant=HOSTILE, architecture=HOSTILE)
     put_record(tmp_path, "b", variant="c\u202eb\x1b[31m", dataset="</script>&amp;", fid=[1.0, 1.0, 1.0, 1.0])
     put_record(tmp_path, "c", status="crashed", message=f"{HOSTILE}</pre></script>\u2028")
@@ -484,7 +484,7 @@ def test_names_and_messages_are_text(tmp_path):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_fact_of_a_machine_may_be_anything(tmp_path):
+def test_hardware_values_of_any_type_are_shown(tmp_path):
     record = put_record(tmp_path, "odd")
     record["hardware"]["memory_bytes"] = ["much", None]
     (tmp_path / "odd" / "record.json").write_text(json.dumps(record))
@@ -493,7 +493,7 @@ def test_a_fact_of_a_machine_may_be_anything(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [None, 5, [None, 28], ["a"], {}])
-def test_a_protocol_with_something_else_for_a_shape_is_named_and_left_out(shape, tmp_path):
+def test_record_with_an_invalid_protocol_shape_is_named_and_left_out(shape, tmp_path):
     put_record(tmp_path, "good")
     record = put_record(tmp_path, "odd")
     record["protocols"][FID]["image_shape"] = shape
@@ -502,7 +502,7 @@ def test_a_protocol_with_something_else_for_a_shape_is_named_and_left_out(shape,
     assert f"odd/record.json: protocols.{FID}.image_shape" in warning
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_used(invoke, tmp_path):
+def test_unreadable_record_is_named_and_the_others_are_used(invoke, tmp_path):
     put_record(tmp_path / "runs", "good")
     put_record(tmp_path / "runs", "newer")
     newer = tmp_path / "runs" / "newer" / "record.json"
@@ -517,7 +517,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_used(invoke, tmp_path):
     assert "runs/newer/record.json: has schema 99" in page.all("section", class_="warning")[0][1]
 
 
-def test_a_page_is_not_overwritten(invoke, tmp_path):
+def test_report_is_not_overwritten_without_force(invoke, tmp_path):
     put_record(tmp_path / "runs", "good")
     (tmp_path / "report.html").write_text("precious")
     assert "-o report.html: exists; choose another file or pass --force" in invoke("report").error
@@ -533,7 +533,7 @@ def test_a_page_is_not_overwritten(invoke, tmp_path):
 
 @needs_system(sys.platform != "win32", "has no limit of file sizes")
 @pytest.mark.parametrize("command", [("report", MODEL, "-o", "page.html"), ("sample", "run", "-o", "grid.png")])
-def test_a_disk_that_takes_no_more_leaves_nothing_behind(command, tmp_path, sampled_run, run_cli):
+def test_report_on_a_full_disk_leaves_nothing_behind(command, tmp_path, sampled_run, run_cli):
     (tmp_path / "run").symlink_to(sampled_run)
     done = run_cli(*command, largest_file=2048)
     assert done.returncode == 2, done.stderr
@@ -588,7 +588,7 @@ def test_the_nearest_real_image_is_that_of_the_least_distance(digits, monkeypatc
     assert numpy.array_equal(found.numpy(), digits.images()[distances.argmin(1)])
 
 
-def test_a_cut_file_in_the_cache_leaves_the_page_whole(digits, tmp_path, monkeypatch):
+def test_truncated_dataset_cache_leaves_the_page_complete(digits, tmp_path, monkeypatch):
     cache = tmp_path / "cache" / "datasets" / "cut"
     cache.mkdir(parents=True)
     for path in Path(digits.folder).iterdir():
@@ -600,8 +600,8 @@ def test_a_cut_file_in_the_cache_leaves_the_page_whole(digits, tmp_path, monkeyp
     assert "The images of digits are not in this machine's cache" in "".join(text for _, text in page.all("p"))
 
 
-def test_samples_of_another_shape_have_no_neighbours(digits, tmp_path):
-    """A stranger's record may name any dataset as its own."""
+def test_samples_of_another_shape_have_no_nearest_images(digits, tmp_path):
+    """A third-party record may name any dataset."""
     put_record(tmp_path, "same")
     put_record(tmp_path, "other", variant="rgb", image_shape=[3, 16, 16], pictures=False)
     images = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
@@ -613,7 +613,7 @@ def test_samples_of_another_shape_have_no_neighbours(digits, tmp_path):
     assert "its images are 3 x 16 x 16, and the real ones 1 x 16 x 16: none is looked for" in captions
 
 
-def test_real_images_stand_beside_the_generated_where_they_are_the_same_data(digits, tmp_path):
+def test_real_images_are_shown_beside_samples_of_the_same_dataset(digits, tmp_path):
     put_record(tmp_path, "same")
     put_record(tmp_path, "other", dataset="elsewhere", dataset_sha256="0" * 64)
     page = page_of(tmp_path, neighbours=True)

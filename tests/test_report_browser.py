@@ -1,4 +1,4 @@
-"""The report in Chromium, opened from disk as a user does: what one sees, presses, and cannot be tricked into."""
+"""The report in Chromium, opened from disk as users do: display, controls and protection against hostile records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        # A container's root has no sandbox to give.
+        # Chromium's sandbox does not work for root in a container.
         arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
         opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=1000 * HANGING)
         yield opened
@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """An open page, and what it said and asked for."""
+    """An open page with its console messages and its requests."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -50,7 +50,7 @@ class Visit:
         page.on("request", lambda request: self.asked.append(request.url))
 
     def traces(self, figure: str) -> list[dict[str, Any]]:
-        """What Plotly drew, bands left out."""
+        """The traces that Plotly drew, without bands."""
         code = """([id]) => JSON.stringify(document.querySelector(`#${id} .canvas`).data
             .filter((t) => t.meta !== 'band').map(({name, x, y, meta, error_y}) => ({name, x, y, meta, error_y})))"""
         return json.loads(self.page.evaluate(code, [figure]))
@@ -59,13 +59,13 @@ class Visit:
         return [row.inner_text() for row in self.page.locator("#table tbody tr").all() if row.is_visible()]
 
     def settle(self) -> None:
-        """Figures are drawn in the next frame."""
+        """Wait for the next frame, in which figures are drawn."""
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @pytest.fixture
 def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
-    """`visit(folder, …)` makes the report of a folder and opens it; `path=` opens one that is there."""
+    """`visit(folder, …)` writes the report of a folder and opens it; `path=` opens an existing report."""
     contexts = []
 
     def open_report(*folders: Path, path: Path | None = None, **options: Any) -> Visit:
@@ -112,7 +112,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_opens_from_disk_in_silence(visit, committed):
+def test_page_opens_from_disk_without_errors_or_requests(visit, committed):
     visited = visit(path=committed)
     assert visited.said == []
     assert visited.asked == [committed.as_uri()], "nothing but the file itself"
@@ -120,7 +120,7 @@ def test_it_opens_from_disk_in_silence(visit, committed):
     assert visited.page.locator(".main-svg").count() >= 5
 
 
-def test_nothing_can_be_fetched_and_no_other_script_runs(visit, committed):
+def test_page_policy_blocks_requests_and_other_scripts(visit, committed):
     page = visit(path=committed).page
     assert page.evaluate("fetch('https://example.com/').then(() => 'came', () => 'refused')") == "refused"
     for code in ("window.hacked = 1", "fetch('https://example.com/')"):
@@ -151,7 +151,7 @@ def test_the_table_sorts_by_mouse_and_by_keyboard(visit, committed):
     assert [row.split()[0] for row in visited.rows()] == sorted(row.split()[0] for row in visited.rows())
 
 
-def test_what_sets_nothing_apart_comes_last_and_leaves_its_column_empty(visit, tmp_path):
+def test_rows_without_differs_sort_last_and_an_empty_column_is_hidden(visit, tmp_path):
     put_record(tmp_path / "runs", "plain")
     put_record(tmp_path / "runs", "smooth", label_smoothing=0.1)
     put_record(tmp_path / "runs", "mlp", variant="mlp")
@@ -164,7 +164,7 @@ def test_what_sets_nothing_apart_comes_last_and_leaves_its_column_empty(visit, t
     assert visited.page.get_by_role("columnheader", name="differs").count() == 0
 
 
-def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
+def test_filter_applies_to_rows_curves_and_pictures(visit, committed):
     visited = visit(path=committed)
     visited.page.get_by_label("Filter").fill("WGAN digits")
     visited.settle()
@@ -186,7 +186,7 @@ def test_the_filter_leaves_rows_curves_and_pictures(visit, committed):
     assert visited.said == []
 
 
-def test_what_is_drawn_is_what_the_records_hold(visit, committed):
+def test_drawn_curves_equal_those_of_the_records(visit, committed):
     visited = visit(path=committed)
     records = find_records([ONE_MACHINE])[0]
     drawn = {trace["name"]: trace for trace in visited.traces("score-kimg")}
@@ -203,7 +203,7 @@ def test_what_is_drawn_is_what_the_records_hold(visit, committed):
     assert "mnist-cnn features" in visited.page.locator("#score-kimg .note").inner_text()
 
 
-def test_the_numbers_of_a_figure_are_those_that_are_drawn(visit, committed):
+def test_numbers_below_a_figure_equal_the_drawn_ones(visit, committed):
     visited = visit(path=committed)
     for figure in ("score-kimg", "pareto", "losses"):
         visited.page.locator(f"#{figure} summary").click()
@@ -232,7 +232,7 @@ def test_bands_and_bars_are_drawn_over_seeds(visit, tmp_path):
     assert (points["y"], points["error_y"]["array"]) == ([12.0], [pytest.approx(spread)])
 
 
-def test_a_mean_over_rows_is_one_over_those_that_are_left(visit, tmp_path):
+def test_filtered_mean_is_over_the_remaining_rows(visit, tmp_path):
     put_record(tmp_path / "runs", "short", kimg=20.0, rate=(12_345.0, 12_000.0, 12_500.0))
     put_record(tmp_path / "runs", "long", kimg=40.0, rate=(23_457.0, 23_000.0, 23_800.0))
     visited = visit(tmp_path / "runs")
@@ -250,7 +250,7 @@ def test_a_mean_over_rows_is_one_over_those_that_are_left(visit, tmp_path):
     assert visited.said == []
 
 
-def test_an_entry_of_the_legend_stands_for_all_its_curves(visit, tmp_path):
+def test_legend_entry_toggles_all_its_curves(visit, tmp_path):
     for seed in range(2):
         put_record(tmp_path / "runs", f"s{seed}", seed=seed, fid=[40.0, 30.0, 20.0, 10.0 + seed])
     put_record(tmp_path / "runs", "mlp", variant="mlp")
@@ -267,7 +267,7 @@ def test_an_entry_of_the_legend_stands_for_all_its_curves(visit, tmp_path):
     assert visited.said == []
 
 
-def test_names_do_nothing(visit, tmp_path):
+def test_markup_in_names_is_inert(visit, tmp_path):
     put_record(tmp_path / "runs", "a", variant=HOSTILE, dataset=HOSTILE, fid=[4.0, 3.0, 2.0, 1.0])
     put_record(tmp_path / "runs", "b", hardware=HOSTILE, seed=1)
     put_record(tmp_path / "runs", "c", status="crashed", message=HOSTILE, seed=2)
@@ -285,14 +285,14 @@ def test_names_do_nothing(visit, tmp_path):
     assert HOSTILE[:20] in visited.page.locator("#score-kimg .canvas").inner_text()
 
 
-def test_no_record_makes_a_quiet_page(visit, tmp_path):
+def test_page_without_records_has_no_errors(visit, tmp_path):
     (tmp_path / "empty").mkdir()
     visited = visit(tmp_path / "empty")
     assert (visited.said, len(visited.asked)) == ([], 1)
     assert visited.page.get_by_role("heading", name="Nothing to show yet").is_visible()
 
 
-def test_one_record_makes_a_page_of_one(visit):
+def test_page_of_one_record(visit):
     visited = visit(MODEL)
     assert (visited.said, len(visited.asked)) == ([], 1)
     assert len(visited.rows()) == 1
@@ -342,7 +342,7 @@ def test_text_has_contrast_in_both_schemes(visit, committed, scheme):
     assert lines >= 3.0
 
 
-def test_a_change_of_scheme_is_followed(visit, committed):
+def test_page_follows_a_change_of_color_scheme(visit, committed):
     visited = visit(path=committed, color_scheme="light")
     colour = "getComputedStyle(document.querySelector('.canvas .xtick text')).fill"
     before = visited.page.evaluate(colour)
@@ -352,7 +352,7 @@ def test_a_change_of_scheme_is_followed(visit, committed):
 
 
 @pytest.mark.parametrize("folder", [ONE_MACHINE, "crowd"])
-def test_a_phone_shows_it_without_scrolling_sideways(visit, request, folder):
+def test_phone_width_needs_no_horizontal_scrolling(visit, request, folder):
     folder = request.getfixturevalue(folder) if isinstance(folder, str) else folder
     visited = visit(folder, **PHONE)
     assert visited.page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -387,7 +387,7 @@ def test_without_scripts_the_table_and_the_pictures_are_there(visit, committed):
     wait_for(lambda: picture.bounding_box()["height"] > 50)
 
 
-def test_a_browser_that_cannot_draw_says_so_in_the_text_and_shows_the_numbers(browser, committed):
+def test_browser_that_cannot_draw_shows_a_message_and_the_numbers(browser, committed):
     context = browser.new_context()
     context.add_init_script("delete window.DecompressionStream")
     try:

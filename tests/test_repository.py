@@ -1,4 +1,4 @@
-"""What is said in two files of the repository is the same in both."""
+"""Facts that two files of the repository repeat are the same in both."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_workflow_pins_each_action_to_a_major_version(workflow):
     assert [action for action in used if not re.fullmatch(r"[\w.-]+/[\w.-]+@(release/)?v\d+", action)] == []
 
 
-def test_workflow_tests_the_commit_that_the_bits_are_held_to():
+def test_workflow_fetches_the_reference_commit_of_the_bits_test():
     (checkout, *_) = steps_of(ROOT / ".github" / "workflows" / "tests.yml")
     assert checkout["with"] == {"fetch-depth": 0}

@@ -1,4 +1,4 @@
-"""Runs that cannot be lost: killed, stopped, timed out, cut off from the disk, and done again by the same command."""
+"""Runs that were killed, interrupted, timed out or cut off from the disk are completed by the same command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import FRESH, HANGING, CommandLine, as_at_a_terminal, forked, fresh_but_for_runs, made_once, wait_for
+from conftest import (
+    FRESH,
+    HANGING,
+    CommandLine,
+    forked,
+    fresh_with_forked_runs,
+    made_once,
+    restore_default_sigint,
+    wait_for,
+)
 from skips import needs_system
 
 from ganzoo.records.checkpoint import read_checkpoint
@@ -29,7 +38,7 @@ pytestmark = needs_system(os.name == "posix", "signals as POSIX has them")
 CPU = ("--device", "cpu", "--threads", "1", "--throughput-seconds", "0.05")
 BRIEF = (*CPU, "--fakes", "64", "--checkpoint-seconds")
 PLAN = ("bench", "--models", "mlp,dcgan", "--batch-size", "32", "--kimg", "1.5", *BRIEF, "0.1")
-"""Two runs of a few seconds each, saved ten times a second."""
+"""Two runs of a few seconds each, with ten checkpoints a second."""
 
 
 def records_in(results: Path) -> list[dict]:
@@ -42,13 +51,13 @@ def weights_in(results: Path) -> dict[str, bytes]:
 
 @dataclass
 class Background:
-    """A bench that is under way."""
+    """A bench that runs in the background."""
 
     process: subprocess.Popen
     results: Path
 
     def runs(self) -> list[psutil.Process]:
-        """Its runs' processes: one, or none between two runs."""
+        """The processes of its runs: one, or none between two runs."""
         try:
             children = psutil.Process(self.process.pid).children()
         except psutil.NoSuchProcess:
@@ -60,7 +69,7 @@ class Background:
 
 
 def command_of(process: psutil.Process) -> list[str]:
-    """Its arguments; none of one that has ended, as what asks git for a commit soon has."""
+    """The arguments of a process; empty if it has ended, as the short-lived git process soon has."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -72,10 +81,10 @@ def background(
     cwd: Path,
     *args: object,
     results: str = "runs",
-    before: Callable[[], None] = as_at_a_terminal,
+    before: Callable[[], None] = restore_default_sigint,
     program: tuple[str, ...] = FRESH,
 ):
-    """The command line in the background, with `before` called in it first; whatever happens, nothing of it is left."""
+    """Run the command in the background, calling `before` in its process first; at the end kill what is left."""
     command = [*program, *map(str, args), "--results", results]
     process = subprocess.Popen(
         command,
@@ -98,8 +107,8 @@ def background(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, session_environment) -> Path:
-    """The results of a plan that nothing befell."""
+def uninterrupted(tmp_path_factory, session_environment) -> Path:
+    """The results folder of an uninterrupted plan."""
 
     def make(folder):
         done = CommandLine(folder)(*PLAN)
@@ -107,17 +116,17 @@ def undisturbed(tmp_path_factory, session_environment) -> Path:
         assert len(weights_in(folder / "runs")) == 2
         return folder / "runs"
 
-    return made_once("undisturbed", make, tmp_path_factory)
+    return made_once("uninterrupted", make, tmp_path_factory)
 
 
-def assert_whole(results: Path, undisturbed: Path) -> None:
-    """Every run of the plan is there once, its weights are those of the undisturbed plan, and no half file is left."""
+def assert_whole(results: Path, uninterrupted: Path) -> None:
+    """Every run of the plan is there once, its weights are those of the uninterrupted plan, and no partial file."""
     records = records_in(results)
     assert [record["status"] for record in records] == ["ok"] * len(records)
-    assert sorted(record["run_id"] for record in records) == sorted(r["run_id"] for r in records_in(undisturbed))
-    assert weights_in(results) == weights_in(undisturbed)
+    assert sorted(record["run_id"] for record in records) == sorted(r["run_id"] for r in records_in(uninterrupted))
+    assert weights_in(results) == weights_in(uninterrupted)
     assert list(results.rglob("*.part")) == []
-    for record, other in zip(records, records_in(undisturbed), strict=True):
+    for record, other in zip(records, records_in(uninterrupted), strict=True):
         assert record["training"]["curves"] == other["training"]["curves"]
         scores = [(score["metric"], score["value"], score["kimg"], score["ema"]) for score in other["scores"]]
         assert [(score["metric"], score["value"], score["kimg"], score["ema"]) for score in record["scores"]] == scores
@@ -126,7 +135,7 @@ def assert_whole(results: Path, undisturbed: Path) -> None:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str | None:
+def kill_at_random_moment(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> str | None:
     """SIGKILL the bench, or the run's process, at a random moment of a plan that takes about `seconds`.
 
     Whom; None where the bench was over by then, or the run had said its last word.
@@ -142,7 +151,7 @@ def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds
             if bench.process.poll() is None:
                 with suppress(psutil.NoSuchProcess):
                     runs[0].kill()
-            # The other runs go on; the killed one failed, and is left for the next command.
+            # The other runs go on; the killed run is recorded as failed and left to the next command.
             bench.process.communicate()
             assert bench.process.returncode in (0, 1)
             return victim if bench.process.returncode == 1 else None
@@ -151,26 +160,26 @@ def kill_somewhere(cwd: Path, plan: tuple[str, ...], rng: random.Random, seconds
 
 
 def killed_plan(folder: Path, plan: tuple[str, ...], rng: random.Random, seconds: float) -> tuple[CommandLine, str]:
-    """Where a plan lies that was killed under way, and whom it hit; a kill that comes too late is tried again."""
+    """The folder of a plan that was killed before its end, and the process that was hit; a late kill is tried again."""
     for attempt in range(20):
         run_cli = CommandLine(folder / str(attempt))
         run_cli.cwd.mkdir(parents=True)
-        if victim := kill_somewhere(run_cli.cwd, plan, rng, seconds):
+        if victim := kill_at_random_moment(run_cli.cwd, plan, rng, seconds):
             return run_cli, victim
     pytest.fail(f"20 kills came too late: the plan takes much less than {seconds:.0f} s")
 
 
-def test_a_kill_of_what_is_over_does_not_count(tmp_path):
-    for seed in range(2):  # A run, and the bench.
-        assert kill_somewhere(tmp_path, ("bench", "--help"), random.Random(seed), 1e9) is None
+def test_kill_after_the_end_is_not_counted(tmp_path):
+    for seed in range(2):  # A run, and then the bench.
+        assert kill_at_random_moment(tmp_path, ("bench", "--help"), random.Random(seed), 1e9) is None
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_plan_that_is_killed_completes_bit_for_bit(seed, undisturbed, tmp_path):
+def test_a_plan_that_is_killed_completes_bit_for_bit(seed, uninterrupted, tmp_path):
     run_cli, _ = killed_plan(tmp_path, PLAN, random.Random(seed), seconds=12)
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
 LONG_PLAN = (
@@ -193,7 +202,7 @@ KILL_SEED = int(os.environ.get("GANZOO_KILL_SEED", "0"))
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_a_hundred_killed_plans_of_six_runs_complete_bit_for_bit(tmp_path):
-    """How docs/reliability.md comes by its figure; `GANZOO_KILLS` says how many plans, `GANZOO_KILL_SEED` which."""
+    """Makes the figure in docs/reliability.md; `GANZOO_KILLS` is the number of plans, `GANZOO_KILL_SEED` the seed."""
     whole = CommandLine(tmp_path / "whole")
     whole.cwd.mkdir()
     since = time.monotonic()
@@ -229,7 +238,7 @@ def ganzoo_variants():
 
 
 @needs_system(sys.platform == "linux", "PR_SET_PDEATHSIG is Linux's")
-def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
+def test_unresponsive_run_dies_with_its_parent(tmp_path):
     (tmp_path / "sleeper.py").write_text(HOLDS_THE_INTERPRETER)
     with background(tmp_path, "bench", "--models", "sleeper", "--plugin", "sleeper.py", *BRIEF, "1") as bench:
         [run] = wait_for(bench.runs)
@@ -241,8 +250,8 @@ def test_a_run_that_cannot_hear_dies_with_its_parent_nevertheless(tmp_path):
 # --- stopped ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bench_that_is_terminated_saves_itself(run_cli):
-    with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
+def test_sigterm_saves_a_checkpoint(run_cli):
+    with background(run_cli.cwd, *PLAN, program=fresh_with_forked_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGTERM)
         _, err = bench.process.communicate(timeout=HANGING)
@@ -253,16 +262,16 @@ def test_a_bench_that_is_terminated_saves_itself(run_cli):
     assert record["training"]["kimg"] > 0
 
 
-def as_a_script_starts_it() -> None:
-    """POSIX shells start what a script puts in the background with Ctrl-C ignored: it is meant for others."""
+def ignore_sigint() -> None:
+    """POSIX shells start background commands of a script with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def test_a_bench_that_was_started_deaf_to_ctrl_c_goes_on_and_sigterm_stops_it_saved(undisturbed, run_cli):
-    with background(run_cli.cwd, *PLAN, before=as_a_script_starts_it) as bench:
+def test_bench_started_with_sigint_ignored_ignores_it_and_saves_on_sigterm(uninterrupted, run_cli):
+    with background(run_cli.cwd, *PLAN, before=ignore_sigint) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
-        # The run is done to its end, and the next one begun.
+        # The run ends, and the next one begins.
         wait_for(lambda: len(records_in(bench.results)) == 1)
         wait_for(lambda: list(bench.results.glob("*/dcgan-*/checkpoint.safetensors")))
         bench.process.send_signal(signal.SIGTERM)
@@ -278,11 +287,11 @@ def test_a_bench_that_was_started_deaf_to_ctrl_c_goes_on_and_sigterm_stops_it_sa
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
     assert "dcgan, seed 0: goes on at" in done.stderr
-    assert_whole(bench.results, undisturbed)
+    assert_whole(bench.results, uninterrupted)
 
 
-def test_a_bench_that_is_stopped_saves_itself_and_goes_on(undisturbed, run_cli):
-    with background(run_cli.cwd, *PLAN, program=fresh_but_for_runs()) as bench:
+def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(uninterrupted, run_cli):
+    with background(run_cli.cwd, *PLAN, program=fresh_with_forked_runs()) as bench:
         bench.wait_for_checkpoint()
         bench.process.send_signal(signal.SIGINT)
         out, err = bench.process.communicate(timeout=HANGING)
@@ -297,14 +306,14 @@ def test_a_bench_that_is_stopped_saves_itself_and_goes_on(undisturbed, run_cli):
     done = run_cli(*PLAN)
     assert done.returncode == 0, done.stderr
     assert re.search(r"mlp, seed 0: goes on at [\d.]+ kimg", done.stderr)
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
     mlp, _ = sorted(records_in(run_cli.cwd / "runs"), key=lambda record: record["spec"]["variant"] != "mlp")
-    # Where it stopped is where it went on: not a step was lost.
+    # It resumes at the step where it stopped: no step is lost.
     assert mlp["training"]["resumed_at_kimg"] == [record["training"]["kimg"]]
     assert "resumed: measured by the process that began the run" in mlp["throughput"]["flags"]
 
 
-# Nothing but a second Ctrl-C can end the wait for a run that does not hear the first.
+# Only a second Ctrl-C can end the wait for a run that does not react to the first.
 PATIENT = ("-c", "from ganzoo import cli, launch\nlaunch.GRACE_SECONDS = 3600\ncli.run()")
 
 
@@ -318,7 +327,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
         assert bench.process.poll() is None
         ended = False
         while not ended:
-            # Once more where the machine was too busy to meet the first within that second: the two were one then.
+            # Send another if the machine was too busy to handle the first within that second, and the two became one.
             bench.process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 bench.process.communicate(timeout=60)
@@ -344,7 +353,7 @@ def ganzoo_variants():
 """
 
 
-def test_a_run_that_takes_too_long_is_a_timeout_and_has_saved_itself(run_cli):
+def test_timed_out_run_is_recorded_and_has_saved_a_checkpoint(run_cli):
     (run_cli.cwd / "slow.py").write_text(TAKES_ITS_TIME)
     endless = ("bench", "--models", "slow", "--plugin", "slow.py", "--batch-size", "32", "--kimg", "1e6", *BRIEF, "0.1")
     for limit in (20, 80, 320):
@@ -354,14 +363,14 @@ def test_a_run_that_takes_too_long_is_a_timeout_and_has_saved_itself(run_cli):
         assert record["status"] == "timeout"
         assert f"took longer than --timeout {limit}; the same command goes on with it" in record["error"]["message"]
         assert "timeout" in done.stdout
-        # On a busy machine the time may be over before torch is loaded.
+        # On a busy machine the timeout may pass before torch is imported.
         if record["training"]:
             break
     [path] = run_cli.cwd.rglob("checkpoint.safetensors")
     assert read_checkpoint(path).state["result"]["kimg"] == record["training"]["kimg"] > 0
 
 
-# --- failures that pass -----------------------------------------------------------------------------------------------
+# --- temporary failures -----------------------------------------------------------------------------------------------
 
 DIES_ONCE = """
 import os, signal
@@ -387,7 +396,7 @@ def ganzoo_variants():
 """.replace("    DIE\n", "    die_in_step_20(real)\n")
 
 
-def test_a_run_that_crashed_is_tried_again_where_that_is_asked_for(run_cli):
+def test_crashed_run_is_retried_with_retry(run_cli):
     (run_cli.cwd / "frail.py").write_text(DIES_ONCE)
     frail = (
         "bench",
@@ -413,14 +422,14 @@ def test_a_run_that_crashed_is_tried_again_where_that_is_asked_for(run_cli):
     assert [record["status"] for record in records_in(run_cli.cwd / "runs")] == ["ok", "ok"]
 
 
-def test_what_cannot_be_retried_is_refused(invoke):
+def test_invalid_retry_is_refused(invoke):
     said = invoke("bench", "--models", "mlp", "--retry", "diverged", *BRIEF, "1")
     assert said.code == 2
     assert "--retry diverged: choose from oom, crashed, timeout" in said.err
 
 
 @pytest.mark.parametrize(("option", "value"), [("--timeout", "0"), ("--checkpoint-seconds", "-1")])
-def test_a_number_that_cannot_be_is_refused(option, value, invoke):
+def test_option_out_of_range_is_refused(option, value, invoke):
     said = invoke("bench", "--models", "mlp", *BRIEF, "1", option, value)
     assert said.code == 2
     assert said.error.startswith(f"ganzoo: {option}")
@@ -442,7 +451,7 @@ def ganzoo_variants():
 """
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does(run_cli):
+def test_automatic_batch_size_is_halved_until_it_fits(run_cli):
     (run_cli.cwd / "hungry.py").write_text(HUNGRY)
     hungry = ("bench", "--models", "hungry", "--plugin", "hungry.py", "--kimg", "0.5", *BRIEF, "1", "--json")
     done = run_cli(*hungry)
@@ -453,14 +462,14 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(run_cli):
     [record] = json.loads(done.stdout)
     assert record["status"] == "ok"
     assert (record["spec"]["recipe"]["batch_size"], record["spec"]["requested_batch_size"]) == (32, 128)
-    # The first is known not to fit, and is not tried once more.
+    # The first batch size is known not to fit and is not tried again.
     assert done.stderr.count("started") == 2
     again = run_cli(*hungry, "--batch-size", "auto")
     assert json.loads(again.stdout) == [record]
     assert "started" not in again.stderr
 
 
-def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
+def test_linux_oom_kill_counter_is_read(tmp_path):
     (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 3\nunevictable_pgs_culled 0\n")
     assert killed_for_memory(tmp_path / "vmstat") == 3
     assert killed_for_memory(tmp_path / "absent") == 0
@@ -469,15 +478,15 @@ def test_what_linux_counts_as_killed_for_memory_is_read(tmp_path):
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_that_cannot_be_written_costs_no_run(undisturbed, run_cli):
+def test_unwritable_checkpoint_does_not_fail_the_run(uninterrupted, run_cli):
     done = run_cli(*PLAN, "--quiet", largest_file=4_000_000)
     assert done.returncode == 0, done.stderr
     assert "no checkpoint could be written (File too large); the run goes on without" in done.stderr
     assert list(run_cli.cwd.rglob("checkpoint.safetensors")) == []
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
-def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed, run_cli):
+def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(uninterrupted, run_cli):
     with background(run_cli.cwd, *PLAN) as bench:
         bench.wait_for_checkpoint()
         bench.process.kill()
@@ -490,20 +499,20 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_starts_again(undisturbed,
     assert done.returncode == 0, done.stderr
     assert "is damaged: its sha256 is not that of its bytes; put aside, and the run starts again" in done.stderr
     assert checkpoint.with_name("checkpoint.safetensors.broken").read_bytes() == content
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
-def test_checkpoints_can_be_thrown_away(run_cli):
+def test_discard_checkpoints_removes_them(run_cli):
     done = run_cli("bench", "--models", "mlp", "--kimg", "0.5", *BRIEF, "0", "--discard-checkpoints")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (run_cli.cwd / "runs").glob("*/*/*")}
     assert names == {"record.json", "samples.png", "generator.safetensors"}
 
 
-# --- two at a time ----------------------------------------------------------------------------------------------------
+# --- two benches at a time --------------------------------------------------------------------------------------------
 
 
-def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli):
+def test_two_benches_share_a_plan_and_each_run_is_done_once(uninterrupted, run_cli):
     command, program = (*PLAN, "--json"), forked("ganzoo")
     with (
         background(run_cli.cwd, *command, program=program) as one,
@@ -513,13 +522,13 @@ def test_two_benches_share_a_plan_and_each_run_is_done_once(undisturbed, run_cli
     assert [one.process.returncode, other.process.returncode] == [0, 0]
     assert sum(err.count(": started") for _, err in said) == 2
     assert [record["run_id"] for record in json.loads(said[0][0])] == [r["run_id"] for r in json.loads(said[1][0])]
-    assert_whole(run_cli.cwd / "runs", undisturbed)
+    assert_whole(run_cli.cwd / "runs", uninterrupted)
 
 
-# --- on and on --------------------------------------------------------------------------------------------------------
+# --- --resume ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_is_trained_on_is_bit_for_bit_one_of_the_larger_budget(undisturbed, run_cli):
+def test_resume_with_a_larger_budget_is_bit_for_bit_the_longer_run(uninterrupted, run_cli):
     brief = ("bench", "--models", "mlp", "--batch-size", "32", *BRIEF, "60", "--eval-every", "0.5")
     done = run_cli(*brief, "--kimg", "1", "--json")
     [short] = json.loads(done.stdout)
@@ -540,8 +549,8 @@ def test_a_run_that_is_trained_on_is_bit_for_bit_one_of_the_larger_budget(undist
     assert len(records_in(run_cli.cwd / "runs")) == 2
 
 
-def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
-    folder = next(path.parent for path in undisturbed.rglob("record.json") if path.parent.name.startswith("mlp"))
+def test_resume_of_an_unsuitable_run_is_refused(uninterrupted, invoke):
+    folder = next(path.parent for path in uninterrupted.rglob("record.json") if path.parent.name.startswith("mlp"))
     said = invoke("bench", "--resume", folder, "--kimg", "1", *CPU)
     assert said.code == 2
     assert "give the new budget in all, --kimg above 1.5" in said.error
@@ -553,7 +562,7 @@ def test_what_cannot_be_trained_on_is_refused(undisturbed, invoke):
     assert "bench: give --models" in invoke("bench").error
 
 
-def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
+def test_recorded_command_reproduces_the_run(run_cli, stranger):
     done = run_cli(
         "bench", "--models", "mlp*", "--seed", "3", "--kimg", "0.5", "--deterministic",
         "--set", "mlp.learning_rate=1e-4",
@@ -578,8 +587,8 @@ def test_the_command_in_the_record_does_the_run_again(run_cli, stranger):
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_a_plan_of_200_runs_leaves_nothing_behind_in_the_parent(tmp_path, session_environment):
-    """Memory of the bench stays flat, and no process, thread or open file is left over by a run."""
+def test_plan_of_200_runs_leaks_nothing_in_the_parent(tmp_path, session_environment):
+    """The memory of the bench stays constant, and a run leaves no process, thread or open file behind."""
     import ganzoo
     from ganzoo.runs import RunFinished
 

@@ -1,4 +1,4 @@
-"""What becomes of runs and of their files, however they end: the runner, with a launcher that only says how."""
+"""The runner and the files of runs for every way in which a run may end, with a fake launcher."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ SPEC = read_spec(read_record(MLP).spec)
 
 
 class Launcher:
-    """Ends its runs in turn as `endings` says: with a status, or by calling it with the request.
+    """A fake launcher that ends its runs in turn by `endings`: a status, or a function that gets the request.
 
-    A run leaves a checkpoint that names the attempt, and pictures and weights if it is ok. `found` is what lay in the
-    folder as each began: names and contents.
+    A run leaves a checkpoint that names the attempt, and pictures and weights if it is ok. `found` holds the files in
+    the folder when each run began: names and contents.
     """
 
     def __init__(self, *endings: str | Callable[[RunRequest], Outcome]) -> None:
@@ -82,7 +82,7 @@ def registry():
 
 
 def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
-    """Runs of the MLP-GAN with these seeds."""
+    """A plan of MLP-GAN runs with these seeds."""
     dataset = PreparedDataset("digits", "", (1, 8, 8), 9, 10, "0" * 64, "", "train", ())
     checked = Preflight({}, "contiguous", None)
     runs = tuple(PlannedRun(replace(SPEC, seed=seed), checked) for seed in seeds)
@@ -91,7 +91,7 @@ def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
 
 @pytest.fixture
 def bench(registry, tmp_path):
-    """`bench(launcher, seeds=2, asked={...}, **options)` does runs of a plan; its notes are in `bench.notes`."""
+    """`bench(launcher, seeds=2, asked={...}, **options)` executes a plan; its notes are in `bench.notes`."""
 
     def bench(launcher, *, seeds: int = 1, asked=None, **options) -> list[RunRecord]:
         plan = plan_of(range(seeds), **(asked or {}))
@@ -108,7 +108,7 @@ def statuses(results: Path) -> list[str]:
 # --- nothing is removed before the record is written ------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_thrown_away_when_the_record_is_there_and_not_before(bench, tmp_path, monkeypatch):
+def test_checkpoint_is_discarded_only_after_the_record_is_written(bench, tmp_path, monkeypatch):
     def fail(record, folder):
         raise RecordError("the disk is full")
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_is_thrown_away_when_the_record_is_there_and_not_before(ben
     assert set(files_in(folder)) == {RECORD, SAMPLES, GENERATOR}
 
 
-def test_what_a_run_gives_and_no_record_holds_is_recorded_as_a_crash_and_not_put_aside(bench, tmp_path):
+def test_unrecordable_outcome_is_recorded_as_a_crash(bench, tmp_path):
     def odd(request):
         return Outcome("ok", throughput={"step_seconds": 3})
 
@@ -134,12 +134,12 @@ def test_what_a_run_gives_and_no_record_holds_is_recorded_as_a_crash_and_not_put
         assert "throughput.step_seconds is 3; it must be an object" in record.error["message"]
         assert statuses(tmp_path) == ["crashed"]
     assert bench.notes == []
-    # The checkpoint stays, from which a mended run goes on.
+    # The checkpoint stays, so that the run can resume after the fix.
     (path,) = tmp_path.rglob(RECORD)
     assert set(files_in(path.parent)) == {RECORD, CHECKPOINT}
 
 
-def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_checkpoint(bench, tmp_path):
+def test_diverged_run_restarts_without_a_leftover_checkpoint(bench, tmp_path):
     bench(Launcher("diverged"))
     (path,) = tmp_path.rglob(RECORD)
     assert set(files_in(path.parent)) == {RECORD}
@@ -150,14 +150,14 @@ def test_a_run_that_diverged_starts_again_even_if_it_was_killed_beside_its_check
     assert statuses(tmp_path) == ["ok"]
 
 
-# --- stopped at the end of a run --------------------------------------------------------------------------------------
+# --- interrupted at the end of a run ----------------------------------------------------------------------------------
 
 posix = needs_system(os.name == "posix", "signals as POSIX has them")
 
 
 @pytest.fixture
 def signals():
-    """SIGINT and SIGTERM as `ganzoo bench` meets them."""
+    """Handle SIGINT and SIGTERM as `ganzoo bench` does."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, signal.default_int_handler)
@@ -169,7 +169,7 @@ def signals():
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(number, moment, bench, tmp_path, monkeypatch, signals):
+def test_finished_run_is_recorded_before_a_signal_is_handled(number, moment, bench, tmp_path, monkeypatch, signals):
     written = runner.write_record
 
     def write(record, folder):
@@ -192,9 +192,7 @@ def test_a_run_that_has_ended_is_recorded_before_a_signal_is_met(number, moment,
 
 
 @posix
-def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_presses_ctrl_c(
-    bench, tmp_path, monkeypatch, signals
-):
+def test_outcome_of_an_interrupted_run_is_recorded_despite_repeated_ctrl_c(bench, tmp_path, monkeypatch, signals):
     def stop(request):
         raise RunInterrupted(outcome_of("ok"))
 
@@ -211,7 +209,7 @@ def test_the_last_word_of_a_run_that_was_stopped_is_recorded_however_often_one_p
 
 
 @posix
-def test_what_is_ignored_stays_ignored_and_every_handler_comes_back(signals):
+def test_ignored_signals_stay_ignored_and_handlers_are_restored(signals):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with held_back():
@@ -222,7 +220,7 @@ def test_what_is_ignored_stays_ignored_and_every_handler_comes_back(signals):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_in_another_thread_nothing_is_held_back():
+def test_signals_are_not_held_back_in_another_thread():
     entered = []
 
     def enter():
@@ -235,7 +233,7 @@ def test_in_another_thread_nothing_is_held_back():
     assert entered == [signal.getsignal(signal.SIGINT)]
 
 
-# --- done again with --force ------------------------------------------------------------------------------------------
+# --- --force ----------------------------------------------------------------------------------------------------------
 
 
 def stop(request):
@@ -243,12 +241,12 @@ def stop(request):
 
 
 def folders(results: Path) -> list[Path]:
-    """The folders of runs and what was laid aside, in the order of seeds."""
+    """The folders of runs and those laid aside as `.before`, in the order of seeds."""
     return sorted((path for path in results.glob("*/*") if path.is_dir()), key=lambda path: (path.suffix, path.name))
 
 
 @pytest.mark.parametrize("ending", ["crashed", "oom", "timeout", "diverged", stop])
-def test_a_finished_run_is_not_lost_when_it_is_done_again_and_fails(ending, bench, tmp_path):
+def test_finished_run_is_kept_when_its_forced_repetition_fails(ending, bench, tmp_path):
     bench(Launcher("ok"))
     (folder,) = folders(tmp_path)
     finished = files_in(folder)
@@ -263,19 +261,19 @@ def test_a_finished_run_is_not_lost_when_it_is_done_again_and_fails(ending, benc
     assert files_in(before) == finished
     assert list(place_faults(read_record(before))) == []
     assert not read_record(folder).ok
-    # Both are told of: the run that is finished, and the attempt to do it again.
+    # Both are found: the finished run, and the attempt to repeat it.
     records, complaints = find_records([tmp_path])
     assert sorted(record.ok for record in records) == [False, True]
     assert complaints == []
 
 
-def test_force_that_was_stopped_goes_on_without_force(bench, tmp_path):
+def test_interrupted_force_resumes_without_force(bench, tmp_path):
     bench(Launcher("ok", "ok", "ok"), seeds=3)
     with pytest.raises(KeyboardInterrupt):
         bench(Launcher("ok", stop), seeds=3, force=True)
     launcher = Launcher("ok", "ok")
     records = bench(launcher, seeds=3)
-    # The first is done, the second goes on from the checkpoint of its new attempt, the third begins anew.
+    # The first is finished, the second resumes from the checkpoint of its new attempt, the third starts anew.
     assert launcher.found[0][CHECKPOINT] == f"{stop}, attempt 2"
     assert launcher.found[1] == {}
     assert [record.ok for record in records] == [True] * 3
@@ -283,7 +281,7 @@ def test_force_that_was_stopped_goes_on_without_force(bench, tmp_path):
     assert statuses(tmp_path) == ["ok"] * 3
 
 
-def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_path, monkeypatch):
+def test_interrupted_force_of_a_suite_resumes_without_force(registry, tmp_path, monkeypatch):
     plans = [plan_of([0]), plan_of([1])]
     suite = SuiteBench(tuple(Bench(plan.asked, registry, plan) for plan in plans))
 
@@ -296,12 +294,12 @@ def test_force_of_a_suite_that_was_stopped_goes_on_without_force(registry, tmp_p
 
     assert run("ok", "ok") == 2
     assert run(stop, force=True) == 1
-    # The second part had not begun, and is done again all the same.
+    # The second part had not begun; it is repeated all the same.
     assert run("ok", "ok", force=False) == 2
     assert statuses(tmp_path) == ["ok", "ok"]
 
 
-def test_python_gets_the_records_so_far_when_a_suite_is_stopped(registry, tmp_path, monkeypatch):
+def test_interrupted_suite_gives_the_records_so_far(registry, tmp_path, monkeypatch):
     plans = [plan_of([0]), plan_of([1, 2]), plan_of([3])]
     suite = SuiteBench(tuple(Bench(plan.asked, registry, plan) for plan in plans))
     launcher = Launcher("crashed", "ok", stop)
@@ -312,7 +310,7 @@ def test_python_gets_the_records_so_far_when_a_suite_is_stopped(registry, tmp_pa
     assert [record.spec["seed"] for record in stopped.value.records] == [0, 1, 2]
 
 
-def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_path):
+def test_force_repeats_every_run_from_the_start_in_one_folder_each(bench, tmp_path):
     bench(Launcher("ok", "crashed"), seeds=2)
     launcher = Launcher("ok", "ok")
     bench(launcher, seeds=2, force=True)
@@ -321,7 +319,7 @@ def test_force_does_all_again_from_the_start_and_leaves_one_of_each(bench, tmp_p
     assert statuses(tmp_path) == ["ok", "ok"]
 
 
-def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
+def test_force_retries_the_batch_size_that_did_not_fit(bench, tmp_path):
     auto = {"batch_size": "auto"}
     (first,) = bench(Launcher("oom", "ok"), asked=auto)
     assert first.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size // 2
@@ -332,12 +330,12 @@ def test_force_tries_again_whether_a_batch_fits(bench, tmp_path):
     launcher = Launcher("ok")
     (larger,) = bench(launcher, asked=auto, force=True)
     assert larger.spec["recipe"]["batch_size"] == SPEC.recipe.batch_size
-    # What fitted once is not lost when it fits no more.
+    # A run whose batch size once fitted is kept when it no longer fits.
     bench(Launcher("oom", "ok"), asked=auto, force=True)
     assert sorted(statuses(tmp_path)) == ["ok", "ok", "oom"]
 
 
-def test_what_was_laid_aside_by_a_bench_that_was_killed_goes_when_its_run_is_there(bench, tmp_path):
+def test_leftover_before_folder_is_removed_once_its_run_is_finished(bench, tmp_path):
     bench(Launcher("ok"))
     (folder,) = folders(tmp_path)
     before = folder.with_name(f"{folder.name}.before")
@@ -346,7 +344,7 @@ def test_what_was_laid_aside_by_a_bench_that_was_killed_goes_when_its_run_is_the
     assert folders(tmp_path) == [folder]
 
 
-def test_the_command_says_how_to_go_on(invoke, monkeypatch):
+def test_interrupted_command_says_how_to_resume(invoke, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt
 
@@ -357,11 +355,11 @@ def test_the_command_says_how_to_go_on(invoke, monkeypatch):
     assert said.err.splitlines()[-1] == "ganzoo: interrupted; run the same command again without --force to go on"
 
 
-# --- broken, or only out of reach -------------------------------------------------------------------------------------
+# --- broken, or only temporarily unreadable ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced(number, bench, tmp_path, monkeypatch):
+def test_temporarily_unreadable_record_is_neither_moved_nor_replaced(number, bench, tmp_path, monkeypatch):
     def fail(path):
         raise OSError(number, os.strerror(number))
 
@@ -377,7 +375,7 @@ def test_a_record_that_cannot_be_read_for_a_moment_is_neither_moved_nor_replaced
 
 
 def test_a_read_only_folder_of_results_is_one_clear_line(bench, monkeypatch):
-    """Such a file system refuses to remove a file too, even one that is not there."""
+    """A read-only file system also refuses to remove a file, even a missing one."""
 
     def refuse(path, *arguments, **options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
@@ -388,7 +386,7 @@ def test_a_read_only_folder_of_results_is_one_clear_line(bench, monkeypatch):
         bench(Launcher())
 
 
-def test_a_folder_of_results_that_may_not_be_entered_is_a_record_that_cannot_be_read(tmp_path, monkeypatch):
+def test_record_in_a_folder_without_permission_is_unreadable(tmp_path, monkeypatch):
     def refuse(path, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -397,7 +395,7 @@ def test_a_folder_of_results_that_may_not_be_entered_is_a_record_that_cannot_be_
         read_record(tmp_path / RECORD)
 
 
-def test_what_is_put_aside_does_not_replace_what_was_put_aside_before(bench, tmp_path):
+def test_broken_records_put_aside_do_not_replace_each_other(bench, tmp_path):
     bench(Launcher("ok"))
     (folder,) = folders(tmp_path)
     for text in ("first", "second", "third"):
@@ -408,8 +406,8 @@ def test_what_is_put_aside_does_not_replace_what_was_put_aside_before(bench, tmp
     assert aside == {f"{RECORD}.broken": "first", f"{RECORD}.broken.2": "second", f"{RECORD}.broken.3": "third"}
 
 
-def silent(message: Message) -> None:
-    """A run's process that nobody listens to."""
+def ignore_message(message: Message) -> None:
+    """Ignore a message of the process of a run."""
 
 
 def request_for(folder: Path, run_id: str = "a" * 64, continues: Path | None = None) -> RunRequest:
@@ -420,7 +418,7 @@ def request_for(folder: Path, run_id: str = "a" * 64, continues: Path | None = N
 KEPT = {"outcome": {"scores": [], "protocols": {}, "throughput": {}}}
 
 
-def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_path, monkeypatch):
+def test_temporarily_unreadable_checkpoint_is_not_moved(tmp_path, monkeypatch):
     def fail(path):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
@@ -428,21 +426,21 @@ def test_a_checkpoint_that_cannot_be_read_for_a_moment_stays_where_it_is(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "read_header", fail)
         with pytest.raises(RecordUnreadable, match="cannot be read"):
-            stages._saved(request_for(tmp_path), tmp_path, silent)
-    assert stages._saved(request_for(tmp_path), tmp_path, silent).run_id == "a" * 64
+            stages._saved(request_for(tmp_path), tmp_path, ignore_message)
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore_message).run_id == "a" * 64
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
-    # That of another run is put aside, and one that is absent is no fault.
-    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, silent) is None
+    # The checkpoint of another run is put aside; a missing one is no fault.
+    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore_message) is None
     assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
-    assert stages._saved(request_for(tmp_path), tmp_path, silent) is None
+    assert stages._saved(request_for(tmp_path), tmp_path, ignore_message) is None
 
 
-# --- trained on -------------------------------------------------------------------------------------------------------
+# --- --resume ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def finished(tmp_path) -> Callable[..., Path]:
-    """`finished(checkpoint=..., torch=...)`: the folder of a run that can be trained on, but for what is changed."""
+    """`finished(checkpoint=..., torch=...)`: the folder of a run that can be resumed, except for the given changes."""
 
     def make(
         checkpoint: str | None = "its own",
@@ -471,7 +469,7 @@ def finished(tmp_path) -> Callable[..., Path]:
 RESUME = ("bench", "--kimg", 2 * SPEC.kimg, "--device", "cpu", "--dry-run", "--json", "--quiet", "--resume")
 
 
-def test_a_run_is_trained_on_without_a_word_where_nothing_has_changed(finished, invoke):
+def test_resume_of_an_unchanged_run_gives_no_note(finished, invoke):
     said = invoke(*RESUME, finished())
     assert (said.code, said.err) == (0, "")
     (entry,) = json.loads(said.out)
@@ -486,7 +484,7 @@ def test_a_run_is_trained_on_without_a_word_where_nothing_has_changed(finished, 
         ({"weights": "f" * 64}, "the weights of 'digits-cnn' are not those of the run: give --weights FILE"),
     ],
 )
-def test_what_does_not_belong_to_a_run_is_not_trained_on(changed, refusal, finished, invoke):
+def test_resume_refuses_a_missing_or_foreign_checkpoint_or_weights(changed, refusal, finished, invoke):
     said = invoke(*RESUME, finished(**changed))
     assert said.code == 2
     assert refusal in said.error
@@ -496,7 +494,7 @@ def test_what_does_not_belong_to_a_run_is_not_trained_on(changed, refusal, finis
     ("changed", "note"),
     [({"source": "0" * 64}, "plugin 'losses' has changed"), ({"torch": "1.0"}, "torch went from 1.0 to ")],
 )
-def test_code_that_has_changed_since_a_run_is_named_when_it_is_trained_on(changed, note, finished, invoke):
+def test_resume_notes_code_that_has_changed(changed, note, finished, invoke):
     said = invoke(*RESUME, finished(**changed))
     assert said.code == 0
     (line,) = said.err.splitlines()
@@ -515,7 +513,7 @@ def test_code_that_has_changed_since_a_run_is_named_when_it_is_trained_on(change
         ("--throughput-only", None, "--resume and --throughput-only: the run keeps its value"),
     ],
 )
-def test_options_that_a_run_which_is_trained_on_cannot_have_are_refused(option, value, refusal, finished, invoke):
+def test_resume_refuses_options_it_keeps_from_the_run(option, value, refusal, finished, invoke):
     said = invoke(*RESUME, finished(), option, *([value] if value else []))
     assert said.code == 2
     assert refusal in said.error
@@ -529,19 +527,17 @@ DEFAULTS = [
     ("--features", "auto", {}),
     ("--batch-size", "auto", {}),
 ]
-"""Defaults that are written out, and a run that is otherwise."""
+"""Options with their default written out, and a setting of the run that differs from it."""
 
 
 @pytest.mark.parametrize(("option", "value", "own"), DEFAULTS)
-def test_a_default_that_is_written_out_is_not_passed_over_when_a_run_is_trained_on(
-    option, value, own, finished, invoke
-):
+def test_resume_refuses_an_explicit_default_that_differs_from_the_run(option, value, own, finished, invoke):
     said = invoke(*RESUME, finished(spec=own), option, value)
     assert said.code == 2
     assert said.error == f"ganzoo: --resume and {option}: the run keeps its value; leave {option} out"
 
 
-def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
+def test_resume_accepts_options_equal_to_those_of_the_run(finished, invoke):
     own = ("--precision", "fp32", "--metrics", "fid,is", "--dataset", "digits", "--seed", "3", "--seeds", "1")
     said = invoke(*RESUME, finished(spec={"seed": 3}), *own, "--batch-size", SPEC.recipe.batch_size)
     assert (said.code, said.err) == (0, "")
@@ -550,29 +546,29 @@ def test_what_a_run_which_is_trained_on_is_may_be_said(finished, invoke):
 
 
 @pytest.mark.parametrize(("own", "options", "then"), [(True, (), True), (False, ("--deterministic",), True)])
-def test_a_run_that_was_deterministic_stays_so_when_it_is_trained_on(own, options, then, finished, invoke):
+def test_resume_keeps_deterministic(own, options, then, finished, invoke):
     said = invoke(*RESUME, finished(spec={"deterministic": own}), *options)
     assert said.code == 0
     assert json.loads(said.out)[0]["spec"]["deterministic"] is then
 
 
-def test_from_python_too_a_default_counts_that_is_written_out(finished):
+def test_resume_from_python_refuses_an_explicit_default_that_differs(finished):
     folder = finished(spec={"precision": "bf16"})
     with pytest.raises(UsageError, match="--resume and --precision: the run keeps its value"):
         ganzoo.bench([], resume=str(folder), kimg=2 * SPEC.kimg, device="cpu", precision="fp32")
 
 
-def test_the_process_of_a_run_takes_no_checkpoint_of_another_run(tmp_path):
+def test_resume_in_the_run_process_refuses_the_checkpoint_of_another_run(tmp_path):
     path = tmp_path / "other" / CHECKPOINT
     path.parent.mkdir()
     write_checkpoint(path, Checkpoint("b" * 64, {"weight": torch.ones(1)}, KEPT))
     with pytest.raises(RecordError, match="is of another run than the one to be trained on"):
-        stages._saved(request_for(tmp_path, continues=path), tmp_path, silent)
+        stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message)
     write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
-    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, silent).run_id == "c" * 64
+    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message).run_id == "c" * 64
 
 
-# --- the command that does a run again --------------------------------------------------------------------------------
+# --- the reproducing command ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -584,7 +580,7 @@ def test_the_command_has_every_digit_of_a_number(kimg, said):
     assert float(said) == kimg
 
 
-def test_the_command_that_trains_a_run_on_finds_it_in_other_results(finished, registry, tmp_path, monkeypatch):
+def test_reproducing_command_of_a_resumed_run_finds_it_from_other_results(finished, registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     finished().rename(tmp_path / "out" / "mlp-digits")
@@ -595,13 +591,13 @@ def test_the_command_that_trains_a_run_on_finds_it_in_other_results(finished, re
     assert again.runs[0].spec == resolved.runs[0].spec
 
 
-# --- two at a time ----------------------------------------------------------------------------------------------------
+# --- two benches at a time --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["crashed", "diverged", "oom", "timeout", "ok"])
 @pytest.mark.parametrize("retry", [(), ("crashed",)])
-def test_a_run_that_another_bench_has_done_meanwhile_is_not_done_again(ending, retry, bench, registry, tmp_path):
-    """The other does the second run while this one does the first."""
+def test_run_finished_by_another_bench_meanwhile_is_not_repeated(ending, retry, bench, registry, tmp_path):
+    """The other bench does the second run while this one does the first."""
     other = Launcher(ending, *[ending] * 2 * (ending in retry))
 
     def meanwhile(request):
@@ -612,13 +608,13 @@ def test_a_run_that_another_bench_has_done_meanwhile_is_not_done_again(ending, r
     records = bench(launcher, seeds=2, retry=retry)
     assert [record.status for record in records] == ["ok", ending]
     assert len(launcher.found) == 1
-    # A bench that begins later tries what failed once more.
+    # A bench that begins later tries a failed run again.
     later = Launcher("ok")
     assert [record.ok for record in bench(later, seeds=2)] == [True, True]
     assert len(later.found) == (ending != "ok")
 
 
-def test_a_run_that_another_bench_was_stopped_in_is_taken_over(bench, registry, tmp_path):
+def test_run_interrupted_in_another_bench_is_taken_over(bench, registry, tmp_path):
     def meanwhile(request):
         with contextlib.suppress(KeyboardInterrupt):
             run_plan(plan_of([1]), registry, tmp_path, launcher=Launcher(stop))
@@ -629,8 +625,8 @@ def test_a_run_that_another_bench_was_stopped_in_is_taken_over(bench, registry, 
     assert len(launcher.found) == 2
 
 
-def test_a_run_that_was_waited_for_and_failed_is_not_done_again(bench, registry, tmp_path):
-    """The other holds the claim as this one comes to the run, and ends while it is waited for."""
+def test_run_that_failed_in_another_bench_while_waiting_for_its_claim_is_not_repeated(bench, registry, tmp_path):
+    """The other bench holds the claim when this one reaches the run, and ends while this one waits."""
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(request):
@@ -659,7 +655,7 @@ def test_a_run_that_was_waited_for_and_failed_is_not_done_again(bench, registry,
 
 @posix
 def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
-    """It must not come to a lock that a dead process would hold."""
+    """The fallback must not be a lock file, which would outlive a dead process."""
     import fcntl
 
     def flock(*args):
@@ -673,7 +669,7 @@ def test_a_file_system_without_locks_is_refused(bench, tmp_path, monkeypatch):
 # --- a batch that was halved ------------------------------------------------------------------------------------------
 
 
-def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invoke, tmp_path):
+def test_compare_and_show_name_the_batch_size_that_did_not_fit(bench, invoke, tmp_path):
     bench(Launcher("oom", "ok"), asked={"batch_size": "auto"})
     (folder,) = (path for path in folders(tmp_path) if read_record(path).ok)
     half = f"{SPEC.recipe.batch_size // 2} in place of {SPEC.recipe.batch_size}, which did not fit into memory"
@@ -683,7 +679,7 @@ def test_the_table_and_the_page_of_a_run_say_which_batch_did_not_fit(bench, invo
     assert f"batch size: {SPEC.recipe.batch_size}\n" in invoke("show", other).out
 
 
-# --- what runs is what was planned ------------------------------------------------------------------------------------
+# --- code that changes during a bench ---------------------------------------------------------------------------------
 
 RESTLESS = """
 import ganzoo
@@ -700,7 +696,7 @@ def ganzoo_event(event):
 """
 
 
-def test_a_plugin_that_is_edited_while_a_bench_is_under_way_is_not_recorded_under_its_old_source(run_cli):
+def test_plugin_edited_during_a_bench_fails_the_remaining_runs(run_cli):
     (run_cli.cwd / "restless.py").write_text(RESTLESS)
     done = run_cli(
         *("bench", "--models", "restless", "--plugin", "restless.py", "--seeds", "2", "--device", "cpu", "--json"),
@@ -713,7 +709,7 @@ def test_a_plugin_that_is_edited_while_a_bench_is_under_way_is_not_recorded_unde
     assert (second["error"]["type"], second["error"]["message"]) == ("PluginError", wanted)
 
 
-def test_a_run_that_meets_another_torch_than_was_planned_with_crashes(bench):
+def test_run_crashes_on_another_torch_version_than_planned(bench):
     class Upgraded(ProcessLauncher):
         def launch(self, request, on_message):
             return super().launch(replace(request, code={**request.code, "torch": "1.0"}), on_message)

@@ -1,4 +1,4 @@
-"""What a finished run still gives: walks between latents, folders of images, its curves in the terminal."""
+"""`sample` and `show` on finished runs: walks between latents, folders of images, curves in the terminal."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("walks", [straight_walks, spherical_walks])
-def test_a_walk_begins_and_ends_where_it_should(walks):
+def test_walk_begins_and_ends_at_its_latents(walks):
     start, end = normal(5, 100, seed=1), normal(5, 100, seed=2)
     walked = walks(start, end, 7).view(5, 7, 100)
     assert torch.allclose(walked[:, 0], start)
     assert torch.allclose(walked[:, -1], end)
 
 
-def test_a_walk_on_the_sphere_turns_by_equal_angles_and_stays_long():
+def test_spherical_walk_has_equal_angles_and_keeps_the_norm():
     start, end = (torch.nn.functional.normalize(normal(4, 64, seed=seed), dim=1) * 8 for seed in (1, 2))
     walked = spherical_walks(start, end, 9).view(4, 9, 64).numpy()
     assert numpy.linalg.norm(walked, axis=2) == pytest.approx(8)
@@ -43,7 +43,7 @@ def test_a_walk_on_the_sphere_turns_by_equal_angles_and_stays_long():
     assert numpy.arccos(cosines) == pytest.approx(numpy.repeat(whole[:, None] / 8, 8, 1))
 
 
-def test_a_walk_between_parallel_latents_has_no_hole():
+def test_walk_between_parallel_latents_is_finite():
     start = normal(3, 16)
     end = torch.stack([start[0], 2 * start[1], -start[2]])
     walked = spherical_walks(start.float(), end.float(), 5).view(3, 5, 16)
@@ -51,7 +51,7 @@ def test_a_walk_between_parallel_latents_has_no_hole():
     assert torch.allclose(walked[1, 2], 1.5 * start[1].float(), atol=1e-5)
 
 
-def test_images_of_a_walk_change_little_by_little_and_walks_differ(sampled_run):
+def test_walk_images_change_gradually_and_differ_between_walks(sampled_run):
     images = ganzoo.sample(sampled_run, 60, interpolate=True)
     assert images.shape == (64, 1, 16, 16), "whole rows of eight"
     rows = images.view(8, 8, -1).double()
@@ -62,7 +62,7 @@ def test_images_of_a_walk_change_little_by_little_and_walks_differ(sampled_run):
     assert torch.equal(images, ganzoo.sample(sampled_run, 60, interpolate=True))
 
 
-def test_walks_through_a_prior_of_its_own_are_straight(sampled_run, monkeypatch):
+def test_walks_through_a_custom_latent_prior_are_linear(sampled_run, monkeypatch):
     """InfoGAN's one-hot codes lie on no sphere."""
     from dataclasses import replace
 
@@ -114,8 +114,8 @@ def test_a_folder_that_is_not_empty_is_refused(invoke, sampled_run, tmp_path):
     assert "ask for at least 2 images" in invoke("sample", sampled_run, "-n", 1, "--interpolate", "-o", "x.png").error
 
 
-def test_images_are_drawn_as_they_are_asked_for(sampled_run):
-    """A million images are no more in memory than the first batch."""
+def test_images_are_generated_batch_by_batch(sampled_run):
+    """A million images take no more memory than one batch."""
     batches = image_batches(sampled_run, discover(), 1_000_000, label=None, seed=0)
     assert next(batches).shape == (256, 1, 16, 16)
     assert next(batches).shape == (256, 1, 16, 16)
@@ -142,17 +142,17 @@ def test_a_folder_on_a_full_disk_says_so_and_keeps_whole_images(run_cli, sampled
         ([], ""),
     ],
 )
-def test_a_sparkline_goes_from_the_least_to_the_most(values, line):
+def test_sparkline_spans_minimum_to_maximum(values, line):
     assert sparkline(values) == line
 
 
-def test_a_long_curve_is_cut_into_equal_pieces():
+def test_long_curve_is_averaged_over_equal_pieces():
     assert sparkline([*[0.0] * 50, *[1.0] * 50], width=10) == "▁▁▁▁▁█████"
     assert sparkline([float(place) for place in range(1000)], width=8) == "▁▂▃▄▅▆▇█"
     assert len(sparkline([1.0] * 25, width=24)) == 24
 
 
-def test_show_knows_a_run_by_its_folder_and_by_the_beginning_of_its_name_or_id(invoke, tmp_path):
+def test_show_takes_a_run_by_folder_or_prefix_of_name_or_id(invoke, tmp_path):
     record = put_record(tmp_path / "runs" / "m", "dcgan-digits-s0-0123456789", fid=[9.0, 5.0, 3.0, 1.5])
     by_path = invoke("show", tmp_path / "runs" / "m" / "dcgan-digits-s0-0123456789")
     assert (by_path.code, by_path.err) == (0, "")
@@ -176,7 +176,7 @@ def test_show_knows_a_run_by_its_folder_and_by_the_beginning_of_its_name_or_id(i
     assert "nothing is called 'dcgan-digit-s0'" in invoke("show", "dcgan-digit-s0").error
 
 
-def test_show_tells_of_a_run_that_failed_and_of_one_that_did_not_train(invoke, tmp_path):
+def test_show_handles_failed_and_throughput_only_runs(invoke, tmp_path):
     put_record(tmp_path / "runs", "failed", status="diverged", message="generator/fool\x1b[31m became [red]NaN[/red]")
     out = invoke("show", tmp_path / "runs" / "failed").out
     assert "seed 0: diverged" in out

@@ -1,4 +1,4 @@
-"""`ganzoo new`, and the tutorial step by step: from nothing to a wheel that installs in a fresh environment."""
+"""`ganzoo new`, and the tutorial step by step: from nothing to a wheel that installs in a new environment."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "first-plugin.md").read_text(encoding="utf-8")
 
 SHORT = "--kimg 0.5 --batch-size 32 --fakes 64 --throughput-seconds 0.1 --device cpu --json --quiet"
-"""What makes a bench of the tutorial one of seconds."""
+"""Options that shorten a bench of the tutorial to seconds."""
 
 EXTRA = {"bench": SHORT.split(), "check": ["--json"]}
 
 INSTALLING = "pip install -e './my-gan[test]'"
-"""What begins the part about a package, in which every process is fresh."""
+"""The first step of the part about a package; from here on every step runs in a new process."""
 
 VARIABLES = {"PYTHONPATH": None, "PYTEST_ADDOPTS": None, "CXX": "no-compiler"}
-"""To compile takes a minute a time, and the checks have a test of their own for it."""
+"""Compiling takes a minute each time; the tests of the checks cover it."""
 
 NEEDS_AN_ACCOUNT = {"pip install twine", "twine upload dist/*"}
-"""Steps that no test can make."""
+"""Steps that need an account and so cannot be tested."""
 
 
 class Environment:
-    """A virtual environment of its own that sees what the present one has, and nothing else of it."""
+    """A new virtual environment that sees the packages of the present one."""
 
     def __init__(self, folder: Path, cwd: Path) -> None:
         venv.create(folder, with_pip=False)
@@ -49,10 +49,10 @@ class Environment:
         (packages / "present.pth").write_text("\n".join(lines) + "\n")
 
     def run(self, *command: object, cwd: Path | None = None) -> str:
-        """Run Python with these arguments to its end; give what it prints. Fails where it fails."""
+        """Run Python with these arguments and return what it prints; fail if it fails."""
         variables = {**os.environ, **VARIABLES}
         done = subprocess.run(
-            # As an installed script has it, the folder it runs in is not on the path.
+            # As for an installed script, the working folder is not on sys.path.
             [str(self.python), "-P", *map(str, command)],
             cwd=cwd or self.cwd,
             env={name: value for name, value in variables.items() if value is not None},
@@ -69,7 +69,7 @@ class Environment:
         subprocess.run([*pip, "--no-build-isolation", *what], cwd=self.cwd, check=True, capture_output=True)
 
 
-def test_every_step_of_the_tutorial_leads_to_a_package_that_installs(tmp_path):
+def test_tutorial_steps_lead_to_an_installable_package(tmp_path):
     steps = [
         line.split("  ")[0]
         for block in re.findall(r"^```sh\n(.*?)^```$", TUTORIAL, re.M | re.S)
@@ -77,9 +77,9 @@ def test_every_step_of_the_tutorial_leads_to_a_package_that_installs(tmp_path):
     ]
     assert len(steps) == 12, "a step without its test"
     installing = steps.index(INSTALLING)
-    said = {step: follow_alone(step, CommandLine(tmp_path)) for step in steps[:installing]}
+    said = {step: run_single_file_step(step, CommandLine(tmp_path)) for step in steps[:installing]}
     environment = Environment(tmp_path / "author", tmp_path)
-    said |= {step: follow(environment, step) for step in steps[installing:] if step not in NEEDS_AN_ACCOUNT}
+    said |= {step: run_package_step(environment, step) for step in steps[installing:] if step not in NEEDS_AN_ACCOUNT}
 
     for step in ("ganzoo check my_gan.py", "ganzoo check my-gan"):
         results = {result["check"]: result["status"] for result in json.loads(said[step])}
@@ -104,8 +104,8 @@ def test_every_step_of_the_tutorial_leads_to_a_package_that_installs(tmp_path):
     assert record["environment"]["plugins"]["my-gan"]["version"] == "0.1.0"
 
 
-def follow_alone(step: str, run_cli: CommandLine) -> str:
-    """Do one line of the tutorial on a single file, before anything is installed."""
+def run_single_file_step(step: str, run_cli: CommandLine) -> str:
+    """Run one command of the tutorial on a single file, before anything is installed."""
     program, *arguments = shlex.split(step)
     assert program == "ganzoo"
     done = run_cli(*arguments, *EXTRA.get(arguments[0], []), env=VARIABLES, timeout=600)
@@ -113,13 +113,13 @@ def follow_alone(step: str, run_cli: CommandLine) -> str:
     return done.stdout
 
 
-def follow(environment: Environment, step: str) -> str:
-    """Do one line of the tutorial on the package, without the network."""
+def run_package_step(environment: Environment, step: str) -> str:
+    """Run one command of the tutorial on the package, without network."""
     program, *arguments = shlex.split(step)
     if program == "ganzoo":
         return environment.run("-m", "ganzoo", *arguments, *EXTRA.get(arguments[0], []))
     if step == "cd my-gan && pytest":
-        # `ganzoo check` has just compiled what compiles, and trained what learns.
+        # The step before, `ganzoo check`, has run the slow checks (compilation and learning) already.
         checked = "not compiled and not learns"
         return environment.run("-m", "pytest", "-q", "-k", checked, cwd=environment.cwd / "my-gan")
     if step == INSTALLING:
@@ -129,7 +129,7 @@ def follow(environment: Environment, step: str) -> str:
     return environment.run("-m", *shlex.split(step), "--no-build-isolation", "--no-index", "-q")
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
+# --- the files of `ganzoo new` ----------------------------------------------------------------------------------------
 
 
 def test_a_package_is_four_files_and_its_module_is_short(invoke, tmp_path):
@@ -146,7 +146,7 @@ def test_a_package_is_four_files_and_its_module_is_short(invoke, tmp_path):
         assert path.is_dir() or not re.search(r"\$|TODO|FIXME", path.read_text())
 
 
-def test_what_is_written_is_clean_by_ruff_with_its_defaults(invoke, tmp_path):
+def test_new_files_pass_ruff_with_its_defaults(invoke, tmp_path):
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
     invoke("new", "my-gan")
     invoke("new", "other-gan", "--single-file")
@@ -159,7 +159,7 @@ def test_what_is_written_is_clean_by_ruff_with_its_defaults(invoke, tmp_path):
         assert done.returncode == 0, done.stdout
 
 
-def test_a_single_file_says_how_to_go_on(invoke, tmp_path):
+def test_new_single_file_prints_the_next_steps(invoke, tmp_path):
     outcome = invoke("new", "my-gan", "--single-file")
     assert (outcome.code, outcome.out) == (0, "my_gan.py\n")
     assert outcome.err == "ganzoo: next: ganzoo check my_gan.py, then ganzoo bench --models my-gan --plugin my_gan.py\n"
@@ -184,7 +184,7 @@ def test_a_single_file_says_how_to_go_on(invoke, tmp_path):
         ("hinge", "'hinge' is taken"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name, fix, invoke, tmp_path):
+def test_invalid_name_is_refused_and_writes_nothing(name, fix, invoke, tmp_path):
     for flags in ((), ("--single-file",)):
         outcome = invoke("new", name, *flags)
         assert outcome.code == 2
@@ -193,7 +193,7 @@ def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(name, fix, invo
 
 
 @pytest.mark.parametrize(("flags", "taken"), [((), "my-gan"), (("--single-file",), "my_gan.py")])
-def test_what_exists_is_left_alone(flags, taken, invoke, tmp_path):
+def test_existing_files_are_not_overwritten(flags, taken, invoke, tmp_path):
     (tmp_path / taken).symlink_to("nowhere")
     outcome = invoke("new", "my-gan", *flags)
     assert outcome.code == 2
@@ -201,8 +201,8 @@ def test_what_exists_is_left_alone(flags, taken, invoke, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [taken]
 
 
-def test_a_package_may_be_written_beside_the_single_file_that_it_grew_from(run_cli):
-    """As `python -m ganzoo` runs, the folder is on the path, and so is the file."""
+def test_new_package_may_stand_beside_a_single_file_of_the_same_name(run_cli):
+    """With `python -m ganzoo` the working folder is on sys.path, and so the single file is importable."""
     for flags in (("--single-file",), ()):
         done = run_cli("new", "my-gan", *flags)
         assert done.returncode == 0, done.stderr
@@ -210,7 +210,7 @@ def test_a_package_may_be_written_beside_the_single_file_that_it_grew_from(run_c
     assert again.stderr == "ganzoo: my-gan: exists already; choose another name or move it away\n"
 
 
-def test_a_package_that_is_installed_under_that_name_is_not_hidden(fake_distribution, invoke, tmp_path):
+def test_name_of_an_installed_package_is_refused(fake_distribution, invoke, tmp_path):
     site = fake_distribution("ganzoo-theirs", {"broken-gan": "raise RuntimeError('unwell')\n"})
     (site / "broken_gan.py").write_text("")
     outcome = invoke("new", "broken-gan")

@@ -1,4 +1,4 @@
-"""Title, direction, bounds and axis of a score: declared by its metric, kept in the record, used without the plugin."""
+"""Title, direction, bounds and axis of a score: its metric declares them, the record keeps them for use without it."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ RESULTS = Path(__file__).parent.parent / "results"
 GAP = {"title": "Gap of means", "better": "lower", "bounds": [0, None], "log": True}
 
 
-# --- a stranger's metric, from its record alone -----------------------------------------------------------------------
+# --- a third-party metric, from its record alone ----------------------------------------------------------------------
 
 
 @pytest.fixture
 def runs(strangers_bench, tmp_path) -> Path:
-    """Two runs that were scored by a metric whose plugin is not loaded here."""
+    """Two runs scored by a metric whose plugin is not loaded here."""
     shutil.copytree(strangers_bench.results, tmp_path / "runs")
     return tmp_path / "runs"
 
 
-def test_a_record_holds_the_facts_of_a_strangers_scores(strangers_bench):
+def test_record_holds_the_facts_of_third_party_scores(strangers_bench):
     for record in strangers_bench.records:
         assert [protocol["scores"] for protocol in record["protocols"].values()] == [{"mean-gap": GAP}] * 2
 
 
-def test_a_strangers_title_heads_the_column_of_a_table(runs, invoke):
+def test_title_of_a_third_party_score_heads_the_table_column(runs, invoke):
     (head,) = (line for line in invoke("compare", runs).out.splitlines() if line.split()[:1] == ["variant"])
     assert "Gap of means" in head
     record = next(runs.glob("*/hinge-dcgan-*"))
     assert "Gap of means, EMA" in invoke("show", record).out
 
 
-def test_a_strangers_score_leads_the_leaderboard_by_its_direction(runs, invoke):
+def test_third_party_score_is_ranked_by_its_direction(runs, invoke):
     assert invoke("leaderboard", runs).code == 0
     page = (runs / "README.md").read_text(encoding="utf-8")
     (head,) = (line for line in page.splitlines() if line.startswith("| variant"))
@@ -60,7 +60,7 @@ def test_a_strangers_score_leads_the_leaderboard_by_its_direction(runs, invoke):
     assert values == sorted(values)
 
 
-def test_a_strangers_title_and_axis_are_those_of_the_report(runs, tmp_path, invoke):
+def test_report_uses_title_and_log_axis_of_a_third_party_score(runs, tmp_path, invoke):
     assert invoke("report", runs, "-o", tmp_path / "report.html").code == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     (data,) = re.findall(r'<script[^>]*id="figure-data"[^>]*>(.*?)</script>', page, re.S)
@@ -75,7 +75,7 @@ def test_a_strangers_title_and_axis_are_those_of_the_report(runs, tmp_path, invo
 
 
 @pytest.mark.parametrize(("value", "outside"), [(0.0, False), (3.5, False), (-0.25, True)])
-def test_the_doctor_names_a_value_outside_of_a_strangers_bounds(value, outside, runs, invoke):
+def test_doctor_names_a_third_party_score_out_of_bounds(value, outside, runs, invoke):
     path = next(runs.glob("*/chatty-*/record.json"))
     record = json.loads(path.read_text())
     record["scores"][0]["value"] = value
@@ -84,7 +84,7 @@ def test_the_doctor_names_a_value_outside_of_a_strangers_bounds(value, outside, 
     assert (fault in invoke("doctor", runs).out) == outside
 
 
-def test_the_doctor_knows_the_best_of_a_strangers_scores_by_their_direction(runs, invoke):
+def test_doctor_checks_the_best_third_party_score_by_its_direction(runs, invoke):
     path = next(runs.glob("*/chatty-*/record.json"))
     record = json.loads(path.read_text())
     early, late = (score for score in record["scores"] if score["ema"])
@@ -111,7 +111,7 @@ def test_the_doctor_knows_the_best_of_a_strangers_scores_by_their_direction(runs
         ({"mean-gap": GAP | {"log": "yes"}}, r"scores\.mean-gap\.log is 'yes'"),
     ],
 )
-def test_facts_of_another_type_are_refused_by_name(facts, reason, runs, invoke):
+def test_score_facts_of_the_wrong_type_are_refused_by_name(facts, reason, runs, invoke):
     path = next(runs.glob("*/chatty-*/record.json"))
     record = json.loads(path.read_text())
     next(iter(record["protocols"].values()))["scores"] = facts
@@ -127,21 +127,21 @@ def test_scores_without_facts_have_their_name_and_no_bounds():
     assert bounds_of("gap", {}) == (float("-inf"), float("inf"))
 
 
-# --- what a metric declares -------------------------------------------------------------------------------------------
+# --- declarations of a metric -----------------------------------------------------------------------------------------
 
 
 def metric(**fields) -> Metric:
     return Metric("odd", lambda real, fake, settings: {}, better={"low": "lower", "high": "higher"}, **fields)
 
 
-def test_a_metric_that_declares_its_directions_only_has_plain_facts():
+def test_metric_with_directions_only_gets_default_facts():
     assert score_facts(metric()) == {
         "low": {"title": "low", "better": "lower", "bounds": [None, None], "log": False},
         "high": {"title": "high", "better": "higher", "bounds": [None, None], "log": False},
     }
 
 
-def test_facts_are_of_the_score_that_they_name():
+def test_declared_facts_apply_to_the_named_score_only():
     facts = score_facts(metric(title={"low": "LOW"}, bounds={"high": (0, 1)}, log=("low",)))
     assert facts == {
         "low": {"title": "LOW", "better": "lower", "bounds": [None, None], "log": True},
@@ -162,7 +162,7 @@ def test_facts_are_of_the_score_that_they_name():
         ("log='high'", "'odd'.log is 'high'"),
     ],
 )
-def test_facts_that_cannot_be_are_an_error_of_their_plugin(declared, reason, tmp_path, monkeypatch):
+def test_invalid_declared_facts_are_a_plugin_error(declared, reason, tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_PLUGINS", "")
     (tmp_path / "odd.py").write_text(
         "import ganzoo\n\n@ganzoo.hookimpl\ndef ganzoo_metrics():\n"
@@ -173,10 +173,10 @@ def test_facts_that_cannot_be_are_an_error_of_their_plugin(declared, reason, tmp
     assert reason in status.error
 
 
-# --- they make nothing incomparable, and old records have them --------------------------------------------------------
+# --- protocols and old records stay comparable ------------------------------------------------------------------------
 
 
-def test_the_id_of_a_protocol_is_that_of_before_there_were_facts():
+def test_score_facts_do_not_change_the_protocol_id():
     records = [*RESULTS.glob("*/*/record.json"), *ONE_MACHINE.glob("*/*/record.json")]
     stored = [entry for path in records for entry in read_content(path)["protocols"].items()]
     assert len(stored) > 50
@@ -186,7 +186,7 @@ def test_the_id_of_a_protocol_is_that_of_before_there_were_facts():
         assert protocol_id(content | {"scores": {content["metric"]: GAP}}) == identity
 
 
-def test_records_from_before_and_after_share_a_column(tmp_path, invoke):
+def test_records_with_and_without_score_facts_share_a_column(tmp_path, invoke):
     (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     old, new = tmp_path / "runs" / "old", tmp_path / "runs" / "new"
     shutil.copytree(source, old)
@@ -201,7 +201,7 @@ def test_records_from_before_and_after_share_a_column(tmp_path, invoke):
     assert (row["n"], row["fid_n"]) == (2, 2)
 
 
-def test_an_old_record_gets_the_facts_that_ganzoo_then_knew(invoke):
+def test_old_record_gets_the_facts_built_in_at_its_time(invoke):
     (source,) = ONE_MACHINE.glob("*/mlp-digits-s0-*")
     protocols = read_record(source).protocols.values()
     assert {protocol["metric"] for protocol in protocols} == {"fid", "is"}
@@ -214,7 +214,7 @@ def test_an_old_record_gets_the_facts_that_ganzoo_then_knew(invoke):
 
 
 def test_the_facts_of_old_records_are_those_that_the_zoo_declares():
-    """But for the bounds of modes and kl, which nobody had declared."""
+    """Except for the bounds of modes and kl, which were not declared before."""
     declared = {offer.record.name: offer for offer in discover().offers["metrics"]}
     for name, (plugin, facts) in OLD_METRICS.items():
         today = score_facts(declared[name].record)
@@ -236,7 +236,7 @@ def test_the_facts_of_old_records_are_those_that_the_zoo_declares():
         None,
     ],
 )
-def test_a_strangers_protocol_or_a_broken_one_stays_as_it_is(protocol):
+def test_third_party_or_broken_protocol_is_not_upgraded(protocol):
     content = {"protocols": {"p": protocol}}
     assert with_score_facts(content) == content
 

@@ -41,36 +41,36 @@ def labels(registry, *models: str) -> list[str]:
         (["all", "!wolf"], ["hermit", "lion", "lion-cub", "tiger", "wolf.v2"]),
         (["!lion*,!wolf*"], ["hermit", "tiger"]),
         (["lion*,!lion,tiger"], ["lion-cub", "tiger"]),
-        # An exclusion holds for what stands before it, so what is named after it is back.
+        # An exclusion applies to what precedes it; a variant named after it is selected again.
         (["all,!lion,lion"], ["hermit", "lion-cub", "tiger", "wolf", "wolf.v2", "lion"]),
         (["menagerie.py:lion"], ["menagerie.py:lion"]),
         (["den+roar"], ["den+roar"]),
         (["den+roar,!den+*,cave+roar"], ["cave+roar"]),
     ],
 )
-def test_what_is_selected_and_in_which_order(registry, models, expected):
+def test_selection_and_its_order(registry, models, expected):
     assert labels(registry, *models) == expected
 
 
-def test_what_a_glob_finds_may_be_passed_over_and_what_is_named_may_not(registry):
+def test_selection_knows_whether_a_variant_was_named_or_matched_by_a_glob(registry):
     named = {selection.label: selection.named for selection in select(registry, ["lion*,lion", "den+roar"])}
     assert named == {"lion": True, "lion-cub": False, "den+roar": True}
 
 
-def test_a_pair_of_the_grid_is_a_variant_of_the_default_recipe(registry):
+def test_architecture_loss_pair_has_the_default_recipe(registry):
     (selection,) = select(registry, ["cave+purr"])
     variant = selection.variant
     assert (variant.name, variant.architecture, variant.loss, variant.penalties) == ("cave+purr", "cave", "purr", ())
     assert (variant.batch_size, variant.optimizer.kind, selection.plugin) == (128, "adam", None)
 
 
-def test_penalties_join_a_pair_in_any_place(registry):
+def test_penalties_may_stand_anywhere_in_a_pair(registry):
     for text in ("den+roar+claw+fang", "den+claw+roar+fang", "den+claw+fang+roar"):
         (selection,) = select(registry, [text])
         assert (selection.variant.loss, selection.variant.penalties) == ("roar", ("claw", "fang"))
 
 
-def test_a_pair_may_name_its_parts_by_plugin(registry):
+def test_pair_takes_qualified_names(registry):
     (selection,) = select(registry, ["menagerie.py:hidden-den+menagerie.py:roar"])
     assert selection.variant.architecture == "menagerie.py:hidden-den"
     assert selection.variant.loss == "menagerie.py:roar"
@@ -103,14 +103,14 @@ def test_a_pair_may_name_its_parts_by_plugin(registry):
         (["\x1blion"], UnknownName, "no variant is called 'lion'"),
     ],
 )
-def test_what_cannot_be_selected_says_why(registry, models, error, message):
+def test_invalid_selection_is_refused_with_its_reason(registry, models, error, message):
     with pytest.raises(error) as caught:
         select(registry, models)
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_a_glob_takes_both_sides_of_a_conflict_and_a_name_asks_which(stranger, monkeypatch):
+def test_glob_selects_both_sides_of_a_name_conflict_and_a_plain_name_is_ambiguous(stranger, monkeypatch):
     monkeypatch.setenv("GANZOO_PLUGINS", "")
     registry = discover([str(stranger(name)) for name in ("twins_a", "twins_b")])
     both = ["twins_a.py:twin", "twins_b.py:twin"]
@@ -125,8 +125,8 @@ def test_a_glob_takes_both_sides_of_a_conflict_and_a_name_asks_which(stranger, m
         select(registry, ["twin"])
 
 
-def test_the_zoo_can_be_selected_by_all_of_it(invoke):
-    """The whole way to the specs: a name, a glob, an exclusion, a pair with a penalty."""
+def test_selection_of_names_globs_exclusions_and_pairs_reaches_the_specs(invoke):
+    """From `--models` to the specs: a name, a glob, an exclusion, a pair with a penalty."""
     outcome = invoke(
         *("bench", "--models", "mlp,wgan*,!wgan-gp", "--models", "dcgan+hinge+r1"),
         *("--device", "cpu", "--throughput-only", "--dry-run", "--json"),
@@ -141,7 +141,7 @@ def test_the_zoo_can_be_selected_by_all_of_it(invoke):
     assert [penalty["name"] for penalty in specs[-1]["penalties"]] == ["r1"]
 
 
-def test_show_knows_a_pair_of_the_grid(invoke):
+def test_show_takes_an_architecture_loss_pair(invoke):
     outcome = invoke("show", "dcgan+hinge", "--json")
     assert outcome.code == 0, outcome.err
     (shown,) = json.loads(outcome.out)

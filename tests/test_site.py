@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, names no other host, and has every public name."""
+"""The documentation site: it builds without warnings, loads nothing from another host, and has every public name."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LOADED = {
     "use": ("href", "xlink:href"),
     "link": ("href",),
 }
-"""What a browser fetches by itself when it shows a page; links (`a`) may lead anywhere."""
+"""Elements whose address a browser fetches when it shows a page; links (`a`) may lead anywhere."""
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built where every way out leads nowhere."""
+    """The site, built with every network address unreachable."""
     out = tmp_path_factory.mktemp("site")
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = subprocess.run(
@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Fetched(HTMLParser):
-    """What a page makes the browser fetch, its inline styles included."""
+    """The addresses that a page makes the browser fetch, inline styles included."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Fetched(HTMLParser):
 
 
 def in_css(text: str) -> list[str]:
-    """What a style sheet makes the browser fetch."""
+    """The addresses that a style sheet makes the browser fetch."""
     found = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", text)
     return [url or imported for url, imported in found]
 
@@ -108,7 +108,7 @@ def test_site_fetches_nothing_from_another_host(site):
         '<p style="background: url(https://example.org/x.png)">',
     ],
 )
-def test_an_address_of_another_host_is_seen(text, tmp_path):
+def test_check_reports_an_address_of_another_host(text, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(f'<a href="https://example.org">a link</a>{text}<img src="own.png">', encoding="utf-8")
     assert len(foreign(fetched(page))) == 1

@@ -1,4 +1,4 @@
-"""That a skip by accident fails where everything is to be tested, and is a skip elsewhere."""
+"""An accidental skip fails if `GANZOO_SKIP_NOTHING` is set, and is a skip otherwise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ACCIDENTS = {
 
 
 def outcome(folder: Path, source: str, strict: str | None) -> tuple[int, str, dict[str, int]]:
-    """The exit code of pytest on a file of tests, what it said, and how many tests ended in which way."""
+    """The exit code of pytest on a test file, its output, and the number of tests by outcome."""
     (folder / "test_few.py").write_text(source)
     environment = {name: value for name, value in os.environ.items() if name not in (STRICT, "PYTEST_ADDOPTS")}
     environment |= {"PYTHONPATH": str(Path(__file__).parent)} | ({STRICT: strict} if strict is not None else {})
@@ -53,7 +53,7 @@ def outcome(folder: Path, source: str, strict: str | None) -> tuple[int, str, di
     return done.returncode, done.stdout, {way: int(count) for count, way in re.findall(r"(\d+) ([a-z]+)", summary)}
 
 
-def test_what_no_installation_mends_is_skipped(tmp_path):
+def test_missing_accelerator_or_other_system_is_skipped(tmp_path):
     for strict in (None, "", "1"):
         code, said, ways = outcome(tmp_path, SKIPS, strict)
         assert code == 0, said
@@ -61,10 +61,10 @@ def test_what_no_installation_mends_is_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ACCIDENTS)
-def test_what_is_skipped_by_accident_fails_where_everything_is_to_be_tested(kind, tmp_path):
+def test_accidental_skip_fails_with_skip_nothing(kind, tmp_path):
     source = f"import pytest\n\n{ACCIDENTS[kind]}"
     code, said, ways = outcome(tmp_path, source, None)
-    assert code in (0, 5), said  # 5 is pytest's for no test at all
+    assert code in (0, 5), said  # pytest exits with 5 if no test was collected
     assert ways["skipped"] == 1
     code, said, ways = outcome(tmp_path, source, "1")
     assert code in (1, 2), said
@@ -73,6 +73,6 @@ def test_what_is_skipped_by_accident_fails_where_everything_is_to_be_tested(kind
     assert kind == "bare" or "no browser" in said
 
 
-def test_everything_is_to_be_tested_by_the_script_of_the_project():
+def test_ci_script_sets_skip_nothing():
     script = (Path(__file__).parent.parent / ".ci" / "run").read_text()
     assert f"export {STRICT}=1" in script

@@ -22,12 +22,12 @@ def test_welch_has_the_closed_form_for_two_and_four_degrees_of_freedom():
     root = t / math.sqrt(4 + t**2)
     p_value = pytest.approx(1 - 1.5 * root + 0.5 * root**3, rel=1e-9)
     assert welch_p([0.0, 1.0, 2.0], [2.0, 3.0, 4.0]) == p_value
-    # What is above zero everywhere is tested by its logarithms.
+    # If all values are above zero, the test compares their logarithms.
     assert welch_p([math.exp(x) for x in (1, 2, 3)], [math.exp(x) for x in (3, 4, 5)]) == p_value
 
 
 def student_p(t: float, degrees: float, steps: int = 200_000) -> float:
-    """Both tails of Student's distribution, by Simpson's rule on its density."""
+    """Two-sided p-value of Student's distribution, by Simpson's rule on its density."""
     constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
     places = np.linspace(0, abs(t), steps + 1)
     density = constant * (1 + places**2 / degrees) ** (-(degrees + 1) / 2)
@@ -36,7 +36,7 @@ def student_p(t: float, degrees: float, steps: int = 200_000) -> float:
     return 1 - 2 * float((weights * density).sum()) * abs(t) / steps / 3
 
 
-def test_welch_with_unequal_variances_and_counts_is_the_integral_of_the_density():
+def test_welch_p_with_unequal_variances_equals_the_integral_of_the_density():
     scores = [23.5, 19.1, 21.7], [18.2, 18.9, 17.5, 18.1, 18.6]
     first, second = ([math.log(value) for value in sample] for sample in scores)
     parts = [statistics.variance(sample) / len(sample) for sample in (first, second)]
@@ -46,15 +46,15 @@ def test_welch_with_unequal_variances_and_counts_is_the_integral_of_the_density(
     assert welch_p(*scores[::-1]) == welch_p(*scores)
 
 
-def test_one_value_says_nothing_and_values_without_spread_are_equal_or_not():
+def test_welch_p_of_one_value_is_none_and_without_spread_zero_or_one():
     assert welch_p([1.0], [2.0, 3.0]) is None
     assert difference_interval([1.0], [2.0, 3.0]) is None
     assert welch_p([2.0, 2.0], [2.0, 2.0]) == 1.0
     assert welch_p([2.0, 2.0], [3.0, 3.0]) == 0.0
 
 
-def enumerated(first, second):
-    """The 95 % interval of the difference of means over every resample there is."""
+def exact_interval(first, second):
+    """The 95 % interval of the difference of means over all possible resamples."""
     means = [
         [statistics.fmean(drawn) for drawn in itertools.product(sample, repeat=len(sample))]
         for sample in (first, second)
@@ -62,32 +62,32 @@ def enumerated(first, second):
     return np.percentile([one - other for one in means[0] for other in means[1]], (2.5, 97.5))
 
 
-def test_the_bootstrap_is_that_of_all_resamples():
+def test_bootstrap_interval_equals_that_of_all_resamples():
     assert difference_interval([1.0, 3.0], [0.0, 0.0]) == (1.0, 3.0)
     first, second = [10.0, 11.5, 12.0, 14.0], [8.0, 9.0, 12.5, 9.5]
-    low, high = enumerated(first, second)
+    low, high = exact_interval(first, second)
     found = difference_interval(first, second)
     assert found == pytest.approx((low, high), abs=0.15)
     assert difference_interval(first, second) == found, "seeded"
 
 
-def test_a_ratio_of_rates_is_resampled_over_runs_and_within_each():
+def test_ratio_interval_resamples_runs_and_windows():
     # Three windows: the median is 1 or 9 in 7 of 27 resamples each.
     assert rate_ratio_interval([[1.0, 2.0, 9.0]], [[2.0, 2.0]]) == (0.5, 4.5)
-    # Two runs, of which one does not vary: the first is drawn twice in a quarter of all draws. Its median is 1 twice in
+    # Two runs, one of which does not vary: the first is drawn twice in a quarter of all draws. Its median is 1 twice in
     # 1.7 % of them, 1 and 2 in 6.2 %; with 9 and the other run, in 13 %, the mean is 7, and above only in 5 %.
     assert rate_ratio_interval([[1.0, 2.0, 9.0], [5.0, 5.0, 5.0]], [[2.0, 2.0]]) == (0.75, 3.5)
-    # Runs that do not vary in themselves, and differ: 400 and 400, 400 and 600, or 600 and 600.
+    # Two runs without variation inside, which differ: 400 and 400, 400 and 600, or 600 and 600.
     assert rate_ratio_interval([[400.0] * 5, [600.0] * 5], [[100.0] * 5]) == (4.0, 6.0)
     assert rate_ratio_interval([[1.0, 2.0, 9.0]], [[2.0, 2.0]], [0.1], [0.2]) == pytest.approx((0.25, 2.25))
     assert rate_ratio_interval([[1.0]], [[2.0, 2.0]]) is None
 
 
 def test_an_interval_over_many_runs_takes_little_memory():
-    """A hundred runs on either side: nothing may grow with the square of their number."""
+    """A hundred runs on either side: memory must not grow with the square of their number."""
     rng = np.random.default_rng(1)
     runs = rng.normal(100, 1, (100, 5)).tolist()
-    rate_ratio_interval([[1.0, 2.0]], [[2.0, 2.0]])  # what is loaded at first counts for none
+    rate_ratio_interval([[1.0, 2.0]], [[2.0, 2.0]])  # memory of the first call, for imports, does not count
     tracemalloc.start()
     found = rate_ratio_interval(runs, runs)
     most = tracemalloc.get_traced_memory()[1]
@@ -97,15 +97,15 @@ def test_an_interval_over_many_runs_takes_little_memory():
     assert found == pytest.approx((0.998, 1.002), abs=0.001)
 
 
-def test_rows_that_cannot_be_told_apart_share_a_rank():
+def test_indistinguishable_rows_share_a_rank():
     best, near, far = [10.0, 10.4, 10.2], [10.3, 10.1, 10.6], [30.0, 30.2, 30.1]
     assert ranks([far, best, near], "lower") == [3, 1, 1]
     assert ranks([far, best, near], "higher") == [1, 2, 2]
     assert ranks([best, [9.0], far], "lower") == [1, None, 2]
     assert ranks([best, [9.0]], "lower") == [None, None]
-    # Wide seeds cannot be told from the best, though the narrow ones before them can.
+    # A row with a large deviation is indistinguishable from the best, although rows with small deviations are not.
     assert ranks([best, [12.0, 12.1, 12.2], [13.0, 9.0, 25.0]], "lower") == [1, 2, 1]
-    # Factors count: with a deviation that grows with the score, twice as much is told from as much.
+    # Ratios count: if the deviation grows with the score, twice the score is still distinguishable.
     assert ranks([[4.0, 5.0, 6.0], [16.0, 25.0, 34.0], [120.0, 140.0, 170.0]], "lower") == [1, 2, 3]
     assert ranks([[0.0, 1.0], [8.0, 9.0], [16.0, 17.0]], "higher") == [3, 2, 1], "zero has no logarithm"
     assert ranks([[float(index), index + 0.1] for index in range(MOST_RANKED + 1)], "lower") == [None] * 501
@@ -129,7 +129,7 @@ def ranks_by_hand(samples):
 def test_ranks_rest_on_the_false_discovery_rate(seed):
     rng = np.random.default_rng(seed)
     samples = [list(5 * (1 + row // 3) * rng.lognormal(0, 0.1, 3)) for row in range(9)]
-    # The p-values depend on which samples are tested together only by their being above zero.
+    # The p-value of a pair depends on the other samples only through whether all are above zero.
     found = ranks(samples, "lower")
     assert found == ranks_by_hand(samples)
     assert found != [1] * 9

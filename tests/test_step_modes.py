@@ -1,4 +1,4 @@
-"""Captured and compiled steps do what eager ones do: schedules, lazy phases, repeats, random numbers, gradients.
+"""Captured and compiled steps equal eager ones: schedules, lazy phases, repeats, random numbers, gradients.
 
 Capture needs a CUDA device. What surrounds it (buffers, one graph for each mixture of phases, replay) is tested on the
 CPU with a recorder in its place, which replays by calling the recorded function again.
@@ -37,7 +37,7 @@ RECIPES = {
 
 
 class Recorder:
-    """Captures without running, as CUDA does: the updates are put back as they were, and made by the replay."""
+    """Captures without running, as CUDA does: the updates are undone after the capture and made by the replay."""
 
     def __init__(self, run):
         self.run = run
@@ -107,7 +107,7 @@ def test_a_replayed_run_is_the_eager_run(recipe):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_each_mixture_of_phases_has_a_graph_of_its_own():
+def test_each_combination_of_phases_has_a_separate_graph():
     run, recorder = graphed("dcgan+hinge+r1", ("*.lazy.r1.every=2",))
     for step in range(2 * (WARMUP_STEPS + 2)):
         run_step(run)
@@ -137,10 +137,10 @@ def test_a_compiled_step_gives_the_eager_gradients(models):
 
     spec, dataset = planned(models, step_mode="compile")
     eager, _ = planned(models)
-    # Compiled code draws other random numbers than eager code, unless it is asked for the same. Not by `monkeypatch`:
-    # the settings of this module lie outside of its `__dict__`, and from pytest 9.2 on it would delete them in the end.
+    # Compiled code draws other random numbers than eager code unless `fallback_random` is set. Not by `monkeypatch`:
+    # the settings of this module lie outside its `__dict__`, and from pytest 9.2 on the undo would delete them.
     with config.patch(fallback_random=True):
-        # A compiled run shares no fakes.
+        # A compiled run does not share fakes between phases.
         assert_same_gradients(assemble(spec, REGISTRY, dataset), assemble(eager, REGISTRY, dataset, share_fakes=False))
     assert any(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.so")), "compiled into the folder of this process"
 
@@ -149,7 +149,7 @@ def test_a_compiled_step_gives_the_eager_gradients(models):
 @pytest.mark.parametrize("mode", ["graph", "compile"])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_on_cuda_a_captured_or_compiled_run_is_the_eager_run(recipe, mode):
-    """By SGD without momentum a step moves each weight by its gradient, so equal weights are equal gradients."""
+    """By SGD without momentum a step moves each weight by its gradient, so equal weights mean equal gradients."""
     models, settings = RECIPES[recipe]
     settings = (*settings, "*.optimizer.kind=sgd", "*.optimizer.momentum=0", "*.optimizer.learning_rate=0.001")
     runs = []

@@ -1,4 +1,4 @@
-"""What is public, what a start loads, what the zoo may import; import-linter holds the packages (pyproject.toml)."""
+"""Public names, imports at startup, imports of the zoo; import-linter checks the packages (see pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ ROOT = Path(__file__).parent.parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"}
-"""What a plugin may import inside of functions only: each costs a second, or is not installed everywhere."""
+"""Packages that a plugin may import only inside functions: each takes a second or is not installed everywhere."""
 
 LIGHT = {"torch", "numpy", "safetensors"}
-"""What a plugin may import anywhere, beside the standard library and ganzoo."""
+"""Packages that a plugin may import anywhere, besides the standard library and ganzoo."""
 
 OPEN_MODULES = {"ganzoo", "ganzoo.losses", "ganzoo.testing"}
-"""What a third party may import of ganzoo."""
+"""The modules of ganzoo that third parties may import."""
 
 HOOKS = [name for name, function in vars(hookspecs).items() if hasattr(function, "ganzoo_spec")]
 
 
 def imports(tree: ast.AST, package: str, *, inside_functions: bool = True, typing: bool = True) -> Iterator[str]:
-    """What is imported below `tree`, in full: `a.b` for `import a.b`, `a.b` for `from a import b`."""
+    """The imports below `tree` by their full names: `a.b` for `import a.b` and for `from a import b`."""
     for node in ast.iter_child_nodes(tree):
         a_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         for_typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
@@ -62,12 +62,12 @@ def core_modules() -> set[str]:
 # --- the core ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_public_resolves_and_stays_what_it_is():
+def test_public_names_resolve_and_are_not_replaced_by_submodules():
     names = {name: getattr(ganzoo, name) for name in ganzoo.__all__}
     assert len(names) == len(ganzoo.__all__)
     assert not [name for name, value in names.items() if isinstance(value, ModuleType)]
     assert set(dir(ganzoo)) >= set(names)
-    # A function that shared a submodule's name would be replaced by the module as soon as that is imported.
+    # Importing a submodule would replace a function of the same name in the package.
     for module in core_modules() - {"ganzoo.__main__"}:
         importlib.import_module(module)
     assert {name: getattr(ganzoo, name) for name in ganzoo.__all__} == names
@@ -87,11 +87,11 @@ def test_every_public_name_is_explained():
         assert not documentation.startswith(f"{name}("), f"{name} has the docstring that dataclass made up"
 
 
-# --- what is loaded when ----------------------------------------------------------------------------------------------
+# --- imports at startup -----------------------------------------------------------------------------------------------
 
 
 def loaded_by(code: str) -> set[str]:
-    """The top-level packages and plugins in a fresh process after `code`."""
+    """The top-level packages that a fresh process has imported after `code`."""
     report = "import json, sys; sys.stderr.write('LOADED' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, timeout=HANGING, check=True
@@ -112,7 +112,7 @@ def command(*arguments: str) -> str:
 @pytest.mark.parametrize(
     "code",
     ["import ganzoo", command("--help"), command("bench", "--help"), command("--version"), command()],
-    ids=["import", "help", "bench-help", "version", "nothing"],
+    ids=["import", "help", "bench-help", "version", "no-arguments"],
 )
 def test_a_start_loads_neither_torch_nor_a_plugin(code):
     loaded = loaded_by(code)
@@ -120,7 +120,7 @@ def test_a_start_loads_neither_torch_nor_a_plugin(code):
     assert not loaded & {"torch", "numpy", "rich", "ganzoo_plugins", *HEAVY}
 
 
-def test_a_mistake_in_the_command_is_found_without_torch():
+def test_usage_error_is_reported_without_torch():
     code = command("bnech").replace("assert not code", "assert code == 2")
     assert not loaded_by(code) & {"torch", "rich", "ganzoo_plugins", *HEAVY}
 
@@ -176,11 +176,11 @@ def test_the_zoo_imports_what_a_third_party_may(plugin):
         "requests",
     ],
 )
-def test_what_a_third_party_may_not_import_at_the_top(name):
+def test_import_that_third_parties_may_not_make_is_refused(name):
     assert not allowed(name, LIGHT)
 
 
-def test_the_zoo_enters_by_entry_points_like_anyone():
+def test_zoo_is_registered_by_entry_points():
     entries = [*entry_points(group=hookspecs.PROJECT), *entry_points(group=LOGS)]
     mine = {entry.value for entry in entries if entry.dist and entry.dist.name == "ganzoo"}
     assert mine == {f"ganzoo_plugins.{plugin}" for plugin in PLUGINS if implements(parsed(file_of(plugin)))}
@@ -198,7 +198,7 @@ def implements(tree: ast.Module) -> set[str]:
     }
 
 
-def test_these_are_the_hooks():
+def test_hook_names():
     assert HOOKS == [
         "ganzoo_variants",
         "ganzoo_architectures",
@@ -212,7 +212,7 @@ def test_these_are_the_hooks():
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_used_by_the_zoo_or_by_a_stranger(hook):
+def test_every_hook_is_used_by_the_zoo_or_a_third_party_plugin(hook):
     plugins = [*ZOO.rglob("*.py"), *(Path(__file__).parent / "plugins_from_strangers").glob("*.py")]
     assert any(hook in implements(parsed(path)) for path in plugins)
 

@@ -1,4 +1,4 @@
-"""Suites: what a file may say, what the command line changes in it, and a suite from its file to its tables."""
+"""Suites: the format of the file, options that override it, and a suite from its file to its tables."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_variant_and_dataset_of_a_suite_is_there(name):
         assert len(resolve(on_digits, registry).runs) >= 2
 
 
-def test_the_suites_are_what_they_are_said_to_be():
+def test_suites_have_the_documented_content():
     quick, standard, full = (read_suite(name) for name in ("quick", "standard", "full"))
     assert [(part.plan.models, part.plan.dataset) for part in quick.parts] == [(("mlp", "dcgan"), "digits")]
     assert [part.plan.dataset for part in standard.parts] == ["digits", "mnist", "stacked-mnist", "cifar10"]
@@ -76,7 +76,7 @@ def test_the_suites_are_what_they_are_said_to_be():
     assert {part.plan.kimg for part in full.parts} == {"full"}
 
 
-def test_list_shows_them(invoke):
+def test_list_shows_the_suites(invoke):
     entries = json.loads(invoke("list", "suites", "--json").out)
     assert [entry["name"] for entry in entries] == ["full", "quick", "standard"]
     assert all(Path(entry["path"]).is_file() and entry["summary"] for entry in entries)
@@ -92,18 +92,18 @@ def dry_run(invoke, *arguments):
     return [entry["spec"] for entry in json.loads(outcome.out)]
 
 
-def test_a_suite_keeps_its_own_values_and_an_option_that_was_given_wins(suite, invoke):
+def test_given_option_overrides_the_value_of_a_suite(suite, invoke):
     specs = dry_run(invoke, "--suite", suite)
     assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (16, 1), (8, 0)]
     assert {spec["recipe"]["batch_size"] for spec in specs} == {32}
-    # 1 is the default of the command line, and it was given.
+    # 1 is also the default of the command line, but it was given explicitly.
     specs = dry_run(invoke, "--suite", suite, "--seeds", 1, "--batch-size", 16, "--device", "cpu", "--kimg", 3)
     assert [(spec["image_shape"][1], spec["seed"]) for spec in specs] == [(16, 0), (8, 0)]
     assert {(spec["recipe"]["batch_size"], spec["kimg"], spec["device"]) for spec in specs} == {(16, 3.0, "cpu")}
     assert {spec["variant"] for spec in dry_run(invoke, "--suite", suite, "--models", "dcgan")} == {"dcgan"}
 
 
-def test_set_and_plugin_come_after_the_suites_own(suite, stranger):
+def test_set_and_plugin_options_are_appended_to_those_of_a_suite(suite, stranger):
     own = read_suite(str(suite))
     changed = with_options(own, {"set": ("mlp.latent=8",), "plugins": ("a.py",), "threads": 1})
     changed = with_options(changed, {"set": ("mlp.latent=9",), "plugins": ("b.py",)})
@@ -112,7 +112,7 @@ def test_set_and_plugin_come_after_the_suites_own(suite, stranger):
     assert {part.plan.threads for part in changed.parts} == {1}
 
 
-def test_plugins_are_looked_for_beside_the_file(tmp_path, stranger, invoke):
+def test_suite_plugins_are_relative_to_the_suite_file(tmp_path, stranger, invoke):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "hinge.py").write_text(stranger("hinge").read_text())
@@ -128,7 +128,7 @@ def test_an_optional_part_without_its_data_is_left_out_with_a_note(suite, invoke
     assert line.startswith("ganzoo: suite small: left out folder:nowhere: ")
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- invalid suites ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_an_optional_part_without_its_data_is_left_out_with_a_note(suite, invoke
         ("[[bench", "is not TOML"),
     ],
 )
-def test_a_file_that_says_something_else_is_refused_by_table_and_key(text, fix, tmp_path, invoke):
+def test_invalid_suite_file_is_refused_by_table_and_key(text, fix, tmp_path, invoke):
     (tmp_path / "own.toml").write_text(text)
     outcome = invoke("bench", "--suite", "own.toml", "--device", "cpu")
     assert outcome.code == 2
@@ -169,7 +169,7 @@ def test_a_file_that_says_something_else_is_refused_by_table_and_key(text, fix, 
         ("nowhere.toml", "--suite nowhere.toml: cannot be read: No such file or directory"),
     ],
 )
-def test_a_suite_that_is_not_there_is_refused(name, fix, invoke):
+def test_missing_suite_is_refused(name, fix, invoke):
     outcome = invoke("bench", "--suite", name)
     assert outcome.code == 2
     assert fix in outcome.error

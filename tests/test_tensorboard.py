@@ -1,4 +1,4 @@
-"""Curves in TensorBoard: what its own reader finds in the event files is what the record holds."""
+"""Curves in TensorBoard: TensorBoard's reader finds in the event files what the record holds."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_event_files_lie_beside_the_record_and_hold_its_curves(benched):
 
 
 def replay(folder: Path, record: ganzoo.RunRecord, beginning: float = 0.0, factor: float = 1.0) -> None:
-    """The events of a run as the runner sends them, from `beginning` on."""
+    """Send the events of a run to the log as the runner does, from `beginning` on."""
     notes: list[str] = []
     registry = discover(logs=["tensorboard"])
 
@@ -89,7 +89,7 @@ def replay(folder: Path, record: ganzoo.RunRecord, beginning: float = 0.0, facto
     assert notes == []
 
 
-def test_a_run_that_is_done_again_replaces_its_curves(benched, tmp_path):
+def test_repeated_run_replaces_its_curves(benched, tmp_path):
     record = read_record(benched)
     replay(tmp_path, record)
     replay(tmp_path, record, factor=3.0)
@@ -99,7 +99,7 @@ def test_a_run_that_is_done_again_replaces_its_curves(benched, tmp_path):
     )
 
 
-def test_a_run_that_goes_on_keeps_what_came_before(benched, tmp_path):
+def test_resumed_run_keeps_its_earlier_curves(benched, tmp_path):
     record = read_record(benched)
     steps = record.training["curves"]["kimg"]
     assert len(steps) > 3
@@ -111,7 +111,7 @@ def test_a_run_that_goes_on_keeps_what_came_before(benched, tmp_path):
     )
 
 
-def test_a_run_that_was_done_before_is_written_from_its_record(benched, tmp_path):
+def test_skipped_run_is_logged_from_its_record(benched, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "record.json").write_bytes((benched / "record.json").read_bytes())
     record = read_record(tmp_path / "run")
@@ -152,12 +152,12 @@ def test_an_unknown_log_is_refused_with_the_nearest(invoke):
     assert outcome.error == "ganzoo: --log: no log is called 'tensorbord'; did you mean 'tensorboard'?"
 
 
-def test_python_knows_logs_too(tmp_path):
+def test_log_from_python(tmp_path):
     with pytest.raises(ganzoo.UsageError, match="no log is called 'tensorbord'"):
         ganzoo.bench("mlp", log="tensorbord", results=tmp_path)
 
 
-def test_a_log_loads_only_when_it_is_asked_for(invoke):
+def test_log_is_imported_only_on_request(invoke):
     names = [plugin["name"] for plugin in json.loads(invoke("plugins", "--json").out)]
     assert "digits" in names
     assert "tensorboard" not in names

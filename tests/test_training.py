@@ -1,4 +1,4 @@
-"""Training through the library: phases move exactly what they update, seeds repeat bit for bit, budgets are kept."""
+"""Training through the library: phases update exactly their targets, seeds repeat bit for bit, budgets are kept."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_variant_trains_a_few_steps_at_every_size(variant, size):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_phase_moves_exactly_what_it_updates(variant):
+def test_phase_updates_exactly_its_targets(variant):
     run = assembled(variant)
     real, labels = next(run.batches)
     for step_phase in run.updates:
@@ -91,13 +91,13 @@ def test_a_phase_moves_exactly_what_it_updates(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_weight_of_a_player_is_reached_by_some_phase(variant):
+def test_every_weight_is_updated_by_some_phase(variant):
     run = assembled(variant)
     before = snapshot(run)
     for _ in range(3):
         run_step(run)
     after = snapshot(run)
-    # The bias of the last layer adds the same to every logit, and cancels in a loss of differences.
+    # The bias of the last layer adds the same to every logit and cancels in a loss of differences.
     stuck = [name for name in before if torch.equal(before[name], after[name]) and not name.endswith("head.bias")]
     assert stuck == []
 
@@ -127,7 +127,7 @@ def test_same_seed_same_bits_and_another_seed_others():
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_kimg_counts_real_images_and_repeats_draw_fresh_ones():
+def test_kimg_counts_real_images_and_repeats_draw_new_ones():
     run = assembled("wgan-gp", batch_size=8)
     result = train(run, 0.08)
     assert run.batches.drawn == 80
@@ -135,7 +135,7 @@ def test_kimg_counts_real_images_and_repeats_draw_fresh_ones():
     assert result.updates == {"generator": 2, "discriminator": 10}
 
 
-def test_a_lazy_penalty_runs_every_so_many_steps_and_as_many_times_as_strong():
+def test_lazy_penalty_runs_every_nth_step_with_n_times_the_weight():
     run = assembled("dcgan+non-saturating+r1", set=("*.lazy.r1.every=4",))
     names = [(phase.phase.name, phase.phase.every) for phase in run.updates]
     assert names == [("discriminator", 1), ("generator", 1), ("r1", 4)]
@@ -150,14 +150,14 @@ def test_a_lazy_penalty_runs_every_so_many_steps_and_as_many_times_as_strong():
     torch.testing.assert_close(lazy_term, 4 * eager_term)
 
 
-def test_the_generator_can_go_first():
+def test_generator_first_runs_the_generator_phase_first():
     assert [phase.phase.name for phase in assembled("conv-sgd").updates] == ["generator", "discriminator"]
 
 
-def test_a_step_equals_one_written_by_hand():
+def test_dcgan_step_equals_plain_pytorch():
     """The harness's DCGAN step against plain PyTorch, from the same weights, batches and latents.
 
-    By SGD, because Adam divides rounding by rounding where a gradient is next to zero.
+    By SGD, because Adam divides rounding errors by each other where a gradient is close to zero.
     """
     settings = ("dcgan.optimizer.kind=sgd", "dcgan.optimizer.learning_rate=0.01")
     run, hand = (assembled("dcgan", set=settings) for _ in range(2))
@@ -197,7 +197,7 @@ def test_a_step_equals_one_written_by_hand():
         ("infogan", ("*.feature_matching=1",), 3),
     ],
 )
-def test_fakes_are_made_once_where_no_update_of_the_generator_comes_between(models, settings, passes):
+def test_fakes_are_shared_until_the_generator_is_updated(models, settings, passes):
     run = assembled(models, set=settings)
     made = []
     run.players.generator.register_forward_hook(lambda *arguments: made.append(1))
@@ -220,13 +220,13 @@ def test_sharing_fakes_changes_no_gradient():
             mine.grad = other.grad = None
 
 
-def test_weight_clipping_holds():
+def test_weights_stay_clipped():
     run = assembled("wgan", set=("wgan.clip=0.005",))
     train(run, 0.08)
     assert all(parameter.abs().max() <= 0.005 + 1e-9 for parameter in run.players.discriminator.parameters())
 
 
-def test_the_options_that_any_variant_takes_show_as_terms():
+def test_common_recipe_options_appear_as_loss_terms():
     options = ("dcgan.l1=1e-5", "dcgan.l2=1e-5", "dcgan.feature_matching=0.1", "dcgan.label_smoothing=0.1")
     result = train(assembled("dcgan", set=options), 0.016)
     expected = {"discriminator/l1", "discriminator/l2", "generator/l1", "generator/l2", "generator/feature_matching"}
@@ -246,7 +246,7 @@ def test_label_smoothing_equals_bce_with_a_soft_target():
     torch.testing.assert_close(terms["real"], expected.detach())
 
 
-def test_label_smoothing_of_a_loss_of_phases_is_the_softer_target():
+def test_label_smoothing_of_a_phase_loss_equals_bce_with_a_soft_target():
     plain, smooth = assembled("infogan"), assembled("infogan", set=("infogan.label_smoothing=0.1",))
     real, labels = next(plain.batches)
     terms = smooth.updates[0](Batch(real, labels, smooth.draw_latent(8, smooth.latent_rng)))
@@ -267,8 +267,8 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
     assert terms[1]["feature_matching"] > 0
 
 
-def test_label_smoothing_of_a_relativistic_loss_is_the_softer_target():
-    """The label says that the real one is the more real: 0.9 of it, and 0.1 of the contrary."""
+def test_label_smoothing_of_a_relativistic_loss_equals_bce_with_a_soft_target():
+    """The label says that the real image is the more realistic one: with weight 0.9, and 0.1 for the contrary."""
     from ganzoo.training.objective import phases_of
 
     loss = REGISTRY.get("losses", "relativistic").record
@@ -306,13 +306,13 @@ def test_a_schedule_reaches_a_coefficient():
     assert run.updates[0].hyper["r1.gamma"].item() < start
 
 
-def test_an_exploding_run_is_named():
+def test_diverged_run_names_the_exploding_term():
     run = assembled("mlp", set=("mlp.learning_rate=1e18",))
     with pytest.raises(Diverged, match=r"the term '.+' became"):
         train(run, 1.0)
 
 
-def test_the_moving_average_has_its_half_life():
+def test_moving_average_has_the_given_half_life():
     from ganzoo.training.average import MovingAverage
 
     network = torch.nn.Linear(1, 1, bias=False)
@@ -324,7 +324,7 @@ def test_the_moving_average_has_its_half_life():
     assert average.average.weight.item() == pytest.approx(0.5)
 
 
-def test_evaluation_points_come_off_the_clock_and_end_with_the_budget():
+def test_evaluation_points_are_first_steps_past_each_kimg_up_to_the_budget():
     spec, dataset = planned("mlp")
     run = assemble(spec, REGISTRY, dataset)
     seen = []

@@ -1,4 +1,4 @@
-"""Records of every version: the old ones are read as what they were, the newer ones refused by name."""
+"""Records of every schema version: old ones are upgraded on reading, newer ones are refused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ganzoo.records.upgrades import UPGRADES, upgrade
 from ganzoo.runs import SCHEMA
 
 STORED = Path(__file__).parent / "records"
-"""A record of each version as a release or a commit of its time wrote it."""
+"""A record of each schema version, written by a release or commit of that version."""
 
 
 def stored(version: int) -> Path:
     return STORED / f"schema-{version}.json"
 
 
-def test_there_is_a_step_for_each_version_and_a_record_of_each():
+def test_every_schema_version_has_an_upgrade_and_a_stored_record():
     assert len(UPGRADES) == SCHEMA - 1
     assert [step.__name__ for step in UPGRADES] == [f"upgrade_{n}_to_{n + 1}" for n in range(1, SCHEMA)]
     assert sorted(path.name for path in STORED.glob("*.json")) == [f"schema-{n}.json" for n in range(1, SCHEMA + 1)]
@@ -34,7 +34,7 @@ def test_a_record_of_every_version_is_read_and_compared(version, invoke):
     before = json.dumps(content)
     record = read_record(stored(version))
     assert record.schema == SCHEMA
-    # What it measured is what it was, and the file stays as it is.
+    # The measured values are unchanged, and so is the file.
     for name in ("run_id", "status", "throughput", "training", "hardware"):
         assert getattr(record, name) == content[name]
     for told, score in zip(content["scores"], record.scores, strict=True):
@@ -53,10 +53,10 @@ def test_a_record_of_every_version_is_read_and_compared(version, invoke):
     assert row["fid"] == content["training"]["final"]["fid/ema"]["value"]
 
 
-def test_the_first_version_did_not_name_the_library_that_multiplies_matrices():
+def test_schema_1_record_gets_its_linear_backend():
     assert "linear_backend" not in read_content(stored(1))["spec"]
     assert read_record(stored(1)).environment["flags"]["linear_backend"] == "blas"
-    # Later records of that version did: what they say stands.
+    # Later records of that version name it, and their value is kept.
     committed = next(ONE_MACHINE.glob("*/*/record.json"))
     content = read_content(committed)
     assert (content["schema"], content["spec"]["linear_backend"]) == (1, "onednn")
@@ -71,7 +71,7 @@ def test_an_upgrade_changes_a_copy_only():
 
 
 @pytest.mark.parametrize("broken", [None, 7, "spec", []])
-def test_what_cannot_be_upgraded_is_refused_and_no_traceback(broken, tmp_path):
+def test_record_that_cannot_be_upgraded_is_refused_without_traceback(broken, tmp_path):
     path = tmp_path / "record.json"
     path.write_text(json.dumps(read_content(stored(1)) | {"spec": broken}))
     with pytest.raises(RecordError, match="spec"):

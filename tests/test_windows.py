@@ -1,4 +1,4 @@
-"""Timing: what the windows report, from work whose rate is known; what samples tell; the age of a process."""
+"""Timing: windows of work with a known rate, summaries of samples, and the age of a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """Time that passes only when somebody works."""
+    """A clock that advances only by work."""
 
     def __init__(self):
         self.now = 100.0
@@ -53,7 +53,7 @@ def test_a_steady_rate_is_reported_as_it_is(clock):
     assert found.warmup_seconds == pytest.approx(found.warmup_steps * 0.01)
 
 
-def test_the_slow_start_stays_out_of_the_windows(clock):
+def test_warmup_is_excluded_from_the_windows(clock):
     done = 0
 
     def work(steps):
@@ -72,7 +72,7 @@ def test_the_slow_start_stays_out_of_the_windows(clock):
     )
 
 
-def test_what_never_becomes_steady_is_measured_and_said_so(clock):
+def test_unsteady_rate_is_measured_and_flagged(clock):
     speeds = iter(np.random.default_rng(0).uniform(0.005, 0.05, 100_000))
 
     def work(steps):
@@ -84,7 +84,7 @@ def test_what_never_becomes_steady_is_measured_and_said_so(clock):
     assert 3 <= found.warmup_seconds < 6
 
 
-def test_windows_hold_whole_cycles_and_the_edges_are_off_the_clock(clock):
+def test_windows_hold_whole_cycles_and_exclude_time_at_the_edges(clock):
     edges = []
 
     calls = []
@@ -105,7 +105,7 @@ def test_windows_hold_whole_cycles_and_the_edges_are_off_the_clock(clock):
     assert len(edges) == 6
 
 
-def test_the_real_clock_is_used():
+def test_windows_use_the_real_clock():
     found = measure_windows(lambda steps: time.sleep(0.002 * steps) or steps, seconds=0.2, device=CPU)
     rates = [steps / seconds for steps, seconds in zip(found.steps, found.seconds, strict=True)]
     assert all(rate < 500 for rate in rates), "sleeping takes at least as long as asked"
@@ -122,7 +122,7 @@ def test_a_summary_holds_median_interval_extremes_and_every_sample():
     assert told == summary(samples), "the resamples are seeded"
 
 
-def test_the_interval_covers_the_true_median_about_as_often_as_it_says():
+def test_interval_covers_the_true_median_at_its_nominal_rate():
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(200):
@@ -150,8 +150,8 @@ print(time.monotonic(), process_seconds(), time.monotonic())
 
 
 @needs_system(sys.platform == "linux", "the clocks are those of Linux")
-def test_the_age_of_a_process_is_that_between_its_start_and_now():
-    """It begins while it is started, and its age is asked between two looks at the clock that all processes share."""
+def test_process_age_is_the_time_since_its_start():
+    """The process begins during its start; its age is read between two looks at the clock that all processes share."""
     before = time.monotonic()
     with subprocess.Popen([sys.executable, "-c", AGE], stdout=subprocess.PIPE, text=True) as process:
         after = time.monotonic()

@@ -1,4 +1,4 @@
-"""The messages between a bench and the process of a run: one line of JSON each, and the same after the journey."""
+"""The messages between a bench and the process of a run: one line of JSON each, unchanged by the round trip."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_a_message_is_one_line_and_the_same_on_the_other_side(message):
+def test_message_is_one_line_and_survives_the_round_trip(message):
     line = encode(message)
     assert len(line.splitlines()) == 1
     assert decode(line) == decode(line.encode()) == message
 
 
-def test_every_kind_of_message_is_tried_here():
+def test_every_message_type_is_tried():
     assert {type(message) for message in MESSAGES} == set(MESSAGE_TYPES.values())
 
 
@@ -74,7 +74,7 @@ def test_a_line_that_holds_no_message_is_a_value_error(line):
         decode(line)
 
 
-def test_a_request_is_one_line_and_the_same_on_the_other_side():
+def test_run_request_is_one_line_and_survives_the_round_trip():
     request = RunRequest(
         "id", {"seed": 3}, {"name": "digits"}, "runs/x", ("a.py",), None, None, 60.0, None, {"torch": "2"}
     )
@@ -83,6 +83,6 @@ def test_a_request_is_one_line_and_the_same_on_the_other_side():
     assert decode_request(line) == request
 
 
-def test_an_outcome_is_what_of_a_record_the_run_itself_fills_in():
+def test_outcome_fields_are_those_of_a_record_that_the_run_fills_in():
     of_the_bench = {"schema", "run_id", "spec", "command", "path"}
     assert {field.name for field in fields(Outcome)} == {field.name for field in fields(RunRecord)} - of_the_bench

@@ -1,4 +1,4 @@
-"""The networks of the zoo: shapes, ranges, initialization and options, built through the plugins' own hooks."""
+"""The networks of the zoo, built by the hooks of their plugins: shapes, ranges, initialization and options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLUGINS = [
 RECIPES = ["conv_sgd", "wgan", "wgan_gp", "lsgan", "hinge"]
 CLASSES = 10
 SIZES = (8, 16, 28, 32, 48, 64, 128)
-"""Those tried of an architecture that claims any size."""
+"""Sizes to try for an architecture that claims any size."""
 
 NARROW = {
     "mlp": {"generator_widths": (64, 64), "discriminator_widths": (64, 64)},
@@ -41,12 +41,12 @@ NARROW = {
     "cdcgan": {"base_channels": 8},
     "infogan": {"base_channels": 8, "dense": 128},
 }
-"""Options for the largest size that each claims, so that the tests take seconds."""
+"""Options for the largest claimed size of each architecture, so that the tests take seconds."""
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
 def offered(hook, names):
-    """What the plugins `names` yield from `hook`, by name."""
+    """The records that the plugins `names` yield from `hook`, by name."""
     modules = (importlib.import_module(f"ganzoo_plugins.{name}") for name in names)
     return {record.name: record for module in modules for record in getattr(module, hook, lambda: ())()}
 
@@ -71,7 +71,7 @@ def build(name, size=32, channels=3, /, **options):
 
 
 def inputs(name, n=2):
-    """A latent and the labels, if any, that the networks of `name` take."""
+    """A latent and, for a conditional architecture, labels for the networks of `name`."""
     architecture = ARCHITECTURES[name]
     rng = torch.Generator().manual_seed(0)
     if architecture.draw_latent:
@@ -91,7 +91,7 @@ def test_the_zoo_is_complete():
 
 
 @pytest.mark.parametrize("name", [name.replace("_", "-") for name in PLUGINS + RECIPES])
-def test_variant_names_what_exists(name):
+def test_variant_refers_to_existing_parts_options_and_coefficients(name):
     variant = VARIANTS[name]
     architecture, loss = ARCHITECTURES[variant.architecture], LOSSES[variant.loss]
     assert variant.options.keys() <= architecture.options.keys()
@@ -111,11 +111,11 @@ CLAIMS = [
     for size in architecture.image_sizes or SIZES
     for channels in architecture.channels
 ]
-"""Every architecture, size and number of channels that the zoo says it builds."""
+"""Every architecture, size and number of channels that the zoo claims to build."""
 
 
 @pytest.mark.parametrize(("name", "size", "channels"), CLAIMS)
-def test_every_claim_is_built_and_has_gradients(name, size, channels):
+def test_every_claimed_size_and_channel_count_builds_and_has_gradients(name, size, channels):
     """Shapes, ranges and a finite gradient for every weight, of a generator and a discriminator in training mode."""
     architecture = ARCHITECTURES[name]
     largest = max(architecture.image_sizes or SIZES)
@@ -148,7 +148,7 @@ def test_every_claim_is_built_and_has_gradients(name, size, channels):
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if ARCHITECTURES[name].image_sizes])
-def test_claims_cover_what_the_datasets_have(name):
+def test_claimed_sizes_cover_the_datasets(name):
     assert {8, 16, 28, 32, 64} <= set(ARCHITECTURES[name].image_sizes)
     assert ARCHITECTURES[name].channels == (1, 3)
 
@@ -169,9 +169,9 @@ def test_every_claimed_size_is_built_in_full_width(name):
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mlp"])
 @pytest.mark.parametrize("shape", [(3, 2, 2), (3, 32, 30), (3, 30, 32)], ids=str)
-def test_sizes_that_cannot_be_built_are_refused_in_one_line(name, shape):
+def test_unsupported_sizes_are_one_error_line(name, shape):
     if name == "deconv-mlp":
-        shape = (3, 30, 30)  # it needs multiples of 4 only
+        shape = (3, 30, 30)  # deconv-mlp needs only multiples of 4
     with pytest.raises(ValueError, match="pixels, not") as error:
         ARCHITECTURES[name].build(shape, 100, CLASSES)
     assert "\n" not in str(error.value)
@@ -200,7 +200,7 @@ def test_state_dict_round_trip(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_channels_last_changes_nothing(name):
+def test_channels_last_output_equals_contiguous(name):
     generator, discriminator = build(name, 16)
     generator.eval()
     discriminator.eval()
@@ -223,7 +223,7 @@ def test_options_have_json_safe_defaults(name):
 # --- one architecture at a time -----------------------------------------------------------------------------------
 
 
-def test_mlp_parameters_by_hand():
+def test_mlp_parameter_count():
     def linear(*widths):
         return sum((before + 1) * after for before, after in pairwise(widths))
 
@@ -242,15 +242,15 @@ def test_mlp_builds_any_shape():
     assert discriminator.features(images).shape == (6, prod((2, 5, 7)))
 
 
-def test_mlp_generator_passes_the_latent_on():
-    """Pixels vary with the latent, not only with their place; otherwise the game begins collapsed."""
+def test_mlp_generator_output_varies_with_the_latent():
+    """Pixels vary with the latent, not only with their place; otherwise training begins collapsed."""
     generator, _ = build("mlp", 16, 1)
     images = generator(torch.randn(64, 100, generator=torch.Generator().manual_seed(0)))
     assert images.std(0).mean() > 0.2
 
 
-def test_dcgan_parameters_by_hand():
-    """3 576 704 and 2 765 568 are the familiar counts at 64 px without biases; here the ends have them."""
+def test_dcgan_parameter_count():
+    """3 576 704 and 2 765 568 are the well-known counts at 64 px without biases; here the end layers have them."""
     generator, discriminator = build("dcgan", 64)
     kernels = 100 * 512 * 16 + 16 * (512 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
     assert parameters(generator) == kernels + 2 * (512 + 256 + 128 + 64) + 3 == 3_576_704 + 3
@@ -443,7 +443,7 @@ def test_infogan_draws_the_same_latent_from_the_same_seed():
 # --- recipes ------------------------------------------------------------------------------------------------------
 
 
-def test_recipes_are_the_sources():
+def test_recipes_have_the_published_hyperparameters():
     adam = ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999))
     for name in ("mlp", "dcgan", "dcgan-dense", "cnn-pool", "deconv-mlp", "mlp-conv"):
         assert VARIANTS[name].optimizer == adam
@@ -457,7 +457,7 @@ def test_recipes_are_the_sources():
     assert VARIANTS["r3gan"].rate_decay.kind == VARIANTS["r3gan"].schedules["r1.gamma"].kind == "cosine"
 
 
-def test_conv_sgd_is_dcgan_under_the_first_recipe():
+def test_conv_sgd_is_dcgan_with_minimax_and_sgd():
     variant = VARIANTS["conv-sgd"]
     assert (variant.architecture, variant.loss) == ("dcgan", "minimax")
     assert variant.optimizer == ganzoo.Optimizer("sgd", 2e-4, momentum=0.9)
@@ -465,7 +465,7 @@ def test_conv_sgd_is_dcgan_under_the_first_recipe():
     assert not variant.expect_learning
 
 
-def test_full_budgets():
+def test_full_kimg_and_rate_decay_equal_the_original_budgets():
     dense, mlp = VARIANTS["dcgan-dense"], VARIANTS["deconv-mlp"]
     assert dense.full_kimg == 100 * 50_000 / 1000
     assert mlp.full_kimg == 10_000 * mlp.batch_size / 1000

@@ -33,20 +33,20 @@ Hashes = dict[str, str]
 
 
 class NoHistory(Exception):
-    """The commit's side can be made nowhere without the commit."""
+    """The reference commit, which is needed to make its hashes, is not in this clone."""
 
 
-def hashes_of_today() -> Hashes:
-    """Of the `ganzoo` that is installed."""
+def hashes_of_installed() -> Hashes:
+    """Hashes of the weights that the installed `ganzoo` trains."""
     return _train_and_hash(os.environ)["hashes"]
 
 
-def hashes_at_the_commit() -> Hashes:
-    """Of the commit, in a folder that is thrown away. Raises `NoHistory` where this is no clone that has it."""
+def hashes_of_commit() -> Hashes:
+    """Hashes of the weights that the commit trains, from a temporary folder. Raises `NoHistory` without the commit."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        _lay_out(tree)
-        # What PYTHONPATH names comes before every installed package, editable ones too.
+        _install_packages(tree)
+        # PYTHONPATH comes before every installed package, editable ones included.
         path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
         result = _train_and_hash({**os.environ, "PYTHONPATH": path})
         assert Path(result["ganzoo"]).parent.samefile(tree), f"{result['ganzoo']} is not the commit's"
@@ -54,21 +54,21 @@ def hashes_at_the_commit() -> Hashes:
 
 
 def stored_hashes(path: Path = STORED) -> Hashes | None:
-    """The commit's on a machine like this, if anybody has added them."""
-    return _read(path).get(torch_version(), {}).get(kind_of_processor())
+    """The commit's hashes for this torch version and kind of processor; None if nobody has added them."""
+    return _read(path).get(torch_version(), {}).get(processor_kind())
 
 
 def store(hashes: Hashes, path: Path = STORED) -> None:
-    """Add the commit's hashes on this machine."""
+    """Add the commit's hashes under this torch version and kind of processor."""
     known = _read(path) if path.exists() else {}
-    known.setdefault(torch_version(), {})[kind_of_processor()] = hashes
+    known.setdefault(torch_version(), {})[processor_kind()] = hashes
     path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def differences(today: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
-    """The variants whose weights are not what they were, the ones that are gone among them.
+    """Names of the variants whose weights changed, including those that no longer exist.
 
-    A variant that the commit does not have is compared with nothing. Raises `ValueError` where that is all of them.
+    A variant that the commit does not have is not compared. Raises `ValueError` if no variant is left to compare.
     """
     if not before:
         raise ValueError("there is nothing to compare: the commit's side has no variant")
@@ -76,17 +76,17 @@ def differences(today: Mapping[str, str], before: Mapping[str, str]) -> list[str
 
 
 def torch_version() -> str:
-    """With its build, such as 2.14.1+cpu: another compiler makes other bits."""
+    """torch's version with its build, such as 2.14.1+cpu: another compiler makes other bits."""
     import torch
 
     return str(torch.__version__)
 
 
-def kind_of_processor() -> str:
-    """What decides the order in which sums are made, and by that the bits.
+def processor_kind() -> str:
+    """Everything about the processor that decides the order of summation, and so the bits.
 
-    torch's own kernels go by the vector instructions (its "capability"), MKL by the vendor as well, and oneDNN cuts
-    its loops by the size of the caches, which virtual machines of one model may be given differently.
+    torch's kernels depend on the vector instructions (its "capability"), MKL on the vendor as well, and oneDNN cuts
+    its loops by the size of the caches, which may differ between virtual machines of one model.
     """
     import torch
 
@@ -95,7 +95,7 @@ def kind_of_processor() -> str:
 
 
 def _model() -> list[str]:
-    """Vendor, family, model and level 2 cache on Linux, what the system calls it elsewhere."""
+    """Vendor, family, model and level 2 cache on Linux; the system's name of the processor elsewhere."""
     cpuinfo, cache = Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
     if not cpuinfo.exists():
         return [platform.processor() or "unknown"]
@@ -112,7 +112,7 @@ def _read(path: Path) -> dict[str, dict[str, Hashes]]:
 
 def _train_and_hash(environment: Mapping[str, str]) -> dict[str, Any]:
     environment = {name: value for name, value in environment.items() if name != "GANZOO_PLUGINS"}
-    # -P: the script's own folder is no place to import from.
+    # -P: nothing must be imported from the script's folder.
     done = subprocess.run(
         [sys.executable, "-P", str(SCRIPT)],
         env=environment | {"OMP_NUM_THREADS": "1"},
@@ -126,8 +126,8 @@ def _train_and_hash(environment: Mapping[str, str]) -> dict[str, Any]:
     return result
 
 
-def _lay_out(tree: Path) -> None:
-    """The commit's packages as an installation has them, with entry points."""
+def _install_packages(tree: Path) -> None:
+    """Lay the commit's packages out in `tree` as an installation does, with entry points."""
     with zipfile.ZipFile(io.BytesIO(_archive())) as archive:
         archive.extractall(tree)
     (tree / "plugins").rename(tree / "ganzoo_plugins")
@@ -151,12 +151,12 @@ def _archive() -> bytes:
         return subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise NoHistory(
-            f"tests/bits/hashes.json has nothing for torch {torch_version()} on '{kind_of_processor()}', and commit "
+            f"tests/bits/hashes.json has nothing for torch {torch_version()} on '{processor_kind()}', and commit "
             f"{COMMIT[:7]} is not at hand to make it: fetch the whole history with `git fetch --unshallow`, or run "
             "the tests in a clone that has it"
         ) from error
 
 
 if __name__ == "__main__":
-    store(hashes_at_the_commit())
-    print(f"added torch {torch_version()} on '{kind_of_processor()}' to {STORED}")
+    store(hashes_of_commit())
+    print(f"added torch {torch_version()} on '{processor_kind()}' to {STORED}")

@@ -1,7 +1,7 @@
 """Train every variant of the zoo for 100 steps on seeded random images and print a hash of its weights, as JSON.
 
-Runs as a script, in a process of its own, against the `ganzoo` that Python finds: the one of today, and the one of
-commit ab3026a. So it uses only what both have. The one import whose place differs stands in `_train`.
+Runs as a script in a separate process, against the `ganzoo` that Python finds: the present one, and the one of
+commit ab3026a. So it uses only what both have; `_train` makes the one import whose place differs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 import ganzoo
 
-# What the public module `ganzoo.testing` is built on, and so at hand there wherever the files lie.
+# `ganzoo.testing` is public and imports these names, so they are there wherever the files lie.
 from ganzoo.testing import Selection, Trial, discover, select
 
 STEPS, BATCH_SIZE, IMAGE_SHAPE, CLASSES = 100, 8, (1, 8, 8), 10
 
 
 class RandomImages:
-    """Batches of noise in [-1, 1] with labels, from a generator of their own: no dataset and no loader has a say."""
+    """Batches of noise in [-1, 1] with labels, from a separate generator: independent of datasets and loaders."""
 
     device = torch.device("cpu")
 
@@ -39,15 +39,15 @@ class RandomImages:
         return images, torch.randint(CLASSES, (BATCH_SIZE,), generator=self._rng)
 
 
-def variants_of_the_zoo(registry: Any) -> Iterator[Selection]:
-    """The zoo's own, whatever else is installed."""
+def zoo_variants(registry: Any) -> Iterator[Selection]:
+    """The variants of the zoo, whatever other plugins are installed."""
     for selection in select(registry, ["all"]):
         if registry.status_of(selection.plugin).source.startswith("ganzoo_plugins."):
             yield selection
 
 
 def train_for_100_steps(registry: Any, selection: Selection) -> Any:
-    """The run after its last step: players and moving average, by the loop that `bench` trains with."""
+    """Train by the loop of `bench`; return the run (players and moving average) after its last step."""
     trial = Trial(registry, selection)
     run = trial.assemble(trial.spec_at(IMAGE_SHAPE, BATCH_SIZE), seed=0)
     run.batches = RandomImages()
@@ -66,7 +66,7 @@ def _train() -> Any:
 
 
 def hash_of(*networks: nn.Module) -> str:
-    """Of all parameters and buffers: types, shapes and bytes, in the order of the modules."""
+    """Hash of all parameters and buffers: types, shapes and bytes, in the order of the modules."""
     digest = hashlib.sha256()
     for network in networks:
         for tensor in (*network.parameters(), *network.buffers()):
@@ -79,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(1)
     registry = discover()
     hashes = {}
-    for selection in variants_of_the_zoo(registry):
+    for selection in zoo_variants(registry):
         run = train_for_100_steps(registry, selection)
         hashes[selection.label] = hash_of(run.players.generator, run.players.discriminator, run.average.average)
     json.dump({"ganzoo": str(Path(ganzoo.__file__).parent), "hashes": hashes}, sys.stdout)
