@@ -73,11 +73,14 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
             path = tmp_path / "report.html"
             write_report(*find_records(folders), [str(folder) for folder in folders], path, force=True)
         contexts.append(browser.new_context(reduced_motion="reduce", **options))
-        contexts[-1].set_default_timeout(1000 * HANGING)
+        contexts[-1].set_default_timeout(120_000)
         visited = Visit(contexts[-1].new_page())
         visited.page.goto(path.as_uri())
         if options.get("java_script_enabled", True) and visited.page.locator("#plotly").count():
-            visited.page.wait_for_function("document.documentElement.dataset.drawn === 'true'", timeout=1000 * HANGING)
+            # A function, for the page lets nothing evaluate the text of an expression again and again.
+            visited.page.wait_for_function(
+                "() => document.documentElement.dataset.drawn === 'true'", timeout=1000 * HANGING
+            )
         return visited
 
     yield open_report
