@@ -16,7 +16,7 @@ from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.table import column_names, comparison_cells, comparison_frame
 from ganzoo.comparing.targets import target_over_seeds
 from ganzoo.records.store import garbage_collection_paused
-from ganzoo.runs import RunRecord
+from ganzoo.runs import RunRecord, Score
 from ganzoo.util.significance import Direction, ranks
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def compare_rows(
 
 
 def _scores_over_seeds(
-    runs: Sequence[RunRecord], finals: Sequence[Mapping[ScoreKey, Mapping[str, Any]]], scores: Sequence[ScoreKey]
+    runs: Sequence[RunRecord], finals: Sequence[Mapping[ScoreKey, Score]], scores: Sequence[ScoreKey]
 ) -> dict[ScoreKey, ScoreOverSeeds]:
     values: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     best: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
