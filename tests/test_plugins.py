@@ -256,6 +256,8 @@ def test_plugin_without_a_hashable_source_is_broken_and_not_fatal(tmp_path, stra
     assert (named["odd_name.py"].state, named["twins_a.py"].state) == ("broken", "ok")
     assert "TypeError" in named["odd_name.py"].error
     assert offered_by(registry, "odd_name.py") == []
+    # Nor does it stay among the modules, which `inspect` goes through for torch.compile.
+    assert not [module for module in sys.modules.values() if getattr(module, "__file__", None) == 7]
 
 
 LAZY = {

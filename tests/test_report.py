@@ -484,12 +484,23 @@ def test_markup_in_names_and_messages_is_escaped(tmp_path):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_hardware_values_of_any_type_are_shown(tmp_path):
+def test_hardware_facts_that_ganzoo_does_not_know_are_shown_whatever_their_type(tmp_path):
     record = put_record(tmp_path, "odd")
-    record["hardware"]["memory_bytes"] = ["much", None]
+    record["hardware"]["cooling"] = ["much", None]
     (tmp_path / "odd" / "record.json").write_text(json.dumps(record))
     ((_, facts),) = page_of(tmp_path).all("table", class_="facts")
     assert '["much", null]' in facts
+
+
+def test_record_with_a_hardware_fact_of_another_type_is_named_and_left_out(tmp_path):
+    put_record(tmp_path, "good")
+    record = put_record(tmp_path, "odd")
+    record["hardware"]["memory_bytes"] = ["much", None]
+    (tmp_path / "odd" / "record.json").write_text(json.dumps(record))
+    records, complaints = find_records([tmp_path])
+    assert [record.path.parent.name for record in records] == ["good"]
+    (complaint,) = complaints
+    assert "hardware.memory_bytes" in complaint
 
 
 @pytest.mark.parametrize("shape", [None, 5, [None, 28], ["a"], {}])

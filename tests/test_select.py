@@ -133,12 +133,12 @@ def test_selection_of_names_globs_exclusions_and_pairs_reaches_the_specs(invoke)
     )
     assert outcome.code == 0, outcome.err
     specs = [entry["spec"] for entry in json.loads(outcome.out)]
-    assert [(spec["variant"], spec["architecture"], spec["loss"]) for spec in specs] == [
+    assert [(spec["variant"], spec["recipe"]["architecture"], spec["recipe"]["loss"]) for spec in specs] == [
         ("mlp", "mlp", "non-saturating"),
         ("wgan", "dcgan", "wasserstein"),
         ("dcgan+hinge+r1", "dcgan", "hinge"),
     ]
-    assert [penalty["name"] for penalty in specs[-1]["penalties"]] == ["r1"]
+    assert [penalty["name"] for penalty in specs[-1]["recipe"]["penalties"]] == ["r1"]
 
 
 def test_show_takes_an_architecture_loss_pair(invoke):

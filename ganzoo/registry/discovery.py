@@ -150,6 +150,7 @@ class _Loader:
         except BaseException as error:
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
+            _forget_file_module(plugin)
             reason = printable(error) if isinstance(error, PluginError) else error_line(error)
             self.registry.statuses.append(replace(status, state="broken", error=reason))
             return
@@ -270,12 +271,25 @@ def _module_exists(name: str) -> bool:
         return True
 
 
+FILE_MODULE = "ganzoo_plugin_"
+"""What the module name of a plugin that is a file begins with."""
+
+
+def _forget_file_module(plugin: object) -> None:
+    """Take a broken plugin that is a file out of `sys.modules`.
+
+    Whoever goes through all modules, as `inspect` does for torch.compile, would stumble over what it makes of itself.
+    """
+    for name in [name for name, module in sys.modules.items() if module is plugin and name.startswith(FILE_MODULE)]:
+        del sys.modules[name]
+
+
 def _import_file(path: Path) -> ModuleType:
     """Import a .py file under a module name made from its path.
 
     The module is in `sys.modules` while it runs: dataclasses with postponed annotations look themselves up there.
     """
-    name = f"ganzoo_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{FILE_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
