@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from ganzoo.records.doctor import examine
 from ganzoo.records.store import read_record, read_spec, run_folder, write_record
 from ganzoo.runs import SCHEMA
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
-from ganzoo.util.files import write_atomically
+from ganzoo.util.files import sha256_of_file, write_atomically
 from ganzoo.util.images import grid, save_png
 
 resource = pytest.importorskip("resource", reason=f"{OTHER_SYSTEM}limits on the size of files are a matter of POSIX")
@@ -281,9 +282,11 @@ def test_earlier_records_stay_readable_and_healthy_after_a_full_disk(tmp_path):
     """The files of a run's folder are written repeatedly on a full disk."""
     record = read_record(NEWEST)
     folder = run_folder(tmp_path, read_spec(record.spec), record.run_id)
-    write_record(record, folder)
+    folder.mkdir(parents=True)
     save_png(grid(torch.zeros(64, 1, 16, 16, dtype=torch.uint8)), folder / "samples.png", scale=4)
     save_file({"weight": torch.zeros(2_000_000)}, folder / "generator.safetensors")
+    hashes = {name: sha256_of_file(folder / name) for name in ("samples.png", "generator.safetensors")}
+    record = write_record(replace(record, files=hashes), folder)
     rng = random.Random(1)
     for _ in range(30):
         for write in (
