@@ -80,7 +80,7 @@ def test_record_has_spec_scores_curves_environment_and_hardware(finished):
         assert record["throughput"]["flops_per_image"] > 1e6
         throughput = record["throughput"]
         rate = throughput["train_images_per_second"]
-        assert set(rate) == {"median", "low", "high", "min", "max", "samples", "outliers"}
+        assert set(rate) == {"median", "low", "high", "interval", "min", "max", "samples", "outliers"}
         assert len(rate["samples"]) == 5
         assert rate["min"] <= rate["low"] <= rate["median"] <= rate["high"] <= rate["max"]
         assert throughput["mfu"] == pytest.approx(
