@@ -397,8 +397,8 @@ WEIGHTS = {
     "absurd": (lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f{}"), "claims more bytes than there are"),
     "empty": (lambda path: path.write_bytes(b""), "claims more bytes than there are"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps(Payload())), "is a pickle, which can run code"),
-    "folder": (lambda path: path.mkdir(), "is no plain file"),
-    "pipe": (os.mkfifo, "is no plain file"),
+    "folder": (lambda path: path.mkdir(), "is not a regular file"),
+    "pipe": (os.mkfifo, "is not a regular file"),
 }
 
 

@@ -22,7 +22,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ValueError("is no plain file")
+        raise ValueError("is not a regular file")
     with path.open("rb") as stream:
         begin = stream.read(8)
         if begin[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
