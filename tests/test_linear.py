@@ -166,7 +166,7 @@ def test_peak_flops_is_the_better_of_onednn_and_blas(monkeypatch):
         return asked.append(work) or len(asked)
 
     multiplied = []
-    monkeypatch.setattr(peak, "_quickest", quickest)
+    monkeypatch.setattr(peak, "_fastest_seconds", quickest)
     monkeypatch.setattr(peak, "onednn_product", lambda x, weight: multiplied.append(onednn_product(x, weight)))
     assert peak.matrix_product_rate("cpu", "fp32", threads=1) == 2 * 1536**3 / 1
     assert len(asked) == 2
