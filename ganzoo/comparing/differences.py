@@ -12,7 +12,7 @@ from ganzoo.records.settings import setting, spec_over_seeds, whole_spec
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
-BROUGHT_ALONG = ("hardware", "device", "threads", "memory_format", "linear_backend")
+BROUGHT_ALONG = ("hardware", "device", "threads", "memory_format")
 """Fields of a spec that follow from the machine; between two machines they are no news."""
 
 OF_THE_MACHINE = (*BROUGHT_ALONG, "step_mode", "torch")
@@ -25,7 +25,7 @@ CAUSES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "image_shape": lambda spec: setting(spec, "image_shape")[1:],
     "dataset_sha256": lambda spec: setting(spec, "image_shape")[1:],
     "evaluate_at_kimg": lambda spec: setting(spec, "kimg"),
-    **dict.fromkeys(("memory_format", "linear_backend"), lambda spec: setting(spec, "hardware")),
+    "memory_format": lambda spec: setting(spec, "hardware"),
     **dict.fromkeys(("metrics", "features", "weights_sha256", "fakes"), lambda spec: setting(spec, "kimg") > 0),
 }
 """Fields that follow from what a table shows: they set apart only runs that agree in that."""

@@ -106,11 +106,18 @@ class Trial:
         return resolve_alone(self.selection, self.registry, plan, TwoTones.of(shape))
 
     def assemble(
-        self, spec: RunSpec | None = None, scale: float = -1.0, *, share_fakes: bool = True, **changes: Any
+        self,
+        spec: RunSpec | None = None,
+        scale: float = -1.0,
+        *,
+        share_fakes: bool = True,
+        linear: str | None = None,
+        **changes: Any,
     ) -> Assembly:
-        """A run from its start on `TwoTones` of this scale, `changes` made to its spec."""
+        """A run from its start on `TwoTones` of this scale, `changes` made to its spec; the rest as in `assemble`."""
         spec = replace(self.spec if spec is None else spec, **changes)
-        return assemble(spec, self.registry, TwoTones.of(spec.image_shape, scale), share_fakes=share_fakes)
+        images = TwoTones.of(spec.image_shape, scale)
+        return assemble(spec, self.registry, images, share_fakes=share_fakes, linear=linear)
 
     @property
     def materials(self) -> Materials:

@@ -203,9 +203,7 @@ def compiled_gradients(trial: Trial) -> None:
     # Compiled code draws other random numbers than eager code, unless it is asked for the same. A cache of its own
     # leaves nothing behind, and trips over nothing that a killed process left in the user's.
     with torch._inductor.config.patch(fallback_random=True), fresh_cache():
-        run, other = (
-            trial.assemble(share_fakes=False, linear_backend="blas", step_mode=mode) for mode in ("eager", "compile")
-        )
+        run, other = (trial.assemble(share_fakes=False, linear="blas", step_mode=mode) for mode in ("eager", "compile"))
         _load_states(other, _states(run))
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "compiled")
 

@@ -124,12 +124,19 @@ def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
 
 
 def assemble(
-    spec: RunSpec, registry: Registry, dataset: PreparedDataset, purpose: str = "train", *, share_fakes: bool = True
+    spec: RunSpec,
+    registry: Registry,
+    dataset: PreparedDataset,
+    purpose: str = "train",
+    *,
+    share_fakes: bool = True,
+    linear: str | None = None,
 ) -> Assembly:
     """Build a run on its device. Runs of different `purpose` share no network, optimizer or random number.
 
     The weights are drawn on the CPU, so that one seed starts from the same weights on all hardware. With
-    `share_fakes=False` every phase makes its own fakes, so that each can be called alone.
+    `share_fakes=False` every phase makes its own fakes, so that each can be called alone. `linear` names the library of
+    the linear layers, in place of the one that `linear_backend` gives.
     """
     materials = materials_of(spec, registry)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
@@ -138,7 +145,7 @@ def assemble(
     layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
     for player in (players.generator, players.discriminator):
         player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
-        if linear_backend(spec.device, spec.precision, spec.step_mode) == "onednn":
+        if (linear or linear_backend(spec.device, spec.precision, spec.step_mode)) == "onednn":
             use_onednn(player)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
     graphed = spec.step_mode == "graph"
