@@ -167,7 +167,7 @@ def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
         hints = get_type_hints(hint, include_extras=True)
         for name, part in value.items():
             yield from _range_faults(f"{path}.{name}", part, hints[name])
-    elif isinstance(value, Mapping):
+    elif isinstance(value, Mapping) and hint is not Any:
         for name, part in value.items():
             yield from _range_faults(f"{path}.{printable(name)}", part, get_args(hint)[1])
     elif isinstance(value, tuple) and get_origin(hint) is tuple:
