@@ -21,6 +21,7 @@ from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.sampling import eval_mode
 from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.machine.settings import resolve_step_mode
+from ganzoo.records.settings import whole_spec
 from ganzoo.records.store import read_spec
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
@@ -297,10 +298,9 @@ def json_spec(trial: Trial) -> None:
 
     Options are text, finite numbers, true, false, None, and lists and text-keyed dicts of these.
     """
-    spec = trial.spec
-    restored = json.loads(json.dumps(spec.to_json(), allow_nan=False))
-    restored = read_spec(restored).to_json()
-    for name, value in spec.to_json().items():
+    spec = trial.spec.to_json()
+    restored = whole_spec(read_spec(json.loads(json.dumps(spec, allow_nan=False))).to_json())
+    for name, value in whole_spec(spec).items():
         if _as_lists(value) != _as_lists(restored[name]):
             raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(restored[name], 100)}")
 
