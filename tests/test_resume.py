@@ -314,7 +314,11 @@ def test_ctrl_c_saves_a_checkpoint_and_the_next_bench_resumes(uninterrupted, run
 
 
 # Only a second Ctrl-C can end the wait for a run that does not react to the first.
-PATIENT = ("-c", "from ganzoo import cli, launch\nlaunch.GRACE_SECONDS = 3600\ncli.run()")
+PATIENT = (
+    sys.executable,
+    "-c",
+    "from ganzoo.cli import main\nfrom ganzoo.running import process\nprocess.GRACE_SECONDS = 3600\nmain.run()",
+)
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
@@ -555,7 +559,7 @@ def test_resume_of_an_unsuitable_run_is_refused(uninterrupted, invoke):
     assert said.code == 2
     assert "give the new budget in all, --kimg above 1.5" in said.error
     assert (
-        "--resume and --models: the run's own is kept"
+        "--resume and --models: the run keeps its value"
         in invoke("bench", "--resume", folder, "--kimg", "2", "--models", "mlp").error
     )
     assert "no run in" in invoke("bench", "--resume", "nothing", "--kimg", "2").error
