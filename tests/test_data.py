@@ -261,7 +261,7 @@ def test_channels_last_batches_are_equal_in_value(cache):
 
 
 def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
-    import ganzoo.data.prepared
+    import ganzoo.data.batches
 
     class Clock:
         """A clock that advances only while images are gathered; `asked` is set by the first look at it."""
@@ -273,7 +273,7 @@ def test_waiting_for_streamed_images_is_counted(ten, monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(ganzoo.data.prepared, "time", clock)
+    monkeypatch.setattr(ganzoo.data.batches, "time", clock)
     quick = Batches(ten, 4, seed=0, device="cpu", resident=False)
     next(quick)
     assert quick.wait_seconds == 0
@@ -311,10 +311,10 @@ def test_flips_mirror_about_half_of_the_images(cache):
 
 
 def test_dataset_larger_than_the_resident_share_is_streamed(ten, monkeypatch):
-    import ganzoo.data.prepared
+    import ganzoo.data.batches
 
     assert Batches(ten, 4, seed=0, device="cpu").resident
-    monkeypatch.setattr(ganzoo.data.prepared, "RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr(ganzoo.data.batches, "RESIDENT_SHARE", 0.0)
     assert not Batches(ten, 4, seed=0, device="cpu").resident
 
 

@@ -170,7 +170,7 @@ def test_show_takes_a_run_by_folder_or_prefix_of_name_or_id(invoke, tmp_path):
     assert "FID, EMA" not in invoke("show", "dcgan").out, "the name of a variant stays one"
     put_record(tmp_path / "runs" / "m", "dcgan-digits-s0-9876543210", seed=1)
     assert (
-        "fits several runs (dcgan-digits-s0-0123456789, dcgan-digits-s0-9876543210)"
+        "matches several runs (dcgan-digits-s0-0123456789, dcgan-digits-s0-9876543210)"
         in invoke("show", "dcgan-digits-s0").error
     )
     assert "nothing is called 'dcgan-digit-s0'" in invoke("show", "dcgan-digit-s0").error
