@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,11 @@ def test_workflow_pins_each_action_to_a_major_version(workflow):
 def test_workflow_fetches_the_reference_commit_of_the_bits_test():
     (checkout, *_) = steps_of(ROOT / ".github" / "workflows" / "tests.yml")
     assert checkout["with"] == {"fetch-depth": 0}
+
+
+def test_nothing_is_committed_that_git_ignores():
+    # A file named `.venv` was once, and no clone could make its environment.
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--ignored", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+    )
+    assert listed.stdout == b""
