@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 from cogapp import Cog
 
-from ganzoo.comparing.table import MEANINGS
+from ganzoo.comparing.table import meanings
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
@@ -114,10 +114,8 @@ def event_table(event: Any) -> str:
 
 def column_table(group: str) -> str:
     """The columns of a comparison's DataFrame that are there `always`, or for something that was asked for."""
-    meanings = MEANINGS[group]
-    together = (
-        (", ".join(map(code, columns)), meaning) for meaning, columns in groupby(meanings, meanings.__getitem__)
-    )
+    held = meanings()[group]
+    together = ((", ".join(map(code, columns)), meaning) for meaning, columns in groupby(held, held.__getitem__))
     return table(("column", "content"), together)
 
 

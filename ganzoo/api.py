@@ -99,6 +99,7 @@ def compare_records(
     from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.scores import score_directions
+    from ganzoo.comparing.table import comparison_table
     from ganzoo.records.store import find_records
     from ganzoo.running.bench import discover_noting
 
@@ -107,7 +108,7 @@ def compare_records(
     records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
     for complaint in complaints:
         _warn(complaint)
-    return compare(keep(records, conditions), score_directions(registry), target_fid).table()
+    return comparison_table(compare(keep(records, conditions), score_directions(registry), target_fid))
 
 
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:

@@ -16,7 +16,7 @@ import pytest
 from conftest import ONE_MACHINE
 
 from ganzoo.comparing.comparison import compare
-from ganzoo.comparing.table import records_table
+from ganzoo.comparing.table import comparison_table, records_table
 from ganzoo.comparing.targets import first_at_or_below
 from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
@@ -959,4 +959,4 @@ def test_compare_from_python_gives_the_rows_of_the_command(race, rows, tmp_path)
 def test_rows_and_table_are_in_one_order(race, tmp_path):
     records, _ = find_records([tmp_path / "runs"])
     comparison = compare(records)
-    assert [row.spec["variant"] for row in comparison.rows] == list(comparison.table()["variant"])
+    assert [row.spec["variant"] for row in comparison.rows] == list(comparison_table(comparison)["variant"])

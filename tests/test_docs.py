@@ -29,7 +29,7 @@ from ganzoo.cli.parser import BenchOutput, build_parser
 from ganzoo.comparing.baseline import with_baseline
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.machines import by_hardware
-from ganzoo.comparing.table import MEANINGS
+from ganzoo.comparing.table import comparison_table, meanings
 from ganzoo.data.prepared import prepare
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample
@@ -302,15 +302,16 @@ def test_every_column_of_a_comparison_has_a_meaning():
     records, _ = find_records([ONE_MACHINE])
     digits = [record for record in records if record.spec["dataset"] == "digits"]
     better = {"fid": "lower", "is": "higher"}
-    compared = with_baseline(compare(digits, better, target=20.0), "dcgan").table()
+    compared = comparison_table(with_baseline(compare(digits, better, target=20.0), "dcgan"))
     machines = [record for record in digits if record.spec["variant"] == "dcgan"]
     elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
-    found = {*compared.columns, *by_hardware([*machines, *elsewhere], None, better)[0].table().columns}
+    matched, _ = by_hardware([*machines, *elsewhere], None, better)
+    found = {*compared.columns, *comparison_table(matched).columns}
     # With one seed each there is no p-value; the tests of the baseline cover it.
     found |= {f"fid_difference{part}" for part in ("_low", "_high", "_p")}
     columns = {re.sub(r"^(fid|is)(?=_|$)", "SCORE", column) for column in found}
-    assert set().union(*MEANINGS.values()) == columns
-    for group in MEANINGS:
+    assert set().union(*meanings().values()) == columns
+    for group in meanings():
         assert f'tables.column_table("{group}")' in PAGES["comparing"].text
 
 

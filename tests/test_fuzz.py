@@ -39,7 +39,7 @@ from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.diff import diff_records
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.scores import score_directions
-from ganzoo.comparing.table import records_table
+from ganzoo.comparing.table import comparison_table, records_table
 from ganzoo.data.prepared import PreparedDataset, prepare
 from ganzoo.errors import GanzooError
 from ganzoo.evaluation.sampling import generator_of
@@ -367,7 +367,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         records, complaints = find_records([results])
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
-        table = compare(records).table()
+        table = comparison_table(compare(records))
         inert(shown(*comparison_tables(records, score_directions(registry), target_fid=20.0)))
         records_table(records)
         for record in records:
@@ -376,7 +376,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         for offer in registry.offers["reporters"]:
             inert(offer.record.render(table))
     with no_faults(results):
-        by_hardware(records)[0].table()
+        comparison_table(by_hardware(records)[0])
     with no_faults(results):
         updated_page(results, records, score_directions(registry))
     with no_faults(results):

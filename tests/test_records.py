@@ -17,7 +17,7 @@ from skips import needs_system
 
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.scores import scores_of
-from ganzoo.comparing.table import records_table
+from ganzoo.comparing.table import comparison_table, records_table
 from ganzoo.errors import RecordError
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
@@ -138,7 +138,9 @@ def test_seeds_are_averaged_and_other_code_is_not(record):
         spec = {**record.spec, "seed": seed}
         return replace(record, spec=spec, scores=scores, status=status, environment={"torch": torch})
 
-    rows = compare([scored(0, 2.0), scored(1, 4.0), scored(1, None, "crashed"), scored(0, 9.0, torch="2.16")]).table()
+    rows = comparison_table(
+        compare([scored(0, 2.0), scored(1, 4.0), scored(1, None, "crashed"), scored(0, 9.0, torch="2.16")])
+    )
     assert list(rows["n"]) == [2, 1]
     assert list(rows["fid"]) == [3.0, 9.0]
     assert rows["fid_sd"].iloc[0] == pytest.approx(math.sqrt(2))
@@ -257,7 +259,7 @@ def test_mean_score_leaves_out_seeds_without_it_and_shows_the_count(record, chan
         return changed(seed=seed, scores=scores)
 
     records = [scored(0, 11.0), scored(1, None), scored(2, 14.0)]
-    (row,) = compare(records).table().to_dict("records")
+    (row,) = comparison_table(compare(records)).to_dict("records")
     assert (row["n"], row["fid_n"], row["is_n"], row["fid"], row["is"]) == (3, 2, 3, 12.5, 3.0)
     for one in records:
         write_record(one, tmp_path / "results" / str(one.spec["seed"]))
@@ -275,7 +277,7 @@ def test_a_run_that_did_not_finish_has_no_final_score(record, changed):
         assert compare([record, failed]).protocols == record.protocols
         table = records_table([record, failed])
         assert list(table["fid"].isna()) == [False, True]
-        (row,) = compare([record, failed]).table().to_dict("records")
+        (row,) = comparison_table(compare([record, failed])).to_dict("records")
         assert (row["fid"], row["fid_n"], row["n"], row["failed"]) == (3.25, 1, 1, status)
 
 

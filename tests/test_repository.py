@@ -49,6 +49,9 @@ def test_workflow_fetches_the_reference_commit_of_the_bits_test():
 def test_nothing_is_committed_that_git_ignores():
     # A file named `.venv` was once, and no clone could make its environment.
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--ignored", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+        ["git", "ls-files", "-z", "--cached", "--ignored", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     assert listed.stdout == b""

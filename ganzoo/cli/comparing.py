@@ -60,6 +60,7 @@ def _comparison_text(
     from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import sort_rows
     from ganzoo.comparing.machines import by_hardware
+    from ganzoo.comparing.table import comparison_table
     from ganzoo.output.comparison import comparison_tables, matched_tables
 
     sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
@@ -79,7 +80,7 @@ def _comparison_text(
         comparison = comparison if baseline is None else with_baseline(comparison, baseline)
     comparison = sort_rows(comparison, sorting) if sorting else comparison
     with redirect_stdout(sys.stderr):
-        return str(reporter.render(comparison.table())).rstrip("\n")
+        return str(reporter.render(comparison_table(comparison))).rstrip("\n")
 
 
 def diff_runs(arguments: Namespace) -> int:

@@ -11,6 +11,7 @@ from ganzoo.comparing.comparison import Baseline, Comparison
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
 from ganzoo.comparing.rows import Difference, Ratio, Row
 from ganzoo.comparing.settings import RACE
+from ganzoo.comparing.table import column_names
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.util.significance import difference_interval, rate_ratio_interval, welch_p
 from ganzoo.util.text import did_you_mean, printable
@@ -33,14 +34,7 @@ def with_baseline(comparison: Comparison, baseline: str) -> Comparison:
         _against(row, others[0]) if len(others) == 1 and others[0] is not row else row
         for row, others in zip(comparison.rows, candidates, strict=True)
     )
-    parts = dict.fromkeys(
-        (score, part)
-        for row in rows
-        for score, entry in row.scores.items()
-        if entry.difference
-        for part in entry.difference.known
-    )
-    return replace(comparison, rows=rows, baseline=Baseline(baseline, "variant", tuple(parts)))
+    return replace(comparison, rows=rows, baseline=Baseline(baseline, "variant"))
 
 
 def check_baseline(baseline: str, variants: Sequence[str]) -> None:
@@ -108,7 +102,7 @@ def pair_lines(comparison: Comparison) -> list[str]:
         if len(rows) != 2:
             continue
         label = _pair_label(*rows) + (f" at {rows[0].settings['kimg']:g} kimg" if budgets else "")
-        for score, column in comparison.columns.items():
+        for score, column in column_names(comparison.scores).items():
             first, second = (row.scores[score].values for row in rows)
             if first and second:
                 lines.append(f"{column}, {label}: {verdict(first, second)}")

@@ -5,34 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of
 from ganzoo.comparing.settings import RACE
-from ganzoo.comparing.table import column_names, comparison_cells, comparison_frame
 from ganzoo.comparing.targets import target_over_seeds
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score
 from ganzoo.util.significance import Direction, ranks
 
-if TYPE_CHECKING:
-    import pandas
-
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the rows are set against: a variant of the same race, or the same work on another machine.
-
-    `differences` are the parts of differences that some row has, in the order of the table's columns.
-    """
+    """What the rows are set against: a variant of the same race, or the same work on another machine."""
 
     name: str
     kind: Literal["variant", "hardware"]
-    differences: tuple[tuple[ScoreKey, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,11 +51,6 @@ class Comparison:
         """The scores that have a target: each FID where one is asked for."""
         return () if self.target is None else tuple(score for score in self.scores if score.name == "fid")
 
-    @cached_property
-    def columns(self) -> dict[ScoreKey, str]:
-        """The column of each score in `table`."""
-        return column_names(self.scores)
-
     def has(self, score: ScoreKey) -> bool:
         """Whether any row has a value of the score."""
         return any(row.scores[score].values for row in self.rows)
@@ -80,15 +66,6 @@ class Comparison:
         scores = tuple(score for score in self.scores if any(row.scores[score].values for row in rows))
         protocols = protocols_of((run for row in rows for run in row.runs), scores)
         return replace(self, rows=rows, scores=scores, protocols=protocols)
-
-    def cells(self) -> list[dict[str, Any]]:
-        """The rows of `table`, from column to plain value."""
-        return comparison_cells(self)
-
-    @garbage_collection_paused()
-    def table(self) -> pandas.DataFrame:
-        """The comparison as a DataFrame, for reporters and for the Python API; its columns are in docs/comparing.md."""
-        return comparison_frame(self)
 
 
 @garbage_collection_paused()

@@ -26,18 +26,6 @@ UPDATES = ("generator_updates", "discriminator_updates")
 RATE_ERROR = "train_images_per_second_error"
 """Half the width of the 95 % interval of a run's training rate."""
 
-MEANS = (
-    "train_images_per_second",
-    RATE_ERROR,
-    "sample_images_per_second",
-    "peak_memory_bytes",
-    "mfu",
-    "energy_joules_per_kimg",
-    *UPDATES,
-    "train_seconds",
-)
-"""The figures whose means over seeds have a column in the table of a comparison."""
-
 
 def figure_of(record: RunRecord, name: str) -> float | None:
     """A figure of a run by its name in the record: a number, or the median of what was timed several times."""

@@ -12,7 +12,7 @@ from typing import Any
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import flat, setting_text, versions_of
 from ganzoo.comparing.scores import ScoreKey, scores_of
-from ganzoo.comparing.table import Cells, column_names, record_cells
+from ganzoo.comparing.table import Cells, column_names, comparison_cells, record_cells
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.records.settings import whole_spec
 from ganzoo.runs import RunRecord
@@ -121,7 +121,7 @@ def sort_rows(comparison: Comparison, order: str) -> Comparison:
 def sort_each(comparisons: Sequence[Comparison], order: str) -> list[Comparison]:
     """`sort_rows` of each that has the column. Raises `UnknownName` where none has."""
     column = order.removeprefix("-")
-    tables = [comparison.cells() for comparison in comparisons]
+    tables = [comparison_cells(comparison) for comparison in comparisons]
     names = [set(cells[0]) for cells in tables]
     keys = [_sort_keys(comparison, column, there) for comparison, there in zip(comparisons, names, strict=True)]
     if not any(keys):
@@ -137,7 +137,7 @@ def sort_each(comparisons: Sequence[Comparison], order: str) -> list[Comparison]
 def _sort_keys(comparison: Comparison, column: str, names: Container[str]) -> list[str]:
     if column in names:
         return [column]
-    return [name for score, name in comparison.columns.items() if column in (score.name, str(score))]
+    return [name for score, name in column_names(comparison.scores).items() if column in (score.name, str(score))]
 
 
 def _order(cells: Sequence[Cells], columns: Sequence[str], descending: bool) -> list[int]:

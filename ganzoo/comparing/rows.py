@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,11 +30,6 @@ class Difference:
     low: float | None = None
     high: float | None = None
     p: float | None = None
-
-    @property
-    def known(self) -> list[str]:
-        """The names of the parts that are known."""
-        return [part.name for part in fields(self) if getattr(self, part.name) is not None]
 
 
 @dataclass(frozen=True)

@@ -1,127 +1,183 @@
-"""Records and comparisons as columns of plain values, and as the DataFrames of the Python API and of reporters."""
+"""Records and comparisons for programs: columns of plain values, and the DataFrames of the API and of reporters.
+
+Each column is declared once, with what it holds; the documentation's tables are made from the declarations.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.comparing.figures import MEANS, UPDATES, figure_of
-from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds, error_message
+from ganzoo.comparing.comparison import Comparison
+from ganzoo.comparing.figures import RATE_ERROR, UPDATES, figure_of
+from ganzoo.comparing.rows import Row, error_message
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
 from ganzoo.comparing.settings import SETTINGS
 from ganzoo.records.settings import setting
+from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord
 
 if TYPE_CHECKING:
     import pandas
 
-    from ganzoo.comparing.comparison import Comparison
-
 Cells = dict[str, Any]
 
-OF_A_RECORD: Mapping[str, Callable[[RunRecord], Any]] = {
-    "run_id": lambda record: record.run_id,
-    "status": lambda record: record.status,
-    **{
-        name: (lambda record, name=name: setting(record.spec, name))  # type: ignore[misc]
-        for name in (*SETTINGS[:5], "seed", *SETTINGS[5:])
-    },
-    **{
-        name: (lambda record, name=name: figure_of(record, name))  # type: ignore[misc]
-        for name in (*UPDATES, "train_seconds", *MEANS[:-3])
-    },
-    "flags": lambda record: "; ".join(record.throughput.get("flags") or ()),
-    "error": error_message,
-    "path": lambda record: str(record.path) if record.path else None,
-}
 
-OF_A_ROW: Mapping[str, Callable[[Row], Any]] = {
-    **{name: (lambda row, name=name: row.settings[name]) for name in SETTINGS},  # type: ignore[misc]
-    "differs": lambda row: row.differs,
-    "n": lambda row: len(row.finished),
-    "failed": lambda row: row.failed,
-    "error": lambda row: row.error,
-    "flags": lambda row: row.flags,
-}
+@dataclass(frozen=True)
+class DataColumn:
+    """A column for programs: its name, or its suffix behind a score's name; what it holds; where the value is found."""
 
-OF_A_SCORE: Mapping[str, Callable[[ScoreOverSeeds], Any]] = {
-    "": lambda score: score.mean,
-    "_sd": lambda score: score.deviation,
-    "_n": lambda score: score.count,
-    "_rank": lambda score: score.rank,
-    "_best": lambda score: score.best.mean,
-}
+    name: str
+    meaning: str
+    value: Callable[[Any], Any]
 
-RATIOS: Mapping[str, Callable[[Row], Ratio | None]] = {
-    "ratio": lambda row: row.ratio,
-    "normalized_ratio": lambda row: row.ratio_per_peak,
-}
 
-VERSIONS = ("torch", "git")
+def _part(name: str, meaning: str, attribute: str) -> DataColumn:
+    """An attribute of what may be missing: NaN then."""
 
-RESERVED = {
-    *(*OF_A_RECORD, *OF_A_ROW, *MEANS, *VERSIONS),
-    *(f"{name}{bound}" for name in RATIOS for bound in ("", "_low", "_high")),
-}
-"""Names of columns that no score takes, as `precision` would; some are there with a baseline only."""
+    def value(whole: object) -> Any:
+        known = getattr(whole, attribute, None)
+        return math.nan if known is None else known
 
-SUFFIXES = (
-    *("_sd", "_n", "_rank", "_best", "_best_kimg"),
-    *(f"_target{end}" for end in ("", "_scored", "_reached", "_kimg", "_seconds", "_joules")),
-    *(f"_difference{end}" for end in ("", "_low", "_high", "_p")),
+    return DataColumn(name, meaning, value)
+
+
+def _setting(name: str) -> DataColumn:
+    meaning = "Settings, as in the spec; `image_size` in pixels."
+    return DataColumn(name, meaning, lambda row: row.settings[name])
+
+
+def _mean(name: str, meaning: str) -> DataColumn:
+    return DataColumn(name, meaning, lambda row: row.figure(name).mean)
+
+
+def _environment(name: str, meaning: str) -> DataColumn:
+    return DataColumn(name, meaning, lambda row: row.environment(name))
+
+
+def _interval(name: str, meaning: str) -> tuple[DataColumn, ...]:
+    """A value with the ends of its interval."""
+    interval = "Its bootstrap 95 % interval."
+    return (
+        _part(name, meaning, "value"),
+        _part(f"{name}_low", interval, "low"),
+        _part(f"{name}_high", interval, "high"),
+    )
+
+
+def _costs() -> Iterator[DataColumn]:
+    meanings = {
+        "kimg": "Thousands of real images until then.",
+        "seconds": "Training seconds until then.",
+        "joules": "Energy until then.",
+    }
+    for name, meaning in meanings.items():
+        yield DataColumn(f"_target_{name}", meaning, lambda target, name=name: target.cost(name).mean)  # type: ignore[misc]
+        yield DataColumn(f"_target_{name}_sd", meaning, lambda target, name=name: target.cost(name).deviation)  # type: ignore[misc]
+
+
+OF_A_ROW = (
+    *map(_setting, SETTINGS),
+    DataColumn(
+        "differs", "What else sets the row apart from others of its variant and dataset.", lambda row: row.differs
+    ),
+    DataColumn("n", "Seeds that finished.", lambda row: len(row.finished)),
+    DataColumn("failed", "How others ended, with commas between.", lambda row: row.failed),
+    DataColumn("error", "The first failed seed's message.", lambda row: row.error),
+    DataColumn("flags", "What makes the speeds doubtful.", lambda row: row.flags),
 )
-"""What the names of a score's further columns end in, and no score's name does: `fid_best` is the best FID."""
 
+OF_A_SCORE = (
+    DataColumn("", "Mean of the final scores.", lambda score: score.mean),
+    DataColumn("_sd", "Sample standard deviation over seeds.", lambda score: score.deviation),
+    DataColumn("_n", "Finished seeds that have the score.", lambda score: score.count),
+    DataColumn(
+        "_rank",
+        "One more than the number of rows that are really better; absent where no direction is known.",
+        lambda score: score.rank,
+    ),
+    DataColumn("_best", "Mean of each run's best evaluation.", lambda score: score.best.mean),
+)
 
 SPEED_OVER_SEEDS = "Mean of what the records have under `throughput`."
 TRAINING_OVER_SEEDS = "Mean of what the records have under `training`."
 
-MEANINGS: Mapping[str, Mapping[str, str]] = {
-    "always": {
-        **dict.fromkeys(SETTINGS, "Settings, as in the spec; `image_size` in pixels."),
-        "differs": "What else sets the row apart from others of its variant and dataset.",
-        "n": "Seeds that finished.",
-        "failed": "How others ended, with commas between.",
-        "error": "The first failed seed's message.",
-        "flags": "What makes the speeds doubtful.",
-        "SCORE": "Mean of the final scores.",
-        "SCORE_sd": "Sample standard deviation over seeds.",
-        "SCORE_n": "Finished seeds that have the score.",
-        "SCORE_rank": "One more than the number of rows that are really better; absent where no direction is known.",
-        "SCORE_best": "Mean of each run's best evaluation.",
-        "train_images_per_second": "Mean of the runs' medians; real images.",
-        "train_images_per_second_sd": "Sample standard deviation over seeds.",
-        "train_images_per_second_error": "Half the width of a run's own 95 % interval, mean over seeds.",
-        **dict.fromkeys(("sample_images_per_second", "peak_memory_bytes", "mfu"), SPEED_OVER_SEEDS),
-        "energy_joules_per_kimg": SPEED_OVER_SEEDS,
-        **dict.fromkeys((*UPDATES, "train_seconds"), TRAINING_OVER_SEEDS),
-    },
-    "target": {
-        "SCORE_target": "The target.",
-        "SCORE_target_scored": "Finished seeds with such a score.",
-        "SCORE_target_reached": "Those of them that came to the target.",
-        **dict.fromkeys(("SCORE_target_kimg", "SCORE_target_kimg_sd"), "Thousands of real images until then."),
-        **dict.fromkeys(("SCORE_target_seconds", "SCORE_target_seconds_sd"), "Training seconds until then."),
-        **dict.fromkeys(("SCORE_target_joules", "SCORE_target_joules_sd"), "Energy until then."),
-    },
-    "baseline": {
-        "SCORE_difference": "Mean minus the baseline's.",
-        **dict.fromkeys(("SCORE_difference_low", "SCORE_difference_high"), "Its bootstrap 95 % interval."),
-        "SCORE_difference_p": "The p-value of Welch's test.",
-        "ratio": "Of `train_images_per_second` to the baseline's.",
-        **dict.fromkeys(("ratio_low", "ratio_high"), "Its bootstrap 95 % interval."),
-    },
-    "by hardware": {
-        "torch": "The version of torch.",
-        "git": "The commits of ganzoo.",
-        "ratio": "Of `train_images_per_second` to the baseline machine's.",
-        **dict.fromkeys(("ratio_low", "ratio_high"), "Its bootstrap 95 % interval."),
-        "normalized_ratio": "The same, each rate divided by the peak measured in the same run.",
-        **dict.fromkeys(("normalized_ratio_low", "normalized_ratio_high"), "Its bootstrap 95 % interval."),
-    },
-}
-"""What each column holds, by what it is there for; `SCORE` stands for each score. The documentation shows this."""
+FIGURES = (
+    _mean("train_images_per_second", "Mean of the runs' medians; real images."),
+    DataColumn(
+        "train_images_per_second_sd",
+        "Sample standard deviation over seeds.",
+        lambda row: row.figure("train_images_per_second").deviation,
+    ),
+    _mean(RATE_ERROR, "Half the width of a run's own 95 % interval, mean over seeds."),
+    _mean("sample_images_per_second", SPEED_OVER_SEEDS),
+    _mean("peak_memory_bytes", SPEED_OVER_SEEDS),
+    _mean("mfu", SPEED_OVER_SEEDS),
+    _mean("energy_joules_per_kimg", SPEED_OVER_SEEDS),
+    *(_mean(name, TRAINING_OVER_SEEDS) for name in (*UPDATES, "train_seconds")),
+)
+
+OF_A_TARGET = (
+    DataColumn("_target", "The target.", lambda target: target.goal),
+    DataColumn("_target_scored", "Finished seeds with such a score.", lambda target: target.scored),
+    DataColumn("_target_reached", "Those of them that came to the target.", lambda target: len(target.reached)),
+    *_costs(),
+)
+
+OF_A_DIFFERENCE = (
+    *_interval("_difference", "Mean minus the baseline's."),
+    _part("_difference_p", "The p-value of Welch's test.", "p"),
+)
+
+VERSIONS = (
+    _environment("torch", "The version of torch."),
+    _environment("git", "The commits of ganzoo."),
+)
+RATIO = _interval("ratio", "Of `train_images_per_second` to the baseline's.")
+RATIO_PER_PEAK = _interval("normalized_ratio", "The same, each rate divided by the peak measured in the same run.")
+
+
+def _of_records() -> Iterator[DataColumn]:
+    def setting_of(name: str) -> DataColumn:
+        return DataColumn(name, "", lambda record: setting(record.spec, name))
+
+    def figure(name: str) -> DataColumn:
+        return DataColumn(name, "", lambda record: figure_of(record, name))
+
+    yield DataColumn("run_id", "", lambda record: record.run_id)
+    yield DataColumn("status", "", lambda record: record.status)
+    yield from map(setting_of, (*SETTINGS[:5], "seed", *SETTINGS[5:]))
+    yield from map(figure, (*UPDATES, "train_seconds", "train_images_per_second", RATE_ERROR))
+    yield from map(figure, ("sample_images_per_second", "peak_memory_bytes", "mfu", "energy_joules_per_kimg"))
+    yield DataColumn("flags", "", lambda record: "; ".join(record.throughput.get("flags") or ()))
+    yield DataColumn("error", "", error_message)
+    yield DataColumn("path", "", lambda record: str(record.path) if record.path else None)
+
+
+OF_A_RECORD = tuple(_of_records())
+
+RESERVED = {column.name for column in (*OF_A_RECORD, *OF_A_ROW, *FIGURES, *VERSIONS, *RATIO, *RATIO_PER_PEAK)}
+"""Names of columns that no score takes, as `precision` would; some are there with a baseline only."""
+
+SUFFIXES = ("_best_kimg", *(column.name for column in (*OF_A_SCORE[1:], *OF_A_TARGET, *OF_A_DIFFERENCE)))
+"""What the names of a score's further columns end in, and no score's name does: `fid_best` is the best FID."""
+
+
+def meanings() -> dict[str, dict[str, str]]:
+    """What each column of a comparison holds, by what it is there for; `SCORE` stands for each score."""
+
+    def of(*columns: DataColumn, score: str = "") -> dict[str, str]:
+        return {score + column.name: column.meaning for column in columns}
+
+    return {
+        "always": of(*OF_A_ROW) | of(*OF_A_SCORE, score="SCORE") | of(*FIGURES),
+        "target": of(*OF_A_TARGET, score="SCORE"),
+        "baseline": of(*OF_A_DIFFERENCE, score="SCORE") | of(*RATIO),
+        "by hardware": of(*VERSIONS, *RATIO, *RATIO_PER_PEAK),
+    }
 
 
 def column_names(scores: Collection[ScoreKey]) -> dict[ScoreKey, str]:
@@ -139,7 +195,7 @@ def column_names(scores: Collection[ScoreKey]) -> dict[ScoreKey, str]:
 
 def record_cells(record: RunRecord, columns: Mapping[ScoreKey, str]) -> Cells:
     """One row of `records_table`; `columns` has the column of each score, None stands where the record lacks it."""
-    cells = {name: value(record) for name, value in OF_A_RECORD.items()}
+    cells = {column.name: column.value(record) for column in OF_A_RECORD}
     final = final_scores(record)
     for score, column in columns.items():
         entry = final.get(score)
@@ -163,75 +219,62 @@ def records_table(records: Sequence[RunRecord]) -> pandas.DataFrame:
 
 
 def comparison_cells(comparison: Comparison) -> list[Cells]:
-    """The rows of `comparison_frame`, all with the same columns in the same order."""
-    differences = _difference_columns(comparison)
-    return [dict(_comparison_cells(row, comparison, differences)) for row in comparison.rows]
+    """The rows of `comparison_table`, all with the same columns in the same order."""
+    columns = _columns(comparison)
+    return [{name: value(row) for name, value in columns.items()} for row in comparison.rows]
 
 
-def comparison_frame(comparison: Comparison) -> pandas.DataFrame:
-    """One row for each row of the comparison, means over seeds; `attrs["scores"]` lists the columns of the scores."""
+@garbage_collection_paused()
+def comparison_table(comparison: Comparison) -> pandas.DataFrame:
+    """One row for each row of the comparison, means over seeds; the columns are in docs/comparing.md.
+
+    `attrs["scores"]` lists the columns of the scores.
+    """
     import pandas
 
     rows = comparison_cells(comparison)
-    ranks = {f"{column}_rank" for column in comparison.columns.values()}
+    scores = column_names(comparison.scores).values()
+    ranks = {f"{column}_rank" for column in scores}
     columns: dict[str, Any] = {name: [cells[name] for cells in rows] for name in (rows[0] if rows else ())}
     table = pandas.DataFrame(
         {name: pandas.array(values, "Int64") if name in ranks else values for name, values in columns.items()}
     )
-    table.attrs["scores"] = list(comparison.columns.values())
+    table.attrs["scores"] = list(scores)
     return table
 
 
-Differences = Mapping[str, tuple[ScoreKey, str]]
-"""The columns of differences from a baseline, each with its score and the part of the difference that it holds."""
+Value = Callable[[Row], Any]
 
 
-def _difference_columns(comparison: Comparison) -> Differences:
-    suffixes = {"value": "", "low": "_low", "high": "_high", "p": "_p"}
-    parts = comparison.baseline.differences if comparison.baseline else ()
-    return {f"{comparison.columns[score]}_difference{suffixes[part]}": (score, part) for score, part in parts}
-
-
-def _comparison_cells(row: Row, comparison: Comparison, differences: Differences) -> Iterator[tuple[str, Any]]:
-    for name, value in OF_A_ROW.items():
-        yield name, value(row)
-    for score, column in comparison.columns.items():
-        for suffix, part in OF_A_SCORE.items():
-            if suffix != "_rank" or score.name in comparison.better:
-                yield f"{column}{suffix}", part(row.scores[score])
-    for name in MEANS:
-        figure = row.figure(name)
-        yield name, figure.mean
-        if name == "train_images_per_second":
-            yield f"{name}_sd", figure.deviation
+def _columns(comparison: Comparison) -> dict[str, Value]:
+    """Each column of a comparison by its whole name, with its value for a row."""
+    columns = _named(OF_A_ROW)
+    scores = column_names(comparison.scores)
+    for score, name in scores.items():
+        of_score = [column for column in OF_A_SCORE if column.name != "_rank" or score.name in comparison.better]
+        columns |= _named(of_score, name, _entry(score))
+    columns |= _named(FIGURES)
     for score in comparison.targets:
-        yield from _target_cells(comparison.columns[score], row.scores[score])
+        columns |= _named(OF_A_TARGET, scores[score], _entry(score, "target"))
     if comparison.by_hardware:
-        yield from ((name, row.environment(name)) for name in VERSIONS)
-        for name, ratio in RATIOS.items():
-            yield from _ratio_cells(name, ratio(row))
-    elif comparison.baseline is not None:
-        yield from _ratio_cells("ratio", row.ratio)
-        for name, (score, part_name) in differences.items():
-            known = getattr(row.scores[score].difference, part_name, None)
-            yield name, math.nan if known is None else known
+        per_peak = attrgetter("ratio_per_peak")
+        return columns | _named(VERSIONS) | _named(RATIO, of=attrgetter("ratio")) | _named(RATIO_PER_PEAK, of=per_peak)
+    if comparison.baseline is not None:
+        columns |= _named(RATIO, of=attrgetter("ratio"))
+        for score, name in scores.items():
+            differences = _named(OF_A_DIFFERENCE, name, _entry(score, "difference"))
+            known = {name for name, of in differences.items() if not all(map(math.isnan, map(of, comparison.rows)))}
+            columns |= {name: of for name, of in differences.items() if name in known}
+    return columns
 
 
-def _target_cells(column: str, score: ScoreOverSeeds) -> Iterator[tuple[str, Any]]:
-    """`_scored` counts the finished seeds with such a score, `_reached` those that came to the target; the rest are
-    means over these."""
-    target = score.target
-    assert target is not None
-    yield f"{column}_target", target.goal
-    yield f"{column}_target_scored", target.scored
-    yield f"{column}_target_reached", len(target.reached)
-    for name in ("kimg", "seconds", "joules"):
-        cost = target.cost(name)
-        yield f"{column}_target_{name}", cost.mean
-        yield f"{column}_target_{name}_sd", cost.deviation
+def _named(
+    columns: Iterable[DataColumn], prefix: str = "", of: Callable[[Row], Any] = lambda row: row
+) -> dict[str, Value]:
+    """Columns of a part of a row, which `of` finds, by their whole names."""
+    return {prefix + column.name: (lambda row, value=column.value: value(of(row))) for column in columns}  # type: ignore[misc]
 
 
-def _ratio_cells(name: str, ratio: Ratio | None) -> Iterator[tuple[str, Any]]:
-    values = (None, None, None) if ratio is None else (ratio.value, ratio.low, ratio.high)
-    for bound, value in zip(("", "_low", "_high"), values, strict=True):
-        yield f"{name}{bound}", math.nan if value is None else value
+def _entry(score: ScoreKey, attribute: str = "") -> Callable[[Row], Any]:
+    """A score of a row, or what it holds under `attribute`."""
+    return lambda row: getattr(row.scores[score], attribute) if attribute else row.scores[score]
