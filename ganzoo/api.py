@@ -142,11 +142,14 @@ def sample(
     are complete walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins
     are warnings. Raises `UsageError` for a label that the generator does not have.
     """
-    from ganzoo.evaluation.sampling import draw_images
+    import torch
+
+    from ganzoo.evaluation.sampling import image_batches
     from ganzoo.running.bench import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
-    return draw_images(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
+    batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
+    return torch.cat(list(batches))
 
 
 def _warn(line: str) -> None:

@@ -94,21 +94,6 @@ def image_batches(
     return batches()
 
 
-def draw_images(
-    run: str | Path,
-    registry: Registry,
-    n: int,
-    *,
-    label: int | None,
-    seed: int,
-    interpolate: bool = False,
-    device: str = "cpu",
-) -> Tensor:
-    """The images of `image_batches` as one tensor: uint8 (n, C, H, W) on the CPU."""
-    batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
-    return torch.cat(list(batches))
-
-
 def generated_images(
     generator: nn.Module,
     count: int,
