@@ -138,7 +138,8 @@ def test_first_step_is_equal_for_onednn_and_blas(models, monkeypatch):
         assert linear_backend(spec.device, spec.precision, spec.step_mode) == ("onednn" if amd else "blas")
         run = assemble(spec, REGISTRY, dataset)
         start = snapshot(run)
-        train(run, 0.04)
+        # One step: a relative change of 1e-7 in the weights of dcgan-dense has grown to 3e-3 after three.
+        train(run, spec.recipe.batch_size / 1000)
         moved.append({name: value - start[name] for name, value in snapshot(run).items()})
     for name, change in moved[1].items():
         assert (moved[0][name] - change).norm() <= 1e-3 * change.norm() + 1e-6, name
