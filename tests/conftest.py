@@ -62,9 +62,9 @@ def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more worker than there are cores, since many tests wait for a command."""
+    """Two more workers than there are cores, since many tests wait for a command."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 1
+    return cores + 2
 
 
 @pytest.fixture(scope="session", autouse=True)

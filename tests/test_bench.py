@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FRESH, HANGING, CommandLine, forked, made_once, restore_default_sigint, wait_for
+from conftest import FRESH, HANGING, CommandLine, forked, fresh_with_forked_runs, made_once, restore_default_sigint, wait_for
 from PIL import Image
 from skips import needs_system
 
@@ -27,7 +27,7 @@ def finished(tmp_path_factory, session_environment):
     def make(folder):
         done = CommandLine(folder)(
             *("bench", "--models", "dcgan,cdcgan", *QUICK, "--metrics", "fid,is,kid,prc,modes", "--device", "cpu"),
-            program=FRESH,
+            program=fresh_with_forked_runs(),
         )
         assert done.returncode == 0, done.stderr
         return done, folder / "runs"

@@ -95,6 +95,10 @@ def test_an_empty_allow_list_runs_no_code_of_third_parties(stowaway, run_cli, st
         "mean-gap",
         "--device",
         "cpu",
+        "--kimg",
+        "0.1",
+        "--fakes",
+        "100",
         "--json",
     )
     for command in (
