@@ -1,6 +1,7 @@
 """ganzoo: which GAN, at what quality, how fast, on which hardware.
 
-Everything a plugin needs is here and in `ganzoo.losses`. Names that need torch are loaded when first used.
+Everything a plugin needs is here and in `ganzoo.losses`. Names that need torch, or that few plugins need, are loaded
+when first used.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from ganzoo.errors import (
     WeightsUnavailable,
 )
 from ganzoo.registry.hookspecs import API_VERSION, hookimpl
-from ganzoo.runs import Event, RunFinished, RunRecord, RunSpec, RunStarted, Scored, StageChanged, TrainingProgress
 from ganzoo.types import (
     Architecture,
     Batch,
@@ -44,6 +44,16 @@ from ganzoo.types import (
 
 if TYPE_CHECKING:
     from ganzoo.api import bench, compare_records, load, load_generator, sample
+    from ganzoo.runs import (
+        Event,
+        RunFinished,
+        RunRecord,
+        RunSpec,
+        RunStarted,
+        Scored,
+        StageChanged,
+        TrainingProgress,
+    )
     from ganzoo.util.download import download, reachable
     from ganzoo.util.files import cache_folder, fingerprint_files, sha256_of_file
     from ganzoo.util.images import resize_images
@@ -54,7 +64,19 @@ if os.environ.get("GANZOO_PLUGINS", "all").strip(" ,") == "":
     # No plugin means no third-party code at all, and torch would load the entry points of other devices' backends.
     os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 
+_RUNS = (
+    "Event",
+    "RunFinished",
+    "RunRecord",
+    "RunSpec",
+    "RunStarted",
+    "Scored",
+    "StageChanged",
+    "TrainingProgress",
+)
+
 _LAZY = {
+    **dict.fromkeys(_RUNS, "ganzoo.runs"),
     "bench": "ganzoo.api",
     "compare_records": "ganzoo.api",
     "load": "ganzoo.api",

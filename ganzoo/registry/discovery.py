@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -29,9 +29,11 @@ from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import RECORD_TYPES, SINGULAR, Kind, Offer, PluginStatus, Registry
 from ganzoo.registry.sources import source_sha256
 from ganzoo.registry.validation import check_record
-from ganzoo.runs import Event
 from ganzoo.types import Loss, Variant
 from ganzoo.util.text import did_you_mean, error_line, printable
+
+if TYPE_CHECKING:
+    from ganzoo.runs import Event
 
 ALLOW_LIST = "GANZOO_PLUGINS"
 """The environment variable that lists the entry points that may load: empty means none, unset means all."""

@@ -7,12 +7,14 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ganzoo.errors import AmbiguousName, UnknownName
-from ganzoo.runs import Event
 from ganzoo.types import Architecture, Dataset, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
 from ganzoo.util.text import did_you_mean, error_line, printable
+
+if TYPE_CHECKING:
+    from ganzoo.runs import Event
 
 Kind = Literal["variants", "architectures", "losses", "datasets", "features", "metrics", "reporters"]
 
