@@ -46,6 +46,7 @@ def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, st
 
 REASONS = {
     "runs": "the flux capacitor is empty",
+    "leaves-settings": "a network or a phase has changed a setting of the process: cuDNN, from ",
     "shapes": "at 1x12x12 the generator gives values from -",
     "finite-terms": "the term 'discriminator/idle' is -inf in step 0",
     "updates": "phase 'generator' updates 'discriminator.spare' and leaves it as it was",

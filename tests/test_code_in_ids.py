@@ -17,7 +17,7 @@ from ganzoo.planning.plan import resolve
 from ganzoo.planning.provenance import code_of
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
-from ganzoo.registry.sources import Places, files_of, places_of_module, source_sha256
+from ganzoo.registry.sources import Places, files_of, imports_of, places_of_module, source_sha256
 
 ZOO = Path(ganzoo_plugins.__file__).parent
 
@@ -87,6 +87,12 @@ def test_an_edit_in_the_zoo_changes_the_ids_of_the_variants_that_use_it_and_of_n
         changed = {variant for variant, now in hashes().items() if now != before[variant]}
         path.write_bytes(source)
         assert changed == {variant for variant, names in loaded.items() if name in names}, name
+
+
+def test_the_zoo_imports_by_statements_alone():
+    """Ruff forbids it the functions of the standard library; `exec` and `__import__` are found here."""
+    dynamic = [path.name for path in ZOO.rglob("*.py") if imports_of(path.read_bytes(), "ganzoo_plugins")[1]]
+    assert dynamic == []
 
 
 def test_the_helpers_for_losses_are_code_of_the_plugins_that_import_them():

@@ -23,6 +23,7 @@ from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.records.settings import whole_spec
 from ganzoo.records.store import read_spec
+from ganzoo.registry.isolation import check_settings, settings_in_force
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
 from ganzoo.training.loop import due_calls, run_step
@@ -68,6 +69,17 @@ def runs(trial: Trial) -> None:
     except (Exception, SystemExit) as error:
         reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
         raise Failed(reason) from error
+
+
+def leaves_settings(trial: Trial) -> None:
+    """Networks and phases leave the process's settings: threads, precision, determinism, anomaly detection and others.
+
+    Take the change out of `forward`, phases and penalties. (What an import or `build` changes is put back.)
+    """
+    run = trial.assemble()
+    before = settings_in_force()
+    run_step(run)
+    check_settings(before)
 
 
 def shapes(trial: Trial) -> None:
@@ -363,6 +375,7 @@ CHECKS: dict[str, Check] = {
     function.__name__.replace("_", "-"): function
     for function in (
         runs,
+        leaves_settings,
         shapes,
         finite_terms,
         updates,

@@ -132,7 +132,7 @@ def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
         files[part.name] = part.file
         if part.file.suffix != ".py" or part.name in LIBRARY:
             continue
-        names, dynamic = _imports(part.file.read_bytes(), part.package)
+        names, dynamic = imports_of(part.file.read_bytes(), part.package)
         for name in names:
             pending += _parts(name, places)
         if dynamic:
@@ -201,7 +201,7 @@ def _whole_package(root: str) -> Iterator[_Part]:
 
 
 @lru_cache(maxsize=1024)
-def _imports(source: bytes, package: str) -> tuple[tuple[str, ...], bool]:
+def imports_of(source: bytes, package: str) -> tuple[tuple[str, ...], bool]:
     """The names that a source in `package` imports, modules and what may be submodules; whether there may be others."""
     try:
         tree = ast.parse(source)
