@@ -235,6 +235,7 @@ class Training(TypedDict, total=False):
 
     kimg: float
     train_seconds: float
+    setup_seconds: float
     curves: Mapping[str, Sequence[float | None]]
     updates: Mapping[str, int]
     steps_per_point: int

@@ -225,6 +225,11 @@ def test_a_busy_cpu_is_flagged_and_an_idle_one_is_not(monkeypatch):
 
 def test_datasheet_is_looked_up_by_device_name():
     assert datasheet_flops("NVIDIA H200", "bf16") == 989.4e12
+    assert datasheet_flops("NVIDIA H200 NVL", "bf16") == 835.5e12
+    assert datasheet_flops("NVIDIA A100-SXM4-40GB", "tf32") == 156e12
+    assert datasheet_flops("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "tf32") is None, "a seventh of the device"
+    assert datasheet_flops("NVIDIA GH200 480GB", "bf16") is None, "the H200 in it is another"
+    assert datasheet_flops("Tesla T4", "fp32") == 8.1e12
     assert datasheet_flops("Tesla T4", "bf16") is None
     assert datasheet_flops("some GPU", "fp32") is None
     assert datasheet_flops(None, "fp32") is None

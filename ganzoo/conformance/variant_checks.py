@@ -182,7 +182,7 @@ def captured_gradients(trial: Trial) -> None:
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
     run, other = trial.assemble(share_fakes=False), trial.assemble(share_fakes=False)
     _load_states(other, _states(run))
-    capture = CudaCapture()
+    capture = CudaCapture(trial.device)
 
     def replayed(index: int, batch: Batch) -> list[Tensor]:
         update = other.updates[index]

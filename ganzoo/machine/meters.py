@@ -27,15 +27,21 @@ THROTTLE_REASONS = {
 """Bits of nvmlDeviceGetCurrentClocksEventReasons that mean less speed than asked for (NVML API reference)."""
 
 DATASHEET_FLOPS = {
-    "H200": {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
-    "H100 80GB HBM3": {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
-    "H100 PCIe": {"fp32": 51e12, "tf32": 378e12, "bf16": 756e12},
-    "A100": {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12},
-    "L40S": {"fp32": 91.6e12, "tf32": 183e12, "bf16": 362e12},
-    "V100-SXM2": {"fp32": 15.7e12},
-    "Tesla T4": {"fp32": 8.1e12},
+    ("H200",): {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
+    ("H200 NVL",): {"fp32": 60e12, "tf32": 417.5e12, "bf16": 835.5e12},
+    ("H100 80GB HBM3",): {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
+    ("H100 PCIe",): {"fp32": 51e12, "tf32": 378e12, "bf16": 756e12},
+    ("A100-SXM4-40GB", "A100-SXM4-80GB", "A100-PCIE-40GB", "A100 80GB PCIe"): {
+        "fp32": 19.5e12,
+        "tf32": 156e12,
+        "bf16": 312e12,
+    },
+    ("L40S",): {"fp32": 91.6e12, "tf32": 183e12, "bf16": 362e12},
+    ("V100-SXM2-16GB", "V100-SXM2-32GB"): {"fp32": 15.7e12},
+    ("T4",): {"fp32": 8.1e12},
 }
-"""Dense peaks from NVIDIA's datasheets, by a part of the device's name."""
+"""Dense peaks from NVIDIA's datasheets, by whole names without the maker's: "H200 NVL" and "A100-SXM4-40GB MIG 1g.5gb"
+are other devices than "H200" and "A100-SXM4-40GB"."""
 
 
 class Meter(Protocol):
@@ -65,7 +71,8 @@ def meter_of(device: torch.device) -> Meter:
 
 def datasheet_flops(name: str | None, precision: str) -> float | None:
     """The peak on the datasheet, where it is known."""
-    return next((peaks.get(precision) for part, peaks in DATASHEET_FLOPS.items() if name and part in name), None)
+    model = (name or "").removeprefix("NVIDIA ").removeprefix("Tesla ")
+    return next((peaks.get(precision) for models, peaks in DATASHEET_FLOPS.items() if model in models), None)
 
 
 class NoMeter:

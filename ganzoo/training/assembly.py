@@ -169,7 +169,7 @@ def assemble(
             compiled=spec.step_mode == "compile",
             share_fakes=share_fakes,
         ),
-        perform=GraphedStep(CudaCapture()) if graphed else eager_step,
+        perform=GraphedStep(CudaCapture(spec.device)) if graphed else eager_step,
         schedules=Schedules(
             spec.recipe.rate_decay,
             spec.recipe.schedules,

@@ -31,6 +31,12 @@ class Generator(nn.Module):
             for name in set("abcdefghijkl"):
                 self.add_module(name, nn.Linear(1, 1))
 
+    def _apply(self, fn, recurse=True):
+        # The shift follows the network to its device, and no state dict has it.
+        if isinstance(self.shift, torch.Tensor):
+            self.shift = fn(self.shift)
+        return super()._apply(fn, recurse)
+
     def forward(self, latent):
         hidden = self.norm(self.hidden(latent + self.shift)).relu()
         hidden = hidden.detach() if self.detached else hidden
