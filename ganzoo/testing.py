@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.trial import CLASSES, Trial
-from ganzoo.conformance.variant_checks import CHECKS, Failed, Skipped
+from ganzoo.conformance.variant_checks import CHECKS
+from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
 from ganzoo.planning.describe import find_by_name
 from ganzoo.planning.selection import Selection, select
