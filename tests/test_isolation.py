@@ -291,3 +291,29 @@ def test_settings_that_stay_are_no_fault():
         torch.autograd.set_detect_anomaly(True)
         with pytest.raises(PluginError, match="anomaly detection"):
             check_settings(before)
+
+
+IN_SCORE = """
+import ganzoo, torch
+
+def score(real, fake, settings):
+    torch.set_num_threads(1)
+    torch.autograd.set_detect_anomaly(True)
+    return {"gap": float((real.features.mean(0) - fake.features.mean(0)).norm())}
+
+@ganzoo.hookimpl
+def ganzoo_metrics():
+    yield ganzoo.Metric("meddling-gap", score, better={"gap": "lower"})
+"""
+
+
+def test_what_a_metric_changes_is_put_back_before_the_training_goes_on(run_cli, tmp_path):
+    (tmp_path / "in_score.py").write_text(IN_SCORE)
+    done = run_cli(
+        *("bench", "--models", "mlp", "--batch-size", "8", "--kimg", "0.032", "--eval-every", "0.016", "--fakes", "64"),
+        *("--metrics", "meddling-gap", "--throughput-seconds", "0.05", "--device", "cpu", "--threads", "2", "--json"),
+        *("--plugin", "in_score.py"),
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    (record,) = json.loads(done.stdout)
+    assert (record["status"], len(record["scores"])) == ("ok", 4)

@@ -26,6 +26,12 @@ THROTTLE_REASONS = {
 }
 """Bits of nvmlDeviceGetCurrentClocksEventReasons that mean less speed than asked for (NVML API reference)."""
 
+LIMITS = {0: "power", 1: "temperature"}
+"""Policies of nvmlDeviceGetViolationStatus, which counts how long each holds the clocks down (NVML API reference)."""
+
+LIMITED_SHARE = 0.01
+"""A measurement is flagged when the clocks were held down for more than this share of it."""
+
 DATASHEET_FLOPS = {
     ("H200",): {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
     ("H200 NVL",): {"fp32": 60e12, "tf32": 417.5e12, "bf16": 835.5e12},
@@ -159,7 +165,10 @@ class NvmlMeter(NoMeter):
         return None
 
     def state(self) -> Mapping[str, Any]:
-        """`sm_clock_mhz`, `temperature_celsius`, `throttled_by`; what cannot be read is left out."""
+        """`sm_clock_mhz`, `temperature_celsius`, `throttled_by`, `limited_seconds`; what cannot be read is left out.
+
+        The last are totals, by what held the clocks down, and show what came and went between two looks.
+        """
         if self._device is None:
             return {}
         nvml, state = self._nvml, {}
@@ -170,6 +179,11 @@ class NvmlMeter(NoMeter):
         with contextlib.suppress(nvml.NVMLError):
             reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._device)
             state["throttled_by"] = [name for bit, name in THROTTLE_REASONS.items() if reasons & bit]
+        with contextlib.suppress(nvml.NVMLError):
+            state["limited_seconds"] = {
+                name: nvml.nvmlDeviceGetViolationStatus(self._device, policy).violationTime / 1e9
+                for policy, name in LIMITS.items()
+            }
         return state
 
     def neighbours(self) -> list[int]:
@@ -243,6 +257,7 @@ class Watch:
             flags.append(f"{len(others)} other process(es) used the device")
         if reasons := sorted({reason for state in self.states for reason in state.get("throttled_by", ())}):
             flags.append(f"throttled: {', '.join(reasons)}")
+        flags += self._limited()
         if self.device.type == "cpu":
             (started, _, busy, ours), (ended, _, busy_after, ours_after) = self._edges[0], self._edges[-1]
             others_share = (
@@ -251,6 +266,17 @@ class Watch:
             if others_share > BUSY_SHARE:
                 flags.append(f"other processes used {others_share:.0%} of the CPU")
         return flags
+
+    def _limited(self) -> list[str]:
+        """What held the clocks down between the first edge and the last, for how much of the time."""
+        totals = [state["limited_seconds"] for state in self.states if "limited_seconds" in state]
+        seconds = self._edges[-1][0] - self._edges[0][0]
+        if len(totals) < len(self._edges) or seconds <= 0:
+            return []
+        shares = {name: (totals[-1][name] - totals[0][name]) / seconds for name in totals[0]}
+        return [
+            f"held down by {name} {share:.0%} of the time" for name, share in shares.items() if share > LIMITED_SHARE
+        ]
 
 
 BUSY_SHARE = 0.1

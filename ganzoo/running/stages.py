@@ -29,7 +29,7 @@ from ganzoo.planning.provenance import check_code_inside, check_unchanged
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
 from ganzoo.registry.discovery import discover
-from ganzoo.registry.isolation import check_settings, settings_in_force
+from ganzoo.registry.isolation import check_settings, settings_in_force, undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.search_path import search_like
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
@@ -102,7 +102,8 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         _measure(spec, registry, dataset, checked, outcome, check_process)
     if not spec.kimg:
         return
-    scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
+    with undisturbed():
+        scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
     assembly = assemble(spec, registry, dataset)
     outcome.dataset["resident"] = assembly.batches.resident
     log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
@@ -282,7 +283,7 @@ class _Training:
         assert self.scorer is not None
         self.emit(Stage("scoring"))
         since = time.perf_counter()
-        with _random_numbers_untouched(self.spec.device), self.stop.at_once():
+        with undisturbed(), _random_numbers_untouched(self.spec.device), self.stop.at_once():
             scores, protocols = _score(self.spec, self.assembly, self.scorer, kimg)
         scored = self.spec.fakes * len({score["ema"] for score in scores})
         rates = self.outcome.throughput.get("evaluation_images_per_second", {"samples": []})["samples"]
