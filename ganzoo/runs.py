@@ -127,8 +127,9 @@ class RunRequest:
     """Everything that a run's process needs to know. JSON-safe.
 
     `continues` is the checkpoint of another run to start from. The run writes a checkpoint every `checkpoint_seconds`.
-    `code` is the answer of `ganzoo.planning.provenance.code_of` when the plan was made; the process refuses to run if
-    it loads other code. Empty: no check.
+    `code` is the answer of `ganzoo.planning.provenance.code_of` when the plan was made; the process loads the plugins
+    that it names and no others, and refuses to run if their code is another. Empty: all plugins, and no check.
+    `search_path` is where the bench has looked for modules.
     """
 
     run_id: str
@@ -141,6 +142,7 @@ class RunRequest:
     checkpoint_seconds: float
     continues: str | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
+    search_path: tuple[str, ...] = ()
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -233,6 +235,7 @@ class Training(TypedDict, total=False):
 
     kimg: float
     train_seconds: float
+    setup_seconds: float
     curves: Mapping[str, Sequence[float | None]]
     updates: Mapping[str, int]
     steps_per_point: int

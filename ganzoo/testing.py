@@ -25,11 +25,13 @@ from torch import Tensor
 
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.trial import CLASSES, Trial
-from ganzoo.conformance.variant_checks import CHECKS, Failed, Skipped
+from ganzoo.conformance.variant_checks import CHECKS
+from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
 from ganzoo.planning.describe import find_by_name
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.discovery import discover
+from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Kind, Offer, Registry
 from ganzoo.training.loop import due_calls
 from ganzoo.types import Architecture, Batch, Loss, Metric, Penalty, Variant
@@ -89,8 +91,8 @@ class Subject:
 
 @contextlib.contextmanager
 def _caller_untouched() -> Iterator[None]:
-    """Restore the caller's random state afterwards, and send what a plugin prints to stderr."""
-    with torch.random.fork_rng(), contextlib.redirect_stdout(sys.stderr):
+    """Restore the caller's random state and settings afterwards, and send what a plugin prints to stderr."""
+    with torch.random.fork_rng(), undisturbed(), contextlib.redirect_stdout(sys.stderr):
         yield
 
 

@@ -67,9 +67,9 @@ class FakeNvml:
     NVML_CLOCK_SM = 1
     NVML_TEMPERATURE_GPU = 0
 
-    def __init__(self, uuid="GPU-abc", mig=False, energy=True, pids=(), reasons=0, divided=False):
+    def __init__(self, uuid="GPU-abc", mig=False, energy=True, pids=(), reasons=0, divided=False, violations=None):
         self.uuid, self.mig, self.energy, self.pids, self.reasons = uuid, mig, energy, pids, reasons
-        self.divided = divided
+        self.divided, self.violations = divided, violations
         self.millijoules = 1000
 
     def nvmlInit(self):  # noqa: N802
@@ -99,6 +99,11 @@ class FakeNvml:
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):  # noqa: N802
         return self.reasons
+
+    def nvmlDeviceGetViolationStatus(self, handle, policy):  # noqa: N802
+        if self.violations is None:
+            raise self.NVMLError("Not Supported")
+        return SimpleNamespace(referenceTime=0, violationTime=self.violations[policy])
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802
         return [SimpleNamespace(pid=pid) for pid in self.pids]
@@ -132,6 +137,18 @@ def test_nvml_reads_energy_clocks_and_limits_and_leaves_out_unsupported_ones(nvm
         "throttled_by": ["software power cap", "software thermal slowdown"],
     }
     assert meter.facts() == {"driver": "570.1", "power_limit_watts": 700.0}
+
+
+def test_a_power_cap_that_came_and_went_between_two_looks_is_flagged(nvml, monkeypatch):
+    fake = nvml(violations=[5 * 10**9, 0])
+    meter = NvmlMeter("abc")
+    assert meter.state()["limited_seconds"] == {"power": 5.0, "temperature": 0.0}
+    states = [meter.state()]
+    fake.violations = [6 * 10**9, 10**6]
+    states.append(meter.state())
+    assert meter.state()["throttled_by"] == []
+    watch = watched(monkeypatch, Scripted([0.0, 1.0], states=states), (4,), torch.device("meta"))
+    assert watch.flags() == ["held down by power 25% of the time"]
 
 
 @pytest.mark.parametrize("facts", [{"uuid": "MIG-abc", "mig": True}, {"divided": True}])
@@ -225,6 +242,11 @@ def test_a_busy_cpu_is_flagged_and_an_idle_one_is_not(monkeypatch):
 
 def test_datasheet_is_looked_up_by_device_name():
     assert datasheet_flops("NVIDIA H200", "bf16") == 989.4e12
+    assert datasheet_flops("NVIDIA H200 NVL", "bf16") == 835.5e12
+    assert datasheet_flops("NVIDIA A100-SXM4-40GB", "tf32") == 156e12
+    assert datasheet_flops("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "tf32") is None, "a seventh of the device"
+    assert datasheet_flops("NVIDIA GH200 480GB", "bf16") is None, "the H200 in it is another"
+    assert datasheet_flops("Tesla T4", "fp32") == 8.1e12
     assert datasheet_flops("Tesla T4", "bf16") is None
     assert datasheet_flops("some GPU", "fp32") is None
     assert datasheet_flops(None, "fp32") is None

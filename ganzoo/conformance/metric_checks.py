@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ganzoo.conformance.variant_checks import Failed
+from ganzoo.conformance.verdicts import Failed
 from ganzoo.evaluation.features import FeatureSample
 from ganzoo.types import Metric
 from ganzoo.util.text import printable

@@ -15,14 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganzoo.conformance.apart import check_apart
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial, TwoTones
+from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.sampling import eval_mode
 from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.records.settings import whole_spec
 from ganzoo.records.store import read_spec
+from ganzoo.registry.isolation import check_settings, settings_in_force
+from ganzoo.running.process import REPEATABLE
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
 from ganzoo.training.loop import due_calls, run_step
@@ -48,14 +52,6 @@ LEARNED = 0.6
 """A generator has learned when less than this share of its images is strange to the target, twice in a row."""
 
 
-class Failed(Exception):
-    """A check failed. The message says what is wrong and how to fix it."""
-
-
-class Skipped(Exception):
-    """A check does not apply here. The message says why."""
-
-
 Check = Callable[[Trial], None]
 
 
@@ -68,6 +64,17 @@ def runs(trial: Trial) -> None:
     except (Exception, SystemExit) as error:
         reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
         raise Failed(reason) from error
+
+
+def leaves_settings(trial: Trial) -> None:
+    """Networks and phases leave the process's settings: threads, precision, determinism, anomaly detection and others.
+
+    Take the change out of `forward`, phases and penalties. (What an import or `build` changes is put back.)
+    """
+    run = trial.assemble()
+    before = settings_in_force()
+    run_step(run)
+    check_settings(before)
 
 
 def shapes(trial: Trial) -> None:
@@ -168,9 +175,14 @@ def captured_gradients(trial: Trial) -> None:
     """
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
+    check_apart(trial, captured_gradients_here)
+
+
+def captured_gradients_here(trial: Trial) -> None:
+    """`captured_gradients` in this process, which a failed capture may spoil."""
     run, other = trial.assemble(share_fakes=False), trial.assemble(share_fakes=False)
     _load_states(other, _states(run))
-    capture = CudaCapture()
+    capture = CudaCapture(trial.device)
 
     def replayed(index: int, batch: Batch) -> list[Tensor]:
         update = other.updates[index]
@@ -215,12 +227,10 @@ def same_bits(trial: Trial) -> None:
     Draw from torch's global generators in `build` and in phases, and from `rng` in `draw_latent`; from nothing else.
     The weights that another process starts from are the same too, in the same order: go through no set in `build`.
     """
-    (start, first), (_, again), (other, _) = (_weights_along(trial, seed) for seed in (0, 0, 1))
-    for name, weight in first.items():
-        if not torch.equal(weight, again[name]):
-            raise Failed(f"'{name}' differs between two runs of one seed; draw from torch's global generators only")
-    if all(torch.equal(weight, other[name]) for name, weight in start.items()):
-        raise Failed("two seeds give the same weights; draw the initial weights from torch's global generator")
+    if torch.device(trial.device).type == "cuda":
+        check_apart(trial, same_bits_of_one_process, REPEATABLE)
+    else:
+        same_bits_of_one_process(trial)
     here = initial_weights(trial.spec, trial.registry)
     for ours, theirs in zip_longest(here, initial_weights_elsewhere(trial.spec, trial.plugins)):
         if ours != theirs:
@@ -228,6 +238,17 @@ def same_bits(trial: Trial) -> None:
             raise Failed(
                 f"'{name}' starts otherwise in another process; go through a list in place of a set in `build`"
             )
+
+
+def same_bits_of_one_process(trial: Trial) -> None:
+    """The part of `same_bits` that one process can tell. CUDA repeats itself only where it is asked to."""
+    torch.use_deterministic_algorithms(torch.device(trial.device).type == "cuda")
+    (start, first), (_, again), (other, _) = (_weights_along(trial, seed) for seed in (0, 0, 1))
+    for name, weight in first.items():
+        if not torch.equal(weight, again[name]):
+            raise Failed(f"'{name}' differs between two runs of one seed; draw from torch's global generators only")
+    if all(torch.equal(weight, other[name]) for name, weight in start.items()):
+        raise Failed("two seeds give the same weights; draw the initial weights from torch's global generator")
 
 
 def no_host_sync_in_a_phase(trial: Trial) -> None:
@@ -363,6 +384,7 @@ CHECKS: dict[str, Check] = {
     function.__name__.replace("_", "-"): function
     for function in (
         runs,
+        leaves_settings,
         shapes,
         finite_terms,
         updates,

@@ -88,7 +88,7 @@ class Batches:
     def _next_index(self) -> Tensor:
         while len(self._order) < self.batch_size:
             epoch = torch.randperm(self.count, generator=self._order_rng)
-            self._order = torch.cat([self._order, epoch.to(self._order.device)])
+            self._order = torch.cat([self._order, _sent(epoch, self._order.device)])
         index, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
         return index
 
@@ -118,7 +118,12 @@ class Batches:
                 since = time.perf_counter()
                 ready = pixels.result()
                 self.wait_seconds += time.perf_counter() - since
-                yield ready.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
+                yield ready.to(self.device, non_blocking=True), _sent(index, self.device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device, for which the host does not wait: it would, were the memory that is read not pinned."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def fits(size: int, device: str) -> bool:

@@ -14,10 +14,14 @@ from typing import Any
 import torch
 
 from ganzoo.machine.meters import NvmlMeter
+from ganzoo.util.float32 import float32_settings
 from ganzoo.util.text import printable, slug
 
-RECORDED_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Environment variables that change the speed of a run and nothing else."""
+RECORDED_VARIABLES = (
+    *("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
+    *("CUDA_LAUNCH_BLOCKING", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "NVIDIA_TF32_OVERRIDE"),
+)
+"""Environment variables that change the speed of a run; the last also changes bits, see `resolve_precision`."""
 
 
 def hardware_fingerprint(device: str, threads: int) -> dict[str, Any]:
@@ -62,7 +66,8 @@ def environment(plugins: Mapping[str, Mapping[str, Any]], linear_backend: str) -
         "git": _git_revision(),
         "flags": {
             "linear_backend": linear_backend,
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            # Torch cannot say it where its two interfaces contradict each other.
+            "float32_matmul_precision": float32_settings().get("matmul"),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             **{name.lower(): os.environ.get(name) for name in RECORDED_VARIABLES},

@@ -26,16 +26,28 @@ THROTTLE_REASONS = {
 }
 """Bits of nvmlDeviceGetCurrentClocksEventReasons that mean less speed than asked for (NVML API reference)."""
 
+LIMITS = {0: "power", 1: "temperature"}
+"""Policies of nvmlDeviceGetViolationStatus, which counts how long each holds the clocks down (NVML API reference)."""
+
+LIMITED_SHARE = 0.01
+"""A measurement is flagged when the clocks were held down for more than this share of it."""
+
 DATASHEET_FLOPS = {
-    "H200": {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
-    "H100 80GB HBM3": {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
-    "H100 PCIe": {"fp32": 51e12, "tf32": 378e12, "bf16": 756e12},
-    "A100": {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12},
-    "L40S": {"fp32": 91.6e12, "tf32": 183e12, "bf16": 362e12},
-    "V100-SXM2": {"fp32": 15.7e12},
-    "Tesla T4": {"fp32": 8.1e12},
+    ("H200",): {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
+    ("H200 NVL",): {"fp32": 60e12, "tf32": 417.5e12, "bf16": 835.5e12},
+    ("H100 80GB HBM3",): {"fp32": 67e12, "tf32": 494.7e12, "bf16": 989.4e12},
+    ("H100 PCIe",): {"fp32": 51e12, "tf32": 378e12, "bf16": 756e12},
+    ("A100-SXM4-40GB", "A100-SXM4-80GB", "A100-PCIE-40GB", "A100 80GB PCIe"): {
+        "fp32": 19.5e12,
+        "tf32": 156e12,
+        "bf16": 312e12,
+    },
+    ("L40S",): {"fp32": 91.6e12, "tf32": 183e12, "bf16": 362e12},
+    ("V100-SXM2-16GB", "V100-SXM2-32GB"): {"fp32": 15.7e12},
+    ("T4",): {"fp32": 8.1e12},
 }
-"""Dense peaks from NVIDIA's datasheets, by a part of the device's name."""
+"""Dense peaks from NVIDIA's datasheets, by whole names without the maker's: "H200 NVL" and "A100-SXM4-40GB MIG 1g.5gb"
+are other devices than "H200" and "A100-SXM4-40GB"."""
 
 
 class Meter(Protocol):
@@ -65,7 +77,8 @@ def meter_of(device: torch.device) -> Meter:
 
 def datasheet_flops(name: str | None, precision: str) -> float | None:
     """The peak on the datasheet, where it is known."""
-    return next((peaks.get(precision) for part, peaks in DATASHEET_FLOPS.items() if name and part in name), None)
+    model = (name or "").removeprefix("NVIDIA ").removeprefix("Tesla ")
+    return next((peaks.get(precision) for models, peaks in DATASHEET_FLOPS.items() if model in models), None)
 
 
 class NoMeter:
@@ -152,7 +165,10 @@ class NvmlMeter(NoMeter):
         return None
 
     def state(self) -> Mapping[str, Any]:
-        """`sm_clock_mhz`, `temperature_celsius`, `throttled_by`; what cannot be read is left out."""
+        """`sm_clock_mhz`, `temperature_celsius`, `throttled_by`, `limited_seconds`; what cannot be read is left out.
+
+        The last are totals, by what held the clocks down, and show what came and went between two looks.
+        """
         if self._device is None:
             return {}
         nvml, state = self._nvml, {}
@@ -163,6 +179,11 @@ class NvmlMeter(NoMeter):
         with contextlib.suppress(nvml.NVMLError):
             reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._device)
             state["throttled_by"] = [name for bit, name in THROTTLE_REASONS.items() if reasons & bit]
+        with contextlib.suppress(nvml.NVMLError):
+            state["limited_seconds"] = {
+                name: nvml.nvmlDeviceGetViolationStatus(self._device, policy).violationTime / 1e9
+                for policy, name in LIMITS.items()
+            }
         return state
 
     def neighbours(self) -> list[int]:
@@ -236,6 +257,7 @@ class Watch:
             flags.append(f"{len(others)} other process(es) used the device")
         if reasons := sorted({reason for state in self.states for reason in state.get("throttled_by", ())}):
             flags.append(f"throttled: {', '.join(reasons)}")
+        flags += self._limited()
         if self.device.type == "cpu":
             (started, _, busy, ours), (ended, _, busy_after, ours_after) = self._edges[0], self._edges[-1]
             others_share = (
@@ -244,6 +266,17 @@ class Watch:
             if others_share > BUSY_SHARE:
                 flags.append(f"other processes used {others_share:.0%} of the CPU")
         return flags
+
+    def _limited(self) -> list[str]:
+        """What held the clocks down between the first edge and the last, for how much of the time."""
+        totals = [state["limited_seconds"] for state in self.states if "limited_seconds" in state]
+        seconds = self._edges[-1][0] - self._edges[0][0]
+        if len(totals) < len(self._edges) or seconds <= 0:
+            return []
+        shares = {name: (totals[-1][name] - totals[0][name]) / seconds for name in totals[0]}
+        return [
+            f"held down by {name} {share:.0%} of the time" for name, share in shares.items() if share > LIMITED_SHARE
+        ]
 
 
 BUSY_SHARE = 0.1

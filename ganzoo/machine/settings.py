@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ganzoo.errors import UsageError
+from ganzoo.util.float32 import float32_settings, restore_float32, set_float32
 from ganzoo.util.text import printable
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -62,6 +63,9 @@ def resolve_precision(request: str, device: str) -> str:
     if request not in PRECISIONS:
         raise UsageError(f"--precision {printable(request)}: choose from {', '.join(PRECISIONS)}")
     kind = device.partition(":")[0]
+    override = os.environ.get("NVIDIA_TF32_OVERRIDE")
+    if kind == "cuda" and (override, request == "tf32") in (("0", True), ("1", False)):
+        raise UsageError(f"--precision {request}: NVIDIA_TF32_OVERRIDE={override} decides otherwise; unset it")
     if request == "tf32" and (kind != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
         raise UsageError(f"--precision tf32: {device} has no tf32 units; use fp32")
     if request == "bf16" and kind == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
@@ -74,13 +78,14 @@ def resolve_precision(request: str, device: str) -> str:
 
 
 def resolve_step_mode(request: str | None, device: str) -> str:
-    """The step mode: `request`, else CUDA graphs on a CUDA device and eager elsewhere.
+    """The step mode: `request`, else CUDA graphs on an NVIDIA GPU and eager elsewhere.
 
     Raises `UsageError` for a mode that `device` or this machine cannot do.
     """
     kind = device.partition(":")[0]
     if request is None:
-        return "graph" if kind == "cuda" else "eager"
+        # ROCm calls its devices cuda too; captures have not been tried there.
+        return "graph" if kind == "cuda" and torch.version.hip is None else "eager"
     if request not in STEP_MODES:
         raise UsageError(f"--step-mode {printable(request)}: choose from {', '.join(STEP_MODES)}")
     if request == "graph" and kind != "cuda":
@@ -115,21 +120,18 @@ def _cpu_has_bf16() -> bool:
 def apply_settings(threads: int, precision: str) -> None:
     """Set the thread count and the float32 mode of this process: IEEE unless tf32 is asked for."""
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    set_float32(tf32=precision == "tf32")
 
 
 @contextlib.contextmanager
 def ieee_float32() -> Iterator[None]:
     """Compute in IEEE float32 within the block, whatever the run's precision, so that scores do not depend on it."""
-    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    before = float32_settings()
+    set_float32(tf32=False)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolution
+        restore_float32(before)
 
 
 def synchronize(device: str | torch.device) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -71,6 +71,18 @@ def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registr
     changes = " and ".join(what_changed(planned, code_of(spec, registry)))
     if changes:
         raise PluginError(f"{changes} since the bench began; give the command again")
+
+
+def check_code_inside(registry: Registry, modules_before: Collection[str]) -> None:
+    """Check that all code of plugins that was loaded since `modules_before` is in the hashes of `registry`'s plugins.
+
+    Raises `PluginError` if there is more: an edit of it would leave the run's id as it is.
+    """
+    if more := registry.sources.loaded_beside(modules_before):
+        raise PluginError(
+            f"code outside its id: {printable(', '.join(more), 400)}; its plugin loads it by a name that is not "
+            "written out: import it by a statement, or let the package around the plugin do so"
+        )
 
 
 TAKEN_FROM_SPEC = ("models", "seeds", "seed", "device", "threads", "batch_size", "sweep_batch")

@@ -15,7 +15,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +27,15 @@ from ganzoo.errors import PluginError, UsageError
 from ganzoo.registry import hookspecs
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import RECORD_TYPES, SINGULAR, Kind, Offer, PluginStatus, Registry
-from ganzoo.registry.sources import source_sha256
+from ganzoo.registry.sources import (
+    FILE_MODULE,
+    Places,
+    Sources,
+    files_of,
+    places_of_file,
+    places_of_module,
+    source_sha256,
+)
 from ganzoo.registry.validation import check_record
 from ganzoo.types import Loss, Variant
 from ganzoo.util.text import did_you_mean, error_line, printable
@@ -46,14 +54,17 @@ LOGS = "ganzoo.logs"
 OWN_DISTRIBUTION = "ganzoo"
 
 
-def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequence[str] = ()) -> Registry:
+def discover(
+    plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequence[str] = (), only: Collection[str] | None = None
+) -> Registry:
     """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
 
     `logs` names observers of the entry-point group `ganzoo.logs`, which the list concerns too, ganzoo's own excepted.
+    `only` names the plugins to be loaded, as a registry of all of them calls them; the others are not imported.
     Raises `UsageError` for a path, module or log that is not there or not allowed, and `PluginError` for a broken log
     and, with `strict`, for any broken plugin. What a plugin prints meanwhile goes to stderr.
     """
-    loader = _Loader(os.environ.get(ALLOW_LIST))
+    loader = _Loader(os.environ.get(ALLOW_LIST), _places(plugins), only)
     with contextlib.redirect_stdout(sys.stderr):
         loader.load_entry_points()
         for plugin in plugins:
@@ -71,9 +82,10 @@ def discover(plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequenc
 class _Loader:
     """Fills a registry, one plugin at a time."""
 
-    def __init__(self, allow_list: str | None) -> None:
+    def __init__(self, allow_list: str | None, places: Places, only: Collection[str] | None) -> None:
         self.allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
-        self.registry = Registry()
+        self.only = only
+        self.registry = Registry(sources=Sources(places))
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
 
@@ -92,21 +104,28 @@ class _Loader:
             if not self.allows(entry_point.name):
                 self.registry.statuses.append(replace(status, state="disabled", error=f"not in {ALLOW_LIST}"))
             else:
-                self.load(status, entry_point.load)
+                self.load(status, entry_point.load, entry_point.module)
 
     def load_named(self, plugin: str) -> None:
         path = Path(plugin)
+        is_path = _is_path(plugin)
+        status = PluginStatus(
+            name=self.free_name(path.name if is_path else plugin), source=str(path.resolve()) if is_path else plugin
+        )
+        if not self.wanted(status):
+            # Even to look for `package.module` would import the package.
+            self.pass_over(status)
+            return
         # A package under development lies beside its own folder's name: an importable name is a module, then.
-        if path.suffix == ".py" or os.sep in plugin or (path.exists() and not _module_exists(plugin)):
+        if is_path or (path.exists() and not _module_exists(plugin)):
             if not path.is_file() or path.suffix != ".py":
                 reason = "is not a Python file (.py)" if path.exists() else "does not exist"
                 raise UsageError(f"--plugin {printable(plugin)}: {reason}; give the path of a .py file or a module")
-            name = self.free_name(path.name)
-            self.load(PluginStatus(name=name, source=str(path.resolve())), lambda: _import_file(path.resolve()))
+            self.load(status, lambda: _import_file(path.resolve()))
             return
         if not _module_exists(plugin):
             raise UsageError(f"--plugin {printable(plugin)}: no such file or module; give a path that ends in .py")
-        self.load(PluginStatus(name=self.free_name(plugin), source=plugin), lambda: importlib.import_module(plugin))
+        self.load(status, lambda: importlib.import_module(plugin), plugin)
 
     def load_log(self, log: str) -> None:
         known = _entry_points(LOGS)
@@ -123,7 +142,9 @@ class _Loader:
             raise UsageError(f"--log {printable(log)}: it is of {printable(distribution)} and not in {ALLOW_LIST}")
         source = f"{entry_point.value} ({distribution})"
         version = entry_point.dist.version if entry_point.dist else None
-        self.load(PluginStatus(name=self.free_name(log), source=source, version=version), entry_point.load)
+        self.load(
+            PluginStatus(name=self.free_name(log), source=source, version=version), entry_point.load, entry_point.module
+        )
         # The user named it with --log, so a run without it is not what was asked for.
         if (status := self.registry.statuses[-1]).state == "broken":
             raise PluginError(f"--log {log}: {status.error}")
@@ -138,15 +159,28 @@ class _Loader:
         taken = sum(status.name == name or status.name.startswith(f"{name}@") for status in self.registry.statuses)
         return f"{name}@{taken + 1}" if taken else name
 
-    def load(self, status: PluginStatus, import_plugin: Callable[[], object]) -> None:
-        """Import, register, call and check one plugin; if anything fails, none of its records is kept."""
+    def wanted(self, status: PluginStatus) -> bool:
+        return self.only is None or status.name in self.only
+
+    def pass_over(self, status: PluginStatus) -> None:
+        self.registry.statuses.append(replace(status, state="disabled", error="not asked for"))
+
+    def load(self, status: PluginStatus, import_plugin: Callable[[], object], module_name: str = "") -> None:
+        """Import, register, call and check one plugin; if anything fails, none of its records is kept.
+
+        `module_name` is its module, where the plugin may be something inside of it.
+        """
+        if not self.wanted(status):
+            self.pass_over(status)
+            return
         started = time.perf_counter()
         plugin: object = None
         try:
             with undisturbed():
                 plugin = import_plugin()
                 offers, observers = self.collect(status.name, plugin)
-                source = source_sha256(plugin) if isinstance(plugin, ModuleType) else None
+                module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(module_name)
+                files = files_of(module, self.registry.sources.places) if module is not None else {}
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -159,12 +193,13 @@ class _Loader:
         for kind, offer in offers:
             self.registry.offers[kind].append(offer)
         self.registry.observers += observers
+        self.registry.sources.files[status.name] = frozenset(files.values())
         callers = self.manager.get_hookcallers(plugin) or []
         self.registry.statuses.append(
             replace(
                 status,
                 hooks=tuple(sorted(caller.name for caller in callers)),
-                source_sha256=source,
+                source_sha256=source_sha256(files),
                 load_seconds=round(time.perf_counter() - started, 4),
             )
         )
@@ -210,6 +245,21 @@ class _Loader:
                 raise PluginError(f"{hook} yielded two records called '{record.name}'")
             names.add(record.name)
         return [(kind, Offer(plugin, record)) for record in records]
+
+
+def _places(named: Sequence[str]) -> Places:
+    """Where the code of plugins lies: of those that are installed, be they allowed or not, and of those named."""
+    places = Places()
+    for module in {point.module for group in (hookspecs.PROJECT, LOGS) for point in _entry_points(group)}:
+        places |= places_of_module(module, installed=True)
+    for plugin in named:
+        is_path = _is_path(plugin)
+        places |= places_of_file(Path(plugin).resolve()) if is_path else places_of_module(plugin, installed=False)
+    return places
+
+
+def _is_path(plugin: str) -> bool:
+    return Path(plugin).suffix == ".py" or os.sep in plugin
 
 
 def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
@@ -271,10 +321,6 @@ def _module_exists(name: str) -> bool:
         return False
     except (Exception, SystemExit):
         return True
-
-
-FILE_MODULE = "ganzoo_plugin_"
-"""What the module name of a plugin that is a file begins with."""
 
 
 def _forget_file_module(plugin: object) -> None:

@@ -1,96 +1,131 @@
-"""Restores the process state that a plugin's import may change: folder, streams, environment, Ctrl-C, torch's defaults.
+"""Puts back what a plugin's import, hook or network may change of the process: see the tables of settings.
 
 It guards against carelessness, not malice: a plugin is code that runs with the user's rights.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
+
+from ganzoo.errors import PluginError
+from ganzoo.registry.library_state import LIBRARIES
+from ganzoo.registry.process_state import PYTHON, UNKNOWN, Setting
+from ganzoo.util.text import printable
+
+SETTINGS: Mapping[str, Setting] = {**PYTHON, **LIBRARIES}
+
+
+STEADY = (
+    *("threads", "cores", "float32", "dtype", "device", "denormals", "deterministic", "anomaly detection"),
+    *("cuDNN", "CUDA products", "oneDNN"),
+)
+"""The settings by which speed or bits may differ, and which nothing changes in a run that goes as it should."""
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Restore, when the block ends, the process state that plugins are known to change in imports and hooks."""
-    folder = os.getcwd()
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    environment = dict(os.environ)
-    search_path, recursion_limit = list(sys.path), sys.getrecursionlimit()
-    # Python allows signal handlers to be set in the main thread only.
-    in_main = threading.current_thread() is threading.main_thread()
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    defaults = _torch_defaults()
+def undisturbed(but: Collection[str] = ()) -> Iterator[None]:
+    """Put back, when the block ends, the settings of the process that plugins are known to change, `but` these.
+
+    What they print meanwhile, and what they have left to be done at exit prints, goes to stderr: stdout is for data.
+    """
+    before = dict(_settings_now())
     try:
-        with _stdout_to_stderr():
+        with _atexit_to_stderr(), _stdout_to_stderr():
             yield
     finally:
-        os.chdir(folder)
-        sys.stdin, sys.stdout, sys.stderr = streams
-        _restore_environment(environment)
-        # Added entries stay, because lazy imports may need them; removed ones come back.
-        sys.path[:] = [*search_path, *(entry for entry in sys.path if entry not in search_path)]
-        sys.setrecursionlimit(max(recursion_limit, sys.getrecursionlimit()))
-        if in_main and signal.getsignal(signal.SIGINT) is not on_interrupt:
-            signal.signal(signal.SIGINT, on_interrupt or signal.default_int_handler)
-        _restore_torch(defaults)
+        for name, now in _settings_now():
+            wanted = before.get(name, SETTINGS[name].fresh)
+            if name not in but and wanted is not UNKNOWN and now != wanted:
+                SETTINGS[name].put_back(wanted)
+
+
+def settings_in_force() -> dict[str, Any]:
+    """The settings of `STEADY` as they are now."""
+    return {name: value for name, value in _settings_now() if name in STEADY}
+
+
+def check_settings(before: Mapping[str, Any]) -> None:
+    """Check that the settings are still those of `before`, an answer of `settings_in_force`.
+
+    Raises `PluginError` where they are not: what is recorded of them would not be what was in force.
+    """
+    for name, now in settings_in_force().items():
+        if name in before and now != before[name]:
+            change = printable(f"from {before[name]} to {now}", 200)
+            raise PluginError(f"a network or a phase has changed a setting of the process: {name}, {change}; leave it")
+
+
+def _settings_now() -> Iterator[tuple[str, Any]]:
+    for name, setting in SETTINGS.items():
+        if setting.library in sys.modules:
+            # A library whose import has failed is there by half.
+            with contextlib.suppress(AttributeError, ImportError):
+                yield name, setting.read()
 
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Redirect file descriptor 1 to stderr, for output of C code too: stdout is for data."""
+    """Redirect file descriptor 1 to stderr, for output of C code too."""
+    restore = _redirect_stdout()
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _redirect_stdout() -> Callable[[], None]:
+    """Send what is written to file descriptor 1 to stderr; gives the function that ends it."""
     try:
         kept = os.dup(1)
         os.dup2(2, 1)
     except OSError:  # One of the two is closed: nothing to redirect.
-        yield
-        return
-    try:
-        yield
-    finally:
+        return lambda: None
+
+    def restore() -> None:
         os.dup2(kept, 1)
         os.close(kept)
 
-
-def _restore_environment(before: dict[str, str]) -> None:
-    """Set only variables that differ: setting one is not safe while another thread reads the environment."""
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
-    for name, value in before.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+    return restore
 
 
-def _torch_defaults() -> dict[str, Any]:
-    """torch's global defaults; nothing but `threads` if torch is not imported, for importing it takes a second."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return {"threads": None}
-    return {
-        "threads": torch.get_num_threads(),
-        "dtype": torch.get_default_dtype(),
-        "device": torch.get_default_device(),
-        "grad": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "rng": torch.get_rng_state(),
-    }
+@contextlib.contextmanager
+def _atexit_to_stderr() -> Iterator[None]:
+    """Let the functions that the block registers with `atexit` print to stderr.
+
+    They are called in the reverse of the order in which they were registered: so between these two.
+    """
+    end: list[Callable[[], None]] = []
+
+    def begin() -> None:
+        stdout = sys.stdout
+        with contextlib.suppress(Exception):
+            stdout.flush()
+        sys.stdout = sys.stderr
+        restore = _redirect_stdout()
+        end.append(lambda: _end_redirection(stdout, restore))
+
+    def finish() -> None:
+        for each in end:
+            each()
+
+    atexit.register(finish)
+    registered = atexit._ncallbacks()
+    try:
+        yield
+    finally:
+        if atexit._ncallbacks() > registered:
+            atexit.register(begin)
+        else:
+            atexit.unregister(finish)
 
 
-def _restore_torch(before: dict[str, Any]) -> None:
-    torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "set_default_dtype"):
-        return
-    torch.set_default_dtype(before.get("dtype", torch.float32))
-    if torch.get_default_device() != before.get("device", torch.device("cpu")):
-        torch.set_default_device(before.get("device"))
-    torch.set_grad_enabled(before.get("grad", True))
-    if torch.are_deterministic_algorithms_enabled() != before.get("deterministic", False):
-        torch.use_deterministic_algorithms(before.get("deterministic", False))
-    if before["threads"] is not None and torch.get_num_threads() != before["threads"]:
-        torch.set_num_threads(before["threads"])
-    if "rng" in before:
-        torch.set_rng_state(before["rng"])
+def _end_redirection(stdout: Any, restore: Callable[[], None]) -> None:
+    with contextlib.suppress(Exception):
+        stdout.flush()
+    restore()
+    sys.stdout = stdout

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ganzoo.errors import AmbiguousName, UnknownName
+from ganzoo.registry.sources import Sources
 from ganzoo.types import Architecture, Dataset, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
 from ganzoo.util.text import did_you_mean, error_line, printable
 
@@ -81,6 +82,7 @@ class Registry:
     statuses: list[PluginStatus] = field(default_factory=list)
     offers: dict[Kind, list[Offer]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     observers: list[tuple[str, Callable[[Event], object]]] = field(default_factory=list)
+    sources: Sources = field(default_factory=Sources)
 
     def names(self, kind: Kind) -> list[str]:
         """The names of a kind, sorted, each once."""

@@ -1,4 +1,10 @@
-"""The sha256 of a plugin's source files."""
+"""The code of a plugin: the files that it is made of, told without running them, and one hash of all of them.
+
+It is the plugin's module and what that imports, also inside functions, from its own package, from the folder of a
+plugin that `--plugin` names, and from the packages of other plugins; and so on from there. Where a package imports by
+names that are not written out, all of its .py files are taken. Of ganzoo it is `LIBRARY`, whose parts end up in
+networks and losses; the rest of it, and other people's libraries, are told by their versions.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +12,245 @@ import ast
 import hashlib
 import importlib
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+FILE_MODULE = "ganzoo_plugin_"
+"""What the module name of a plugin that is a file begins with."""
 
-def source_sha256(module: ModuleType) -> str | None:
-    """The sha256 of a plugin's source and of the modules of its package that it imports, or None without source."""
-    files = sorted(_source_files(module))
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+LIBRARY = ("ganzoo.losses",)
+
+DYNAMIC = {
+    *("import_module", "__import__", "exec_module", "load_module", "spec_from_file_location", "SourceFileLoader"),
+    *("walk_packages", "iter_modules", "resolve_name", "run_path", "run_module", "exec"),
+}
+"""Functions that load code by a name or a path that they are given."""
 
 
-def _source_files(module: ModuleType) -> set[Path]:
-    """The file of a module, and of the modules of its package that it imports, also indirectly or inside functions."""
-    own_package = module.__name__.partition(".")[0]
-    files: set[Path] = set()
-    pending = [(Path(getattr(module, "__file__", None) or ""), module.__package__ or "")]
+@dataclass(frozen=True)
+class Places:
+    """Where the code of plugins lies.
+
+    `plugins` are their packages, or their files where they are single files. From each of `folders` Python imports
+    modules and packages of the user's own: they are the folders around plugins that are not installed.
+    """
+
+    plugins: frozenset[Path] = frozenset()
+    folders: frozenset[Path] = frozenset()
+
+    def __or__(self, other: Places) -> Places:
+        return Places(self.plugins | other.plugins, self.folders | other.folders)
+
+    def hold(self, module: str, file: Path) -> bool:
+        """Whether `file`, which Python imports as `module`, is code of a plugin."""
+        root = module.partition(".")[0]
+        if root == __package__.partition(".")[0]:
+            return False
+        return any(file == place or place in file.parents for place in self.plugins) or any(
+            folder in file.parents and file.relative_to(folder).parts[0] in (root, f"{root}{file.suffix}")
+            for folder in self.folders
+        )
+
+
+def places_of_module(name: str, *, installed: bool) -> Places:
+    """The places of the plugin that is the module `name`; where it is not installed, with the folder around it."""
+    root = name.partition(".")[0]
+    spec = _root_spec(root)
+    if spec is None:
+        return Places()
+    if spec.submodule_search_locations is None:
+        paths = [Path(spec.origin).resolve()] if spec.has_location and spec.origin else []
+    else:
+        paths = [Path(folder).resolve() for folder in spec.submodule_search_locations]
+    return Places(frozenset(paths), frozenset() if installed else _folders(paths))
+
+
+def places_of_file(path: Path) -> Places:
+    """The places of a plugin that is a file."""
+    return Places(frozenset({path}), _folders([path]))
+
+
+def _folders(paths: Iterable[Path]) -> frozenset[Path]:
+    """The folders around, without those into which Python or an installer puts everybody's modules."""
+    shared = {Path(path).resolve() for path in sysconfig.get_paths().values()}
+    return frozenset(
+        path.parent
+        for path in paths
+        if path.parent not in shared and path.parent.name not in ("site-packages", "dist-packages")
+    )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of each plugin, by the plugin's name, and the places of the code of all plugins."""
+
+    places: Places = Places()
+    files: dict[str, frozenset[Path]] = field(default_factory=dict)
+
+    def loaded_beside(self, modules_before: Collection[str]) -> list[str]:
+        """The files of plugins' code that were loaded since `modules_before`, and are no plugin's by these `files`."""
+        known = frozenset().union(*self.files.values())
+        found = set()
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name not in modules_before and isinstance(file, str):
+                path = Path(file).resolve()
+                if path not in known and self.places.hold(name, path):
+                    found.add(str(path))
+        return sorted(found)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file of a plugin: `name` is its module's, and relative imports in it start from `package`."""
+
+    name: str
+    file: Path
+    package: str
+
+
+def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
+    """The files of the plugin that is `module`, by the names of their modules; none where it has no source."""
+    file = Path(getattr(module, "__file__", None) or "").resolve()
+    if module.__name__.startswith(FILE_MODULE):
+        # Its module is named after the folder it lies in.
+        pending = [_Part(file.name, file, "")]
+    else:
+        pending = [_Part(module.__name__, file, module.__package__ or ""), *_parts(module.__name__, places)]
+    files: dict[str, Path] = {}
     while pending:
-        path, package = pending.pop()
-        if path.suffix != ".py" or path in files or not path.is_file():
+        part = pending.pop()
+        if part.name in files or not part.file.is_file():
             continue
-        files.add(path)
-        for name in _imported_names(path.read_bytes(), package):
-            spec = _spec_of(name) if name.partition(".")[0] == own_package else None
-            if spec is not None and spec.origin is not None:
-                pending.append((Path(spec.origin), spec.parent or ""))
+        files[part.name] = part.file
+        if part.file.suffix != ".py" or part.name in LIBRARY:
+            continue
+        names, dynamic = imports_of(part.file.read_bytes(), part.package)
+        for name in names:
+            pending += _parts(name, places)
+        if dynamic:
+            pending += _whole_package(part.name.partition(".")[0])
     return files
 
 
-def _imported_names(source: bytes, package: str) -> Iterator[str]:
-    """The names in the import statements of a source in `package`: modules, and names that may be submodules."""
+def source_sha256(files: Mapping[str, Path]) -> str | None:
+    """The sha256 of an answer of `files_of`, wherever the files lie; None where there are none."""
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _parts(name: str, places: Places) -> Iterator[_Part]:
+    """What an import of `name` runs of the code of plugins: packages have an `__init__.py` on the way to a module."""
+    for module, spec in _specs(name):
+        if not spec.has_location or spec.origin is None:
+            continue  # A folder without __init__.py; plugins' code may lie in it.
+        file = Path(spec.origin).resolve()
+        if module in LIBRARY or places.hold(module, file):
+            yield _Part(module, file, spec.parent or "")
+        elif not any(library.startswith(f"{module}.") for library in LIBRARY):
+            return
+
+
+def _specs(name: str) -> Iterator[tuple[str, importlib.machinery.ModuleSpec]]:
+    """The import specs of a module and the packages around it, as far as they are there. Nothing is imported."""
+    module, *rest = name.split(".")
+    spec = _root_spec(module)
+    while spec is not None:
+        yield module, spec
+        if not rest:
+            return
+        module = f"{module}.{rest.pop(0)}"
+        # One finder at a time: Python's search needs parent packages without __init__.py to be loaded.
+        finders = filter(None, map(pkgutil.get_importer, spec.submodule_search_locations or ()))
+        found = [found for finder in finders if (found := finder.find_spec(module))]
+        spec = min(found, key=lambda one: one.loader is None, default=None)
+
+
+def _root_spec(root: str) -> importlib.machinery.ModuleSpec | None:
+    """The import spec of a top-level module, loaded or not."""
+    spec = getattr(sys.modules.get(root), "__spec__", None)
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(root)
+        except (ImportError, ValueError, AttributeError):
+            return None
+    return spec if isinstance(spec, importlib.machinery.ModuleSpec) else None
+
+
+def _whole_package(root: str) -> Iterator[_Part]:
+    """All .py files of a top-level package."""
+    spec = _root_spec(root)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in Path(folder).resolve().rglob("*.py"):
+            words = [root, *file.relative_to(Path(folder).resolve()).with_suffix("").parts]
+            if words[-1] == "__init__":
+                yield _Part(".".join(words[:-1]), file, ".".join(words[:-1]))
+            else:
+                yield _Part(".".join(words), file, ".".join(words[:-1]))
+
+
+@lru_cache(maxsize=1024)
+def imports_of(source: bytes, package: str) -> tuple[tuple[str, ...], bool]:
+    """The names that a source in `package` imports, modules and what may be submodules; whether there may be others."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return  # A file for another version of Python, or one that is never imported.
-    for node in ast.walk(tree):
+        return (), False  # A file for another version of Python, or one that is never imported.
+    names: list[str] = []
+    written_out: set[int] = set()
+    dynamic = False
+    for node in _nodes_that_run(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            try:
-                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            except ImportError:
-                continue  # The relative import goes beyond the top package: it is for type checkers, or in a try.
-            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+            base = _absolute("." * node.level + (node.module or ""), package)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)] if base else []
+            dynamic |= any(alias.name in DYNAMIC and alias.asname for alias in node.names)
+        elif isinstance(node, ast.Call) and (name := _name_written_out(node)):
+            names.append(_absolute(name, package))
+            written_out.add(id(node.func))
+        elif id(node) not in written_out:
+            dynamic |= _last_word(node) in DYNAMIC
+    return tuple(filter(None, names)), dynamic
 
 
-def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
-    """The import spec of a module in a loaded package. Nothing is imported, and other loaded modules do not matter."""
-    root, *parts = name.split(".")
-    package = sys.modules.get(root)
-    spec, folders = getattr(package, "__spec__", None), getattr(package, "__path__", None)
-    for part in parts:
-        root = f"{root}.{part}"
-        # One finder at a time: Python's search needs parent packages without __init__.py to be loaded.
-        finders = filter(None, map(pkgutil.get_importer, folders or ()))
-        specs = [spec for finder in finders if (spec := finder.find_spec(root))]
-        spec = min(specs, key=lambda one: one.loader is None, default=None)
-        folders = spec.submodule_search_locations if spec else None
-    return spec
+def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree, parents first, without what only type checkers read."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        typing_only = isinstance(node, ast.If) and _last_word(node.test) == "TYPE_CHECKING"
+        pending += node.orelse if typing_only else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
+
+
+def _last_word(node: ast.AST) -> str:
+    """`b` of the expressions `b` and `a.b`; empty for others."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _name_written_out(call: ast.Call) -> str:
+    """The name in `import_module("name")`; empty for other calls."""
+    first = call.args[0] if call.args else None
+    if _last_word(call.func) not in ("import_module", "__import__") or not isinstance(first, ast.Constant):
+        return ""
+    return first.value if isinstance(first.value, str) else ""
+
+
+def _absolute(name: str, package: str) -> str:
+    """A name in an import, absolute; empty where it goes beyond the top package: for type checkers, or in a try."""
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return ""

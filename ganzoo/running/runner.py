@@ -15,6 +15,7 @@ from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, remove
 from ganzoo.records.store import BEFORE, RECORD, write_record
 from ganzoo.registry.registry import Registry
+from ganzoo.registry.search_path import absolute_search_path
 from ganzoo.running.events import EventRelay, OnEvent, OnNote
 from ganzoo.running.identified import IdentifiedRun, RunsOfPlan, is_done_by_another
 from ganzoo.running.launcher import Launcher, RunInterrupted
@@ -205,6 +206,7 @@ class _Bench:
             checkpoint_seconds=self.options.checkpoint_seconds,
             continues=run.continues,
             code=run.code,
+            search_path=absolute_search_path(),
         )
         self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
         return self.launcher.launch(request, EventRelay(run.run_id, run.spec, self.tell, self.on_note))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,11 +25,13 @@ from ganzoo.evaluation.sampling import eval_mode, generated_images
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import summary
-from ganzoo.planning.provenance import check_unchanged
+from ganzoo.planning.provenance import check_code_inside, check_unchanged
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
 from ganzoo.registry.discovery import discover
+from ganzoo.registry.isolation import check_settings, settings_in_force, undisturbed
 from ganzoo.registry.registry import Registry
+from ganzoo.registry.search_path import search_like
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
 from ganzoo.running.wire import Note, OnMessage, Outcome, Progress, Scores, Stage
 from ganzoo.runs import Protocol, RunRequest, RunSpec, Score, Throughput
@@ -59,17 +62,28 @@ KEPT = tuple(Kept.__annotations__)
 def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMessage, stop: StopRequest) -> None:
     """Do the run, or go on with it where its folder holds a checkpoint. Fills `outcome` as far as the run gets."""
     emit(Stage("loading"))
+    modules_before = frozenset(sys.modules)
     import_seconds = process_seconds()
-    registry = discover(request.plugins)
+    search_like(request.search_path)
+    registry = discover(request.plugins, only=request.code["plugins"] if request.code else None)
     # Once more, for a plugin may have changed them on import.
     apply_settings(spec.threads, spec.precision)
     torch.use_deterministic_algorithms(spec.deterministic)
+    in_force = settings_in_force()
     if request.code:
         check_unchanged(request.code, spec, registry)
+
+    def check_process() -> None:
+        """What a network or a phase does on its way may load code, and change settings."""
+        if request.code:
+            check_code_inside(registry, modules_before)
+        check_settings(in_force)
+
     dataset = convert(request.dataset, PreparedDataset)
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
     checked = preflight(spec, registry)
+    check_process()
     outcome.parameters = dict(checked.parameters)
     outcome.dataset = {
         "name": dataset.name,
@@ -85,14 +99,16 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
     else:
         emit(Stage("measuring"))
         outcome.throughput = {"import_seconds": import_seconds}
-        _measure(spec, registry, dataset, checked, outcome)
+        _measure(spec, registry, dataset, checked, outcome, check_process)
     if not spec.kimg:
         return
-    scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
+    with undisturbed():
+        scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
     assembly = assemble(spec, registry, dataset)
     outcome.dataset["resident"] = assembly.batches.resident
     log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
     _Training(request, spec, outcome, emit, stop, scorer, assembly, log).run_training()
+    check_process()
 
 
 def _saved(request: RunRequest, folder: Path, emit: OnMessage) -> Checkpoint | None:
@@ -140,7 +156,14 @@ def _take_over(outcome: Outcome, saved: Checkpoint, *names: str) -> None:
         setattr(outcome, name, kept[name])
 
 
-def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checked: Preflight, outcome: Outcome) -> None:
+def _measure(
+    spec: RunSpec,
+    registry: Registry,
+    dataset: PreparedDataset,
+    checked: Preflight,
+    outcome: Outcome,
+    check_process: Callable[[], None],
+) -> None:
     """Speed and memory, before the training: peak memory is the step's then, and not the feature extractor's."""
     throughput = outcome.throughput
     started = time.perf_counter()
@@ -149,6 +172,8 @@ def _measure(spec: RunSpec, registry: Registry, dataset: PreparedDataset, checke
     throughput["assemble_seconds"] = time.perf_counter() - started
     throughput |= measure_training(measured, spec.throughput_seconds)
     throughput |= measure_sampling(measured, spec.recipe.batch_size, spec.throughput_seconds)
+    # What is recorded of the process was in force while it was measured.
+    check_process()
     throughput["peak_memory_bytes"], throughput["peak_memory_reserved_bytes"] = peak_memory_bytes(spec.device)
     # Its images and networks must be gone before anything else is placed.
     del measured
@@ -258,7 +283,7 @@ class _Training:
         assert self.scorer is not None
         self.emit(Stage("scoring"))
         since = time.perf_counter()
-        with _random_numbers_untouched(self.spec.device), self.stop.at_once():
+        with undisturbed(), _random_numbers_untouched(self.spec.device), self.stop.at_once():
             scores, protocols = _score(self.spec, self.assembly, self.scorer, kimg)
         scored = self.spec.fakes * len({score["ema"] for score in scores})
         rates = self.outcome.throughput.get("evaluation_images_per_second", {"samples": []})["samples"]

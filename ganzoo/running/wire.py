@@ -125,4 +125,5 @@ def encode_request(request: RunRequest) -> str:
 def decode_request(line: str) -> RunRequest:
     """The request that a line holds."""
     content = json.loads(line)
-    return RunRequest(**{**content, "plugins": tuple(content["plugins"])})
+    tuples = {name: tuple(content[name]) for name in ("plugins", "search_path")}
+    return RunRequest(**{**content, **tuples})

@@ -114,7 +114,11 @@ def _out_of_memory(error: Exception) -> bool:
     """On the CPU and on MPS torch says so in words only, and a failed capture in the error behind the error."""
     import torch
 
-    spoken = ("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory", "CUDA error: out of memory")
+    spoken = (
+        *("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory", "CUDA error: out of memory"),
+        # What these libraries need beside torch's own memory does not fit.
+        *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"),
+    )
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, (torch.OutOfMemoryError, MemoryError)) or any(text in str(behind) for text in spoken):

@@ -13,6 +13,7 @@ from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.machine.onednn import linear_backend, use_onednn
 from ganzoo.machine.settings import TORCH_FORMATS
+from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
@@ -72,15 +73,16 @@ def spec_phases(spec: RunSpec, materials: Materials) -> StepPhases:
 
 
 def spec_players(spec: RunSpec, materials: Materials) -> Players:
-    """The two players of a spec, on the current default device."""
-    return build_players(
-        materials.architecture,
-        spec.image_shape,
-        spec.recipe.latent,
-        spec.classes,
-        dict(spec.recipe.options),
-        materials.loss.logits,
-    )
+    """The two players of a spec, on the current default device. What `build` changes of the process is put back."""
+    with undisturbed(but={"random numbers"}):
+        return build_players(
+            materials.architecture,
+            spec.image_shape,
+            spec.recipe.latent,
+            spec.classes,
+            dict(spec.recipe.options),
+            materials.loss.logits,
+        )
 
 
 def phase_updates(
@@ -167,7 +169,7 @@ def assemble(
             compiled=spec.step_mode == "compile",
             share_fakes=share_fakes,
         ),
-        perform=GraphedStep(CudaCapture()) if graphed else eager_step,
+        perform=GraphedStep(CudaCapture(spec.device)) if graphed else eager_step,
         schedules=Schedules(
             spec.recipe.rate_decay,
             spec.recipe.schedules,

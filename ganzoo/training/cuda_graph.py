@@ -65,8 +65,7 @@ class GraphedStep:
                 self._warmed[due] = warmed + 1
                 return self.capture.warm_up(lambda: eager_step(calls))
             captured = self._captured[due] = self._record(calls)
-        for buffers, (_, batch) in zip(captured.batches, calls, strict=True):
-            _fill(buffers, batch)
+        _fill(captured.batches, [batch for _, batch in calls])
         captured.replay()
         return captured.terms
 
@@ -90,47 +89,68 @@ class GraphedStep:
         return CapturedStep(batches, replay, terms)
 
 
-def _fill(buffers: Batch, batch: Batch) -> None:
-    buffers.real.copy_(batch.real, non_blocking=True)
-    buffers.latent.copy_(batch.latent, non_blocking=True)
-    if buffers.labels is not None and batch.labels is not None:
-        buffers.labels.copy_(batch.labels, non_blocking=True)
+def _fill(buffers: Sequence[Batch], batches: Sequence[Batch]) -> None:
+    """Copy each tensor once, whichever phases share it."""
+    filled: set[int] = set()
+    for into, batch in zip(buffers, batches, strict=True):
+        for buffer, tensor in ((into.real, batch.real), (into.latent, batch.latent), (into.labels, batch.labels)):
+            if buffer is not None and tensor is not None and id(buffer) not in filled:
+                filled.add(id(buffer))
+                buffer.copy_(tensor, non_blocking=True)
 
 
 class CudaCapture:
-    """A `Capture` by CUDA graphs.
+    """A `Capture` by CUDA graphs on `device`, whichever is the current one.
 
-    All graphs of a step share one pool: they are replayed one at a time, and their terms are read in between.
+    All graphs of a step share one pool: they are replayed one at a time, and their terms are read in between. They are
+    captured on a stream of their own, for where graphs share one, the end of any takes the cuBLAS workspace of all
+    (PyTorch issue 193402).
     """
 
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream()
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = torch.device(device)
+        with torch.cuda.device(self.device):
+            self.pool = torch.cuda.graph_pool_handle()
+            self.stream = torch.cuda.Stream()
 
     def record(self, step: Callable[[], StepTerms]) -> tuple[Callable[[], object], StepTerms]:
         """Record `step` as a graph. Raises `PluginError` where it does what a graph cannot hold."""
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # Only this thread's calls: the one that streams data pins memory, which a global capture forbids.
-            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                terms = step()
-        except Exception as error:
-            # The end of a failed capture raises an error of its own, in front of the one that tells the reason.
-            reason: BaseException = error
-            while reason.__context__ is not None:
-                reason = reason.__context__
-            if isinstance(reason, (torch.OutOfMemoryError, GanzooError)):
-                raise reason from None
-            raise PluginError(
-                "the step cannot be captured as a CUDA graph: keep .item(), printing and data-dependent shapes out of "
-                f"phases and networks, or pass --step-mode eager ({printable(reason, 200)})"
-            ) from error
+        with torch.cuda.device(self.device):
+            graph = torch.cuda.CUDAGraph()
+            # The end of a failed capture leaves its stream the current one.
+            before = torch.cuda.current_stream()
+            try:
+                # Only this thread's calls: the one that streams data pins memory, which a global capture forbids.
+                with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                    terms = step()
+            except Exception as error:
+                reason = _first_of(error)
+                if isinstance(reason, (torch.OutOfMemoryError, GanzooError)) or not isinstance(reason, Exception):
+                    raise reason from None
+                raise PluginError(
+                    "the step cannot be captured as a CUDA graph: keep .item(), printing and data-dependent shapes out "
+                    f"of phases and networks, or pass --step-mode eager ({printable(reason, 200)})"
+                ) from error
+            finally:
+                torch.cuda.set_stream(before)
         return graph.replay, terms
 
     def warm_up(self, step: Callable[[], StepTerms]) -> StepTerms:
         """Run on a side stream: autograd remembers where a gradient was made first, and captures avoid the main one."""
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            terms = step()
-        torch.cuda.current_stream().wait_stream(self.stream)
+        with torch.cuda.device(self.device):
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                terms = step()
+            torch.cuda.current_stream().wait_stream(self.stream)
         return terms
+
+
+def _first_of(error: Exception) -> BaseException:
+    """The error behind the others: the end of a failed capture raises one of its own in front of the one that tells.
+
+    What is no `Exception`, such as Ctrl-C, is no fault of the step, wherever it stands.
+    """
+    reason: BaseException = error
+    while reason.__context__ is not None and isinstance(reason, Exception):
+        reason = reason.__context__
+    return reason

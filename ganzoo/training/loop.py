@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ganzoo.errors import Diverged
 from ganzoo.machine.settings import synchronize
 from ganzoo.training.assembly import Assembly
+from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.phase_update import Call
 from ganzoo.types import Batch, Phase
 
@@ -28,8 +29,10 @@ class TrainResult:
     kimg: float = 0.0
     """Real images shown, in thousands; up to one step above the budget."""
     train_seconds: float = 0.0
-    """Time of the loop, data and moving average included, evaluation and saving left out; over all processes of a
-    resumed run."""
+    """Time of the loop, data and moving average included, evaluation, saving and setting up left out; over all
+    processes of a resumed run."""
+    setup_seconds: float = 0.0
+    """Time of the steps that compile the phases, or prepare and capture CUDA graphs, once in each process."""
     steps_per_point: int = 1
     """Steps between two points of the curves."""
     evaluated_kimg: float = 0.0
@@ -90,6 +93,7 @@ def train(
     log = log or TermLog(TrainResult())
     result = log.result
     clock = Clock(result, run.batches.device)
+    setup = SetUp()
     due = sorted(kimg for kimg in evaluate_at_kimg if min(kimg, total_kimg) > result.evaluated_kimg)
     while True:
         over = result.kimg >= total_kimg
@@ -108,11 +112,31 @@ def train(
             with clock.stopped():
                 on_pause()
         run.schedules.apply(result.kimg / total_kimg, run.step)
-        run_step(run, log)
+        with clock.stopped_for_setup() if setup.is_due(run) else nullcontext():
+            run_step(run, log)
         seen, result.kimg = result.kimg, run.batches.drawn / 1000
         run.average.update(result.kimg, result.kimg - seen)
         if run.step == 1:
             result.steps_per_point = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
+
+
+class SetUp:
+    """Tells the steps in which this process compiles, or prepares and captures: the first of each mixture of phases."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, ...], int] = defaultdict(int)
+
+    def is_due(self, run: Assembly) -> bool:
+        """Whether the coming step of `run` is one; to be asked once before each step."""
+        if isinstance(run.perform, GraphedStep):
+            steps = WARMUP_STEPS + 1
+        else:
+            steps = int(any(update.function is not update.phase.function for update in run.updates))
+        if not steps:
+            return False
+        due = tuple(update.phase.name for update in run.updates if run.step % update.phase.every == 0)
+        self.seen[due] += 1
+        return self.seen[due] <= steps
 
 
 class Clock:
@@ -122,6 +146,15 @@ class Clock:
         self.result = result
         self.device = device
         self.started = time.perf_counter()
+
+    @contextmanager
+    def stopped_for_setup(self) -> Iterator[None]:
+        """Stop the clock, and count the time of the block, until the device has finished, as that of setting up."""
+        with self.stopped():
+            started = time.perf_counter()
+            yield
+            synchronize(self.device)
+            self.result.setup_seconds += time.perf_counter() - started
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
