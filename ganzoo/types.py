@@ -409,8 +409,8 @@ class Dataset:
     load: Callable[[DatasetRequest], LabelledImages]
     """`load(request) -> LabelledImages`."""
     fingerprint: Callable[[DatasetRequest], str]
-    """`fingerprint(request) -> str`: the state of the source without decoding it, as versions, or names, sizes and
-    times of files."""
+    """`fingerprint(request) -> str`: the state of the source without decoding it: a version, or
+    `ganzoo.fingerprint_files` of its files."""
     summary: str = ""
     """One line."""
     reference: str = ""

@@ -69,12 +69,16 @@ def prepare(
 ) -> PreparedDataset:
     """Load `dataset` and write it to the cache, or return it from there.
 
-    The cache key is made of name, argument, size, the dataset's `fingerprint` and the plugin's source.
+    The cache key is made of name, argument, size, the dataset's `fingerprint` and the plugin's source; where the
+    argument is the path of something that is there, its real path counts, for `photos` is another folder elsewhere.
     `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
     `DataUnavailable` where the images are absent, unreadable or empty.
     """
     name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
-    identity = (name, request.image_size, request.skip_bad_images, source_sha256, _fingerprint_of(dataset, request))
+    identity = (
+        *(name, request.image_size, request.skip_bad_images, source_sha256),
+        *(_fingerprint_of(dataset, request), _real_place(request.argument)),
+    )
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
     if (folder / "dataset.json").exists():
@@ -100,6 +104,14 @@ def prepare(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return prepared
+
+
+def _real_place(argument: str) -> str | None:
+    """The real path that an argument stands for; None where it is no path, or leads nowhere."""
+    try:
+        return os.path.realpath(Path(argument).expanduser(), strict=True) if argument else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledImages:

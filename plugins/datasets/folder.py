@@ -161,7 +161,7 @@ def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 
 
 def fingerprint(request: ganzoo.DatasetRequest) -> str:
-    """Names, sizes and times of the images."""
+    """Where the images lie, and their state."""
     return ganzoo.fingerprint_files(find_images(folder_of(request)))
 
 
