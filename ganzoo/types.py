@@ -395,6 +395,8 @@ class LabelledImages:
     independent: bool = False
     """Several forked processes may decode items at once, because each item opens what it reads; then many are decoded
     in parallel on Linux."""
+    class_names: tuple[str, ...] = ()
+    """What the labels 0, 1, … are called; by it they meet an extractor's classes. Empty: by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -452,6 +454,8 @@ class FeatureExtractor:
     """The source."""
     batch_size: int = 256
     """Images per batch."""
+    class_names: tuple[str, ...] = ()
+    """What the columns of the logits are called; by it they meet a dataset's classes. Empty: by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -467,6 +471,19 @@ class Sample:
     statistics: Callable[[], tuple[Any, Any]]
     """A method: float64 tensors `(mu, sigma)`, (D,) and (D, D), computed once, cached for the real side, and on one
     device for both."""
+    class_names: tuple[str, ...] = ()
+    """What the labels are called; empty: by their numbers."""
+    logit_names: tuple[str, ...] = ()
+    """What the columns of the logits are called; empty: by their numbers. A label is not the number of a column: they
+    meet by their names."""
+
+
+@dataclass(frozen=True)
+class NoScore:
+    """What a metric gives in place of a score that these images do not have."""
+
+    reason: str
+    """In words; stands in the record and in place of the value."""
 
 
 @dataclass(frozen=True)
@@ -475,8 +492,8 @@ class Metric:
 
     name: str
     """What `--metrics` refers to."""
-    score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float]]]
-    """`score(real, fake, settings) -> {score: value or (value, std)}`, real and fake each a `Sample`."""
+    score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float] | NoScore]]
+    """`score(real, fake, settings) -> {score: value, (value, std) or NoScore}`, real and fake each a `Sample`."""
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}

@@ -521,6 +521,7 @@ def test_subfolders_are_the_labels_only_if_they_hold_every_image(tmp_path):
         "dog/1.png",
     ]
     assert loaded.labels.tolist() == [0, 0, 1]
+    assert loaded.class_names == ("cat", "dog")
     picture(tmp_path / "stray.png")
     assert folder.load(request(argument=tmp_path)).labels is None
 
@@ -712,3 +713,27 @@ def test_a_careless_dataset_of_a_stranger_is_told_apart_by_the_place_of_its_fold
         monkeypatch.chdir(tmp_path / place)
         found.append(prepare(careless, request(argument="photos", size=8), None).sha256)
     assert found[0] != found[1]
+
+
+def test_folders_named_by_digits_meet_the_classes_of_the_extractor(tmp_path, invoke):
+    """Without an 8 the label of 9 is 8. Folders 10 and 11 are no digits."""
+
+    def scores(real: str) -> dict[str, float | str]:
+        outcome = invoke(
+            *("score", "fakes", "--dataset", f"folder:{real}", "--image-size", 16, "--features", "digits-cnn"),
+            *("--metrics", "modes", "--device", "cpu", "--json"),
+        )
+        assert outcome.code == 0, outcome.err
+        return {score["metric"]: score.get("reason", score["value"]) for score in json.loads(outcome.out)["scores"]}
+
+    loaded = digits.load(request(size=16))
+    for index, (image, label) in enumerate(zip(loaded.images[:150], loaded.labels[:150].tolist(), strict=True)):
+        if label != 8:
+            for place in ("fakes", f"real/{label}", f"twelve/{label}"):
+                (tmp_path / place).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image[0].numpy()).save(tmp_path / place / f"{index}.png")
+    for label in (10, 11):
+        picture(tmp_path / "twelve" / f"{label}" / "1.png", mode="L")
+    assert scores("real") == pytest.approx({"modes": 9, "kl": 0}, abs=0.01)
+    reason = "the extractor has no class called 10, 11; its 10 are 0, 1, 2, 3, 4, …"
+    assert scores("twelve") == {"modes": reason, "kl": reason}

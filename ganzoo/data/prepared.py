@@ -40,7 +40,10 @@ OnProgress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A dataset in the cache. `sha256` is of shape, pixels and labels; `classes` is 0 without labels."""
+    """A dataset in the cache. `classes` is 0 without labels.
+
+    `sha256` is of shape, pixels and labels, and of the names of the classes where they have some.
+    """
 
     name: str
     folder: str
@@ -51,6 +54,7 @@ class PreparedDataset:
     source: str
     split: str
     skipped: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
 
     def images(self) -> np.ndarray:
         """uint8 (N, C, H, W), memory-mapped."""
@@ -193,8 +197,10 @@ def _write(
         digest.update(stored[start : start + 4096].tobytes())
     classes = 0
     if labels is not None:
-        classes = int(labels.max()) + 1
+        classes = len(loaded.class_names) or int(labels.max()) + 1
         digest.update(labels.tobytes())
+        if loaded.class_names:
+            digest.update(repr(tuple(loaded.class_names)).encode())
         np.save(temporary / "labels.npy", labels)
     return PreparedDataset(
         name=name,
@@ -206,6 +212,7 @@ def _write(
         source=loaded.source,
         split=loaded.split,
         skipped=tuple(loaded.skipped),
+        class_names=tuple(loaded.class_names) if classes else (),
     )
 
 
@@ -221,6 +228,12 @@ def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
     labels = given.astype(np.int64)
     if labels.min() < 0:
         raise PluginError(f"{wanted}; got {labels.min()}")
+    names = loaded.class_names
+    if names and (labels.max() >= len(names) or len(set(names)) < len(names)):
+        raise PluginError(
+            f"dataset {printable(name)}: class_names has {len(set(names))} names, and labels go up to {labels.max()}; "
+            "name each class once, or none"
+        )
     return labels
 
 

@@ -28,13 +28,22 @@ class LoadedExtractor:
 
     @torch.inference_mode()
     def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device."""
+        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device.
+
+        Raises `PluginError` where the extractor does not name each of the K classes once.
+        """
         features, logits = [], []
         with ieee_float32():
             for batch in batches:
                 feature, logit = self.module(batch.to(self.device, non_blocking=True))
                 features.append(feature.float())
                 logits.append(logit.float())
+        names, classes = self.extractor.class_names, logits[0].shape[1]
+        if names and not len(names) == len(set(names)) == classes:
+            raise PluginError(
+                f"extractor '{self.extractor.name}': class_names has {len(set(names))} names, and there are {classes} "
+                "logits; name each class once, or none"
+            )
         return torch.cat(features), torch.cat(logits)
 
 

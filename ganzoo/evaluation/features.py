@@ -29,10 +29,19 @@ MOMENT_BLOCK = 8192
 class FeatureSample:
     """A `Sample` of features on a device, copied to the CPU once, when a metric first reads them."""
 
-    def __init__(self, features: Tensor, logits: Tensor, labels: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        logits: Tensor,
+        labels: Tensor | None = None,
+        class_names: tuple[str, ...] = (),
+        logit_names: tuple[str, ...] = (),
+    ) -> None:
         self._features = features
         self._logits = logits
         self.labels = labels
+        self.class_names = class_names
+        self.logit_names = logit_names
 
     @cached_property
     def features(self) -> Tensor:
@@ -77,6 +86,8 @@ class RealSample:
         self.dataset = dataset
         self.extractor = extractor
         self.on_note = on_note
+        self.class_names = dataset.class_names
+        self.logit_names = extractor.extractor.class_names
         # The code that computes features decides them as much as its weights do.
         identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256, source_sha256)
         key = hashlib.sha256(
