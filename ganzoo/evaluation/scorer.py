@@ -17,6 +17,8 @@ from ganzoo.records.store import LARGEST_FIGURE
 from ganzoo.types import Metric, NoScore, Sample
 from ganzoo.util.text import printable
 
+NOT_FINITE = "the generated images have features that are not finite"
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -79,11 +81,7 @@ class Scorer:
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
                 entry |= {"code": self.code.get(metric.name), "date": date}
                 if entry["value"] is None:
-                    entry["reason"] = (
-                        _reason_for_none(result, value)
-                        if finite
-                        else "the generated images have features that are not finite"
-                    )
+                    entry["reason"] = _reason_for_none(result, value) if finite else NOT_FINITE
                 scores.append(entry)
         return scores, protocols
 

@@ -32,8 +32,10 @@ def score(
         return {"modes": float("nan"), "kl": float("nan")}
     columns = list(real.logit_names) or [str(column) for column in range(fake.logits.shape[1])]
     labels = as_columns(real.labels, real.class_names, columns)
-    fault = labels if isinstance(labels, ganzoo.NoScore) else disagreement(real, labels, settings["agreement"], columns)
-    if isinstance(labels, ganzoo.NoScore) or fault is not None:
+    if isinstance(labels, ganzoo.NoScore):
+        return {"modes": labels, "kl": labels}
+    fault = disagreement(real, labels, settings["agreement"], columns)
+    if fault is not None:
         return {"modes": fault, "kl": fault}
     fake_shares = fake.logits.argmax(1).bincount(minlength=len(columns)).double() / len(fake.logits)
     real_shares = labels.bincount(minlength=len(columns)).double() / len(labels)
