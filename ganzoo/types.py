@@ -446,8 +446,9 @@ class FeatureExtractor:
     """`load(path) -> module`, in eval mode."""
     sha256: str
     """Of the weights file, checked before every use."""
-    preprocessing: str
-    """In words, what happens to the images; part of the protocol."""
+    preprocessing: str | Callable[[ImageShape], str]
+    """In words, what happens to the images, or a function that says it of images of a shape (C, H, W); part of the
+    protocol. Resize uint8 images with `ganzoo.resize_images`: torchvision's kernels differ between devices."""
     summary: str = ""
     """One line."""
     reference: str = ""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganzoo.errors import PluginError, WeightsUnavailable
 from ganzoo.machine.settings import TORCH_FORMATS, ieee_float32, memory_format
 from ganzoo.registry.validation import blaming
-from ganzoo.types import FeatureExtractor
+from ganzoo.types import FeatureExtractor, ImageShape
 from ganzoo.util.files import sha256_of_file
 from ganzoo.util.text import printable
 
@@ -45,6 +45,12 @@ class LoadedExtractor:
                 "logits; name each class once, or none"
             )
         return torch.cat(features), torch.cat(logits)
+
+
+def preprocessing_of(extractor: FeatureExtractor, image_shape: ImageShape) -> str:
+    """In words, what the extractor does to images of this shape."""
+    given = extractor.preprocessing
+    return given(image_shape) if callable(given) else given
 
 
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:

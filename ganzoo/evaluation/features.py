@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.evaluation.extractors import LoadedExtractor
+from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
+from ganzoo.util.devices import float64_device
 from ganzoo.util.files import cache_folder, write_atomically
 from ganzoo.util.text import slug
 
@@ -89,10 +90,12 @@ class RealSample:
         self.class_names = dataset.class_names
         self.logit_names = extractor.extractor.class_names
         # The code that computes features decides them as much as its weights do.
-        identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256, source_sha256)
-        key = hashlib.sha256(
-            json.dumps([*identity, extractor.extractor.preprocessing, dataset.split, dataset.count]).encode()
-        ).hexdigest()[:16]
+        named = extractor.extractor
+        identity = (dataset.sha256, named.name, extractor.weights_sha256, source_sha256)
+        preprocessing = preprocessing_of(named, dataset.image_shape)
+        key = hashlib.sha256(json.dumps([*identity, preprocessing, dataset.split, dataset.count]).encode()).hexdigest()[
+            :16
+        ]
         self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
 
     @cached_property
@@ -168,12 +171,6 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         centred = block.to(device, torch.float64) - mean
         covariance.addmm_(centred.T, centred)
     return mean, covariance / (len(features) - 1)
-
-
-def float64_device(device: str | torch.device) -> torch.device:
-    """`device`, or the CPU if it has no float64."""
-    device = torch.device(device)
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:

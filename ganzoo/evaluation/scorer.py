@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ganzoo.errors import PluginError
+from ganzoo.evaluation.extractors import preprocessing_of
 from ganzoo.evaluation.features import FeatureSample, RealSample
 from ganzoo.records.protocols import protocol_id, score_facts
 from ganzoo.records.store import LARGEST_FIGURE
@@ -39,7 +40,7 @@ class Scorer:
             "metric_plugin": self.plugins.get(metric.name),
             "extractor": loaded.extractor.name,
             "weights_sha256": loaded.weights_sha256,
-            "preprocessing": loaded.extractor.preprocessing,
+            "preprocessing": preprocessing_of(loaded.extractor, dataset.image_shape),
             # Of `folder:PATH` the path is left out: the sha256 says which images they are.
             "dataset": dataset.name.partition(":")[0],
             "dataset_sha256": dataset.sha256,
