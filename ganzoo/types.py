@@ -395,6 +395,8 @@ class LabelledImages:
     independent: bool = False
     """Several forked processes may decode items at once, because each item opens what it reads; then many are decoded
     in parallel on Linux."""
+    class_names: tuple[str, ...] = ()
+    """What the labels 0, 1, … are called; by it they meet an extractor's classes. Empty: by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -409,8 +411,8 @@ class Dataset:
     load: Callable[[DatasetRequest], LabelledImages]
     """`load(request) -> LabelledImages`."""
     fingerprint: Callable[[DatasetRequest], str]
-    """`fingerprint(request) -> str`: the state of the source without decoding it, as versions, or names, sizes and
-    times of files."""
+    """`fingerprint(request) -> str`: the state of the source without decoding it: a version, or
+    `ganzoo.fingerprint_files` of its files."""
     summary: str = ""
     """One line."""
     reference: str = ""
@@ -444,14 +446,17 @@ class FeatureExtractor:
     """`load(path) -> module`, in eval mode."""
     sha256: str
     """Of the weights file, checked before every use."""
-    preprocessing: str
-    """In words, what happens to the images; part of the protocol."""
+    preprocessing: str | Callable[[ImageShape], str]
+    """In words, what happens to the images, or a function that says it of images of a shape (C, H, W); part of the
+    protocol. Resize uint8 images with `ganzoo.resize_images`: torchvision's kernels differ between devices."""
     summary: str = ""
     """One line."""
     reference: str = ""
     """The source."""
     batch_size: int = 256
     """Images per batch."""
+    class_names: tuple[str, ...] = ()
+    """What the columns of the logits are called; by it they meet a dataset's classes. Empty: by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -467,6 +472,19 @@ class Sample:
     statistics: Callable[[], tuple[Any, Any]]
     """A method: float64 tensors `(mu, sigma)`, (D,) and (D, D), computed once, cached for the real side, and on one
     device for both."""
+    class_names: tuple[str, ...] = ()
+    """What the labels are called; empty: by their numbers."""
+    logit_names: tuple[str, ...] = ()
+    """What the columns of the logits are called; empty: by their numbers. A label is not the number of a column: they
+    meet by their names."""
+
+
+@dataclass(frozen=True)
+class NoScore:
+    """What a metric gives in place of a score that these images do not have."""
+
+    reason: str
+    """In words; stands in the record and in place of the value."""
 
 
 @dataclass(frozen=True)
@@ -475,8 +493,8 @@ class Metric:
 
     name: str
     """What `--metrics` refers to."""
-    score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float]]]
-    """`score(real, fake, settings) -> {score: value or (value, std)}`, real and fake each a `Sample`."""
+    score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float] | NoScore]]
+    """`score(real, fake, settings) -> {score: value, (value, std) or NoScore}`, real and fake each a `Sample`."""
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}

@@ -86,6 +86,20 @@ def test_dataset_sha256_covers_shape_pixels_and_labels(cache):
     assert len({plain, *others}) == 4
 
 
+def test_class_names_count_the_classes_and_are_part_of_the_dataset(cache):
+    labels = np.arange(10) % 3
+
+    def prepared(*names):
+        dataset = Dataset(
+            "named", lambda asked: LabelledImages(numbered(10), labels, class_names=names), lambda _: str(names)
+        )
+        return prepare(dataset, REQUEST, None)
+
+    assert (prepared().classes, prepared().class_names) == (3, ())
+    assert (prepared("a", "b", "c", "d").classes, prepared("a", "b", "c", "d").class_names) == (4, ("a", "b", "c", "d"))
+    assert len({prepared().sha256, prepared("a", "b", "c").sha256, prepared("a", "b", "d").sha256}) == 3
+
+
 def test_damaged_dataset_cache_is_rebuilt(ten, cache):
     dataset, loads = counted(numbered(10), labels=np.arange(10) % 3)
     (Path(ten.folder) / "dataset.json").write_text('{"name": ')
@@ -203,6 +217,15 @@ def test_dataset_that_does_not_yield_images_and_labels_is_a_plugin_error(cache, 
         (LabelledImages(numbered(4), [0.5, 1.5, 0.0, 1.0]), r"labels must be \(4,\) integers from 0; got float64"),
         (LabelledImages(numbered(4), [[0], [1, 2], [3], []]), r"labels must be \(4,\) integers from 0: ValueError"),
         (LabelledImages(numbered(4), [0, 1, -1, 0]), r"labels must be \(4,\) integers from 0; got -1"),
+        (
+            LabelledImages(numbered(4), [0, 1, 2, 0], class_names=("a", "b")),
+            "2 names, and labels go up to 2; name each",
+        ),
+        (
+            LabelledImages(numbered(4), [0, 1, 1, 0], class_names=("a", "a")),
+            "1 names, and labels go up to 1; name each",
+        ),
+        (LabelledImages(numbered(4), [0, 1, 1, 0], class_names="ab"), "class_names is 'ab'; it must be tuple"),
     ],
 )
 def test_dataset_plugin_output_is_checked_before_use(loaded, complaint, cache):

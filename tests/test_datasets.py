@@ -7,8 +7,10 @@ import hashlib
 import http.server
 import importlib.machinery
 import io
+import json
 import os
 import re
+import shutil
 import socket
 import sys
 import threading
@@ -26,6 +28,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, CelebA, FashionMNIST
 
 import ganzoo
+from ganzoo.data.prepared import prepare
 from ganzoo_plugins.datasets import digits, folder, mnist, stacked_mnist, torchvision_datasets
 
 DATASETS = {
@@ -518,6 +521,7 @@ def test_subfolders_are_the_labels_only_if_they_hold_every_image(tmp_path):
         "dog/1.png",
     ]
     assert loaded.labels.tolist() == [0, 0, 1]
+    assert loaded.class_names == ("cat", "dog")
     picture(tmp_path / "stray.png")
     assert folder.load(request(argument=tmp_path)).labels is None
 
@@ -646,3 +650,90 @@ def test_symlinked_jpeg_folders_are_labelled_by_class(tmp_path):
     assert len(loaded.images) == 10_000
     assert loaded.labels.bincount().tolist() == [5000] * 2
     assert loaded.images[9_999].shape == (3, 32, 32)
+
+
+# --- another folder is another dataset --------------------------------------------------------------------------------
+
+
+def stamped(folder: Path, seed: int, count: int = 12) -> Path:
+    """Grey BMP files, so all of one length, with the date that a reproducible archive gives them."""
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 16, 16), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index:02d}.bmp")
+        os.utime(folder / f"{index:02d}.bmp", (946_684_800, 946_684_800))
+    return folder
+
+
+def test_folders_of_one_name_in_two_places_are_scored_apart(tmp_path, invoke, monkeypatch):
+    def fid(place: Path) -> float:
+        monkeypatch.chdir(place)
+        outcome = invoke("score", "photos", "--dataset", "digits", "--metrics", "fid", "--device", "cpu", "--json")
+        assert outcome.code == 0, outcome.err
+        return json.loads(outcome.out)["scores"][0]["value"]
+
+    for seed, place in enumerate(("here", "there")):
+        stamped(tmp_path / place / "photos", seed)
+    first, second = fid(tmp_path / "here"), fid(tmp_path / "there")
+    assert first != second
+    assert fid(tmp_path / "here") == first
+    # Other files of the same lengths, names and dates in the same place.
+    shutil.rmtree(tmp_path / "here" / "photos")
+    stamped(tmp_path / "here" / "photos", seed=1)
+    assert fid(tmp_path / "here") == second
+
+
+def test_fingerprint_tells_files_apart_that_agree_in_name_length_and_date(tmp_path):
+    def seen(folder: Path) -> str:
+        return ganzoo.fingerprint_files(sorted(folder.iterdir()))
+
+    here, there = stamped(tmp_path / "here" / "photos", 0), stamped(tmp_path / "there" / "photos", 0)
+    before = seen(here)
+    assert seen(here) == before
+    assert seen(there) != before
+    (tmp_path / "link").symlink_to(here)
+    assert seen(tmp_path / "link") == before
+    (here / "00.bmp").write_bytes((here / "01.bmp").read_bytes())
+    os.utime(here / "00.bmp", (946_684_800, 946_684_800))
+    assert seen(here) != before
+
+
+def test_a_careless_dataset_of_a_stranger_is_told_apart_by_the_place_of_its_folder(tmp_path, monkeypatch):
+    """Its fingerprint is the number of files."""
+    careless = ganzoo.Dataset(
+        "careless",
+        lambda asked: ganzoo.LabelledImages(np.full((4, 1, 8, 8), len(os.getcwd()), np.uint8)),
+        lambda asked: str(len(list(Path(asked.argument).iterdir()))),
+        argument="PATH",
+    )
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    found = []
+    for place in ("here", "there"):
+        stamped(tmp_path / place / "photos", 0)
+        monkeypatch.chdir(tmp_path / place)
+        found.append(prepare(careless, request(argument="photos", size=8), None).sha256)
+    assert found[0] != found[1]
+
+
+def test_folders_named_by_digits_meet_the_classes_of_the_extractor(tmp_path, invoke):
+    """Without an 8 the label of 9 is 8. Folders 10 and 11 are no digits."""
+
+    def scores(real: str) -> dict[str, float | str]:
+        outcome = invoke(
+            *("score", "fakes", "--dataset", f"folder:{real}", "--image-size", 16, "--features", "digits-cnn"),
+            *("--metrics", "modes", "--device", "cpu", "--json"),
+        )
+        assert outcome.code == 0, outcome.err
+        return {score["metric"]: score.get("reason", score["value"]) for score in json.loads(outcome.out)["scores"]}
+
+    loaded = digits.load(request(size=16))
+    for index, (image, label) in enumerate(zip(loaded.images[:150], loaded.labels[:150].tolist(), strict=True)):
+        if label != 8:
+            for place in ("fakes", f"real/{label}", f"twelve/{label}"):
+                (tmp_path / place).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image[0].numpy()).save(tmp_path / place / f"{index}.png")
+    for label in (10, 11):
+        picture(tmp_path / "twelve" / f"{label}" / "1.png", mode="L")
+    assert scores("real") == pytest.approx({"modes": 9, "kl": 0}, abs=0.01)
+    reason = "the extractor has no class called 10, 11; its 10 are 0, 1, 2, 3, 4, …"
+    assert scores("twelve") == {"modes": reason, "kl": reason}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,22 @@ def test_score_outside_the_recordable_range_is_none_with_a_reason(given, reason,
     assert (score["value"], score["std"], score["reason"]) == (None, None, reason)
 
 
+def test_a_metric_says_why_there_is_no_score(scorer):
+    given = {"odd": ganzoo.NoScore("there is one image\x1b[31m"), "even": 2.0}
+    odd, even = score_with(metric_returning(given, odd="lower", even="lower"), scorer)
+    assert (odd["value"], odd["std"], odd["reason"]) == (None, None, "there is one image [31m")
+    assert even["value"] == 2.0
+    assert "reason" not in even
+
+
+def test_an_extractor_names_every_class_once(extractor):
+    images = torch.zeros(4, 1, 16, 16, dtype=torch.uint8)
+    for names in (("a", "b"), ("a",) * 10):
+        named = replace(extractor, extractor=replace(extractor.extractor, class_names=names))
+        with pytest.raises(PluginError, match="names, and there are 10 logits; name each class once, or none"):
+            named(iter([images]))
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -126,9 +143,9 @@ def test_score_outside_the_recordable_range_is_none_with_a_reason(given, reason,
         ({"odd": 1.0, "more": 2.0}, r"scored \['odd', 'more'\]; its `better` names \['odd'\]"),
         ({}, r"scored \[\]; its `better` names \['odd'\]"),
         (3.5, r"scored 3\.5; its `better` names \['odd'\]"),
-        ({"odd": "3.5"}, r"odd is '3\.5'; it must be a number, or \(value, std\)"),
-        ({"odd": (1.0, 2.0, 3.0)}, r"odd is \(1\.0, 2\.0, 3\.0\); it must be a number, or \(value, std\)"),
-        ({"odd": torch.zeros(2)}, r"odd is tensor\(\[0\., 0\.\]\); it must be a number, or \(value, std\)"),
+        ({"odd": "3.5"}, r"odd is '3\.5'; it must be a number, \(value, std\) or NoScore"),
+        ({"odd": (1.0, 2.0, 3.0)}, r"odd is \(1\.0, 2\.0, 3\.0\); it must be a number, \(value, std\) or NoScore"),
+        ({"odd": torch.zeros(2)}, r"odd is tensor\(\[0\., 0\.\]\); it must be a number, \(value, std\) or NoScore"),
     ],
 )
 def test_metric_output_is_checked_against_its_declared_scores(given, complaint, scorer):

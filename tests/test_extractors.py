@@ -106,6 +106,36 @@ def test_images_of_another_size_are_resized_first(name):
 
 
 @BOTH
+def test_features_of_resized_images_do_not_depend_on_the_kernels_of_torchvision(name, monkeypatch):
+    """On processors with AVX they are others for uint8 than those that every other device has."""
+    from torchvision.transforms.v2.functional import _geometry
+
+    network, large = loaded(name), some_images(50, 1, 40)
+    found = []
+    for native in (True, False):
+        monkeypatch.setattr(_geometry, "_do_native_uint8_resize_on_cpu", lambda interpolation, native=native: native)
+        found.append(network(large)[0])
+    assert torch.equal(*found)
+
+
+@BOTH
+def test_only_a_resize_has_a_protocol_of_its_own(name):
+    size = SIZES[name]
+    describe = DIGIT_EXTRACTORS[name].preprocessing
+    untouched = f"each channel by itself, resized to {size} px (bilinear, antialiased), in [0, 1]"
+    assert describe((1, size, size)) == describe((3, size, size)) == untouched
+    assert (
+        describe((1, 40, 40))
+        == f"each channel by itself, resized to {size} px (bilinear, antialiased, rounded once), in [0, 1]"
+    )
+    (record,) = (Path(__file__).parent / "records" / "one-machine").glob(
+        f"*/mlp-{name.partition('-')[0]}-s0-*/record.json"
+    )
+    protocols = json.loads(record.read_text())["protocols"].values()
+    assert {protocol["preprocessing"] for protocol in protocols} == {untouched}, "records keep their protocols"
+
+
+@BOTH
 def test_features_do_not_depend_on_the_batch(name):
     network, images = loaded(name), some_images(6, 1, SIZES[name])
     assert not network.training

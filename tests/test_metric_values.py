@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,42 @@ def test_modes_are_not_scored_by_an_extractor_with_other_classes():
     labels = torch.arange(10).repeat(10)
     strange = torch.randn(100, 1008, generator=torch.Generator().manual_seed(0))
     values = score("modes", sample(torch.zeros(100, 2), strange, labels), sample(torch.zeros(100, 2), strange))
-    assert all(math.isnan(value) for value in values.values())
+    reason = "the extractor predicts 0% of the real labels, so its classes are not the dataset's"
+    assert values == dict.fromkeys(("modes", "kl"), ganzoo.NoScore(reason))
+
+
+def named(labels, class_names, columns=4) -> ganzoo.Sample:
+    """A side whose labels `class_names` names, with logits that are right: the columns are called 0, 1, …"""
+    predicted = torch.tensor([int(class_names[label]) for label in labels])
+    labels = torch.tensor(labels)
+    return replace(sample(torch.zeros(len(labels), 2), torch.eye(columns)[predicted], labels), class_names=class_names)
+
+
+def test_classes_meet_by_their_names_where_one_is_absent():
+    """Folders 0, 1 and 3: the label of 3 is 2."""
+    real = named([0, 0, 1, 2], ("0", "1", "3"))
+    fake = named([0, 0, 1, 2], ("0", "1", "3"))
+    assert score("modes", real, fake) == pytest.approx({"modes": 3, "kl": 0}, abs=1e-12)
+    with_twos = score("modes", real, named([0, 0, 1, 2, 3], ("0", "1", "2", "3")))
+    assert with_twos == {"modes": 4, "kl": ganzoo.NoScore("infinite: no real image is of class 2, and a fake is")}
+
+
+def test_classes_that_do_not_meet_give_a_reason_and_no_score():
+    real = sample(torch.zeros(6, 2), torch.eye(4)[[0, 1, 2, 3, 0, 1]], torch.arange(6))
+    fake = sample(torch.zeros(4, 2), torch.eye(4))
+    for names, which in (((), "4, 5"), (tuple("0123ab"), "a, b"), (tuple("abcdef"), "a, b, c, d, e, …")):
+        values = score("modes", replace(real, class_names=names), fake)
+        reason = f"the extractor has no class called {which}; its 4 are 0, 1, 2, 3"
+        assert values == dict.fromkeys(("modes", "kl"), ganzoo.NoScore(reason))
+
+
+def test_a_class_that_is_another_one_of_the_extractor_is_found_without_names():
+    """Three of four classes agree, so most labels are predicted."""
+    labels = torch.arange(4).repeat(20)
+    predicted = torch.where(labels == 2, 3, labels)
+    real = sample(torch.zeros(80, 2), torch.eye(4)[predicted], labels)
+    reason = "the extractor takes most real images of class 2 for another class"
+    assert score("modes", real, real) == dict.fromkeys(("modes", "kl"), ganzoo.NoScore(reason))
 
 
 def test_metrics_agree_with_torch_fidelity_on_png_folders(extract, real_digits, tmp_path):

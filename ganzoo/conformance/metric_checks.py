@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from ganzoo.conformance.verdicts import Failed
+from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.evaluation.features import FeatureSample
-from ganzoo.types import Metric
+from ganzoo.types import Metric, NoScore
 from ganzoo.util.text import printable
 
 COUNT, FEATURES, CLASSES = 500, 16, 10
+NAMES = tuple(f"class-{letter}" for letter in "abcdefghij")
 
 
 def scores(metric: Metric) -> None:
@@ -56,8 +57,27 @@ def direction(metric: Metric) -> None:
             )
 
 
+def class_names(metric: Metric) -> None:
+    """A label is no number of a logit: where the dataset has its classes in another order, the scores are the same.
+
+    Classes meet by their names, `class_names` of the labels and `logit_names`; `NoScore` where they do not is as good.
+    """
+    if not metric.labelled:
+        raise Skipped("the metric needs no labels")
+    values = _scores_of(metric, similar_fakes())
+    reordered = _scores_of(metric, similar_fakes(), _clusters(seed=0, labelled=True, backwards=True))
+    for name, value in values.items():
+        before, after = _value_parts(value)[0], _value_parts(reordered[name])[0]
+        if not isinstance(after, NoScore) and not math.isclose(before, after, rel_tol=1e-5, abs_tol=1e-9):
+            raise Failed(
+                f"'{name}' is {before:.4g}, and {after:.4g} where the dataset has its classes in another order; "
+                "let labels and logits meet by real.class_names and real.logit_names"
+            )
+
+
 METRIC_CHECKS: dict[str, Callable[[Metric], None]] = {
-    function.__name__.replace("_", "-"): function for function in (scores, same_scores, json_settings, direction)
+    function.__name__.replace("_", "-"): function
+    for function in (scores, same_scores, json_settings, direction, class_names)
 }
 """The checks of a metric by name; all others need the first."""
 
@@ -78,18 +98,24 @@ def similar_fakes() -> FeatureSample:
 def distant_fakes() -> FeatureSample:
     """Fakes in one narrow cluster far from the real images, with logits of zero."""
     noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(2))
-    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, CLASSES))
+    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, CLASSES), logit_names=NAMES)
 
 
-def _clusters(seed: int, labelled: bool) -> FeatureSample:
+def _clusters(seed: int, labelled: bool, backwards: bool = False) -> FeatureSample:
+    """With `backwards` the dataset counts its classes from the other end."""
     labels = torch.arange(COUNT) % CLASSES
     centres = 4 * torch.randn(CLASSES, FEATURES, generator=torch.Generator().manual_seed(3))
     noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(seed))
-    return FeatureSample(centres[labels] + noise, 8 * torch.eye(CLASSES)[labels], labels if labelled else None)
+    features, logits = centres[labels] + noise, 8 * torch.eye(CLASSES)[labels]
+    if not labelled:
+        return FeatureSample(features, logits, logit_names=NAMES)
+    if backwards:
+        return FeatureSample(features, logits, CLASSES - 1 - labels, NAMES[::-1], NAMES)
+    return FeatureSample(features, logits, labels, NAMES, NAMES)
 
 
-def _scores_of(metric: Metric, fakes: FeatureSample) -> Mapping[str, Any]:
-    real: Any = real_sample()
+def _scores_of(metric: Metric, fakes: FeatureSample, reals: FeatureSample | None = None) -> Mapping[str, Any]:
+    real: Any = reals or real_sample()
     given: Any = fakes
     result = metric.score(real, given, dict(metric.settings(COUNT, COUNT)))
     if not isinstance(result, Mapping):

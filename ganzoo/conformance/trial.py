@@ -37,7 +37,7 @@ class TwoTones(PreparedDataset):
     @classmethod
     def of(cls, image_shape: ImageShape, scale: float = -1.0) -> TwoTones:
         """Pictures of this shape."""
-        return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", "made up", "all", (), scale)
+        return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", "made up", "all", (), scale=scale)
 
     def pattern(self) -> Tensor:
         """The picture without the noise, bright on the right: float32 (C, H, W) in [-1, 1]."""

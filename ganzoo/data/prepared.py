@@ -40,7 +40,10 @@ OnProgress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A dataset in the cache. `sha256` is of shape, pixels and labels; `classes` is 0 without labels."""
+    """A dataset in the cache. `classes` is 0 without labels.
+
+    `sha256` is of shape, pixels and labels, and of the names of the classes where they have some.
+    """
 
     name: str
     folder: str
@@ -51,6 +54,7 @@ class PreparedDataset:
     source: str
     split: str
     skipped: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
 
     def images(self) -> np.ndarray:
         """uint8 (N, C, H, W), memory-mapped."""
@@ -69,12 +73,16 @@ def prepare(
 ) -> PreparedDataset:
     """Load `dataset` and write it to the cache, or return it from there.
 
-    The cache key is made of name, argument, size, the dataset's `fingerprint` and the plugin's source.
+    The cache key is made of name, argument, size, the dataset's `fingerprint` and the plugin's source; where the
+    argument is the path of something that is there, its real path counts, for `photos` is another folder elsewhere.
     `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
     `DataUnavailable` where the images are absent, unreadable or empty.
     """
     name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
-    identity = (name, request.image_size, request.skip_bad_images, source_sha256, _fingerprint_of(dataset, request))
+    identity = (
+        *(name, request.image_size, request.skip_bad_images, source_sha256),
+        *(_fingerprint_of(dataset, request), _real_place(request.argument)),
+    )
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
     if (folder / "dataset.json").exists():
@@ -100,6 +108,14 @@ def prepare(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return prepared
+
+
+def _real_place(argument: str) -> str | None:
+    """The real path that an argument stands for; None where it is no path, or leads nowhere."""
+    try:
+        return os.path.realpath(Path(argument).expanduser(), strict=True) if argument else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledImages:
@@ -181,8 +197,10 @@ def _write(
         digest.update(stored[start : start + 4096].tobytes())
     classes = 0
     if labels is not None:
-        classes = int(labels.max()) + 1
+        classes = len(loaded.class_names) or int(labels.max()) + 1
         digest.update(labels.tobytes())
+        if loaded.class_names:
+            digest.update(repr(tuple(loaded.class_names)).encode())
         np.save(temporary / "labels.npy", labels)
     return PreparedDataset(
         name=name,
@@ -194,6 +212,7 @@ def _write(
         source=loaded.source,
         split=loaded.split,
         skipped=tuple(loaded.skipped),
+        class_names=tuple(loaded.class_names) if classes else (),
     )
 
 
@@ -209,6 +228,12 @@ def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
     labels = given.astype(np.int64)
     if labels.min() < 0:
         raise PluginError(f"{wanted}; got {labels.min()}")
+    names = loaded.class_names
+    if names and (labels.max() >= len(names) or len(set(names)) < len(names)):
+        raise PluginError(
+            f"dataset {printable(name)}: class_names has {len(set(names))} names, and labels go up to {labels.max()}; "
+            "name each class once, or none"
+        )
     return labels
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganzoo.errors import PluginError, WeightsUnavailable
 from ganzoo.machine.settings import TORCH_FORMATS, ieee_float32, memory_format
 from ganzoo.registry.validation import blaming
-from ganzoo.types import FeatureExtractor
+from ganzoo.types import FeatureExtractor, ImageShape
 from ganzoo.util.files import sha256_of_file
 from ganzoo.util.text import printable
 
@@ -28,14 +28,29 @@ class LoadedExtractor:
 
     @torch.inference_mode()
     def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device."""
+        """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device.
+
+        Raises `PluginError` where the extractor does not name each of the K classes once.
+        """
         features, logits = [], []
         with ieee_float32():
             for batch in batches:
                 feature, logit = self.module(batch.to(self.device, non_blocking=True))
                 features.append(feature.float())
                 logits.append(logit.float())
+        names, classes = self.extractor.class_names, logits[0].shape[1]
+        if names and not len(names) == len(set(names)) == classes:
+            raise PluginError(
+                f"extractor '{self.extractor.name}': class_names has {len(set(names))} names, and there are {classes} "
+                "logits; name each class once, or none"
+            )
         return torch.cat(features), torch.cat(logits)
+
+
+def preprocessing_of(extractor: FeatureExtractor, image_shape: ImageShape) -> str:
+    """In words, what the extractor does to images of this shape."""
+    given = extractor.preprocessing
+    return given(image_shape) if callable(given) else given
 
 
 def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | None) -> tuple[Path, str]:

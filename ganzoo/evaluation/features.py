@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.evaluation.extractors import LoadedExtractor
+from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
+from ganzoo.util.devices import float64_device
 from ganzoo.util.files import cache_folder, write_atomically
 from ganzoo.util.text import slug
 
@@ -29,10 +30,19 @@ MOMENT_BLOCK = 8192
 class FeatureSample:
     """A `Sample` of features on a device, copied to the CPU once, when a metric first reads them."""
 
-    def __init__(self, features: Tensor, logits: Tensor, labels: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        logits: Tensor,
+        labels: Tensor | None = None,
+        class_names: tuple[str, ...] = (),
+        logit_names: tuple[str, ...] = (),
+    ) -> None:
         self._features = features
         self._logits = logits
         self.labels = labels
+        self.class_names = class_names
+        self.logit_names = logit_names
 
     @cached_property
     def features(self) -> Tensor:
@@ -77,11 +87,15 @@ class RealSample:
         self.dataset = dataset
         self.extractor = extractor
         self.on_note = on_note
+        self.class_names = dataset.class_names
+        self.logit_names = extractor.extractor.class_names
         # The code that computes features decides them as much as its weights do.
-        identity = (dataset.sha256, extractor.extractor.name, extractor.weights_sha256, source_sha256)
-        key = hashlib.sha256(
-            json.dumps([*identity, extractor.extractor.preprocessing, dataset.split, dataset.count]).encode()
-        ).hexdigest()[:16]
+        named = extractor.extractor
+        identity = (dataset.sha256, named.name, extractor.weights_sha256, source_sha256)
+        preprocessing = preprocessing_of(named, dataset.image_shape)
+        key = hashlib.sha256(json.dumps([*identity, preprocessing, dataset.split, dataset.count]).encode()).hexdigest()[
+            :16
+        ]
         self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
 
     @cached_property
@@ -157,12 +171,6 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         centred = block.to(device, torch.float64) - mean
         covariance.addmm_(centred.T, centred)
     return mean, covariance / (len(features) - 1)
-
-
-def float64_device(device: str | torch.device) -> torch.device:
-    """`device`, or the CPU if it has no float64."""
-    device = torch.device(device)
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:

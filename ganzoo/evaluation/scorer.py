@@ -11,11 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from ganzoo.errors import PluginError
+from ganzoo.evaluation.extractors import preprocessing_of
 from ganzoo.evaluation.features import FeatureSample, RealSample
 from ganzoo.records.protocols import protocol_id, score_facts
 from ganzoo.records.store import LARGEST_FIGURE
-from ganzoo.types import Metric, Sample
+from ganzoo.types import Metric, NoScore, Sample
 from ganzoo.util.text import printable
+
+NOT_FINITE = "the generated images have features that are not finite"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Scorer:
             "metric_plugin": self.plugins.get(metric.name),
             "extractor": loaded.extractor.name,
             "weights_sha256": loaded.weights_sha256,
-            "preprocessing": loaded.extractor.preprocessing,
+            "preprocessing": preprocessing_of(loaded.extractor, dataset.image_shape),
             # Of `folder:PATH` the path is left out: the sha256 says which images they are.
             "dataset": dataset.name.partition(":")[0],
             "dataset_sha256": dataset.sha256,
@@ -60,7 +63,7 @@ class Scorer:
 
         Raises `PluginError` where a metric does not give what `Metric` promises.
         """
-        generated = FeatureSample(*self.real.extractor(images))
+        generated = FeatureSample(*self.real.extractor(images), logit_names=self.real.logit_names)
         fake: Sample = generated  # type: ignore[assignment]
         real: Sample = self.real  # type: ignore[assignment]
         scores, protocols = [], {}
@@ -79,9 +82,7 @@ class Scorer:
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
                 entry |= {"code": self.code.get(metric.name), "date": date}
                 if entry["value"] is None:
-                    entry["reason"] = (
-                        _fault_of_value(value) if finite else "the generated images have features that are not finite"
-                    )
+                    entry["reason"] = _reason_for_none(result, value) if finite else NOT_FINITE
                 scores.append(entry)
         return scores, protocols
 
@@ -96,12 +97,16 @@ def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:
 
 def _value_and_std(metric: Metric, name: str, result: Any) -> tuple[float | None, float | None]:
     """`(value, std)` as floats, which may be infinite or NaN. Raises `PluginError` for anything but numbers."""
+    if isinstance(result, NoScore):
+        return None, None
     value, deviation = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     try:
         return _as_float(value), _as_float(deviation)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         what = printable(repr(result), 80)
-        raise PluginError(f"metric '{metric.name}': {name} is {what}; it must be a number, or (value, std)") from error
+        raise PluginError(
+            f"metric '{metric.name}': {name} is {what}; it must be a number, (value, std) or NoScore"
+        ) from error
 
 
 def _as_float(value: Any) -> float | None:
@@ -115,5 +120,8 @@ def _recordable(value: float | None) -> float | None:
     return value if value is not None and abs(value) <= LARGEST_FIGURE else None
 
 
-def _fault_of_value(value: float | None) -> str:
+def _reason_for_none(result: Any, value: float | None) -> str:
+    """Why there is no value that a record can hold, for a `result` that a metric gave."""
+    if isinstance(result, NoScore):
+        return printable(result.reason)
     return "not finite" if value is None or not math.isfinite(value) else f"beyond {LARGEST_FIGURE:g}"

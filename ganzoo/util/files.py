@@ -73,16 +73,32 @@ def sha256_of_file(path: Path) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """A short hash of sizes, modification times and paths below the common folder: changes when the files do.
+    """A short hash of where files lie and in what state they are: another one as soon as one is another file.
 
-    No file is read. Raises `OSError` where one is not there.
+    No file is read. The state is size, times, device and inode: an archive may put other files of the same sizes and
+    modification times into the same place, and only the time of the inode's change tells. The place is the real path,
+    and the path below the common folder, which may name a class. A link that leads nowhere counts as it is. Raises
+    `OSError` where nothing is there at all.
     """
     files = sorted(paths)
     common = os.path.commonpath([path.parent for path in files])
+    real_folders: dict[Path, str] = {}
     digest = hashlib.sha256()
     for path in files:
-        status = path.stat()
-        digest.update(f"{path.relative_to(common).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            place = os.path.realpath(path)
+            with contextlib.suppress(OSError):
+                status = path.stat()
+        else:
+            folder = path.parent
+            if folder not in real_folders:
+                real_folders[folder] = os.path.realpath(folder)
+            place = os.path.join(real_folders[folder], path.name)
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
+        # As the system has them: a name need not be UTF-8.
+        names = (os.fsencode(place), os.fsencode(path.relative_to(common)))
+        digest.update(repr((names, state)).encode())
     return digest.hexdigest()[:16]
 
 

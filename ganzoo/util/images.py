@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo.util.devices import float64_device
 from ganzoo.util.files import write_atomically
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
+
+WEIGHT_UNITS = 2**22
+"""A weight of a resize is a whole number of this fraction: a pixel times two of them stays below 2⁵³."""
+
+BAND = 16
+"""Pixels of a line that are summed by one product of matrices: few enough that most of its weights are not 0."""
+
+RESIZED_AT_ONCE = 256
+"""Images that are in float64 at a time."""
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -30,12 +41,61 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def resize_images(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, C, H, W) to uint8 (N, C, size, size): bilinear, antialiased, with torchvision's v2 transform."""
+    """uint8 (N, C, H, W) to uint8 (N, C, size, size): bilinear, antialiased, the same bits on every device.
+
+    The filter is that of Pillow and torchvision. Their uint8 kernels round twice and differ between processors, and a
+    sum of float32 depends on its order. Here weights are multiples of 2⁻²², so that every sum is exact in float64 in
+    any order, and it is rounded once, halves to even.
+    """
     if images.shape[-2:] == (size, size):
         return images
-    from torchvision.transforms.v2 import functional as transforms
+    device = float64_device(images.device)
+    down, across = (_bilinear_filter(length, size) for length in images.shape[-2:])
+    parts = (_along_lines(part.to(device), across) for part in images.split(RESIZED_AT_ONCE))
+    resized = [_along_lines(part.mT, down).mT.round().to(torch.uint8) for part in parts]
+    return torch.cat(resized).contiguous().to(images.device)
 
-    return transforms.resize(images, [size, size], antialias=True)
+
+class Band(NamedTuple):
+    """Neighbouring pixels of a new line: weighted sums of the pixels from `start` to `end` of the old one."""
+
+    start: int
+    end: int
+    weights: Tensor
+    """float64 (end - start, pixels), multiples of 2⁻²²; each column sums to 1."""
+
+
+def _along_lines(images: Tensor, bands: Sequence[Band]) -> Tensor:
+    """(…, length) to float64 (…, new length)."""
+    return torch.cat(
+        [images[..., band.start : band.end].double() @ band.weights.to(images.device) for band in bands], -1
+    )
+
+
+@lru_cache(maxsize=64)
+def _bilinear_filter(length: int, size: int) -> tuple[Band, ...]:
+    """From `length` pixels to `size`, by triangles; where pixels are lost they are as wide as the step between them."""
+    step = length / size
+    reach = max(step, 1.0)
+    windows = []
+    for index in range(size):
+        centre = (index + 0.5) * step
+        first, end = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), length)
+        triangle = [max(1 - abs(place + 0.5 - centre) / reach, 0.0) for place in range(first, end)]
+        units = [round(WEIGHT_UNITS * height / math.fsum(triangle)) for height in triangle]
+        # What rounding left over goes where it matters least.
+        units[units.index(max(units))] += WEIGHT_UNITS - sum(units)
+        windows.append((first, units))
+    return tuple(_band(windows[index : index + BAND]) for index in range(0, size, BAND))
+
+
+def _band(windows: Sequence[tuple[int, list[int]]]) -> Band:
+    """`windows` are the first pixel of each sum, and its weights in units."""
+    start, end = windows[0][0], max(first + len(units) for first, units in windows)
+    weights = torch.zeros(end - start, len(windows), dtype=torch.float64, device="cpu")
+    for column, (first, units) in enumerate(windows):
+        weights[first - start : first - start + len(units), column] = torch.tensor(units, device="cpu").double()
+    return Band(start, end, weights / WEIGHT_UNITS)
 
 
 def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor:

@@ -1,6 +1,6 @@
 """Any folder of images: `--dataset folder:PATH`.
 
-Subfolders are searched too. If every image lies in a subfolder of PATH, the names of the subfolders are the labels.
+Subfolders are searched too. If every image lies in a subfolder of PATH, the subfolders are the classes.
 Images are cropped to their central square and resized (bilinear, antialiased); RGB unless every one is greyscale.
 """
 
@@ -94,13 +94,15 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
     if bad and not (skip_bad_images and good):
         raise next(iter(bad.values()))
     mode = "L" if all(verdicts[image_path] in {"1", "L"} for image_path in good) else "RGB"
+    labels, class_names = labels_of(good, path)
     return ganzoo.LabelledImages(
         images=ImageFiles(good, size, mode),
-        labels=labels_of(good, path),
+        labels=labels,
         source=str(path),
         split="all",
         skipped=tuple(str(image_path) for image_path in bad),
         independent=True,
+        class_names=class_names,
     )
 
 
@@ -128,13 +130,17 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(images, key=lambda path: path.relative_to(folder).parts)
 
 
-def labels_of(paths: Sequence[Path], folder: Path) -> Tensor | None:
-    """int64 (N,): the rank of the name of each image's first-level subfolder; None if any lies outside of them."""
+def labels_of(paths: Sequence[Path], folder: Path) -> tuple[Tensor | None, tuple[str, ...]]:
+    """int64 (N,), the rank of the name of each image's first-level subfolder, and these names.
+
+    None, and no names, if any image lies outside of them.
+    """
     places = [path.relative_to(folder).parts for path in paths]
     if any(len(place) == 1 for place in places):
-        return None
-    ranks = {name: rank for rank, name in enumerate(sorted({place[0] for place in places}))}
-    return torch.tensor([ranks[place[0]] for place in places])
+        return None, ()
+    names = tuple(sorted({place[0] for place in places}))
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return torch.tensor([ranks[place[0]] for place in places]), names
 
 
 def unreadable(path: Path, error: Exception) -> ganzoo.DataUnavailable:
@@ -161,7 +167,7 @@ def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 
 
 def fingerprint(request: ganzoo.DatasetRequest) -> str:
-    """Names, sizes and times of the images."""
+    """Where the images lie, and their state."""
     return ganzoo.fingerprint_files(find_images(folder_of(request)))
 
 

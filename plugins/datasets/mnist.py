@@ -43,7 +43,7 @@ def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 
 
 def fingerprint(request: ganzoo.DatasetRequest) -> str:
-    """Names, sizes and times of the four files, which are downloaded first where they are absent."""
+    """Place and state of the four files, which are downloaded first where they are absent."""
     return ganzoo.fingerprint_files(fetch(MNIST, request.root))
 
 

@@ -292,7 +292,7 @@ def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImage
 
 
 def fingerprint(source: Source, request: ganzoo.DatasetRequest) -> str:
-    """Names, sizes and times of the files, which are downloaded first where they are absent."""
+    """Place and state of the files, which are downloaded first where they are absent."""
     return ganzoo.fingerprint_files(fetch(source, request.root))
 
 
@@ -389,7 +389,7 @@ def load_lsun(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 
 
 def fingerprint_lsun(request: ganzoo.DatasetRequest) -> str:
-    """Size and time of the database."""
+    """Place and state of the database."""
     return ganzoo.fingerprint_files([lsun_folder(request) / "data.mdb"])
 
 

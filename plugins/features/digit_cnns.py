@@ -8,6 +8,7 @@ accuracies it measured: weights/train_digit_cnns.py, weights/digit-cnns.json.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,6 +88,12 @@ def fused(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*kept)
 
 
+def preprocessing(size: int, image_shape: ganzoo.ImageShape) -> str:
+    """In words. Images of the right size are not touched, and described as they were when the resize was another."""
+    how = "bilinear, antialiased" if image_shape[1:] == (size, size) else "bilinear, antialiased, rounded once"
+    return f"each channel by itself, resized to {size} px ({how}), in [0, 1]"
+
+
 def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
     """The extractor whose weights are weights/NAME.safetensors."""
     size = SIZES[name]
@@ -116,7 +123,7 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
         weights,
         load,
         sha256=SHA256[name],
-        preprocessing=f"each channel by itself, resized to {size} px (bilinear, antialiased), in [0, 1]",
+        preprocessing=partial(preprocessing, size),
         summary=summary,
         reference="plugins/features/weights/train_digit_cnns.py",
     )

@@ -165,6 +165,16 @@ def drifting(real, fake, settings):
     return {"gap": distance(real, fake, settings)["gap"] + torch.rand((), generator=UNSEEDED).item()}
 
 
+def by_rank(real, fake, settings):
+    """The distance within the classes, where a label is taken for the number of a logit."""
+    predicted = fake.logits.argmax(1)
+    gaps = [
+        (real.features[real.labels == label].mean(0) - fake.features[predicted == label].mean(0)).norm()
+        for label in predicted.unique()
+    ]
+    return {"gap": float(torch.stack(gaps).mean())}
+
+
 UNSEEDED = torch.Generator().manual_seed(0)
 
 
@@ -176,3 +186,4 @@ def ganzoo_metrics():
     yield ganzoo.Metric("flawed-same-scores", drifting, better=lower)
     yield ganzoo.Metric("flawed-json-settings", distance, lower, settings=lambda n_real, n_fake: {"sizes": {1: n_fake}})
     yield ganzoo.Metric("flawed-direction", distance, better=higher)
+    yield ganzoo.Metric("flawed-class-names", by_rank, better=lower, labelled=True)
