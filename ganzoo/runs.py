@@ -128,7 +128,8 @@ class RunRequest:
 
     `continues` is the checkpoint of another run to start from. The run writes a checkpoint every `checkpoint_seconds`.
     `code` is the answer of `ganzoo.planning.provenance.code_of` when the plan was made; the process refuses to run if
-    it loads other code. Empty: no check.
+    it loads other code. Empty: no check. `max_disturbance` is the share of the CPU that other processes may use while
+    speed is measured; None: any.
     """
 
     run_id: str
@@ -141,6 +142,7 @@ class RunRequest:
     checkpoint_seconds: float
     continues: str | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
+    max_disturbance: float | None = None
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -218,6 +220,7 @@ class Throughput(TypedDict, total=False):
     datasheet_flops: float | None
     mfu: float | None
     energy_joules_per_kimg: float | None
+    disturbance: float
     flags: Sequence[str]
 
 
@@ -285,7 +288,7 @@ class Environment(TypedDict, total=False):
     flags: Mapping[str, Any]
 
 
-Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "disturbed", "interrupted"]
 
 
 @dataclass(frozen=True)

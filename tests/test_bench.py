@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FRESH, HANGING, CommandLine, forked, fresh_with_forked_runs, made_once, restore_default_sigint, wait_for
+from conftest import (
+    HANGING,
+    CommandLine,
+    forked,
+    fresh_with_forked_runs,
+    made_once,
+    restore_default_sigint,
+    wait_for,
+)
 from PIL import Image
 from skips import needs_system
 
