@@ -45,7 +45,7 @@ def test_load_and_compare(benchmark, results):
     def load_and_compare():
         records, complaints = find_records([results])
         assert (len(records), complaints) == (VARIANTS * DATASETS * RATES * MACHINES * SEEDS, [])
-        return comparison_table(compare(records, {"fid": "lower", "is": "higher"}))
+        return comparison_table(compare(records))
 
     table = benchmark.pedantic(load_and_compare, rounds=3, warmup_rounds=1)
     assert len(table) == VARIANTS * DATASETS * RATES * MACHINES

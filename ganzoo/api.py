@@ -88,27 +88,23 @@ def compare_records(
     *folders: str | Path,
     where: Sequence[str] | str = (),
     target_fid: float | None = None,
-    plugins: Sequence[str | Path] = (),
 ) -> pandas.DataFrame:
     """One row for each variant × dataset × settings × hardware of the records below `folders` (default `runs`).
 
     The table that `ganzoo compare --format json` prints; the columns are in docs/comparing.md. `where` takes conditions
-    such as `"kimg>=100"`. Records that cannot be read and broken plugins are warnings. Raises `RecordError` for a
+    such as `"kimg>=100"`. Records that cannot be read are warnings. Raises `RecordError` for a
     folder that does not exist, and `UsageError` for a condition that holds for no record.
     """
     from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import keep, parse_condition
-    from ganzoo.comparing.scores import score_directions
     from ganzoo.comparing.table import comparison_table
     from ganzoo.records.store import find_records
-    from ganzoo.running.bench import discover_noting
 
     conditions = [parse_condition(text) for text in ([where] if isinstance(where, str) else where)]
-    registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
     records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
     for complaint in complaints:
         _warn(complaint)
-    return comparison_table(compare(keep(records, conditions), score_directions(registry), target_fid))
+    return comparison_table(compare(keep(records, conditions), target_fid))
 
 
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:

@@ -11,7 +11,8 @@ GanzooError                 exit code 2: nothing was trained
 │   ├── RecordMissing       it does not exist
 │   └── RecordUnreadable    the file system fails to read it
 └── RunError                exit code 1: a run started and failed
-    └── Diverged            a term of the loss became NaN or infinite
+    ├── Diverged            a term of the loss became NaN or infinite
+    └── Disturbed           other processes disturbed the measurement more than was allowed
 """
 
 from __future__ import annotations
@@ -67,3 +68,7 @@ class RunError(GanzooError):
 
 class Diverged(RunError):
     """A term of a loss became NaN or infinite."""
+
+
+class Disturbed(RunError):
+    """Other processes disturbed the measurement of a run's speed more than was allowed."""

@@ -129,7 +129,8 @@ class RunRequest:
     `continues` is the checkpoint of another run to start from. The run writes a checkpoint every `checkpoint_seconds`.
     `code` is the answer of `ganzoo.planning.provenance.code_of` when the plan was made; the process loads the plugins
     that it names and no others, and refuses to run if their code is another. Empty: all plugins, and no check.
-    `search_path` is where the bench has looked for modules.
+    `search_path` is where the bench has looked for modules. `max_disturbance` is the share of the CPU that other
+    processes may use while speed is measured; None: any.
     """
 
     run_id: str
@@ -143,6 +144,7 @@ class RunRequest:
     continues: str | None = None
     code: Mapping[str, Any] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
+    max_disturbance: float | None = None
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -220,6 +222,7 @@ class Throughput(TypedDict, total=False):
     datasheet_flops: float | None
     mfu: float | None
     energy_joules_per_kimg: float | None
+    disturbance: float
     flags: Sequence[str]
 
 
@@ -288,7 +291,7 @@ class Environment(TypedDict, total=False):
     flags: Mapping[str, Any]
 
 
-Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "interrupted"]
+Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "disturbed", "interrupted"]
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: 
     """
     paths, file = [str(plugin) for plugin in plugins], Path(target)
     if file.suffix == ".py" or file.is_file():
-        paths.append(str(file))
+        # The last one is the one to check, also where it is named among the plugins.
+        others = [path for path in paths if not (Path(path).exists() and file.exists() and file.samefile(path))]
+        paths = [*others, str(file)]
         registry = discover(paths)
         offers = _offers_of_file(registry)
     else:

@@ -55,17 +55,17 @@ def evaluation_rate(monkeypatch):
 def on_a_terminal(records, folder):
     console = Console(width=250)
     with console.capture() as captured:
-        for table in comparison_tables(records, {"fid": "lower"}):
+        for table in comparison_tables(records):
             console.print(table)
     return captured.get()
 
 
 def in_markdown(records, folder):
-    return updated_page(folder / "results", records, {"fid": "lower"})
+    return updated_page(folder / "results", records)
 
 
 def on_the_page(records, folder):
-    return render_report(records, [], ["results"], better={"fid": "lower"})
+    return render_report(records, [], ["results"])
 
 
 RENDERERS = pytest.mark.parametrize("render", [on_a_terminal, in_markdown, on_the_page])

@@ -87,10 +87,41 @@ def test_field_is_set_by_its_path_or_a_suffix_of_it(recipe, setting, path, value
     assert after == before
 
 
-def test_last_of_two_settings_wins(recipe):
-    assert recipe("lion", "batch_size=8", "batch_size=16")["batch_size"] == 16
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("batch_size=8", "batch_size=16"),
+        ("batch_size=8", "batch_size=8"),
+        ("learning_rate=1", "optimizer.learning_rate=2"),
+        ("rate_decay=linear", "rate_decay.kind=cosine"),
+        ("loss=hinge", "loss=least-squares"),
+    ],
+)
+def test_a_field_that_is_set_twice_is_refused_in_whatever_words(recipe, settings):
+    with pytest.raises(UsageError) as caught:
+        recipe("lion", *settings)
+    first, second = settings
+    assert f"--set lion.{second}: --set lion.{first} sets the same field of lion; give one of them" in str(caught.value)
+
+
+@pytest.mark.parametrize("texts", [("lion.batch_size=8", "*.batch_size=16"), ("*.batch_size=16", "lion.batch_size=8")])
+def test_a_name_wins_over_a_glob_whichever_comes_first(registry, texts):
+    for label, size in (("lion", 8), ("tiger", 16)):
+        (selection,) = select(registry, [label])
+        overrides = [one for one in parse_overrides(texts, ["lion", "tiger"]) if one.variant in (label, "*")]
+        assert resolve_recipe(selection, registry, overrides, None, None)["batch_size"] == size
+
+
+def test_two_globs_that_set_one_field_are_refused(registry):
+    (selection,) = select(registry, ["lion"])
+    overrides = parse_overrides(["*.batch_size=8", "l*.batch_size=16"], ["lion"])
+    with pytest.raises(UsageError, match=r"--set l\*.batch_size=16: --set \*.batch_size=8 sets the same field of lion"):
+        resolve_recipe(selection, registry, overrides, None, None)
+
+
+def test_true_and_false_have_several_words(recipe):
     for no in ("False", "no", "0"):
-        assert recipe("lion", "wide=true", f"wide={no}")["options"]["wide"] is False
+        assert recipe("lion", f"wide={no}")["options"]["wide"] is False
 
 
 def test_discriminator_optimizer_is_set_separately(recipe):
@@ -226,6 +257,63 @@ def test_option_value_that_is_not_json_is_refused(value, tmp_path):
     (selection,) = select(registry, ["odd"])
     with pytest.raises(GanzooError, match="made of text and finite numbers"):
         resolve_recipe(selection, registry, [], None, None)
+
+
+UNTYPED = """import ganzoo
+def build(shape, latent, classes, *, none=None, empty=(), truths=(True, False), numbers=(1, 0.5), mixed=(1, 'a'),
+          word='a'):
+    raise AssertionError('built')
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant('untyped', ganzoo.Architecture('untyped', build), 'hinge')
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("none=5", 5),
+        ("none=0.5", 0.5),
+        ("none=true", True),
+        ("none=null", None),
+        ("none=[1, 2]", (1, 2)),
+        ('none={"a": [1]}', {"a": (1,)}),
+        ("none=batch", "batch"),
+        ('none="5"', "5"),
+        ("none=NaN", "NaN"),
+        ("empty=1,2", (1, 2)),
+        ("empty=[[1, 2], [3]]", ((1, 2), (3,))),
+        ("empty=a,b", ("a", "b")),
+        ("empty=", ()),
+        ("truths=false,true,no", (False, True, False)),
+        ("truths=[true]", (True,)),
+        ("numbers=0.25", (0.25,)),
+        ("numbers=2,0.25", (2, 0.25)),
+        ("mixed=2,b,true", (2, "b", True)),
+        ("word=5", "5"),
+        ("word=true", "true"),
+    ],
+)
+def test_a_default_that_gives_no_type_takes_json(setting, value, tmp_path):
+    (tmp_path / "untyped.py").write_text(UNTYPED)
+    registry = discover([str(tmp_path / "untyped.py")])
+    (selection,) = select(registry, ["untyped"])
+    recipe = resolve_recipe(selection, registry, parse_overrides([f"untyped.{setting}"], ["untyped"]), None, None)
+    found = recipe["options"][setting.partition("=")[0]]
+    assert found == value
+    assert repr(found) == repr(value), "1 is not True, and 1.0 is not 1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [("truths=maybe", "give true or false with commas between"), ("numbers=a", "give numbers with commas between")],
+)
+def test_items_of_the_wrong_type_are_refused(setting, wanted, tmp_path):
+    (tmp_path / "untyped.py").write_text(UNTYPED)
+    registry = discover([str(tmp_path / "untyped.py")])
+    (selection,) = select(registry, ["untyped"])
+    with pytest.raises(UsageError, match=wanted):
+        resolve_recipe(selection, registry, parse_overrides([f"untyped.{setting}"], ["untyped"]), None, None)
 
 
 # --- which variant ---------------------------------------------------------------------------------------------------

@@ -264,8 +264,8 @@ def test_mean_score_leaves_out_seeds_without_it_and_shows_the_count(record, chan
     for one in records:
         write_record(one, tmp_path / "results" / str(one.spec["seed"]))
     table = invoke("compare", "results").out
-    assert "12.50 ± 2.12 (2/3)" in table
-    assert "3.00 ± 1.00 " in table
+    assert "12.50 [2.72, 57.42] (2/3)" in table
+    assert "3.00 [1.31, 6.87]" in table
     assert "(3/3)" not in table
 
 

@@ -325,22 +325,20 @@ def test_pareto_front_holds_rows_of_one_budget(tmp_path):
     assert [panel["series"][0]["y"] for panel in panels] == [[30.0], [10.0]]
 
 
-def test_page_shows_ranks_and_p_values(tmp_path):
+def test_page_shows_the_best_first_and_p_values(tmp_path):
     for seed in range(3):
         put_record(tmp_path, f"good-{seed}", variant="good", seed=seed, fid=[9.0, 8.0, 7.0, 5.0 + 0.1 * seed])
         put_record(tmp_path, f"bad-{seed}", variant="bad", seed=seed, fid=[99.0, 98.0, 97.0, 50.0 + 0.1 * seed])
-    page = page_of(tmp_path, better={"fid": "lower", "is": "higher"})
-    heads = [" ".join(text.split()) for _, text in page.all("th", scope="col")]
-    assert heads[1] == "rank by the first score"
-    ranks = {text.split()[0]: text.split()[1] for _, text in page.all("tr")[1:3]}
-    assert ranks == {"good": "1", "bad": "2"}
+    page = page_of(tmp_path)
+    assert [text.split()[:2] for _, text in page.all("tr")[1:3]] == [["good", "5.10"], ["bad", "50.10"]]
     ((_, notes),) = page.all("ul", class_="notes")
-    assert "rank, on each hardware: 1 + the rows that are better beyond chance" in notes
+    assert "the best mean first, with its 95 % interval over seeds" in notes
+    assert "is not told apart from" not in notes
     assert "good" in notes
     assert "Welch p = " in notes
 
 
-def test_rank_and_score_columns_are_per_protocol(tmp_path):
+def test_score_columns_are_per_protocol(tmp_path):
     """Variants with and without a moving average on one dataset: their scores have two protocols."""
     for variant, last in (("good", 5.0), ("bad", 50.0), ("raw-good", 7.0), ("raw-bad", 70.0)):
         raw = variant.startswith("raw")
@@ -351,14 +349,12 @@ def test_rank_and_score_columns_are_per_protocol(tmp_path):
             for score in record["scores"]:
                 score["value"] = last + seed / 10
             (tmp_path / f"{variant}-{seed}" / "record.json").write_text(json.dumps(record))
-    page = page_of(tmp_path, better={"fid": "lower"})
+    page = page_of(tmp_path)
     heads = [" ".join(text.split()) for _, text in page.all("th", scope="col")]
-    assert heads[:5] == [
-        *("variant", "rank by FID, digits, digits-cnn, EMA", "rank by FID, digits, digits-cnn, raw"),
-        *("FID digits, digits-cnn, EMA", "FID digits, digits-cnn, raw"),
-    ]
-    ranks = [tuple(text.split()[:3]) for _, text in page.all("tr")[1:5]]
-    assert ranks == [("good", "1", "–"), ("bad", "2", "–"), ("raw-good", "–", "1"), ("raw-bad", "–", "2")]
+    assert heads[:3] == ["variant", "FID digits, digits-cnn, EMA", "FID digits, digits-cnn, raw"]
+    rows = [text.split() for _, text in page.all("tr")[1:5]]
+    assert [row[:2] for row in rows[:2]] == [["good", "5.10"], ["bad", "50.10"]]
+    assert [row[:3] for row in rows[2:]] == [["raw-good", "–", "7.10"], ["raw-bad", "–", "70.10"]]
     labels = [panel["label"] for panel in page.figures()["score-kimg"]["panels"]]
     assert labels[:2] == ["FID, digits, digits-cnn, EMA", "FID, digits, digits-cnn, raw"]
     assert len(set(labels)) == len(labels) == 4

@@ -1,4 +1,4 @@
-"""Tests, corrections, intervals and ranks against closed forms, worked examples and enumeration."""
+"""Tests, corrections, intervals and what is told apart against closed forms, worked examples and enumeration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ganzoo.util.significance import MOST_RANKED, difference_interval, ranks, rate_ratio_interval, welch_p
+from ganzoo.util.significance import (
+    MOST_TESTED,
+    difference_interval,
+    mean_interval,
+    not_told_apart,
+    rate_ratio_interval,
+    welch_p,
+)
 
 
 def test_welch_has_the_closed_form_for_two_and_four_degrees_of_freedom():
@@ -97,21 +104,20 @@ def test_an_interval_over_many_runs_takes_little_memory():
     assert found == pytest.approx((0.998, 1.002), abs=0.001)
 
 
-def test_indistinguishable_rows_share_a_rank():
+def test_rows_that_chance_may_set_apart_name_each_other():
     best, near, far = [10.0, 10.4, 10.2], [10.3, 10.1, 10.6], [30.0, 30.2, 30.1]
-    assert ranks([far, best, near], "lower") == [3, 1, 1]
-    assert ranks([far, best, near], "higher") == [1, 2, 2]
-    assert ranks([best, [9.0], far], "lower") == [1, None, 2]
-    assert ranks([best, [9.0]], "lower") == [None, None]
-    # A row with a large deviation is indistinguishable from the best, although rows with small deviations are not.
-    assert ranks([best, [12.0, 12.1, 12.2], [13.0, 9.0, 25.0]], "lower") == [1, 2, 1]
-    # Ratios count: if the deviation grows with the score, twice the score is still distinguishable.
-    assert ranks([[4.0, 5.0, 6.0], [16.0, 25.0, 34.0], [120.0, 140.0, 170.0]], "lower") == [1, 2, 3]
-    assert ranks([[0.0, 1.0], [8.0, 9.0], [16.0, 17.0]], "higher") == [3, 2, 1], "zero has no logarithm"
-    assert ranks([[float(index), index + 0.1] for index in range(MOST_RANKED + 1)], "lower") == [None] * 501
+    assert not_told_apart([far, best, near]) == [(), (2,), (1,)]
+    assert not_told_apart([best, [9.0], far]) == [(), None, ()]
+    assert not_told_apart([best, [9.0]]) == [None, None]
+    # A row that scatters widely is told apart from neither of two that are told apart from each other.
+    assert not_told_apart([best, [12.0, 12.1, 12.2], [13.0, 9.0, 25.0]]) == [(2,), (2,), (0, 1)]
+    # Ratios count: if the deviation grows with the score, twice the score is still told apart.
+    assert not_told_apart([[4.0, 5.0, 6.0], [16.0, 25.0, 34.0], [120.0, 140.0, 170.0]]) == [(), (), ()]
+    assert not_told_apart([[0.0, 1.0], [8.0, 9.0], [16.0, 17.0]]) == [(), (), ()], "zero has no logarithm"
+    assert not_told_apart([[float(index), index + 0.1] for index in range(MOST_TESTED + 1)]) == [None] * 501
 
 
-def ranks_by_hand(samples):
+def pairs_by_hand(samples):
     """Benjamini and Hochberg's step-up procedure as their paper has it: the largest i with p(i) <= i q / m."""
     pairs = list(itertools.combinations(range(len(samples)), 2))
     p_values = {pair: welch_p(samples[pair[0]], samples[pair[1]]) for pair in pairs}
@@ -120,16 +126,44 @@ def ranks_by_hand(samples):
     for place, pair in enumerate(ordered, 1):
         if p_values[pair] < 0.05 * place / len(pairs):
             real = place
-    means = [statistics.fmean(map(math.log, sample)) for sample in samples]
-    behind = [max(pair, key=means.__getitem__) for pair in ordered[:real]]
-    return [1 + behind.count(index) for index in range(len(samples))]
+    return set(ordered[real:])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ranks_rest_on_the_false_discovery_rate(seed):
+def test_what_is_told_apart_rests_on_the_false_discovery_rate(seed):
     rng = np.random.default_rng(seed)
     samples = [list(5 * (1 + row // 3) * rng.lognormal(0, 0.1, 3)) for row in range(9)]
     # The p-value of a pair depends on the other samples only through whether all are above zero.
-    found = ranks(samples, "lower")
-    assert found == ranks_by_hand(samples)
-    assert found != [1] * 9
+    found = not_told_apart(samples)
+    alike = {(left, right) for left, others in enumerate(found) for right in others if left < right}
+    assert alike == pairs_by_hand(samples)
+    assert 0 < len(alike) < 36
+
+
+@pytest.mark.parametrize(
+    ("sample", "low", "high"),
+    [
+        # t is 4.302653 for two degrees of freedom; the error of the mean is s / sqrt(3).
+        (
+            [24.0, 26.0, 28.0],
+            26 / math.exp(4.302653 * 2 / math.sqrt(3) / 26),
+            26 * math.exp(4.302653 * 2 / 3**0.5 / 26),
+        ),
+        ([-1.0, 0.0, 1.0], -4.302653 / math.sqrt(3), 4.302653 / math.sqrt(3)),
+        ([5.0, 5.0], 5.0, 5.0),
+    ],
+)
+def test_interval_of_a_mean_is_students_on_the_logarithm_where_all_are_positive(sample, low, high):
+    assert mean_interval(sample) == pytest.approx((low, high), rel=1e-6)
+
+
+def test_interval_of_a_mean_needs_two_values_and_holds_the_mean():
+    assert mean_interval([3.0]) is None
+    assert mean_interval([]) is None
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        low, high = mean_interval(list(rng.lognormal(3, 0.2, 3)))
+        held += low <= math.exp(3 + 0.02) <= high
+    # 95 % of 400 are 380; six standard deviations are 26.
+    assert abs(held - 380) < 26

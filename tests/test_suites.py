@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from ganzoo.planning.plan import resolve
+from ganzoo.planning.provenance import reproducing_command
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
-from ganzoo.running.suites import read_suite, suite_names, with_options
+from ganzoo.running.suites import prepare_suite, read_suite, suite_names, with_options
 
 SMALL = """
 summary = "small"
@@ -105,13 +107,35 @@ def test_given_option_overrides_the_value_of_a_suite(suite, invoke):
     assert {spec["variant"] for spec in dry_run(invoke, "--suite", suite, "--models", "dcgan")} == {"dcgan"}
 
 
-def test_set_and_plugin_options_are_appended_to_those_of_a_suite(suite, stranger):
+def test_plugin_options_are_added_to_those_of_a_suite_and_set_wins(suite, stranger):
     own = read_suite(str(suite))
     changed = with_options(own, {"set": ("mlp.latent=8",), "plugins": ("a.py",), "threads": 1})
     changed = with_options(changed, {"set": ("mlp.latent=9",), "plugins": ("b.py",)})
-    assert {part.plan.set for part in changed.parts} == {("mlp.latent=8", "mlp.latent=9")}
+    assert {part.plan.set for part in changed.parts} == {("mlp.latent=9",)}
+    assert {part.plan.set_by_suite for part in changed.parts} == {("mlp.latent=8",)}
     assert {part.plan.plugins for part in changed.parts} == {("a.py", "b.py")}
     assert {part.plan.threads for part in changed.parts} == {1}
+
+
+@pytest.mark.parametrize("given", ["mlp.learning_rate=0.5", "*.optimizer.learning_rate=0.5"])
+def test_the_command_line_wins_over_a_suite_in_whatever_words(given, tmp_path, invoke):
+    table = 'models = ["mlp"]\nkimg = 1\nset = ["mlp.optimizer.learning_rate=0.25", "mlp.latent=8"]'
+    (tmp_path / "own.toml").write_text(f"[[bench]]\n{table}\n")
+    (spec,) = dry_run(invoke, "--suite", "own.toml", "--set", given)
+    assert {optimizer["learning_rate"] for optimizer in spec["recipe"]["optimizers"].values()} == {0.5}
+    assert spec["recipe"]["latent"] == 8, "the rest of the suite's stays"
+
+
+def test_the_command_of_a_run_of_a_suite_holds_the_settings_in_force(tmp_path):
+    table = 'models = ["mlp"]\nkimg = 1\nset = ["mlp.optimizer.learning_rate=0.25", "mlp.latent=8"]'
+    (tmp_path / "own.toml").write_text(f"[[bench]]\n{table}\n")
+    suite = with_options(read_suite(str(tmp_path / "own.toml")), {"set": ("*.learning_rate=0.5",)})
+    resolved = prepare_suite(suite, on_note=print).benches[0].resolved
+    words = shlex.split(reproducing_command(resolved.asked_of("mlp"), resolved.runs[0].spec))
+    assert [words[place + 1] for place, word in enumerate(words) if word == "--set"] == [
+        "*.learning_rate=0.5",
+        "mlp.latent=8",
+    ]
 
 
 def test_suite_plugins_are_relative_to_the_suite_file(tmp_path, stranger, invoke):

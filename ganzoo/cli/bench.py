@@ -92,13 +92,12 @@ def _prepare(
 
 
 def _print_records(records: Sequence[RunRecord], prepared: Bench | SuiteBench, output: BenchOutput) -> None:
-    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.comparison import comparison_tables
 
     if output.json:
         print(json.dumps([record.to_json() for record in records], indent=1))
     elif records:
-        print_all(comparison_tables(records, score_directions(prepared.registry), width=stdout().width))
+        print_all(comparison_tables(records, width=stdout().width))
 
 
 def _of_sweeps(prepared: Bench | SuiteBench, records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -115,7 +114,7 @@ def _took_too_much(record: RunRecord) -> bool:
 
 
 def _say_largest(records: Sequence[RunRecord]) -> None:
-    """For each variant of a sweep, the largest batch that ran, and what became of the next."""
+    """For each variant of a sweep, the largest batch that fits, as far as that was found out."""
     sweeps: dict[tuple[str, str, int], list[RunRecord]] = {}
     for record in records:
         place = record.spec["variant"], record.spec["dataset"], record.spec["image_shape"][1]
@@ -123,10 +122,18 @@ def _say_largest(records: Sequence[RunRecord]) -> None:
     several = len({place[1:] for place in sweeps}) > 1
     for (variant, dataset, size), swept in sweeps.items():
         name = f"{variant} on {printable(dataset)}, {size} px" if several else variant
-        sizes = [setting(record.spec, "batch_size") for record in swept if record.ok]
-        failed = next((record for record in swept if not record.ok), None)
-        beyond = f"; {setting(failed.spec, 'batch_size')} ended as {failed.status}" if failed else ""
-        print_note(f"{name}: the largest batch that fits is {max(sizes, default='none of them')}{beyond}")
+        print_note(f"{name}: {_limit_of(swept)}")
+
+
+def _limit_of(swept: Sequence[RunRecord]) -> str:
+    """The largest batch of a sweep that ran, and what became of the next; only that one says where the limit is."""
+    sizes = [setting(record.spec, "batch_size") for record in swept if record.ok]
+    failed = next((record for record in swept if not record.ok), None)
+    if failed is None:
+        return f"every batch that was tried fits; the largest of them is {max(sizes)}"
+    fits = "that fits" if _took_too_much(failed) else "that ran"
+    beyond = f"{setting(failed.spec, 'batch_size')} ended as {failed.status}"
+    return f"the largest batch {fits} is {max(sizes)}; {beyond}" if sizes else f"no batch ran; {beyond}"
 
 
 def _dry_run(runs: Sequence[PlannedRun], as_json: bool) -> int:

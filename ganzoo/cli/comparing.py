@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ganzoo.cli.options import check_output, discover_asked
 from ganzoo.errors import RecordError, UsageError
@@ -19,6 +19,7 @@ from ganzoo.util.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ganzoo.comparing.regressions import Change, Verdict
     from ganzoo.runs import RunRecord
     from ganzoo.types import Reporter
 
@@ -32,6 +33,8 @@ def compare_folders(arguments: Namespace) -> int:
     check_output(arguments)
     if bool(arguments.against) != bool(arguments.fail_on):
         raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
+    if arguments.verdicts is not None and not arguments.fail_on:
+        raise UsageError("--verdicts: needs --fail-on, whose verdicts it is for")
     if arguments.target_fid is not None and not arguments.target_fid > 0:
         raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
     registry = discover_asked(arguments)
@@ -43,18 +46,22 @@ def compare_folders(arguments: Namespace) -> int:
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
     if arguments.target_fid is not None and not any(score.name == "fid" for score in scores_of(records)):
         print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
-    text = _comparison_text(records, arguments, better, reporter)
-    changed, notes = changes(earlier, records, tolerances, arguments.allow_missing) if tolerances else ([], [])
+    text = _comparison_text(records, arguments, reporter)
+    changed: list[Change] = []
+    notes: list[str] = []
+    if tolerances:
+        allowed = {"allow_missing": arguments.allow_missing, "doubtful": arguments.doubtful}
+        changed, notes = changes(earlier, records, tolerances, **allowed)
     _write_output(text, arguments)
+    if arguments.verdicts is not None:
+        _write_verdicts(changed, notes, Path(arguments.verdicts))
     _note_some("not compared", notes)
     for change in changed:
         print_note(f"{'regression: ' if change.too_much else ''}{change}")
     return 3 if any(change.too_much for change in changed) else 0
 
 
-def _comparison_text(
-    records: Sequence[RunRecord], arguments: Namespace, better: Mapping[str, Any], reporter: Reporter | None
-) -> str:
+def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporter: Reporter | None) -> str:
     """The output of `compare`: tables for people, or a reporter's text."""
     from ganzoo.comparing.baseline import with_baseline
     from ganzoo.comparing.comparison import compare
@@ -66,21 +73,33 @@ def _comparison_text(
     sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
     console = stdout() if arguments.output is None else paper()
     if arguments.by == "hardware":
-        comparison, notes = by_hardware(records, baseline, better, target)
+        comparison, notes = by_hardware(records, baseline, target, doubtful=arguments.doubtful)
         _note_some("not matched", notes)
         if reporter is None:
             return _as_text(matched_tables(comparison, sort=sorting, width=console.width), console)
     elif reporter is None:
         tables = comparison_tables(
-            records, better, target_fid=target, baseline=baseline, sort=sorting, width=console.width
+            records,
+            target_fid=target,
+            baseline=baseline,
+            sort=sorting,
+            doubtful=arguments.doubtful,
+            width=console.width,
         )
         return _as_text(tables, console)
     else:
-        comparison = compare(records, better, target)
-        comparison = comparison if baseline is None else with_baseline(comparison, baseline)
+        comparison = compare(records, target)
+        comparison = comparison if baseline is None else with_baseline(comparison, baseline, arguments.doubtful)
     comparison = sort_rows(comparison, sorting) if sorting else comparison
     with redirect_stdout(sys.stderr):
         return str(reporter.render(comparison_table(comparison))).rstrip("\n")
+
+
+def _write_verdicts(changed: Sequence[Change], notes: Sequence[str], path: Path) -> None:
+    """What `--fail-on` found, as JSON: the verdict, one for each figure of each row, and what was not compared."""
+    verdict: Verdict = "regression" if any(change.too_much for change in changed) else "ok"
+    content = {"verdict": verdict, "figures": [change.to_json() for change in changed], "not_compared": list(notes)}
+    _write_file(json.dumps(content, indent=1), path, "--verdicts")
 
 
 def diff_runs(arguments: Namespace) -> int:
@@ -109,12 +128,10 @@ def _failure_lines(records: Mapping[str, RunRecord]) -> Iterator[str]:
 
 def make_leaderboard(arguments: Namespace) -> int:
     """`ganzoo leaderboard DIR`."""
-    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.markdown import PAGE, updated_page, write_page
 
-    registry = discover_asked(arguments)
     folder = Path(arguments.folder)
-    page = updated_page(folder, _load_records([arguments.folder]), score_directions(registry))
+    page = updated_page(folder, _load_records([arguments.folder]))
     path = folder / PAGE
     stale = not path.exists() or path.read_text(encoding="utf-8") != page
     if arguments.check and stale:
@@ -128,10 +145,8 @@ def make_leaderboard(arguments: Namespace) -> int:
 
 def make_report(arguments: Namespace) -> int:
     """`ganzoo report DIR… -o report.html`."""
-    from ganzoo.comparing.scores import score_directions
     from ganzoo.output.report.report import write_report
 
-    better = score_directions(discover_asked(arguments))
     records, complaints = _find_records(arguments.folders)
     output = Path(arguments.output)
     size = write_report(
@@ -140,7 +155,7 @@ def make_report(arguments: Namespace) -> int:
         arguments.folders,
         output,
         neighbours=arguments.neighbours,
-        better=better,
+        doubtful=arguments.doubtful,
         force=arguments.force,
     )
     what = f"{len(records)} record{'s'[: len(records) != 1]}" if records else "no record, and a page that says so"
@@ -175,18 +190,22 @@ def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
 
 
 def _write_output(text: str, arguments: Namespace) -> None:
-    """Write text to `-o FILE`, atomically, or to stdout."""
-    from ganzoo.util.files import write_atomically
-
+    """Write text to `-o FILE`, or to stdout."""
     if arguments.output is None:
         print(text)
         return
-    output = Path(arguments.output)
+    _write_file(text, Path(arguments.output), "-o")
+    print_note(f"wrote {printable(arguments.output)}")
+
+
+def _write_file(text: str, path: Path, option: str) -> None:
+    """Write text to the file that an option names, atomically."""
+    from ganzoo.util.files import write_atomically
+
     try:
-        write_atomically(output, lambda stream: stream.write(f"{text}\n".encode()))
+        write_atomically(path, lambda stream: stream.write(f"{text}\n".encode()))
     except OSError as error:
-        raise RecordError(f"-o {printable(output)}: {error.strerror}; choose another place") from error
-    print_note(f"wrote {printable(output)}")
+        raise RecordError(f"{option} {printable(path)}: {error.strerror}; choose another place") from error
 
 
 def _as_text(parts: Iterable[object], console: Console) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn
 
 from ganzoo import __version__
@@ -17,7 +18,7 @@ from ganzoo.registry.registry import KINDS
 from ganzoo.running.options import RunOptions
 from ganzoo.util.options import Option, option, options_of
 from ganzoo.util.streams import say
-from ganzoo.util.text import printable
+from ganzoo.util.text import did_you_mean, printable
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,32 @@ class BenchOutput:
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without the usage."""
+    """Reports an error in one line, without the usage. An option is given by its whole name."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        # What is an abbreviation today may be two options tomorrow.
+        super().__init__(*args, **{"allow_abbrev": False, **more})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; an option that there is not gets the one that may be meant."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = self.commands[known.command] if known.command else self
+            parser.refuse(unknown)
+        return known
+
+    @cached_property
+    def commands(self) -> dict[str, Parser]:
+        """The parsers of the commands, by name."""
+        (commands,) = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return dict(commands.choices)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """An error for arguments that nothing takes."""
+        first = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
+        options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        hint = did_you_mean(first, options) if first.startswith("-") else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
     def error(self, message: str) -> NoReturn:
         say(f"{self.prog}: {printable(message)} (see `{self.prog} --help`)")
@@ -125,6 +151,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
         action="store_true",
         help="with --fail-on: allow rows, protocols and seeds that only --against has",
     )
+    compare.add_argument(
+        "--verdicts", metavar="FILE", help="with --fail-on: write what was found to FILE, as JSON; overwrites it"
+    )
+    _add_doubtful(compare)
     compare.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
     compare.add_argument("--force", action="store_true", help="overwrite FILE")
 
@@ -133,16 +163,17 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     diff.add_argument("second", metavar="B", help="the other run")
     diff.add_argument("--json", action="store_true", help="print JSON instead of text")
 
-    board = commands.add_parser("leaderboard", parents=[plugins], help="write the tables of DIR/README.md from records")
+    board = commands.add_parser("leaderboard", parents=[debug], help="write the tables of DIR/README.md from records")
     board.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
     board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
 
-    report = commands.add_parser("report", parents=[plugins], help="make one HTML page of records")
+    report = commands.add_parser("report", parents=[debug], help="make one HTML page of records")
     report.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
     report.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
     report.add_argument(
         "--neighbours", action="store_true", help="below samples, show the training images nearest in pixels"
     )
+    _add_doubtful(report)
     report.add_argument("--force", action="store_true", help="overwrite FILE")
 
     sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
@@ -168,6 +199,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     check = commands.add_parser("check", parents=[plugins], help="check that a plugin keeps the contract")
     check.add_argument("target", metavar="NAME|PATH", help="a variant, architecture, loss or metric; or a .py file")
+    check.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="only this check, such as same-bits (repeatable)"
+    )
     check.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
     check.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -190,6 +224,12 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     return parser, list(commands.choices)
+
+
+def _add_doubtful(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--doubtful", action="store_true", help="compare speeds too that other work disturbed while they were measured"
+    )
 
 
 def _shared_options(group: str, *parents: Parser) -> Parser:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ganzoo.comparing.comparison import Baseline, Comparison
-from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
+from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements, disagreements_of_rows
 from ganzoo.comparing.rows import Difference, Ratio, Row
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.table import column_names
@@ -20,10 +20,11 @@ MOST_NAMED = 3
 """A line names at most so many of the settings in which two rows differ."""
 
 
-def with_baseline(comparison: Comparison, baseline: str) -> Comparison:
+def with_baseline(comparison: Comparison, baseline: str, doubtful: bool = False) -> Comparison:
     """A comparison with each row set against the row of the variant `baseline` in the same race.
 
-    Each score gets its `difference`; speed gets a `ratio`, on the same hardware only. A row for which several rows of
+    Each score gets its `difference`; speed gets a `ratio`, on the same hardware only, and one that is doubtful with
+    `doubtful` only. A row for which several rows of
     the baseline come into question has neither. Raises `UnknownName` for a variant that is not there and `UsageError`
     where that is so of every other row.
     """
@@ -31,10 +32,10 @@ def with_baseline(comparison: Comparison, baseline: str) -> Comparison:
     candidates = _candidates(comparison.rows, baseline)
     _check_any_is_clear(comparison.rows, candidates, baseline)
     rows = tuple(
-        _against(row, others[0]) if len(others) == 1 and others[0] is not row else row
+        _against(row, others[0], doubtful) if len(others) == 1 and others[0] is not row else row
         for row, others in zip(comparison.rows, candidates, strict=True)
     )
-    return replace(comparison, rows=rows, baseline=Baseline(baseline, "variant"))
+    return replace(comparison, rows=rows, baseline=Baseline(baseline, "variant", doubtful))
 
 
 def check_baseline(baseline: str, variants: Sequence[str]) -> None:
@@ -72,19 +73,20 @@ def _check_any_is_clear(rows: Sequence[Row], candidates: Sequence[Sequence[Row]]
     if unclear is None or any(len(some) == 1 for _, some in others):
         return
     row, several = unclear
-    apart = "; ".join(disagreements([other.runs[0] for other in several])[:3])
+    apart = "; ".join(disagreements_of_rows([other.runs[0] for other in several])[:3])
     raise UsageError(
         f"--baseline {printable(baseline)}: has {len(several)} rows on {row.settings['dataset']} "
         f"({apart}); choose one with --where"
     )
 
 
-def _against(row: Row, other: Row) -> Row:
+def _against(row: Row, other: Row, doubtful: bool) -> Row:
     scores = {
         score: replace(entry, difference=difference_of(entry.values, other.scores[score].values))
         for score, entry in row.scores.items()
     }
-    return replace(row, scores=scores, ratio=speed_ratio(row, other) if _on_one_machine(row, other) else None)
+    ratio = speed_ratio(row, other, doubtful=doubtful) if _on_one_machine(row, other) else None
+    return replace(row, scores=scores, ratio=ratio)
 
 
 def _on_one_machine(row: Row, other: Row) -> bool:
@@ -105,7 +107,8 @@ def pair_lines(comparison: Comparison) -> list[str]:
         for score, column in column_names(comparison.scores).items():
             first, second = (row.scores[score].values for row in rows)
             if first and second:
-                lines.append(f"{column}, {label}: {verdict(first, second)}")
+                difference = in_words(difference_of(first, second), len(first), len(second))
+                lines.append(f"{column}, {label}: {difference}")
     return lines
 
 
@@ -123,12 +126,11 @@ def _pair_label(first: Row, second: Row) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def verdict(first: Sequence[float], second: Sequence[float]) -> str:
-    """`-2.64 [-4.02, -1.10], Welch p = 0.031, 3 and 3 seeds`, or that one seed says nothing. Both have values."""
-    difference = difference_of(first, second)
+def in_words(difference: Difference | None, first: int, second: int) -> str:
+    """`-2.64 [-4.02, -1.10], Welch p = 0.031, 3 and 3 seeds`, or that one seed says nothing of it."""
     assert difference is not None
     text = f"{difference.value:+.4g}"
-    counts = f"{len(first)} and {len(second)} seeds"
+    counts = f"{first} and {second} seeds"
     if difference.p is None:
         return f"{text}, {counts}: nothing can be said of whether it is real; run more with --seeds"
     return f"{text} [{difference.low:.4g}, {difference.high:.4g}], Welch p = {difference.p:.2g}, {counts}"
@@ -143,11 +145,14 @@ def difference_of(first: Sequence[float], second: Sequence[float]) -> Difference
     return Difference(value) if p_value is None or interval is None else Difference(value, *interval, p_value)
 
 
-def speed_ratio(row: Row, other: Row, per_peak: bool = False) -> Ratio | None:
+def speed_ratio(row: Row, other: Row, *, per_peak: bool = False, doubtful: bool = False) -> Ratio | None:
     """The ratio of the mean training rates with its bootstrap 95 % interval; None where a side has no rate.
 
-    With `per_peak` each run's rate is divided by the peak that was measured in it.
+    None too where either speed is doubtful, unless `doubtful` asks for it. With `per_peak` each run's rate is divided
+    by the peak that was measured in it.
     """
+    if not doubtful and (row.speed_is_doubtful or other.speed_is_doubtful):
+        return None
     sides = [_measured(side, per_peak) for side in (row, other)]
     if not all(sides):
         return None

@@ -1,44 +1,48 @@
-"""A comparison: the rows of records, their scores over seeds and ranks, and what differs between them."""
+"""A comparison: the rows of records in their order, their scores over seeds, and what differs between them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
+from ganzoo.comparing.order import best_first, labels_of
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import target_over_seeds
+from ganzoo.records.protocols import bounds_of
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score
-from ganzoo.util.significance import Direction, ranks
+from ganzoo.util.significance import not_told_apart
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the rows are set against: a variant of the same race, or the same work on another machine."""
+    """What the rows are set against: a variant of the same race, or the same work on another machine.
+
+    With `doubtful` speeds that are doubtful have ratios too.
+    """
 
     name: str
     kind: Literal["variant", "hardware"]
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Rows side by side. `scores` are those that any finished run has, `protocols` what they were taken by.
 
-    `better` says in which direction a score is better; without it a score has no rank. `target` is the FID that
-    `--target-fid` asks for.
+    `target` is the FID that `--target-fid` asks for.
     """
 
     rows: tuple[Row, ...]
     scores: tuple[ScoreKey, ...]
     protocols: Mapping[str, Mapping[str, Any]]
     baseline: Baseline | None = None
-    better: Mapping[str, Direction] = field(default_factory=dict)
     target: float | None = None
 
     @property
@@ -69,40 +73,47 @@ class Comparison:
 
 
 @garbage_collection_paused()
-def compare(
-    records: Sequence[RunRecord], better: Mapping[str, Direction] | None = None, target: float | None = None
-) -> Comparison:
-    """One row for each variant × dataset × settings × hardware, in the order of `same_settings`.
+def compare(records: Sequence[RunRecord], target: float | None = None) -> Comparison:
+    """One row for each variant × dataset × settings × hardware, the best first (see `ganzoo.comparing.order`).
 
-    Rows whose specs or code differ in anything but the seed are kept apart. With `better`, from score to direction,
-    there are ranks among the rows of the same images, budget and hardware; with `target` what each row took to that
-    FID.
+    Rows whose specs or code differ in anything but the seed are kept apart. With `target` the rows hold what each took
+    to that FID.
     """
-    return compare_rows(same_settings(records), better, target, records)
+    return compare_rows(same_settings(records), target, records)
 
 
 def compare_rows(
     groups: Sequence[Sequence[RunRecord]],
-    better: Mapping[str, Direction] | None = None,
     target: float | None = None,
     records: Iterable[RunRecord] | None = None,
+    *,
+    keep_order: bool = False,
 ) -> Comparison:
-    """A comparison with a row for each group of runs, in that order; `records` are the groups' runs, or more."""
+    """A comparison with a row for each group of runs, the best first, or in the order of the groups.
+
+    `records` are the groups' runs, or more.
+    """
     runs = [run for group in groups for run in group]
     finals = [[final_scores(run) for run in group] for group in groups]
     scores = grouped(final for group in finals for final in group)
     protocols = protocols_of(runs if records is None else records, scores)
     rows = [
-        Row(tuple(group), _scores_over_seeds(group, final, scores)) for group, final in zip(groups, finals, strict=True)
+        Row(tuple(group), _scores_over_seeds(group, final, scores, protocols))
+        for group, final in zip(groups, finals, strict=True)
     ]
-    rows = _ranked(rows, scores, better or {})
+    rows = rows if keep_order else best_first(rows, scores)
     rows = [replace(row, differs=text) for row, text in zip(rows, _differences(rows), strict=True)]
-    comparison = Comparison(tuple(rows), tuple(scores), protocols, None, better or {}, target)
+    rows = [replace(row, label=label) for row, label in zip(rows, labels_of(rows), strict=True)]
+    rows = _told_apart(rows, scores)
+    comparison = Comparison(tuple(rows), tuple(scores), protocols, None, target)
     return comparison if target is None else _with_targets(comparison, target)
 
 
 def _scores_over_seeds(
-    runs: Sequence[RunRecord], finals: Sequence[Mapping[ScoreKey, Score]], scores: Sequence[ScoreKey]
+    runs: Sequence[RunRecord],
+    finals: Sequence[Mapping[ScoreKey, Score]],
+    scores: Sequence[ScoreKey],
+    protocols: Mapping[str, Mapping[str, Any]],
 ) -> dict[ScoreKey, ScoreOverSeeds]:
     values: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     best: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
@@ -110,23 +121,29 @@ def _scores_over_seeds(
         for score, entry in final.items():
             values[score].append(entry["value"])
             best[score].append(best_score(run, score, entry).get("value"))
-    return {score: ScoreOverSeeds(OverSeeds.of(values[score]).values, OverSeeds.of(best[score])) for score in scores}
+    return {
+        score: ScoreOverSeeds(
+            OverSeeds.of(values[score]).values,
+            OverSeeds.of(best[score]),
+            bounds_of(score.name, protocols.get(score.protocol, {})),
+        )
+        for score in scores
+    }
 
 
-def _ranked(rows: Sequence[Row], scores: Sequence[ScoreKey], better: Mapping[str, Direction]) -> list[Row]:
-    """The rows with the rank of each score among those of their race on their hardware."""
+def _told_apart(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
+    """The rows with, for each score, those of their race on their hardware that chance may set apart from them."""
     races: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         races[tuple(row.settings[name] for name in (*RACE, "hardware"))].append(index)
     entries = [dict(row.scores) for row in rows]
     for score in scores:
-        if (way := better.get(score.name)) is None:
-            continue
         for race in races.values():
-            in_race = ranks([rows[index].scores[score].values for index in race], way)
-            for index, rank in zip(race, in_race, strict=True):
-                entries[index][score] = replace(entries[index][score], rank=rank)
-    return [replace(row, scores=ranked) for row, ranked in zip(rows, entries, strict=True)]
+            alike = not_told_apart([rows[index].scores[score].values for index in race])
+            for index, others in zip(race, alike, strict=True):
+                labels = None if others is None else tuple(rows[race[other]].label for other in others)
+                entries[index][score] = replace(entries[index][score], not_told_apart=labels)
+    return [replace(row, scores=told) for row, told in zip(rows, entries, strict=True)]
 
 
 def _differences(rows: Sequence[Row]) -> list[str]:

@@ -59,6 +59,11 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     return texts
 
 
+def disagreements_of_rows(records: Sequence[RunRecord], ignored: Container[str] = ("seed",)) -> list[str]:
+    """`disagreements` of examples of rows that stand in no order of before and after: by their batch sizes."""
+    return disagreements(sorted(records, key=lambda record: int(setting(record.spec, "batch_size"))), ignored)
+
+
 def disagreements(records: Sequence[RunRecord], ignored: Container[str] = ("seed",)) -> list[str]:
     """In what runs disagree, `batch_size 64 vs 128`: fields of the spec by dotted names, then versions of the code.
 

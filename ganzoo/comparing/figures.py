@@ -21,6 +21,27 @@ DIRECTIONS: Mapping[str, Direction] = {
 }
 """In which direction each figure is better, of those that `--fail-on` takes."""
 
+OF_SPEED = frozenset(
+    {
+        "train_images_per_second",
+        "sample_images_per_second",
+        "mfu",
+        "energy_joules_per_kimg",
+        "train_seconds",
+    }
+)
+"""The figures that say nothing where other work disturbed the measurement of speed."""
+
+HEADS: Mapping[str, str] = {
+    "train_images_per_second": "images/s",
+    "sample_images_per_second": "samples/s",
+    "peak_memory_bytes": "memory",
+    "mfu": "MFU",
+    "energy_joules_per_kimg": "J/kimg",
+    "train_seconds": "train time",
+}
+"""What tables for people call figures; `--sort` and `--fail-on` take these words too."""
+
 UPDATES = ("generator_updates", "discriminator_updates")
 
 RATE_ERROR = "train_images_per_second_error"
@@ -50,6 +71,11 @@ ELSEWHERE: Mapping[str, Callable[[RunRecord], float | None]] = {
     RATE_ERROR: _rate_error,
 }
 """The figures that a record does not hold among its measurements of speed."""
+
+
+def figure_called(word: str) -> str:
+    """The figure that tables call `word`, as `images/s`; any other word as it is."""
+    return next((name for name, head in HEADS.items() if head.lower() == word.lower()), word)
 
 
 @dataclass(frozen=True)

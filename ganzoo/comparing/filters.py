@@ -11,6 +11,7 @@ from typing import Any
 
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import flat, setting_text, versions_of
+from ganzoo.comparing.figures import figure_called
 from ganzoo.comparing.scores import ScoreKey, scores_of
 from ganzoo.comparing.table import Cells, column_names, comparison_cells, record_cells
 from ganzoo.errors import UnknownName, UsageError
@@ -135,8 +136,8 @@ def sort_each(comparisons: Sequence[Comparison], order: str) -> list[Comparison]
 
 
 def _sort_keys(comparison: Comparison, column: str, names: Container[str]) -> list[str]:
-    if column in names:
-        return [column]
+    if (name := figure_called(column)) in names:
+        return [name]
     return [name for score, name in column_names(comparison.scores).items() if column in (score.name, str(score))]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -14,7 +14,6 @@ from ganzoo.comparing.rows import Ratio, Row, Runs, as_key, same_settings
 from ganzoo.errors import RecordError, UnknownName
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
-from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
 
 MOST_ALIKE = 20
@@ -24,13 +23,15 @@ MOST_ALIKE = 20
 def by_hardware(
     records: Sequence[RunRecord],
     baseline: str | None = None,
-    better: Mapping[str, Direction] | None = None,
     target: float | None = None,
+    *,
+    doubtful: bool = False,
 ) -> tuple[Comparison, list[str]]:
     """`(comparison, notes)` of the cells that ran both on the machine `baseline` and on another one.
 
     The baseline's row is the first of each cell. `ratio` is that of the training rate to the baseline's, and
-    `ratio_per_peak` the same with each run's rate divided by its measured peak. Runs of a cell agree in all but the
+    `ratio_per_peak` the same with each run's rate divided by its measured peak; where a speed is doubtful, with
+    `doubtful` only. Runs of a cell agree in all but the
     seed and what `OF_THE_MACHINE` names. The notes say of each cell that is left out why. The baseline is the machine
     of the first record where none is named. Raises `UnknownName` for a machine that no record is of and `RecordError`
     where no cell matches.
@@ -45,10 +46,10 @@ def by_hardware(
     matched, notes = _matched_cells(records, baseline)
     if not matched:
         raise RecordError(f"--by hardware: nothing ran alike on {printable(baseline)} and another: {'; '.join(notes)}")
-    comparison = compare_rows([runs for cell in matched for runs in cell], better, target)
+    comparison = compare_rows([runs for cell in matched for runs in cell], target, keep_order=True)
     rows = iter(comparison.rows)
-    compared = [row for cell in matched for row in _with_ratios([next(rows) for _ in cell])]
-    return replace(comparison, rows=tuple(compared), baseline=Baseline(baseline, "hardware")), notes
+    compared = [row for cell in matched for row in _with_ratios([next(rows) for _ in cell], doubtful)]
+    return replace(comparison, rows=tuple(compared), baseline=Baseline(baseline, "hardware", doubtful)), notes
 
 
 def _matched_cells(records: Sequence[RunRecord], baseline: str) -> tuple[list[list[Runs]], list[str]]:
@@ -69,12 +70,12 @@ def _matched_cells(records: Sequence[RunRecord], baseline: str) -> tuple[list[li
     return matched, list(dict.fromkeys(notes))
 
 
-def _with_ratios(rows: Sequence[Row]) -> list[Row]:
+def _with_ratios(rows: Sequence[Row], doubtful: bool) -> list[Row]:
     """The rows of a cell, set against the first; its ratio to itself is 1 without an interval, if it has a rate."""
     first = rows[0]
 
     def ratio(row: Row, per_peak: bool) -> Ratio | None:
-        measured = speed_ratio(row, first, per_peak)
+        measured = speed_ratio(row, first, per_peak=per_peak, doubtful=doubtful)
         return Ratio(1.0) if measured and row is first else measured
 
     return [replace(row, ratio=ratio(row, False), ratio_per_peak=ratio(row, True)) for row in rows]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from ganzoo.comparing.baseline import verdict
-from ganzoo.comparing.differences import differing_settings, disagreements
-from ganzoo.comparing.figures import DIRECTIONS, figure_of
-from ganzoo.comparing.rows import Runs, as_key, same_settings
+from ganzoo.comparing.baseline import difference_of, in_words
+from ganzoo.comparing.differences import differences, differing_settings, disagreements
+from ganzoo.comparing.figures import DIRECTIONS, HEADS, OF_SPEED, figure_called, figure_of
+from ganzoo.comparing.rows import Difference, Row, Runs, as_key, same_settings
 from ganzoo.comparing.scores import final_scores, scores_of
 from ganzoo.errors import RecordError, UnknownName, UsageError
 from ganzoo.records.settings import setting, spec_over_seeds
@@ -21,7 +21,9 @@ from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
 
-TOLERANCE = re.compile(r"([A-Za-z0-9][\w.-]*):(\d+(?:\.\d*)?|\.\d+)%")
+TOLERANCE = re.compile(r"([A-Za-z0-9][\w./ -]*):(\d+(?:\.\d*)?|\.\d+)%")
+
+Verdict = Literal["ok", "regression"]
 
 
 @dataclass(frozen=True)
@@ -35,39 +37,75 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Change:
-    """A figure of a row before and now, means over seeds; `now` is NaN where it is gone.
+    """A figure of a row before and now, means over seeds; `now` is None where it is gone.
 
-    `share` is how much worse it is, as a share of what it was: negative where it is better. `evidence` says whether
-    the seeds tell the difference from chance, or why the figure is gone, and how many seeds have lost it. Where `lost`
-    these are too few for the row to pass.
+    `row` names it among all rows, `settings` are those that tables show. `share` is how much worse it is, as a share of
+    what it was: negative where it is better, infinite where it was zero. `difference` says whether the seeds tell it
+    from chance, `seeds` how many had the figure before and have it now. `reason` is why the figure, or a seed of it, is
+    gone. Where `lost` too few seeds have it for the row to pass.
     """
 
     row: str
-    figure: str
+    settings: Mapping[str, Any]
+    tolerance: Tolerance
+    protocol: str
     before: float
-    now: float
-    share: float
-    allowed: float
-    evidence: str
+    now: float | None = None
+    share: float | None = None
+    difference: Difference | None = None
+    seeds: tuple[int, int] = (0, 0)
+    reason: str = ""
     lost: bool = False
 
     @property
     def too_much(self) -> bool:
         """Whether it is worse than allowed, or gone in a seed or in all."""
-        return math.isnan(self.now) or self.lost or self.share > self.allowed
+        return self.share is None or self.lost or self.share > self.tolerance.share
+
+    @property
+    def verdict(self) -> Verdict:
+        """What follows from it for the exit code."""
+        return "regression" if self.too_much else "ok"
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict and what it rests on, for programs; an infinite share is null, as is all that is missing."""
+        difference = asdict(self.difference) if self.difference else {}
+        share = self.share if self.share is not None and math.isfinite(self.share) else None
+        return {
+            "verdict": self.verdict,
+            "row": self.row,
+            **self.settings,
+            "figure": self.tolerance.figure,
+            "protocol": self.protocol or None,
+            "better": self.tolerance.better,
+            "before": self.before,
+            "now": self.now,
+            "worse_by": share,
+            "allowed": self.tolerance.share,
+            "difference": difference.get("value"),
+            "difference_low": difference.get("low"),
+            "difference_high": difference.get("high"),
+            "difference_p": difference.get("p"),
+            "seeds_before": self.seeds[0],
+            "seeds_now": self.seeds[1],
+            "reason": self.reason.removeprefix(": ").strip() or None,
+        }
 
     def __str__(self) -> str:
-        if math.isnan(self.now):
-            return f"{self.row}: {self.figure} was {self.before:.4g}, and there is none now{self.evidence}"
+        figure = self.tolerance.figure
+        if self.now is None or self.share is None:
+            return f"{self.row}: {figure} was {self.before:.4g}, and there is none now{self.reason}"
         moved = f"{abs(self.share):.1%} {'worse' if self.share > 0 else 'better'}" if self.share else "the same"
+        before, now = self.seeds
+        few = f"; {before} seeds had it, {now} now{self.reason}" if now < before else ""
         return (
-            f"{self.row}: {self.figure} {self.before:.4g} -> {self.now:.4g}, {moved} "
-            f"(allowed {self.allowed * 100:.4g}%); difference {self.evidence}"
+            f"{self.row}: {figure} {self.before:.4g} -> {self.now:.4g}, {moved} "
+            f"(allowed {self.tolerance.share * 100:.4g}%); difference {in_words(self.difference, now, before)}{few}"
         )
 
 
 def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
-    """`fid:5%`. `better` has the directions of the scores.
+    """`fid:5%`, or `images/s:20%` as tables call it. `better` has the directions of the scores.
 
     Raises `UsageError` for another form, and `UnknownName` for a figure without a known direction.
     """
@@ -75,83 +113,137 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     if match is None:
         raise UsageError(f"--fail-on {printable(text)}: write FIGURE:SHARE%, as in fid:5%")
     directions = {**DIRECTIONS, **better}
-    if match[1] not in directions:
-        known = did_you_mean(match[1], directions)
+    figure = figure_called(match[1])
+    figure = next((name for name in directions if name.lower() == figure.lower()), figure)
+    if figure not in directions:
+        known = did_you_mean(match[1], [*directions, *HEADS.values()])
         raise UnknownName(
             f"--fail-on {printable(text)}: no metric says in which direction '{printable(match[1])}' is better{known}; "
             "a score of a plugin's needs its --plugin"
         )
-    return Tolerance(match[1], directions[match[1]], float(match[2]) / 100)
+    return Tolerance(figure, directions[figure], float(match[2]) / 100)
 
 
 def changes(
-    before: Sequence[RunRecord], now: Sequence[RunRecord], tolerances: Sequence[Tolerance], allow_missing: bool = False
+    before: Sequence[RunRecord],
+    now: Sequence[RunRecord],
+    tolerances: Sequence[Tolerance],
+    *,
+    allow_missing: bool = False,
+    doubtful: bool = False,
 ) -> tuple[list[Change], list[str]]:
     """`(changes, notes)`: each figure of each row of `before`, and what could not be compared, by name.
 
     Rows match if they have the same spec except for the seed; the versions of the code may differ. A row without a
     match has lost its figures, as has one that is scored by another protocol now or in fewer seeds. Raises `UsageError`
     if a spec has several rows on one side. With `allow_missing` all these are only notes; a figure that no seed of a
-    row has any more still counts as gone. Raises `RecordError` if nothing at all can be compared.
+    row has any more still counts as gone. A speed that is doubtful on either side is compared with `doubtful` only.
+    Raises `RecordError` if nothing at all can be compared.
     """
-    sides = [_rows(before), _rows(now)]
-    changed: list[Change] = []
-    gone: list[Change] = []
-    notes: list[str] = []
-    for key, rows in sides[0].items():
-        several = next((some for some in (rows, sides[1].get(key, [])) if len(some) > 1), None)
-        if several:
-            apart = ", ".join(disagreements([runs[0] for runs in several]))
-            note = f"{_row_name(several[0])}: has several rows on one side ({apart}); keep one"
-            if not allow_missing:
-                raise UsageError(f"--against: {note}")
-            notes.append(note)
-        elif key in sides[1]:
-            changed += _changes_of_row(rows[0], sides[1][key][0], tolerances, notes, allow_missing)
-        elif allow_missing:
-            notes.append(f"{_row_name(rows[0])}: not in these records, only in --against{_nearest(rows[0], sides[1])}")
-        else:
-            gone += _gone(rows[0], tolerances, f": the row is not in these records{_nearest(rows[0], sides[1])}")
-    for key, rows in sides[1].items():
-        if key not in sides[0]:
-            notes.append(f"{_row_name(rows[0])}: only in these records, not in --against{_nearest(rows[0], sides[0])}")
-    if not changed:
-        reasons = [*map(str, gone), *notes]
-        raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
-    return changed + gone, notes
+    return _Changes(_rows(before), _rows(now), tolerances, allow_missing, doubtful).found()
 
 
-def _gone(before: Runs, tolerances: Sequence[Tolerance], reason: str) -> list[Change]:
-    """What a row that has no counterpart has lost."""
-    return [
-        Change(_row_name(before), figure, statistics.fmean(values), math.nan, math.nan, tolerance.share, reason)
-        for tolerance in tolerances
-        for (figure, _), values in _figures(before).items()
-        if figure == tolerance.figure
-    ]
+@dataclass
+class _Changes:
+    """Two sides, their rows by spec, and what has been found between them."""
 
+    before: Mapping[bytes, list[Runs]]
+    now: Mapping[bytes, list[Runs]]
+    tolerances: Sequence[Tolerance]
+    allow_missing: bool
+    doubtful: bool
+    notes: list[str] = field(default_factory=list)
 
-def _changes_of_row(
-    before: Runs, now: Runs, tolerances: Sequence[Tolerance], notes: list[str], allow_missing: bool
-) -> list[Change]:
-    old, new = _figures(before), _figures(now)
-    changed = []
-    for tolerance in tolerances:
-        keys = [key for key in old if key[0] == tolerance.figure]
-        if not keys:
-            notes.append(f"{_row_name(before)}: --against has no {tolerance.figure}")
-        for key in keys:
-            others = [other[1] for other in new if other[0] == key[0]]
-            reason = f" by that protocol: {key[1]} there, {others[0]} here" if others else _ended_as(now)
-            if allow_missing and others and key not in new:
-                notes.append(f"{_row_name(now)}: there is no {tolerance.figure}{reason}")
+    def __post_init__(self) -> None:
+        self.names = _names([rows[0] for rows in {**self.now, **self.before}.values()])
+
+    def found(self) -> tuple[list[Change], list[str]]:
+        """See `changes`."""
+        changed: list[Change] = []
+        gone: list[Change] = []
+        for key, rows in self.before.items():
+            self._refuse_several(key)
+            if len(rows) > 1 or len(self.now.get(key, ())) > 1:
                 continue
-            change = _change(_row_name(now), tolerance, old[key], new.get(key, []), reason)
-            if 0 < len(new.get(key, [])) < len(old[key]):
-                few = f"{change.evidence}; {len(old[key])} seeds had it, {len(new[key])} now{_ended_as(now)}"
-                change = replace(change, evidence=few, lost=not allow_missing)
-            changed.append(change)
-    return changed
+            if key in self.now:
+                changed += self._of_row(key, rows[0], self.now[key][0])
+                continue
+            nearest = _nearest(rows[0], self.now)
+            if self.allow_missing:
+                self.notes.append(f"{self.names[key]}: not in these records, only in --against{nearest}")
+            else:
+                gone += self._gone(key, rows[0], f": the row is not in these records{nearest}")
+        for key, rows in self.now.items():
+            if key not in self.before:
+                nearest = _nearest(rows[0], self.before)
+                self.notes.append(f"{self.names[key]}: only in these records, not in --against{nearest}")
+        if not changed:
+            reasons = [*map(str, gone), *self.notes]
+            raise RecordError(f"--against: nothing could be compared: {'; '.join(reasons[:5]) or 'no record'}")
+        return changed + gone, self.notes
+
+    def _refuse_several(self, key: bytes) -> None:
+        several = next((rows for rows in (self.before[key], self.now.get(key, [])) if len(rows) > 1), None)
+        if several is None:
+            return
+        apart = ", ".join(disagreements([runs[0] for runs in several]))
+        note = f"{self.names[key]}: has several rows on one side ({apart}); keep one"
+        if not self.allow_missing:
+            raise UsageError(f"--against: {note}")
+        self.notes.append(note)
+
+    def _gone(self, key: bytes, runs: Runs, reason: str) -> list[Change]:
+        """What a row that has no counterpart has lost."""
+        return [
+            self._change(key, runs, tolerance, protocol, values, [], reason)
+            for tolerance in self.tolerances
+            for (figure, protocol), values in _figures(runs).items()
+            if figure == tolerance.figure
+        ]
+
+    def _of_row(self, key: bytes, before: Runs, now: Runs) -> list[Change]:
+        old, new = _figures(before), _figures(now)
+        name = self.names[key]
+        doubt = "" if self.doubtful else next(filter(None, (Row(tuple(runs)).flags for runs in (now, before))), "")
+        changed = []
+        for tolerance in self.tolerances:
+            figures = [figure for figure in old if figure[0] == tolerance.figure]
+            if not figures:
+                self.notes.append(f"{name}: --against has no {tolerance.figure}")
+            elif doubt and tolerance.figure in OF_SPEED and new.get(figures[0]):
+                self.notes.append(f"{name}: {tolerance.figure} is doubtful ({doubt}); --doubtful compares it")
+                continue
+            for figure in figures:
+                others = [other[1] for other in new if other[0] == figure[0]]
+                reason = f" by that protocol: {figure[1]} there, {others[0]} here" if others else _ended_as(now)
+                if self.allow_missing and others and figure not in new:
+                    self.notes.append(f"{name}: there is no {tolerance.figure}{reason}")
+                    continue
+                values = new.get(figure, [])
+                reason = reason if not values else _ended_as(now) if len(values) < len(old[figure]) else ""
+                changed.append(self._change(key, now, tolerance, figure[1], old[figure], values, reason))
+        return changed
+
+    def _change(
+        self,
+        key: bytes,
+        runs: Runs,
+        tolerance: Tolerance,
+        protocol: str,
+        old: Sequence[float],
+        new: Sequence[float],
+        reason: str,
+    ) -> Change:
+        row, settings, before = self.names[key], Row(tuple(runs)).settings, statistics.fmean(old)
+        seeds = len(old), len(new)
+        if not new:
+            return Change(row, settings, tolerance, protocol, before, seeds=seeds, reason=reason)
+        now = statistics.fmean(new)
+        worse = now - before if tolerance.better == "lower" else before - now
+        share = worse / abs(before) if before else math.copysign(math.inf, worse) if worse else 0.0
+        difference, lost = difference_of(new, old), len(new) < len(old)
+        few = lost and not self.allow_missing
+        return Change(row, settings, tolerance, protocol, before, now, share, difference, seeds, reason, few)
 
 
 def _ended_as(runs: Runs) -> str:
@@ -160,22 +252,16 @@ def _ended_as(runs: Runs) -> str:
     return f": {', '.join(f'{count} {status}' for status, count in endings.items())}" if endings else ""
 
 
-def _change(row: str, tolerance: Tolerance, old: Sequence[float], new: Sequence[float], reason: str) -> Change:
-    before = statistics.fmean(old)
-    if not new:
-        return Change(row, tolerance.figure, before, math.nan, math.nan, tolerance.share, reason)
-    now = statistics.fmean(new)
-    worse = now - before if tolerance.better == "lower" else before - now
-    share = worse / abs(before) if before else math.copysign(math.inf, worse) if worse else 0.0
-    return Change(row, tolerance.figure, before, now, share, tolerance.share, verdict(new, old))
-
-
 def _rows(records: Sequence[RunRecord]) -> dict[bytes, list[Runs]]:
     """The rows of a comparison by their spec; where there are several of one spec, the code differs."""
     rows: dict[bytes, list[Runs]] = {}
     for runs in same_settings(records):
-        rows.setdefault(as_key(spec_over_seeds(runs[0].spec)), []).append(runs)
+        rows.setdefault(_key_of(runs), []).append(runs)
     return rows
+
+
+def _key_of(runs: Runs) -> bytes:
+    return as_key(spec_over_seeds(runs[0].spec))
 
 
 def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
@@ -192,11 +278,23 @@ def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     return {key: values for key, values in figures.items() if values}
 
 
+def _names(rows: Sequence[Runs]) -> dict[bytes, str]:
+    """What each row is called, by its spec; rows that agree in what a name holds are told apart by what differs."""
+    alike: dict[str, list[Runs]] = defaultdict(list)
+    for runs in rows:
+        alike[_row_name(runs)].append(runs)
+    names = {}
+    for name, some in alike.items():
+        apart = differences([runs[0] for runs in some]) if len(some) > 1 else [""]
+        for runs, text in zip(some, apart, strict=True):
+            names[_key_of(runs)] = f"{name}, {text}" if text else name
+    return names
+
+
 def _row_name(runs: Runs) -> str:
-    variant, dataset, size, kimg, hardware = (
-        setting(runs[0].spec, name) for name in ("variant", "dataset", "image_size", "kimg", "hardware")
-    )
-    return printable(f"{variant} on {dataset}, {size} px, {kimg:g} kimg, {hardware}")
+    settings = Row(tuple(runs)).settings
+    form = "{variant} on {dataset}, {image_size} px, {kimg:g} kimg, batch {batch_size}, {hardware}"
+    return printable(form.format_map(settings))
 
 
 def _of_one_kind(runs: Runs, others: Runs) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from ganzoo.comparing.settings import SETTINGS
 from ganzoo.comparing.targets import Target
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
+from ganzoo.util.significance import mean_interval
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,22 @@ class Ratio:
 class ScoreOverSeeds(OverSeeds):
     """A score of a row: final values over seeds, and the best evaluations of the same runs.
 
-    `rank` is the rank among the rows of the same images, budget and hardware (see `ganzoo.util.significance.ranks`).
+    `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
+    budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
+    None where nothing can be said.
     """
 
     best: OverSeeds = field(default_factory=OverSeeds)
-    rank: int | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    not_told_apart: tuple[str, ...] | None = None
     difference: Difference | None = None
     target: Target | None = None
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean over seeds; None for fewer than two."""
+        interval = mean_interval(self.values)
+        return interval and (max(interval[0], self.bounds[0]), min(interval[1], self.bounds[1]))
 
 
 @dataclass(frozen=True)
@@ -59,13 +70,15 @@ class Row:
     """One row of a comparison: its runs, one for each seed, and what they give.
 
     Every row of a comparison has an entry in `scores` for each score of the comparison. `differs` says what sets it
-    apart from others of its variant and dataset, beside the settings. `ratio` and `ratio_per_peak` compare speed with
-    a baseline; for the second each rate is divided by the peak that was measured in the same run.
+    apart from others of its variant and dataset, beside the settings; `label` names it among all rows. `ratio` and
+    `ratio_per_peak` compare speed with a baseline; for the second each rate is divided by the peak that was measured in
+    the same run.
     """
 
     runs: tuple[RunRecord, ...]
     scores: Mapping[ScoreKey, ScoreOverSeeds] = field(default_factory=dict)
     differs: str = ""
+    label: str = ""
     ratio: Ratio | None = None
     ratio_per_peak: Ratio | None = None
 
@@ -107,6 +120,13 @@ class Row:
     def flags(self) -> str:
         """What makes the speed of the finished runs doubtful."""
         return "; ".join(_worst_flags(flag for run in self.finished for flag in run.throughput.get("flags") or ()))
+
+    @property
+    def speed_is_doubtful(self) -> bool:
+        """Whether anything was noted while its speed was measured: then there is no ratio to it and no verdict on it,
+        unless that is asked for.
+        """
+        return bool(self.flags)
 
     def figure(self, name: str) -> OverSeeds:
         """A figure of the finished runs over seeds; see `ganzoo.comparing.figures.figure_of`."""

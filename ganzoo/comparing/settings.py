@@ -6,5 +6,7 @@ SETTINGS = ("variant", "dataset", "image_size", "kimg", "batch_size", "precision
 """Records that agree in these, and whose specs otherwise differ in the seed only, are one row of a comparison."""
 
 RACE = ("dataset", "image_size", "kimg")
-"""Rows that agree in these had the same images and the same budget. Ranks are among those of one hardware, too, for a
-variant that ran on several would count as several."""
+"""Rows that agree in these had the same images and the same budget.
+
+They are told apart on one hardware at a time, for a variant that ran on several would count as several.
+"""

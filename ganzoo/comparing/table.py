@@ -68,6 +68,12 @@ def _interval(name: str, meaning: str) -> tuple[DataColumn, ...]:
     )
 
 
+def _end(name: str, place: int) -> DataColumn:
+    """One end of the interval of a score's mean."""
+    meaning = "The 95 % interval of the mean."
+    return DataColumn(name, meaning, lambda score: score.interval[place] if score.interval else math.nan)
+
+
 def _costs() -> Iterator[DataColumn]:
     meanings = {
         "kimg": "Thousands of real images until then.",
@@ -94,10 +100,12 @@ OF_A_SCORE = (
     DataColumn("", "Mean of the final scores.", lambda score: score.mean),
     DataColumn("_sd", "Sample standard deviation over seeds.", lambda score: score.deviation),
     DataColumn("_n", "Finished seeds that have the score.", lambda score: score.count),
+    _end("_low", 0),
+    _end("_high", 1),
     DataColumn(
-        "_rank",
-        "One more than the number of rows that are really better; absent where no direction is known.",
-        lambda score: score.rank,
+        "_not_told_apart",
+        "Rows of its images, budget and hardware that only chance may set apart, with semicolons between.",
+        lambda score: None if score.not_told_apart is None else "; ".join(score.not_told_apart),
     ),
     DataColumn("_best", "Mean of each run's best evaluation.", lambda score: score.best.mean),
 )
@@ -234,11 +242,7 @@ def comparison_table(comparison: Comparison) -> pandas.DataFrame:
 
     rows = comparison_cells(comparison)
     scores = column_names(comparison.scores).values()
-    ranks = {f"{column}_rank" for column in scores}
-    columns: dict[str, Any] = {name: [cells[name] for cells in rows] for name in (rows[0] if rows else ())}
-    table = pandas.DataFrame(
-        {name: pandas.array(values, "Int64") if name in ranks else values for name, values in columns.items()}
-    )
+    table = pandas.DataFrame({name: [cells[name] for cells in rows] for name in (rows[0] if rows else ())})
     table.attrs["scores"] = list(scores)
     return table
 
@@ -251,8 +255,7 @@ def _columns(comparison: Comparison) -> dict[str, Value]:
     columns = _named(OF_A_ROW)
     scores = column_names(comparison.scores)
     for score, name in scores.items():
-        of_score = [column for column in OF_A_SCORE if column.name != "_rank" or score.name in comparison.better]
-        columns |= _named(of_score, name, _entry(score))
+        columns |= _named(OF_A_SCORE, name, _entry(score))
     columns |= _named(FIGURES)
     for score in comparison.targets:
         columns |= _named(OF_A_TARGET, scores[score], _entry(score, "target"))

@@ -237,7 +237,7 @@ class Watch:
 
     def edge(self) -> None:
         """Call before the first window and after each."""
-        self._edges.append((time.perf_counter(), self.meter.joules(), *_cpu_seconds()))
+        self._edges.append((time.perf_counter(), self.meter.joules(), *cpu_seconds()))
         if state := self.meter.state():
             self.states.append(state)
 
@@ -258,13 +258,8 @@ class Watch:
         if reasons := sorted({reason for state in self.states for reason in state.get("throttled_by", ())}):
             flags.append(f"throttled: {', '.join(reasons)}")
         flags += self._limited()
-        if self.device.type == "cpu":
-            (started, _, busy, ours), (ended, _, busy_after, ours_after) = self._edges[0], self._edges[-1]
-            others_share = (
-                (busy_after - busy - (ours_after - ours)) / max(1e-9, ended - started) / (os.cpu_count() or 1)
-            )
-            if others_share > BUSY_SHARE:
-                flags.append(f"other processes used {others_share:.0%} of the CPU")
+        if self.device.type == "cpu" and self.disturbance() > BUSY_SHARE:
+            flags.append(f"other processes used {self.disturbance():.0%} of the CPU")
         return flags
 
     def _limited(self) -> list[str]:
@@ -278,12 +273,27 @@ class Watch:
             f"held down by {name} {share:.0%} of the time" for name, share in shares.items() if share > LIMITED_SHARE
         ]
 
+    def disturbance(self) -> float:
+        """The share of the CPU that other processes used between the first edge and the last.
+
+        Of an accelerator it is not known: 1 where another process uses it, else 0.
+        """
+        if self.device.type != "cpu":
+            return 1.0 if self.meter.neighbours() else 0.0
+        (started, _, busy, ours), (ended, _, busy_after, ours_after) = self._edges[0], self._edges[-1]
+        return share_of_others(busy_after - busy, ours_after - ours, ended - started)
+
+
+def share_of_others(busy: float, ours: float, seconds: float) -> float:
+    """What is left of the machine's seconds of work without ours, as a share of what all its cores could have done."""
+    return max(0.0, busy - ours) / max(1e-9, seconds) / (os.cpu_count() or 1)
+
 
 BUSY_SHARE = 0.1
 """A measurement on the CPU is flagged when other processes use more than this share of it."""
 
 
-def _cpu_seconds() -> tuple[float, float]:
+def cpu_seconds() -> tuple[float, float]:
     """Seconds of work so far: of the whole machine, and of this process."""
     import psutil
 

@@ -12,13 +12,14 @@ from enum import Enum
 from typing import Any, Literal
 
 from ganzoo.comparing.comparison import Comparison
+from ganzoo.comparing.figures import HEADS
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
 from ganzoo.comparing.scores import ScoreKey, with_several_protocols
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.records.protocols import distinctions, title_of
 
 Show = Callable[[Any], str]
-Group = Literal["setting", "rank", "score", "target", "speed", "cost"]
+Group = Literal["setting", "score", "target", "speed", "cost"]
 
 
 class Fold(Enum):
@@ -62,7 +63,7 @@ class Column:
 
 
 def columns_of(comparison: Comparison) -> list[Column]:
-    """The columns between a row's variant and its seeds: settings, scores with their ranks, targets, speed, cost."""
+    """The columns between a row's variant and its seeds: settings, scores, targets, speed, cost."""
     columns = [*SETTING_COLUMNS, *_score_columns(comparison), *_target_columns(comparison)]
     columns += [RATE, *_ratio_columns(comparison), *COLUMNS]
     return [column for column in columns if column.shown_if(comparison)]
@@ -92,11 +93,22 @@ def _varies_on_one_machine(name: str) -> Callable[[Comparison], bool]:
     return varies
 
 
-def _setting(name: str, shown_if: Callable[[Comparison], bool], short: str = "", fold: Fold = Fold.FREELY) -> Column:
+def show_kimg(kimg: float) -> str:
+    """A budget; that of a speed measurement is none, and not zero."""
+    return show_plain(kimg) if kimg else "–"
+
+
+def _setting(
+    name: str,
+    shown_if: Callable[[Comparison], bool],
+    short: str = "",
+    fold: Fold = Fold.FREELY,
+    show: Show = show_plain,
+) -> Column:
     return Column(
         name.replace("_", " "),
         value=lambda row: row.settings[name],
-        text=lambda row: show_plain(row.settings[name]),
+        text=lambda row: show(row.settings[name]),
         group="setting",
         short=short,
         fold=fold,
@@ -115,7 +127,7 @@ SHARED = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware"
 SETTING_COLUMNS = (
     _setting("dataset", _varies("dataset")),
     _setting("image_size", _varies("image_size"), short="size"),
-    _setting("kimg", _varies("kimg")),
+    _setting("kimg", _varies("kimg"), show=show_kimg),
     _setting("batch_size", _varies("batch_size"), short="batch"),
     _setting("precision", _varies("precision")),
     _setting("hardware", _varies("hardware"), fold=Fold.IN_NEED),
@@ -149,18 +161,19 @@ def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
     heads = {name: name.replace("_", " ") for name in SHARED}
     shown = {column.head for column in SETTING_COLUMNS if column.shown_if(comparison)}
     first = comparison.rows[0].settings
-    return [(head, show_plain(first[name])) for name, head in heads.items() if head not in shown]
+    shared = {name: show_plain(first[name]) for name, head in heads.items() if head not in shown}
+    if not first["kimg"] and "kimg" in shared:
+        # No budget is a budget of zero: nothing was trained.
+        shared["kimg"] = "–, speed only"
+    return [(heads[name], text) for name, text in shared.items()]
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
 def _score_columns(comparison: Comparison) -> Iterator[Column]:
-    """The scores; before the first that a rank is by stands the rank, behind each its difference from a baseline."""
-    ranks = _rank_columns(comparison)
+    """The scores, behind each its difference from a baseline."""
     for score in comparison.scores:
-        if score in ranks:
-            yield ranks[score]
         column = _score_column(comparison, score)
         yield column
         if any(row.scores[score].difference for row in comparison.rows):
@@ -190,47 +203,13 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
 
 
 def score_text(score: ScoreOverSeeds, finished: int) -> str:
-    """A mean with its deviation, and of how many of the finished seeds where the score is missing in some."""
-    # The deviation with as many digits as the score itself.
-    show = show_score if missing(score.mean) or abs(score.mean) < 1 else "{:.2f}".format
-    text = _with_deviation(score.mean, score.deviation, show)
+    """A mean with its interval, and of how many of the finished seeds where the score is missing in some."""
+    text = show_score(score.mean)
+    if score.interval is not None:
+        # The interval with as many digits as the score itself.
+        show = show_score if abs(score.mean) < 1 else "{:.2f}".format
+        text += f" [{show(score.interval[0])}, {show(score.interval[1])}]"
     return f"{text} ({score.count}/{finished})" if 0 < score.count < finished else text
-
-
-def _rank_columns(comparison: Comparison) -> dict[ScoreKey, Column]:
-    """The columns of ranks, of the first score that has any, each by the first score that it is by.
-
-    A rank is by one protocol: datasets share a column as long as none has scores by several.
-    """
-    ranked = [score for score in comparison.scores if any(row.scores[score].rank for row in comparison.rows)]
-    if not ranked:
-        return {}
-    ranked = [score for score in ranked if score.name == ranked[0].name]
-    scored: dict[tuple[str, int], set[ScoreKey]] = defaultdict(set)
-    for row in comparison.rows:
-        place = row.settings["dataset"], row.settings["image_size"]
-        scored[place] |= {score for score in row.scores if score.name == ranked[0].name and row.scores[score].values}
-    if all(len(scores) <= 1 for scores in scored.values()):
-        return {ranked[0]: _rank_column(ranked, "by the first score")}
-    columns = {score: _score_column(comparison, score) for score in ranked}
-    return {
-        score: _rank_column([score], f"by {column.head}, {column.note}", column.protocol)
-        for score, column in columns.items()
-    }
-
-
-def _rank_column(scores: list[ScoreKey], note: str, protocol: str = "") -> Column:
-    def rank(row: Row) -> int | None:
-        return next((row.scores[score].rank for score in scores if row.scores[score].rank is not None), None)
-
-    return Column(
-        "rank",
-        value=rank,
-        text=lambda row: "–" if (place := rank(row)) is None else str(place),
-        group="rank",
-        note=note,
-        protocol=protocol,
-    )
 
 
 def _difference_column(column: Column, score: ScoreKey, baseline: str) -> Column:
@@ -288,9 +267,11 @@ def _target_column(head: str, score: ScoreKey, name: str, show: Show) -> Column:
 # --- speed and cost ---------------------------------------------------------------------------------------------------
 
 
-def _figure(head: str, name: str, show: Show, **more: Any) -> Column:
+def _figure(name: str, show: Show, **more: Any) -> Column:
     """A column of the mean of a figure over seeds."""
-    return Column(head, value=lambda row: row.figure(name).mean, text=lambda row: show(row.figure(name).mean), **more)
+    return Column(
+        HEADS[name], value=lambda row: row.figure(name).mean, text=lambda row: show(row.figure(name).mean), **more
+    )
 
 
 def _where_known(name: str) -> Callable[[Comparison], bool]:
@@ -351,7 +332,7 @@ def show_share(share: float) -> str:
 
 
 RATE = Column(
-    "images/s",
+    HEADS["train_images_per_second"],
     value=lambda row: row.figure("train_images_per_second").mean,
     text=rate_text,
     note="training",
@@ -359,10 +340,10 @@ RATE = Column(
 )
 
 COLUMNS: tuple[Column, ...] = (
-    _figure("samples/s", "sample_images_per_second", show_rate, note="generator", shown_if=_nothing_asked),
-    _figure("memory", "peak_memory_bytes", show_memory, note="peak", fold=Fold.NEVER),
-    _figure("MFU", "mfu", show_share, shown_if=_where_known("mfu")),
-    _figure("J/kimg", "energy_joules_per_kimg", show_rate, shown_if=_where_known("energy_joules_per_kimg")),
+    _figure("sample_images_per_second", show_rate, note="generator", shown_if=_nothing_asked),
+    _figure("peak_memory_bytes", show_memory, note="peak", fold=Fold.NEVER),
+    _figure("mfu", show_share, shown_if=_where_known("mfu")),
+    _figure("energy_joules_per_kimg", show_rate, shown_if=_where_known("energy_joules_per_kimg")),
     Column(
         "updates",
         value=lambda row: row.figure("discriminator_updates").mean,
@@ -372,7 +353,7 @@ COLUMNS: tuple[Column, ...] = (
         qualifier="D/G",
         shown_if=_nothing_asked,
     ),
-    _figure("train time", "train_seconds", show_duration, group="cost"),
+    _figure("train_seconds", show_duration, group="cost"),
 )
 """Speed and cost, in the order of every table, after the training rate and its ratios."""
 

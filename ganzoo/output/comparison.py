@@ -3,52 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.measure import measure_renderables
 from rich.table import Table
 
 from ganzoo.comparing.baseline import check_baseline, with_baseline
 from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.comparing.diff import RecordDiff, change_of
 from ganzoo.comparing.filters import sort_each
+from ganzoo.comparing.order import in_words
 from ganzoo.comparing.rows import Row, by_dataset
 from ganzoo.output.columns import Column, Fold, columns_of, in_groups, shared_settings
 from ganzoo.output.console import safe
+from ganzoo.output.fitting import Field, fits, in_pieces, table_of
 from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.output.tables import simple_table
 from ganzoo.records.protocols import protocol_words
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
-if TYPE_CHECKING:
-    from ganzoo.util.significance import Direction
-
 
 def comparison_tables(
     records: Sequence[RunRecord],
-    better: Mapping[str, Direction],
     *,
     target_fid: float | None = None,
     baseline: str | None = None,
     sort: str | None = None,
+    doubtful: bool = False,
     width: int | None = None,
 ) -> list[Table]:
     """A table for each dataset and image size, or two where one does not fit into `width` characters.
 
-    `better` says in which direction each score is.
+    With `doubtful` speeds that are doubtful have ratios too.
 
     Raises `UnknownName` for a baseline or a column to sort by that no table has.
     """
     if baseline is not None:
         check_baseline(baseline, [setting(record.spec, "variant") for record in records])
-    comparisons = [compare(part, better, target_fid) for part in by_dataset(records)]
+    comparisons = [compare(part, target_fid) for part in by_dataset(records)]
     if baseline is not None:
         comparisons = [
-            with_baseline(part, baseline) if any(row.settings["variant"] == baseline for row in part.rows) else part
+            with_baseline(part, baseline, doubtful)
+            if any(row.settings["variant"] == baseline for row in part.rows)
+            else part
             for part in comparisons
         ]
     return _tables_with_notes(comparisons, sort, width)
@@ -82,7 +79,7 @@ def comparison_table(comparison: Comparison, notes: Sequence[str] = (), width: i
     """A comparison as a table, with its protocols, any failures and `notes` underneath.
 
     Where it would have to break words to fit into `width` characters there are two: the scores and what they cost, and
-    the speed.
+    the speed; and more where these do not fit either.
     """
     columns = columns_of(comparison)
     scores, speed, cost = (in_groups(columns, *groups) for groups in (SCORES, ("speed",), ("cost",)))
@@ -93,66 +90,56 @@ def comparison_table(comparison: Comparison, notes: Sequence[str] = (), width: i
     layouts = [[together], halves] if scores else [[together]]
     tries = [(layout, Fold.IN_NEED) for layout in layouts] + [(layouts[-1], Fold.NEVER)]
     for layout, whole in tries:
-        tables = [_filled(comparison, in_groups(columns, "setting"), half, whole) for half in layout]
-        if width is None or max(map(_least_width, tables)) <= width:
+        lead = _lead(comparison, in_groups(columns, "setting"), whole)
+        parts = [_figures(comparison, half, whole) for half in layout]
+        if all(fits([*lead, *part], width) for part in parts):
             break
+    pieces = [piece for part in parts for piece in in_pieces(lead, part, width)]
+    title = safe(", ".join(f"{name} {value}" for name, value in shared_settings(comparison)))
+    tables = [table_of(piece, width, title=title) for piece in pieces]
     lines = [f"{identity}: {protocol_words(content)}" for identity, content in comparison.protocols.items()]
-    failed = (f"{row.settings['variant']}: {row.error}" for row in comparison.rows if isinstance(row.error, str))
+    failed = (f"{in_words(row.label)}: {row.error}" for row in comparison.rows if isinstance(row.error, str))
     lines += [*dict.fromkeys(failed), *flag_lines(comparison.rows)]
     tables[-1].caption = "\n".join(safe(line) for line in [*lines, *notes])
     return tables
 
 
-SCORES = ("rank", "score", "target")
+SCORES = ("score", "target")
 
 
-def _least_width(table: Table) -> int:
-    """How many characters a table takes if no word breaks; a column that does not wrap takes all of its widest cell."""
-    console = Console(width=10_000)
-    sizes = [measure_renderables(console, console.options, [one.header, *one.cells]) for one in table.columns]
-    widths = [size.maximum if one.no_wrap else size.minimum for one, size in zip(table.columns, sizes, strict=True)]
-    return sum(widths) + PADDING * (len(widths) + 1)
+def _lead(comparison: Comparison, settings: Sequence[Column], whole: Fold) -> list[Field]:
+    """The columns that say which row it is. Those that fold no more readily than `whole` keep each cell on one line."""
+    rows = comparison.rows
+    variant = Field("variant", [safe(row.settings["variant"]) for row in rows], whole=True, style="bold")
+    return [
+        variant,
+        *(
+            Field(
+                safe(column.short or column.plain_head),
+                [safe(column.text(row)) for row in rows],
+                whole=column.fold.value >= whole.value,
+            )
+            for column in settings
+        ),
+    ]
 
 
-PADDING = 2
-"""Characters between two columns, and at either end."""
+def _figures(comparison: Comparison, columns: Sequence[Column], whole: Fold) -> list[Field]:
+    """The columns of figures, and the seeds; a row whose runs have all failed says how in the first of them."""
+    fields = []
+    for place, column in enumerate(columns):
+        cells = [
+            safe(column.text(row)) if row.finished else "" if place else f"[red]{safe(row.failed)}[/red]"
+            for row in comparison.rows
+        ]
+        fields.append(Field(safe(column.plain_head), cells, right=True, whole=column.fold.value >= whole.value))
+    return [*fields, Field("seeds", [_seeds(row) for row in comparison.rows], right=True)]
 
 
-def _filled(comparison: Comparison, settings: Sequence[Column], columns: Sequence[Column], whole: Fold) -> Table:
-    """A table of the variants with these columns; a row whose runs have all failed says how.
-
-    Columns that fold no more readily than `whole` keep each cell on one line.
-    """
-    table = _titled_table(comparison)
-    table.add_column("variant", style="bold", no_wrap=True)
-    for column in settings:
-        no_wrap = column.fold.value >= whole.value
-        table.add_column(safe(column.short or column.plain_head), overflow="fold", no_wrap=no_wrap)
-    for column in columns:
-        no_wrap = column.fold.value >= whole.value
-        table.add_column(safe(column.plain_head), justify="right", overflow="fold", no_wrap=no_wrap)
-    table.add_column("seeds", justify="right")
-    for row in comparison.rows:
-        table.add_row(*_row_texts(row, settings, columns))
-    return table
-
-
-def _row_texts(row: Row, settings: Sequence[Column], columns: Sequence[Column]) -> Iterator[str]:
-    yield safe(row.settings["variant"])
-    yield from (safe(column.text(row)) for column in settings)
-    if row.finished:
-        yield from (safe(column.text(row)) for column in columns)
-        yield f"{len(row.finished)}" + (f" [red]({safe(row.failed)})[/red]" if row.failed else "")
-    else:
-        yield from (f"[red]{safe(row.failed)}[/red]", *[""] * (len(columns) - 1), "0")
-
-
-def _titled_table(comparison: Comparison) -> Table:
-    """An empty table with what all rows agree in above it."""
-    title = ", ".join(f"{name} {value}" for name, value in shared_settings(comparison))
-    return Table(
-        box=box.SIMPLE_HEAD, title=safe(title), title_justify="left", caption_justify="left", collapse_padding=True
-    )
+def _seeds(row: Row) -> str:
+    if not row.finished:
+        return "0"
+    return f"{len(row.finished)}" + (f" [red]({safe(row.failed)})[/red]" if row.failed else "")
 
 
 def diff_tables(diff: RecordDiff, names: tuple[str, str]) -> Iterator[Table | str]:

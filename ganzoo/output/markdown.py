@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ganzoo.comparing.comparison import compare
-from ganzoo.comparing.filters import sort_rows
 from ganzoo.comparing.rows import Row
-from ganzoo.comparing.scores import leading_score
 from ganzoo.comparing.settings import RACE
 from ganzoo.errors import RecordError
 from ganzoo.output.columns import HARDWARE, columns_of, in_groups
@@ -24,15 +21,12 @@ from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.text import printable
 
-if TYPE_CHECKING:
-    from ganzoo.util.significance import Direction
-
 PAGE = "README.md"
 BEGIN = "<!-- leaderboard: from here to its end `ganzoo leaderboard` writes; edit the text around it -->"
 END = "<!-- end of the leaderboard -->"
 
 
-def updated_page(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> str:
+def updated_page(folder: Path, records: Sequence[RunRecord]) -> str:
     """The page of a folder of results with the tables of its `records` between the two marks.
 
     All else on it is kept; a page without the marks gets them at its end. Raises `RecordError` where it cannot be read.
@@ -42,7 +36,7 @@ def updated_page(folder: Path, records: Sequence[RunRecord], better: Mapping[str
         page = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{printable(path)}: cannot be read: {printable(error)}") from error
-    tables = "\n".join([BEGIN, "", *_sections(folder, records, better), END])
+    tables = "\n".join([BEGIN, "", *_sections(folder, records), END])
     before, mark, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not mark:
@@ -62,13 +56,13 @@ def write_page(folder: Path, page: str) -> Path:
     return path
 
 
-def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> Iterator[str]:
+def _sections(folder: Path, records: Sequence[RunRecord]) -> Iterator[str]:
     """Lines of Markdown: a table for each race, its protocols, and the machines at the end."""
     races: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
     for record in records:
         races[tuple(setting(record.spec, name) for name in RACE)].append(record)
     for _, race in sorted(races.items()):
-        yield from _section(folder, race, better)
+        yield from _section(folder, race)
     yield from ("## Machines", "", "| hardware | what it is | software |", "| --- | --- | --- |")
     machines: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -80,12 +74,8 @@ def _sections(folder: Path, records: Sequence[RunRecord], better: Mapping[str, D
     yield ""
 
 
-def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Direction]) -> Iterator[str]:
-    comparison = compare(records, better)
-    notes = notes_of(comparison)
-    score, way = leading_score(records)
-    by_score = score if way == "lower" else f"-{score}"
-    comparison = sort_rows(comparison, by_score if score else "-train_images_per_second")
+def _section(folder: Path, records: Sequence[RunRecord]) -> Iterator[str]:
+    comparison = compare(records)
     dataset, size, kimg = (show_plain(comparison.rows[0].settings[name]) for name in RACE)
     yield from (
         f"## {_escaped(dataset)}, {size} px, {kimg} kimg" if kimg != "0" else f"## {_escaped(dataset)}: speed",
@@ -93,7 +83,7 @@ def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Di
     )
     columns = columns_of(comparison)
     settings = [column for column in in_groups(columns, "setting") if column is not HARDWARE]
-    figures = in_groups(columns, "rank", "score", "target", "speed", "cost")
+    figures = in_groups(columns, "score", "target", "speed", "cost")
     heads = [*(column.plain_head for column in [*settings, *figures]), "seeds", HARDWARE.head]
     yield f"| variant | {' | '.join(map(_escaped, heads))} |"
     yield f"| --- |{' ---: |' * len(heads)}"
@@ -107,7 +97,7 @@ def _section(folder: Path, records: Sequence[RunRecord], better: Mapping[str, Di
     yield ""
     protocols = comparison.protocols
     yield from (f"- {_code(identity)}: {_escaped(protocol_words(content))}" for identity, content in protocols.items())
-    yield from (f"- {_escaped(note)}" for note in [*flag_lines(comparison.rows), *notes])
+    yield from (f"- {_escaped(note)}" for note in [*flag_lines(comparison.rows), *notes_of(comparison)])
     yield ""
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ganzoo.comparing.baseline import pair_lines
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.diff import mixed_states
-from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements
+from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements_of_rows
+from ganzoo.comparing.order import in_words, listed
 from ganzoo.comparing.rows import Row
+from ganzoo.comparing.scores import ScoreKey, leading_score
+from ganzoo.comparing.table import column_names
 from ganzoo.output.tables import batch_size_used
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
-RANK = "rank, on each hardware: 1 + the rows that are better beyond chance (Welch's test; 5 % false discoveries)"
+ORDER = (
+    "the best mean first, with its 95 % interval over seeds; rows on one hardware are told apart by Welch's test "
+    "(5 % false discoveries)"
+)
+
+DOUBTFUL = "no ratio of a rate with a star, nor to one: it is doubtful; --doubtful shows it all the same"
+
+MOST_ALIKE = 20
+"""Lines of a table that say which rows are not told apart."""
 
 MOST_APART = 5
 """Lines of a table that say what keeps rows of one variant apart."""
@@ -33,11 +44,28 @@ def notes_of(comparison: Comparison) -> list[str]:
 def _how_sure(comparison: Comparison) -> list[str]:
     lines, rows = [], comparison.rows
     scores = [score for score in comparison.scores if comparison.has(score)]
-    if any(row.scores[score].rank for row in rows for score in scores):
-        lines.append(RANK)
+    leading, _ = leading_score([run for row in rows for run in row.runs])
+    tested = [score for score in scores if any(row.scores[score].not_told_apart is not None for row in rows)]
+    if tested:
+        alike = [line for score in tested if score.name == leading for line in _alike(comparison, score)]
+        more = [f"and {len(alike) - MOST_ALIKE} more rows"] if len(alike) > MOST_ALIKE else []
+        lines += [ORDER, *alike[:MOST_ALIKE], *more]
     elif scores and len(rows) > 1 and all(row.scores[score].count <= 1 for row in rows for score in scores):
         lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
-    return lines if comparison.baseline else [*lines, *pair_lines(comparison)]
+    if comparison.baseline is None:
+        return [*lines, *pair_lines(comparison)]
+    doubted = any(row.speed_is_doubtful and row.finished for row in rows)
+    return [*lines, DOUBTFUL] if doubted and not comparison.baseline.doubtful else lines
+
+
+def _alike(comparison: Comparison, score: ScoreKey) -> Iterator[str]:
+    """Which rows are not told apart by a score; each pair once, at the better of the two."""
+    title = column_names(comparison.scores)[score]
+    said: set[str] = set()
+    for row in comparison.rows:
+        said.add(row.label)
+        if others := [label for label in row.scores[score].not_told_apart or () if label not in said]:
+            yield f"{title}: {in_words(row.label)} is not told apart from {listed(others)}"
 
 
 def _shrunk_batches(rows: Sequence[Row]) -> list[str]:
@@ -47,15 +75,22 @@ def _shrunk_batches(rows: Sequence[Row]) -> list[str]:
 
 
 def _kept_apart(examples: Sequence[RunRecord]) -> list[str]:
-    """Why a variant has several rows: in what those on one machine disagree, then those on all machines."""
+    """Why a variant has several rows: in what those on one machine disagree, then those on all machines.
+
+    Speeds at several batch sizes are a sweep, whose rows nobody takes for one.
+    """
     variants: dict[str, dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    swept = all(not setting(run.spec, "kimg") for run in examples)
+    ignored = ("seed", "batch_size") if swept else ("seed",)
     for run in examples:
         variants[setting(run.spec, "variant")][setting(run.spec, "hardware")].append(run)
     lines = []
     for variant, machines in variants.items():
-        apart = [disagreements(runs) for runs in machines.values()]
+        apart = [disagreements_of_rows(runs, ignored) for runs in machines.values()]
         if len(machines) > 1:
-            apart.append(disagreements([run for runs in machines.values() for run in runs], ("seed", *BROUGHT_ALONG)))
+            apart.append(
+                disagreements_of_rows([run for runs in machines.values() for run in runs], (*ignored, *BROUGHT_ALONG))
+            )
         lines += [f"not merged: {variant}, {', '.join(settings[:4])}" for settings in apart if settings]
     return list(dict.fromkeys(lines))
 
@@ -71,10 +106,8 @@ def _mixed_rows(rows: Sequence[Row]) -> list[str]:
 
 def flag_lines(rows: Sequence[Row]) -> list[str]:
     """What the stars mean: each reason to doubt a rate, with the rows it is of."""
-    several = len({row.settings["hardware"] for row in rows}) > 1
-    names = "{variant} ({hardware})" if several else "{variant}"
-    reasons = doubted((names.format_map(row.settings), row) for row in rows)
-    return [f"* {', '.join(dict.fromkeys(labels))}: {reason}" for reason, labels in reasons.items()]
+    reasons = doubted((row.label, row) for row in rows)
+    return [f"* {listed(labels)}: {reason}" for reason, labels in reasons.items()]
 
 
 def doubted(rows: Iterable[tuple[str, Row]]) -> dict[str, list[str]]:

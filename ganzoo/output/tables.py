@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.comparing.figures import figure_of
-from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline
+from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline, stdout
+from ganzoo.output.fitting import Field, in_pieces, table_of
 from ganzoo.records.protocols import title_of
 from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 
 def simple_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
     """A plain table of text from strangers."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(safe(cell) for cell in row))
-    return table
+    return table_of(_fields(columns, rows), stdout().width, title=title, title_style="bold")
+
+
+def _fields(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[Field]:
+    return [Field(head, [safe(row[place]) for row in rows]) for place, head in enumerate(columns)]
 
 
 # --- bench ------------------------------------------------------------------------------------------------------------
@@ -42,7 +42,9 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         variants.setdefault(tuple(map(str, apart)), []).append(entry)
     rows = [_dry_run_cells(runs) for runs in variants.values()]
     columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "params G", "params D", "estimate")
-    yield simple_table(columns, rows)
+    lead, *rest = _fields(columns, rows)
+    width = stdout().width
+    yield from (table_of(piece, width) for piece in in_pieces([lead], rest, width))
     first = entries[0]["spec"]
     device, hardware, precision = (safe(setting(first, name)) for name in ("device", "hardware", "precision"))
     yield (
@@ -200,11 +202,13 @@ def plugins_page(registry: Registry) -> Iterator[Table | str]:
 def checks_table(results: Sequence[CheckResult]) -> Table:
     """What the checks said of one subject."""
     colours = {"passed": "green", "failed": "red", "skipped": "yellow"}
-    table = simple_table(("check", "result", "seconds", "reason"), [], safe(results[0].subject))
-    for result in results:
-        status = f"[{colours[result.status]}]{result.status}[/]"
-        table.add_row(safe(result.check), status, f"{result.seconds:.1f}", safe(result.reason, 2000))
-    return table
+    fields = [
+        Field("check", [safe(result.check) for result in results]),
+        Field("result", [f"[{colours[result.status]}]{result.status}[/]" for result in results]),
+        Field("seconds", [f"{result.seconds:.1f}" for result in results]),
+        Field("reason", [safe(result.reason, 2000) for result in results]),
+    ]
+    return table_of(fields, stdout().width, title=safe(results[0].subject), title_style="bold")
 
 
 def facts_tables(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

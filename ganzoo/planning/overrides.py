@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +18,27 @@ SCHEDULES = ("constant", "linear", "cosine", "exponential")
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`. `variant` may be a glob."""
+    """One `--set`. `variant` may be a glob; `of_suite` says that a suite asks for it."""
 
     variant: str
     field: str
     value: str
+    of_suite: bool = False
 
     def __str__(self) -> str:
         return f"--set {printable(self.variant)}.{printable(self.field)}={printable(self.value)}"
 
+    @property
+    def text(self) -> str:
+        """What stands behind `--set`."""
+        return f"{self.variant}.{self.field}={self.value}"
 
-def parse_overrides(texts: Sequence[str], labels: Sequence[str]) -> list[Override]:
+    def precedence(self, label: str) -> tuple[bool, bool]:
+        """What wins for the variant `label`: the command line over a suite, then a name over a glob."""
+        return not self.of_suite, self.variant == label
+
+
+def parse_overrides(texts: Sequence[str], labels: Sequence[str], of_suite: bool = False) -> list[Override]:
     """Split each `VARIANT.FIELD=VALUE`; raises `UsageError` for another form or if no selected variant matches.
 
     A label may contain dots, so the longest label that matches wins.
@@ -47,23 +58,35 @@ def parse_overrides(texts: Sequence[str], labels: Sequence[str]) -> list[Overrid
             raise UnknownName(
                 f"--set {printable(text)}: no selected variant is called that{did_you_mean(head, labels)}"
             )
-        overrides.append(Override(*matches[0], value))
+        overrides.append(Override(*matches[0], value, of_suite))
     return overrides
 
 
-def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Set values in the nested `recipe` in place.
+def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override], label: str) -> list[Override]:
+    """Set values in the nested `recipe` of the variant `label` in place, and return the overrides that did.
 
-    Raises `UnknownName` for an unknown field, `UsageError` for an ambiguous one or a value of the wrong type.
+    Of several for one field the one of the highest precedence wins. Raises `UnknownName` for an unknown field,
+    `UsageError` for an ambiguous one, for two of one precedence, and for a value of the wrong type.
     """
     leaves = dict(_leaves(recipe))
+    winners: dict[tuple[str, ...], Override] = {}
     for override in overrides:
         path = _find(override, leaves)
+        value = _parsed(override, path, leaves[path])
+        rival = winners.get(path)
+        if rival is not None and rival.precedence(label) == override.precedence(label):
+            raise UsageError(
+                f"{override}: {printable(rival)} sets the same field of {printable(label)}; give one of them"
+            )
+        if rival is not None and rival.precedence(label) > override.precedence(label):
+            continue
+        winners[path] = override
         *parents, last = path
         target = recipe
         for parent in parents:
             target = target[parent]
-        target[last] = _parsed(override, path, leaves[path])
+        target[last] = value
+    return list(winners.values())
 
 
 def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -104,22 +127,79 @@ def _parsed(override: Override, path: tuple[str, ...], current: Any) -> Any:
             raise UsageError(f"{override}: choose from {', '.join(choices)}")
         return text
     try:
-        if isinstance(current, bool):
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
-        if isinstance(current, int):
-            return int(text)
-        if isinstance(current, float):
-            value = float(text)
-            if not math.isfinite(value):
-                raise ValueError
-            return value
-        if isinstance(current, (tuple, list)):
-            parts = [part.strip() for part in text.split(",") if part.strip()]
-            of_numbers = bool(current) and type(current[0]) in (int, float)
-            return tuple(type(current[0])(part) for part in parts) if of_numbers else tuple(parts)
+        return _of_type_like(text, current)
     except (ValueError, KeyError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a finite number"}.get(
-            type(current), "numbers with commas between"
-        )
-        raise UsageError(f"{override}: give {wanted} (it is {current} now)") from None
-    return text
+        wanted = WANTED.get(type(current)) or f"{_kind_of(current)} with commas between"
+        raise UsageError(f"{override}: give {wanted} (it is {_shown(current)} now)") from None
+
+
+WANTED = {bool: "true or false", int: "a whole number", float: "a finite number"}
+TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _of_type_like(text: str, current: Any) -> Any:
+    """The text as a value of the type that `current` has; as JSON where that gives none."""
+    if isinstance(current, bool):
+        return TRUTH[text.lower()]
+    if isinstance(current, int):
+        return int(text)
+    if isinstance(current, float):
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return value
+    if isinstance(current, (tuple, list)):
+        return _list_like(text, current)
+    return text if isinstance(current, str) else _json_or_text(text)
+
+
+def _list_like(text: str, current: Sequence[Any]) -> tuple[Any, ...]:
+    """Items with commas between, or a JSON list; each of the type that the items of `current` share."""
+    whole = _json_or_text(text) if text.startswith("[") else text
+    parts = whole if isinstance(whole, tuple) else tuple(part.strip() for part in text.split(",") if part.strip())
+    kinds = {type(item) for item in current}
+    if kinds == {int, float}:
+        # Some were written without a point: they are numbers all the same.
+        return tuple(_number(part) for part in parts)
+    if kinds == {float}:
+        return tuple(float(part) for part in parts)
+    if len(kinds) == 1 and kinds <= {bool, int, str}:
+        return tuple(_of_type_like(str(part), current[0]) for part in parts)
+    return tuple(_json_or_text(part) if isinstance(part, str) else part for part in parts)
+
+
+def _number(part: object) -> int | float:
+    text = str(part)
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _json_or_text(text: str) -> Any:
+    """A number, true, false, null, a list; what is no JSON is a text, which then needs no quotes."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+    return _with_tuples(value)
+
+
+def _refuse_constant(name: str) -> Any:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(name)
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists as tuples, as recipes have them."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _kind_of(current: Sequence[Any]) -> str:
+    return "true or false" if current and all(isinstance(item, bool) for item in current) else "numbers"
+
+
+def _shown(current: object) -> str:
+    return printable(",".join(map(str, current)) if isinstance(current, (tuple, list)) else current)

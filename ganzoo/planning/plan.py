@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -18,8 +18,8 @@ from ganzoo.machine.fingerprint import hardware_fingerprint
 from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
 from ganzoo.planning.overrides import parse_overrides
-from ganzoo.planning.recipe import recipe_of, resolve_recipe
-from ganzoo.planning.request import MOST, BenchPlan, check_numbers
+from ganzoo.planning.recipe import recipe_of, resolve_recipe, settled_recipe
+from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import ResolvedRecipe, RunSpec
@@ -41,12 +41,23 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """The runs of a plan, their dataset, the request, and notes for the user on what was left out."""
+    """The runs of a plan, their dataset, the request, and notes for the user on what was left out.
+
+    `settings` has, for each variant, those of the request's `--set` that are in force.
+    """
 
     runs: tuple[PlannedRun, ...]
     dataset: PreparedDataset
     asked: BenchPlan
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def asked_of(self, variant: str) -> BenchPlan:
+        """The request as far as it concerns a variant: without the `--set` that another replaced."""
+        if variant not in self.settings:
+            return self.asked
+        asked = self.asked.without_suite() if isinstance(self.asked, SuitePlan) else self.asked
+        return replace(asked, set=self.settings[variant])
 
     @property
     def sweeps_until_failure(self) -> bool:
@@ -73,7 +84,8 @@ def resolve(
     if not plan.models:
         raise UsageError("--models: name what to run, such as dcgan,mlp")
     selections = select(registry, plan.models)
-    overrides = parse_overrides(plan.set, [selection.label for selection in selections])
+    labels = [selection.label for selection in selections]
+    overrides = [*parse_overrides(plan.set_by_suite, labels, of_suite=True), *parse_overrides(plan.set, labels)]
     machine = machine_of(plan)
     dataset_offer, argument = find_dataset(registry, plan.dataset)
     metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
@@ -95,10 +107,12 @@ def resolve(
     check_labels((metric.record for metric in metrics), dataset)
     batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(_skip_note(dataset))
+    in_force: dict[str, tuple[str, ...]] = {}
     for selection, batch_size in product(selections, batch_sizes):
         matching = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
         try:
-            recipe = recipe_of(resolve_recipe(selection, registry, matching, plan.loss, batch_size))
+            settings, applied = settled_recipe(selection, registry, matching, plan.loss, batch_size)
+            recipe = recipe_of(settings)
             spec = _resolved_spec(
                 selection.label,
                 recipe,
@@ -119,10 +133,11 @@ def resolve(
                 raise type(error)(f"{printable(selection.label)}: {error}") from error
             notes.append(f"left out {printable(selection.label)}: {error}")
             continue
+        in_force[selection.label] = tuple(override.text for override in applied)
         runs += [PlannedRun(replace(spec, seed=plan.seed + index), checked) for index in range(plan.seeds)]
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
-    return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)))
+    return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)), in_force)
 
 
 def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dataset: PreparedDataset) -> RunSpec:

@@ -34,7 +34,18 @@ def resolve_recipe(
     loss_name: str | None,
     batch_size: int | None,
 ) -> dict[str, Any]:
-    """A variant as a nested dict of JSON values.
+    """A variant as a nested dict of JSON values; see `settled_recipe`."""
+    return settled_recipe(selection, registry, overrides, loss_name, batch_size)[0]
+
+
+def settled_recipe(
+    selection: Selection,
+    registry: Registry,
+    overrides: Sequence[Override],
+    loss_name: str | None,
+    batch_size: int | None,
+) -> tuple[dict[str, Any], list[Override]]:
+    """A variant as a nested dict of JSON values, and the overrides that no other of higher precedence replaced.
 
     `loss_name` and `batch_size` are the options that apply to all variants; an override wins over them. Overrides of
     the parts go first, because the parts decide which other fields exist. Raises `UsageError`.
@@ -48,7 +59,7 @@ def resolve_recipe(
             _part_name(registry, "losses", value, Penalty, selection.plugin) for value in variant.penalties
         ),
     }
-    apply_overrides(parts, [override for override in overrides if override.field in parts])
+    applied = apply_overrides(parts, [override for override in overrides if override.field in parts], selection.label)
     architecture = registry.get("architectures", parts["architecture"], Architecture).record
     loss_offer = registry.get("losses", parts["loss"], Loss)
     loss = loss_offer.record
@@ -90,10 +101,10 @@ def resolve_recipe(
     remaining = [override for override in overrides if override.field not in parts]
     if any(override.field.startswith("discriminator_optimizer.") for override in remaining):
         recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
-    apply_overrides(recipe, remaining)
+    applied += apply_overrides(recipe, remaining, selection.label)
     recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
     _check_recipe(recipe)
-    return recipe | parts
+    return recipe | parts, applied
 
 
 def recipe_of(settings: Mapping[str, Any]) -> ResolvedRecipe:

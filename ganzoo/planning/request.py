@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
 
 from ganzoo.errors import UsageError
 from ganzoo.util.options import option
@@ -190,6 +190,18 @@ class BenchPlan:
     resume: str | None = option(
         "--resume", default=None, metavar="RUN", help="continue a finished run up to the new --kimg in total"
     )
+    set_by_suite: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class SuitePlan(BenchPlan):
+    """A bench of a suite under options of the command line: its `set` wins over what the suite sets."""
+
+    set_by_suite: tuple[str, ...] = ()  # type: ignore[misc]
+
+    def without_suite(self) -> BenchPlan:
+        """The same as a plan that the command line alone could have given, but for what the suite sets."""
+        return BenchPlan(**{field.name: getattr(self, field.name) for field in fields(BenchPlan)})
 
 
 def check_numbers(plan: BenchPlan) -> None:

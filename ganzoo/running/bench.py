@@ -76,7 +76,7 @@ def prepare_bench(
     from ganzoo.planning.continuation import resolve_continuation
     from ganzoo.planning.plan import resolve
 
-    plan = replace(plan, plugins=tuple(map(_absolute, plan.plugins)))
+    plan = replace(plan, plugins=distinct_plugins(plan.plugins))
     registry = registry or discover_noting(plan.plugins, plan.strict, on_note, logs)
     with undisturbed():
         if plan.resume is None:
@@ -90,11 +90,16 @@ def prepare_bench(
 
 def discover_noting(plugins: Sequence[str], strict: bool, on_note: OnNote, logs: Sequence[str] = ()) -> Registry:
     """Discover, with a note for each broken plugin; raises what `discover` raises."""
-    registry = discover(plugins, strict=strict, logs=logs)
+    registry = discover(distinct_plugins(plugins), strict=strict, logs=logs)
     for status in registry.statuses:
         if status.state == "broken":
             on_note(f"plugin {printable(status.name)} is broken and left out: {status.error}")
     return registry
+
+
+def distinct_plugins(plugins: Sequence[str]) -> tuple[str, ...]:
+    """Each file once, however often and in whatever spelling it is named; a file twice would conflict with itself."""
+    return tuple(dict.fromkeys(map(_absolute, plugins)))
 
 
 def _absolute(plugin: str) -> str:

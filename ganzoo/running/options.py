@@ -8,7 +8,7 @@ from ganzoo.errors import UsageError
 from ganzoo.util.options import option
 from ganzoo.util.text import printable, split_at_commas
 
-MAY_BE_RETRIED = ("oom", "crashed", "timeout")
+MAY_BE_RETRIED = ("oom", "crashed", "timeout", "disturbed")
 """The statuses that `--retry` accepts: a diverged run would diverge again, an interrupted one was meant to stop."""
 
 
@@ -16,11 +16,12 @@ MAY_BE_RETRIED = ("oom", "crashed", "timeout")
 class RunOptions:
     """How runs are carried out; no option here changes the result of a run.
 
-    Each field declares its command-line option. A run that takes longer than `timeout` seconds is stopped. `retry`
-    names the statuses after which a run is tried again at once, `keep_going=False` ends the plan at the first run that
-    fails. A checkpoint is written every `checkpoint_seconds`, and thrown away when its run is done unless
-    `keep_checkpoints`. With `force` finished runs are done again from the start; until a run is done again its files
-    stay in a folder beside, whose name ends in `.before`.
+    Each field declares its command-line option. With `wait_until_quiet` each run waits until other processes leave the
+    CPU alone; one during whose measurement they used more than `max_disturbance` of it ends as disturbed. A run that
+    takes longer than `timeout` seconds is stopped. `retry` names the statuses after which a run is tried again at once,
+    `keep_going=False` ends the plan at the first run that fails. A checkpoint is written every `checkpoint_seconds`,
+    and thrown away when its run is done unless `keep_checkpoints`. With `force` finished runs are done again from the
+    start; until a run is done again its files stay in a folder beside, whose name ends in `.before`.
     """
 
     timeout: float | None = option("--timeout", default=None, metavar="S", help="stop a run after S seconds")
@@ -40,6 +41,15 @@ class RunOptions:
     keep_checkpoints: bool = option(
         "--discard-checkpoints", default=True, help="remove the checkpoint of a run when it is done"
     )
+    wait_until_quiet: bool = option(
+        "--wait-until-quiet", default=False, help="start each run only when other processes leave the CPU alone"
+    )
+    max_disturbance: float | None = option(
+        "--max-disturbance",
+        default=None,
+        metavar="SHARE",
+        help="end a run as disturbed if others used more than SHARE of the CPU (0.05) while it was measured",
+    )
     force: bool = option("--force", default=False, help="run finished runs again")
 
 
@@ -53,5 +63,7 @@ def check_run_options(options: RunOptions) -> None:
             raise UsageError(f"--retry {printable(status)}: choose from {', '.join(MAY_BE_RETRIED)}")
     if not options.checkpoint_seconds >= 0:
         raise UsageError(f"--checkpoint-seconds {options.checkpoint_seconds}: give a number from 0")
+    if options.max_disturbance is not None and not 0 <= options.max_disturbance < 1:
+        raise UsageError(f"--max-disturbance {options.max_disturbance}: give a share from 0 to below 1, as in 0.05")
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout}: give a number of seconds above 0")

@@ -21,6 +21,7 @@ from ganzoo.running.identified import IdentifiedRun, RunsOfPlan, is_done_by_anot
 from ganzoo.running.launcher import Launcher, RunInterrupted
 from ganzoo.running.options import DEFAULTS, RunOptions, check_run_options
 from ganzoo.running.process import ProcessLauncher
+from ganzoo.running.quiet import wait_until_quiet
 from ganzoo.running.wire import Failure, Outcome
 from ganzoo.runs import (
     SCHEMA,
@@ -195,6 +196,8 @@ class _Bench:
 
     def _launch(self, run: IdentifiedRun) -> Outcome:
         asked = self.plan.asked
+        if self.options.wait_until_quiet:
+            wait_until_quiet(self.options.max_disturbance, self.on_note)
         request = RunRequest(
             run_id=run.run_id,
             spec=run.spec.to_json(),
@@ -207,6 +210,7 @@ class _Bench:
             continues=run.continues,
             code=run.code,
             search_path=absolute_search_path(),
+            max_disturbance=self.options.max_disturbance,
         )
         self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
         return self.launcher.launch(request, EventRelay(run.run_id, run.spec, self.tell, self.on_note))
@@ -219,7 +223,7 @@ class _Bench:
             schema=SCHEMA,
             run_id=run.run_id,
             spec=run.spec.to_json(),
-            command=reproducing_command(self.plan.asked, run.spec),
+            command=reproducing_command(self.plan.asked_of(run.spec.variant), run.spec),
             **asdict(outcome),
         )
         record = write_record(record, run.folder)

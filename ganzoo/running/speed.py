@@ -76,6 +76,7 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
         "energy_joules_per_kimg": None if joules is None else 1000 * joules / sum(windows.images),
         "energy_source": watch.meter.source,
         "energy_reason": reason,
+        "disturbance": watch.disturbance(),
         "device_states": [dict(state) for state in watch.states],
         "flags": flags,
     }

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable
+from ganzoo.errors import Disturbed, RecordError, RecordMissing, RecordUnreadable
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.sampling import eval_mode, generated_images
@@ -100,6 +100,7 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         emit(Stage("measuring"))
         outcome.throughput = {"import_seconds": import_seconds}
         _measure(spec, registry, dataset, checked, outcome, check_process)
+        _refuse_disturbed(outcome.throughput, request.max_disturbance)
     if not spec.kimg:
         return
     with undisturbed():
@@ -181,6 +182,16 @@ def _measure(
     if spec.device != "cpu":
         torch.accelerator.empty_cache()
     throughput |= utilization(spec, checked, throughput["train_images_per_second"]["median"])
+
+
+def _refuse_disturbed(throughput: Mapping[str, Any], allowed: float | None) -> None:
+    """Raise `Disturbed` where other processes disturbed the measurement more than is allowed."""
+    share = throughput["disturbance"]
+    if allowed is not None and share > allowed:
+        raise Disturbed(
+            f"other processes used {share:.1%} of the device while speed was measured, and --max-disturbance allows "
+            f"{allowed:.1%}; the same command measures again, and --wait-until-quiet waits for a better moment"
+        )
 
 
 def _prepare_scorer(

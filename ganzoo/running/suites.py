@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ganzoo.errors import DataUnavailable, PluginError, UnknownName, UsageError, WeightsUnavailable
 from ganzoo.planning.plan import PlannedRun
-from ganzoo.planning.request import BenchPlan
+from ganzoo.planning.request import BenchPlan, SuitePlan
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_record
 from ganzoo.running.bench import Bench, discover_noting, ignore, prepare_bench
@@ -24,8 +24,9 @@ FOLDER = Path(__file__).parent / "suite_plans"
 
 FIELDS = tuple(option.name for option in options_of(BenchPlan) if option.name != "resume")
 LISTS = tuple(option.name for option in options_of(BenchPlan) if isinstance(option.default, tuple))
-ADDED = ("set", "plugins")
-"""What the command line adds to the values of a suite; any other option replaces the suite's."""
+ADDED = ("plugins",)
+"""What the command line adds to the values of a suite; any other option replaces the suite's, but for `set`, which
+wins over the suite's field by field."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,10 @@ def with_options(suite: Suite, options: Mapping[str, Any]) -> Suite:
 
     def changed(plan: BenchPlan) -> BenchPlan:
         added = {name: (*getattr(plan, name), *options[name]) for name in ADDED if name in options}
-        return replace(plan, **{**options, **added})
+        if "set" not in options:
+            return replace(plan, **{**options, **added})
+        own = {field.name: getattr(plan, field.name) for field in fields(BenchPlan)}
+        return SuitePlan(**{**own, **options, **added}, set_by_suite=(*plan.set_by_suite, *plan.set))
 
     return replace(suite, parts=tuple(replace(part, plan=changed(part.plan)) for part in suite.parts))
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from ganzoo.errors import Diverged
+from ganzoo.errors import Disturbed, Diverged
 from ganzoo.running.failure import failure_of
 from ganzoo.running.wire import STOP, Message, OnMessage, Outcome, decode_request, encode
 from ganzoo.runs import RunRequest
@@ -100,6 +100,8 @@ def execute(request: RunRequest, emit: OnMessage, stop: StopRequest) -> Outcome:
         outcome.failed("interrupted", failure_of(error))
     except Diverged as error:
         outcome.failed("diverged", failure_of(error))
+    except Disturbed as error:
+        outcome.failed("disturbed", failure_of(error))
     except Exception as error:
         outcome.failed("oom" if _out_of_memory(error) else "crashed", failure_of(error))
     # What is left to do is quick, and must be said.

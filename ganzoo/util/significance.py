@@ -1,4 +1,4 @@
-"""Whether differences are statistically significant: Welch's test, bootstrap intervals, ranks with ties."""
+"""Whether differences are statistically significant: Welch's test, intervals, and what is not told apart."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Direction = Literal["lower", "higher"]
 
 SIGNIFICANT = 0.05
 
-MOST_RANKED = 500
-"""No ranks are computed for more rows than this: they would take 125 000 pairwise tests, for ranks nobody reads."""
+MOST_TESTED = 500
+"""More samples than this are not told apart: they would take 125 000 pairwise tests, for lists nobody reads."""
 
 
 def welch_p(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -56,27 +56,45 @@ def _welch_of_pairs(samples: Sequence[Sequence[float]], left: Any, right: Any) -
     return np.where(spread, p_values, np.where(means[left] == means[right], 1.0, 0.0))
 
 
-def ranks(samples: Sequence[Sequence[float]], better: Direction) -> list[int | None]:
-    """The rank of each sample: one more than the number of those that are better beyond chance.
+def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, ...] | None]:
+    """For each sample the places of the others whose mean only chance may set apart from its own, in their order.
 
     All pairs are tested as by `welch_p`. Of the differences that are called real 5 % are false at most in the long run
     (Benjamini and Hochberg 1995; for all pairs of means Williams, Jones and Tukey 1999). None for a sample of fewer
-    than two values, for all where fewer than two samples are left, and for more than `MOST_RANKED`.
+    than two values, for all where fewer than two samples are left, and for more than `MOST_TESTED`.
     """
     from scipy.stats import false_discovery_control
 
-    ranked: list[int | None] = [None] * len(samples)
+    found: list[tuple[int, ...] | None] = [None] * len(samples)
     able = [index for index, sample in enumerate(samples) if len(sample) >= 2]
-    if not 2 <= len(able) <= MOST_RANKED:
-        return ranked
+    if not 2 <= len(able) <= MOST_TESTED:
+        return found
     tested = _tested([samples[index] for index in able])
-    means = np.array([np.mean(sample) for sample in tested]) * (1 if better == "lower" else -1)
     left, right = np.triu_indices(len(able), 1)
-    real = false_discovery_control(_welch_of_pairs(tested, left, right)) < SIGNIFICANT
-    behind = np.where(means[left] > means[right], left, right)[real]
-    for index, count in zip(able, np.bincount(behind, minlength=len(able)), strict=True):
-        ranked[index] = 1 + int(count)
-    return ranked
+    alike = np.zeros((len(able), len(able)), bool)
+    alike[left, right] = false_discovery_control(_welch_of_pairs(tested, left, right)) >= SIGNIFICANT
+    for index, others in zip(able, alike | alike.T, strict=True):
+        found[index] = tuple(able[place] for place in np.flatnonzero(others))
+    return found
+
+
+def mean_interval(sample: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean by Student's t (1908); None for fewer than two values.
+
+    Where all values are above zero it is taken on the logarithm of the mean, whose deviation is the mean's as a share
+    of it (the delta method), so that it does not reach below zero and fits the test of `welch_p`.
+    """
+    if len(sample) < 2:
+        return None
+    from scipy.special import stdtrit
+
+    mean, deviation = float(np.mean(sample)), float(np.std(sample, ddof=1))
+    error = float(stdtrit(len(sample) - 1, 0.975)) * deviation / math.sqrt(len(sample))
+    if min(sample) <= 0:
+        return mean - error, mean + error
+    with np.errstate(over="ignore"):
+        factor = float(np.exp(error / mean))
+    return mean / factor, mean * factor
 
 
 def difference_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:

@@ -6,7 +6,6 @@ Nothing here knows how a page looks. Each function gives one `Figure`; each `Pan
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -18,24 +17,24 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, settings_key
 from ganzoo.comparing.scores import ScoreKey, leading_score, protocols_of, scores_of
-from ganzoo.comparing.settings import RACE
 from ganzoo.output.console import missing
 from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 
-LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "device", "threads")
-"""What is added to a variant's name where two rows of one variant and dataset differ in it."""
-
 
 @dataclass(frozen=True)
 class PageRow:
-    """A row of the page: its `id` there, the `label` that figures and pictures name it by, and its runs by seed."""
+    """A row of the page: its `id` there, and its runs by seed."""
 
     id: str
-    label: str
     row: Row
+
+    @property
+    def label(self) -> str:
+        """What figures and pictures call it."""
+        return self.row.label
 
     @property
     def finished(self) -> list[RunRecord]:
@@ -133,50 +132,16 @@ class Figure:
 
 
 def page_rows(comparison: Comparison) -> list[PageRow]:
-    """The rows of a comparison as the page has them: by dataset and budget, the best in the leading score first,
-    failures last.
-    """
-    leading, way = leading_score([record for row in comparison.rows for record in row.runs])
-    sign = 1 if way == "lower" else -1
-    scores = [score for score in comparison.scores if score.name == leading]
-
-    def place(row: Row) -> tuple[object, ...]:
-        # Scores of two protocols are in no order: those of one come after those of the other.
-        means = [
-            (index, sign * row.scores[score].mean) for index, score in enumerate(scores) if row.scores[score].values
-        ]
-        race = (row.settings[name] for name in RACE)
-        return *race, not row.finished, *min(means, default=(len(scores), math.inf)), row.settings["variant"]
-
-    rows = sorted(comparison.rows, key=place)
-    return [
-        PageRow(f"r{index}", label, row) for index, (label, row) in enumerate(zip(_labels(rows), rows, strict=True))
-    ]
+    """The rows of a comparison as the page has them, in their order."""
+    return [PageRow(f"r{index}", row) for index, row in enumerate(comparison.rows)]
 
 
 def _seed(record: RunRecord) -> int:
     return int(setting(record.spec, "seed"))
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """The variant, and whatever sets its rows on one dataset apart."""
-    alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        alike[row.settings["variant"], row.settings["dataset"]].append(row)
-    return [_label(row, alike[row.settings["variant"], row.settings["dataset"]]) for row in rows]
-
-
-def _label(row: Row, others: Sequence[Row]) -> str:
-    units = {"image_size": "{} px", "kimg": "{:g} kimg", "batch_size": "batch {}", "threads": "{} threads"}
-    names = [name for name in LABELLING if len({other.settings[name] for other in others}) > 1]
-    if "hardware" in names:  # they come with the machine
-        names = [name for name in names if name not in ("device", "threads")]
-    details = [units.get(name, "{}").format(row.settings[name]) for name in names]
-    return ", ".join([row.settings["variant"], *details, *filter(None, [row.differs])])
-
-
-def report_figures(rows: Sequence[PageRow]) -> list[Figure]:
-    """Every figure of the page, in order."""
+def report_figures(rows: Sequence[PageRow], doubtful: bool = False) -> list[Figure]:
+    """Every figure of the page, in order; with `doubtful` a speed that is doubtful may be on the Pareto front."""
     records = [record for row in rows for record in row.finished]
     scores = scores_of(records)
     protocols = protocols_of(records, scores)
@@ -186,7 +151,7 @@ def report_figures(rows: Sequence[PageRow]) -> list[Figure]:
     return [
         score_against_kimg(rows, drawn, protocols),
         score_against_seconds(rows, drawn, protocols),
-        pareto(rows, [score for score in drawn if score.name == leading], protocols, way),
+        pareto(rows, [score for score in drawn if score.name == leading], protocols, way, doubtful),
         rate_over_batch(rows),
         loss_curves(rows),
     ]
@@ -302,12 +267,20 @@ def _styled(rows: Iterable[PageRow]) -> Iterator[tuple[PageRow, int, int]]:
         yield row, index, again
 
 
-def pareto(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols, better: Direction) -> Figure:
+def pareto(
+    rows: Sequence[PageRow],
+    scores: Sequence[ScoreKey],
+    protocols: Protocols,
+    better: Direction,
+    doubtful: bool = False,
+) -> Figure:
     """The leading score, by each of its protocols, against the training rate; for each hardware the rows that no other
-    beats in both.
+    beats in both. A row whose speed is doubtful neither beats another nor is on the front, unless `doubtful`.
     """
     sign = 1 if better == "lower" else -1
     title = next((title_of(score.name, protocols[score.protocol]) for score in scores), "Score")
+    stars = not doubtful and any(row.row.speed_is_doubtful for row in rows)
+    left_out = "A rate that has a star in the table is doubtful, and on no front. " if stars else ""
     panels = []
     budgets: dict[tuple[ScoreKey, float], dict[str, list[PageRow]]] = {}
     for score in scores:
@@ -319,7 +292,8 @@ def pareto(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Proto
         series = []
         for hue, (hardware, there) in enumerate(machines.items()):
             points = [(_rate(row).mean, row.row.scores[score].mean, row) for row in there]
-            front = pareto_front([(rate, sign * value) for rate, value, _ in points])
+            sure = [index for index, row in enumerate(there) if doubtful or not row.row.speed_is_doubtful]
+            front = [sure[place] for place in pareto_front([(points[i][0], sign * points[i][1]) for i in sure])]
             deviations = [row.row.scores[score].deviation for row in there]
             series.append(
                 Series(
@@ -343,6 +317,8 @@ def pareto(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Proto
                     group=hardware,
                 )
             )
+            if not front:
+                continue
             corners = [points[index] for index in front]
             series.append(
                 Series(
@@ -366,7 +342,8 @@ def pareto(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Proto
         "pareto",
         f"{title} against throughput",
         f"{better.capitalize()} and further right is better. The dashed line is the Pareto front of each hardware: the "
-        "rows that no other on it beats in both. These carry their names. Bars are one standard deviation over seeds.",
+        "rows that no other on it beats in both. These carry their names. "
+        f"{left_out}Bars are one standard deviation over seeds.",
         "Protocol and budget",
         "No finished run has both a score and a rate.",
         panels,

@@ -43,7 +43,6 @@ from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import write_atomically
 from ganzoo.util.images import grid
-from ganzoo.util.significance import Direction
 from ganzoo.util.text import printable
 
 SHOWN_GRIDS = 48
@@ -101,10 +100,10 @@ def write_report(
     output: Path,
     *,
     neighbours: bool = False,
-    better: Mapping[str, Direction] | None = None,
+    doubtful: bool = False,
     force: bool = False,
 ) -> int:
-    """Write the page to `output`, and return its size in bytes. `better` says in which direction each score is.
+    """Write the page to `output`, and return its size in bytes. With `doubtful` doubtful speeds are compared too.
 
     `complaints` name the records that could not be read, `sources` the folders that were. Raises `UsageError` where
     `output` is there already (unless `force`) or cannot be written.
@@ -115,7 +114,7 @@ def write_report(
         raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
     if not output.parent.is_dir():
         raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
-    text = render_report(records, complaints, sources, neighbours=neighbours, better=better)
+    text = render_report(records, complaints, sources, neighbours=neighbours, doubtful=doubtful)
     page = text.encode("utf-8", "replace")
     try:
         write_atomically(output, lambda stream: stream.write(page))
@@ -132,10 +131,10 @@ def render_report(
     sources: Sequence[str],
     *,
     neighbours: bool = False,
-    better: Mapping[str, Direction] | None = None,
+    doubtful: bool = False,
 ) -> str:
     """The page as text."""
-    comparison = compare(records, better or {})
+    comparison = compare(records)
     rows = page_rows(comparison)
     columns = _page_columns(comparison)
     script, plotly = _template("report.js"), _plotly() if rows else ""
@@ -146,7 +145,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = report_figures(rows)
+    figures = report_figures(rows, doubtful)
     return environment.get_template("report.html").render(
         made=datetime.now(UTC).isoformat(timespec="minutes"),
         version=__version__,
@@ -266,7 +265,6 @@ def _page_columns(comparison: Comparison) -> list[Column]:
     return [
         VARIANT,
         *(column for column in settings if column.head in LEADING),
-        *in_groups(columns, "rank"),
         *in_groups(columns, "score", "target", "speed", "cost"),
         SEEDS,
         *(column for column in settings if column.head not in LEADING),

@@ -1,0 +1,88 @@
+"""In which order the rows of a comparison stand, and what each is called among the others."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from ganzoo.comparing.rows import Row
+from ganzoo.comparing.scores import ScoreKey, leading_score
+from ganzoo.comparing.settings import RACE
+
+LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "device", "threads")
+"""What is added to a variant's name where two rows of one variant and dataset differ in it."""
+
+UNITS = {"image_size": "{} px", "kimg": "{:g} kimg", "batch_size": "batch {}", "threads": "{} threads"}
+
+
+def best_first(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
+    """The rows by dataset and budget; within these by the mean of the leading score of the dataset, the best first.
+
+    Rows without that score come after those: the variant with the fastest row first, and its rows by batch size. A
+    speed that is doubtful counts only among others that are. Last come the variants of which no run has finished.
+    """
+    parts: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        parts[row.settings["dataset"], row.settings["image_size"]].append(row)
+    return [row for _, part in sorted(parts.items()) for row in _of_one_dataset(part, scores)]
+
+
+def _of_one_dataset(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
+    leading, way = leading_score([run for row in rows for run in row.runs])
+    sign = 1 if way == "lower" else -1
+    by = [score for score in scores if score.name == leading]
+    speeds: dict[tuple[object, ...], tuple[bool, float]] = defaultdict(lambda: SLOWEST)
+    for row in rows:
+        speeds[_entrant(row)] = min(speeds[_entrant(row)], _speed(row))
+
+    def place(row: Row) -> tuple[object, ...]:
+        # Scores of two protocols are in no order: those of one come after those of the other.
+        means = [(index, sign * row.scores[score].mean) for index, score in enumerate(by) if row.scores[score].values]
+        race = (row.settings[name] for name in RACE)
+        variant, batch_size = row.settings["variant"], row.settings["batch_size"]
+        return *race, *min(means, default=(len(by), math.inf)), *speeds[_entrant(row)], variant, batch_size
+
+    return sorted(rows, key=place)
+
+
+SLOWEST = (True, math.inf)
+"""The place of what has no speed."""
+
+
+def _speed(row: Row) -> tuple[bool, float]:
+    rate = row.figure("train_images_per_second")
+    return (row.speed_is_doubtful, -rate.mean) if rate.values else SLOWEST
+
+
+def _entrant(row: Row) -> tuple[object, ...]:
+    """A variant in one race."""
+    return *(row.settings[name] for name in RACE), row.settings["variant"]
+
+
+def labels_of(rows: Sequence[Row]) -> list[str]:
+    """For each row its variant, and whatever sets it apart from the variant's other rows on the dataset."""
+    alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[row.settings["variant"], row.settings["dataset"]].append(row)
+    return [_label(row, alike[row.settings["variant"], row.settings["dataset"]]) for row in rows]
+
+
+def _label(row: Row, others: Sequence[Row]) -> str:
+    names = [name for name in LABELLING if len({other.settings[name] for other in others}) > 1]
+    if "hardware" in names:  # they come with the machine
+        names = [name for name in names if name not in ("device", "threads")]
+    details = [UNITS.get(name, "{}").format(row.settings[name]) for name in names]
+    details = ["speed only" if detail == "0 kimg" else detail for detail in details]
+    return ", ".join([row.settings["variant"], *details, *filter(None, [row.differs])])
+
+
+def in_words(label: str) -> str:
+    """A label in a sentence: `dcgan, batch 64` as `dcgan (batch 64)`."""
+    variant, comma, details = label.partition(", ")
+    return f"{variant} ({details})" if comma else label
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Labels in one text, each once."""
+    return ", ".join(map(in_words, dict.fromkeys(labels)))
