@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganzoo.data import batches
 from ganzoo.errors import Diverged, PluginError, UsageError
+from ganzoo.machine.fingerprint import environment
 from ganzoo.machine.settings import resolve_precision, resolve_step_mode
 from ganzoo.running.worker import _out_of_memory
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture, GraphedStep
@@ -235,6 +236,14 @@ def test_a_variable_that_overrides_the_precision_is_refused(value, precision, mo
     with pytest.raises(UsageError, match=f"--precision {precision}: NVIDIA_TF32_OVERRIDE={value} decides otherwise"):
         resolve_precision(precision, "cuda:0")
     assert resolve_precision("fp32", "cpu") == "fp32"
+
+
+@pytest.mark.parametrize("name", ["CUDA_LAUNCH_BLOCKING", "PYTORCH_CUDA_ALLOC_CONF", "NVIDIA_TF32_OVERRIDE"])
+def test_variables_that_change_a_run_on_cuda_are_recorded(name, monkeypatch):
+    monkeypatch.delenv(name, raising=False)
+    assert environment({}, "blas")["flags"][name.lower()] is None
+    monkeypatch.setenv(name, "1")
+    assert environment({}, "blas")["flags"][name.lower()] == "1"
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,19 @@ def test_a_part_that_a_package_imports_dynamically_is_in_its_hash(way, package, 
     assert source_hash() != before
 
 
+def test_modules_that_a_star_imports_by_name_are_in_it(package, tmp_path):
+    files = {
+        "parted/__init__.py": PLUGIN.format(imports="from .inner import *", architecture="mlp"),
+        "parted/inner/__init__.py": "__all__ = ['part']\n",
+        "parted/inner/part.py": "x = 1\n",
+    }
+    source_hash = package(files)
+    before = source_hash()
+    assert "parted.inner.part" in sys.modules
+    (tmp_path / "parted" / "inner" / "part.py").write_text("x = 2\n")
+    assert source_hash() != before
+
+
 def test_parts_that_are_only_for_type_checkers_are_not_in_it(package, tmp_path):
     imports = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from parted import part\nelse:\n    part = 1"
     files = {"parted/__init__.py": PLUGIN.format(imports=imports, architecture="mlp"), "parted/part.py": "x = 1\n"}

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from conftest import FRESH
+from skips import needs_system
 
 from ganzoo.errors import PluginError
 from ganzoo.machine.settings import apply_settings, ieee_float32
@@ -17,6 +18,8 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import SETTINGS, check_settings, settings_in_force, undisturbed
 from ganzoo.util.float32 import float32_settings, restore_float32, set_float32
+
+pytestmark = needs_system(sys.platform == "linux", "signals, umask and cores as Linux has them")
 
 VARIANT = """
 import ganzoo
@@ -76,6 +79,17 @@ def test_what_an_import_changes_is_put_back(name, tmp_path):
     registry = discover([str(tmp_path / "meddler.py")])
     assert registry.status_of("meddler.py").state == "ok"
     assert SETTINGS[name].read() == before
+
+
+def test_a_thread_that_openmp_has_bound_at_the_users_wish_stays_bound(monkeypatch):
+    cores = os.sched_getaffinity(0)
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    try:
+        with undisturbed():
+            os.sched_setaffinity(0, {min(cores)})
+        assert os.sched_getaffinity(0) == {min(cores)}
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_a_plugin_is_tried_for_every_setting():

@@ -70,6 +70,9 @@ def environment(plugins: Mapping[str, Mapping[str, Any]], linear_backend: str) -
             "float32_matmul_precision": float32_settings().get("matmul"),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            # These two cannot be put back where a plugin has changed them.
+            "interop_threads": torch.get_num_interop_threads(),
+            "niceness": os.nice(0) if hasattr(os, "nice") else None,
             **{name.lower(): os.environ.get(name) for name in RECORDED_VARIABLES},
         },
     }

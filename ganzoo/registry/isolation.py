@@ -21,7 +21,7 @@ SETTINGS: Mapping[str, Setting] = {**PYTHON, **LIBRARIES}
 
 
 STEADY = (
-    *("threads", "cores", "float32", "dtype", "device", "denormals", "deterministic", "anomaly detection"),
+    *("threads", "float32", "dtype", "device", "denormals", "deterministic", "anomaly detection"),
     *("cuDNN", "CUDA products", "oneDNN"),
 )
 """The settings by which speed or bits may differ, and which nothing changes in a run that goes as it should."""

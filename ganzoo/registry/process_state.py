@@ -86,11 +86,17 @@ def _umask() -> int:
     return mask
 
 
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+"""Variables by which a user asks OpenMP to bind threads to cores. It binds this one too, at its first parallel work."""
+
+
 def _cores() -> Any:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
 def _put_back_cores(before: Any) -> None:
+    if any(name in os.environ for name in BINDING):
+        return
     # Some of them may have been taken from the process meanwhile.
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, before)

@@ -134,7 +134,7 @@ def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
             continue
         names, dynamic = imports_of(part.file.read_bytes(), part.package)
         for name in names:
-            pending += _parts(name, places)
+            pending += _imported(name, places)
         if dynamic:
             pending += _whole_package(part.name.partition(".")[0])
     return files
@@ -148,6 +148,14 @@ def source_sha256(files: Mapping[str, Path]) -> str | None:
     for name, file in sorted(files.items()):
         digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _imported(name: str, places: Places) -> Iterator[_Part]:
+    """What an import of `name` runs; of `package.*` all of it, for its `__all__` may name modules."""
+    base = name.removesuffix(".*")
+    yield from (parts := list(_parts(base, places)))
+    if name != base and any(part.name == base and part.file.stem == "__init__" for part in parts):
+        yield from _whole_package(base.partition(".")[0])
 
 
 def _parts(name: str, places: Places) -> Iterator[_Part]:
@@ -189,15 +197,16 @@ def _root_spec(root: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def _whole_package(root: str) -> Iterator[_Part]:
-    """All .py files of a top-level package."""
+    """All that Python can import from a top-level package: .py files and extensions."""
     spec = _root_spec(root)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in Path(folder).resolve().rglob("*.py"):
-            words = [root, *file.relative_to(Path(folder).resolve()).with_suffix("").parts]
-            if words[-1] == "__init__":
-                yield _Part(".".join(words[:-1]), file, ".".join(words[:-1]))
-            else:
-                yield _Part(".".join(words), file, ".".join(words[:-1]))
+        for file in Path(folder).resolve().rglob("*"):
+            if file.suffix not in (".py", Path(importlib.machinery.EXTENSION_SUFFIXES[-1]).suffix):
+                continue
+            package = [root, *file.parent.relative_to(Path(folder).resolve()).parts]
+            # The name of an extension may go on with the Python that it is for.
+            module = package if file.name == "__init__.py" else [*package, file.name.partition(".")[0]]
+            yield _Part(".".join(module), file, ".".join(package))
 
 
 @lru_cache(maxsize=1024)
