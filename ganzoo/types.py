@@ -375,6 +375,8 @@ class DatasetRequest:
     """The size in pixels; give images of this size."""
     skip_bad_images: bool = False
     """Leave unreadable images out, and name them in `skipped`."""
+    background: str = "#ffffff"
+    """The colour, as `#rrggbb`, to put images on that have transparency."""
 
 
 @dataclass(frozen=True)
@@ -397,6 +399,11 @@ class LabelledImages:
     in parallel on Linux."""
     class_names: tuple[str, ...] = ()
     """What the labels 0, 1, … are called; by it they meet an extractor's classes. Empty: by their numbers."""
+    with_alpha: int = 0
+    """How many images had transparency and were put on `request.background`."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What a user may not expect of the images, a line each by what it is about. Under `labels` stands why there are
+    none, and under `channels` why some images are not read as what they are."""
 
 
 @dataclass(frozen=True)

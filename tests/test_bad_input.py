@@ -568,7 +568,49 @@ def test_unscorable_folder_is_refused(refused, pictures, stranger, tmp_path):
     assert "holds 9 images; scores need at least 10" in refused(*score, pictures)
     for path in pictures.glob("*.png"):
         Image.open(path).convert("RGB").save(path)
-    assert "its images have 3 channel(s) and those of 'stripes' 1" in refused(*score, pictures)
+    assert "--background mauvve: give a colour such as white" in refused(*score, pictures, "--background", "mauvve")
+    line = refused(*score, pictures)
+    assert "images differ in channels: those of 'stripes' have 1 and those of '" in line
+    assert line.endswith("/pictures' have 3; save them alike")
+
+
+def test_one_colour_picture_among_the_real_ones_is_named(refused, pictures, tmp_path):
+    """Not the fakes are to blame, which are all grey."""
+    shutil.copytree(pictures, tmp_path / "real")
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "real" / "red.png")
+    line = refused("score", pictures, "--dataset", "folder:real", "--features", "digits-cnn", "--device", "cpu")
+    count = len(list((tmp_path / "real").iterdir()))
+    assert (
+        f"in 'folder:real' 1 of {count} images is in colour (red.png) and the others are not, so all are read" in line
+    )
+
+
+ODD_SHAPE = """
+import numpy as np
+import ganzoo
+
+@ganzoo.hookimpl
+def ganzoo_datasets():
+    images = np.zeros((20, 1, 28, 20), np.uint8)
+    yield ganzoo.Dataset("nonsquare", lambda request: ganzoo.LabelledImages(images), lambda request: "1")
+"""
+
+
+def test_images_that_are_not_square_are_what_a_folder_cannot_be_scored_against(refused, pictures, tmp_path):
+    (tmp_path / "odd.py").write_text(ODD_SHAPE)
+    score = ("score", pictures, "--dataset", "nonsquare", "--plugin", "odd.py", "--features", "digits-cnn")
+    line = refused(*score, "--device", "cpu")
+    assert "'nonsquare' has images of 20 x 28 pixels, and those of a folder are cropped to squares" in line
+
+
+def test_a_stray_picture_beside_the_classes_is_named_where_labels_are_missing(refused, pictures, tmp_path):
+    for label in "01":
+        shutil.copytree(pictures, tmp_path / "real" / label)
+    Image.new("L", (16, 16)).save(tmp_path / "real" / "stray.png")
+    bench = ("bench", "--models", "mlp", "--device", "cpu", "--image-size", 16, "--features", "digits-cnn")
+    line = refused(*bench, "--dataset", "folder:real", "--metrics", "modes")
+    assert "has none: 1 of" in line
+    assert "images lies beside the subfolders (stray.png), so the subfolders are no labels" in line
 
 
 # --- broken records ---------------------------------------------------------------------------------------------------

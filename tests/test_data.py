@@ -100,6 +100,21 @@ def test_class_names_count_the_classes_and_are_part_of_the_dataset(cache):
     assert len({prepared().sha256, prepared("a", "b", "c").sha256, prepared("a", "b", "d").sha256}) == 3
 
 
+def test_a_label_that_leaves_a_gap_makes_a_note(cache):
+    dataset, _ = counted(numbered(10), np.where(np.arange(10) < 5, 0, 255))
+    prepared = prepare(dataset, REQUEST, None)
+    assert prepared.classes == 256
+    (remark,) = prepared.remarks
+    assert remark.startswith("labels go up to 255 and make 256 classes, of which 2 have an image; number them from 0")
+
+
+def test_another_background_is_another_dataset(cache):
+    dataset, loads = counted(numbered(10))
+    for colour in ("#ffffff", "#000000", "#ffffff"):
+        prepare(dataset, DatasetRequest(Path("nowhere"), "", 16, background=colour), None)
+    assert [asked.background for asked in loads] == ["#ffffff", "#000000"]
+
+
 def test_damaged_dataset_cache_is_rebuilt(ten, cache):
     dataset, loads = counted(numbered(10), labels=np.arange(10) % 3)
     (Path(ten.folder) / "dataset.json").write_text('{"name": ')

@@ -25,10 +25,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skips import needs_system
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, CelebA, FashionMNIST
 
 import ganzoo
+from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.data.prepared import prepare
+from ganzoo.registry.discovery import discover
 from ganzoo_plugins.datasets import digits, folder, mnist, stacked_mnist, torchvision_datasets
 
 DATASETS = {
@@ -523,10 +526,15 @@ def test_subfolders_are_the_labels_only_if_they_hold_every_image(tmp_path):
     assert loaded.labels.tolist() == [0, 0, 1]
     assert loaded.class_names == ("cat", "dog")
     picture(tmp_path / "stray.png")
-    assert folder.load(request(argument=tmp_path)).labels is None
+    loaded = folder.load(request(argument=tmp_path))
+    assert (loaded.labels, loaded.class_names) == (None, ())
+    beside = "1 of 4 images lies beside the subfolders (stray.png), so the subfolders are no labels"
+    assert loaded.notes["labels"] == beside
 
 
-@pytest.mark.parametrize(("modes", "channels"), [(["L", "1"], 1), (["L", "RGB"], 3), (["P"], 3), (["RGBA", "L"], 3)])
+@pytest.mark.parametrize(
+    ("modes", "channels"), [(["L", "1"], 1), (["L", "RGB"], 3), (["P"], 3), (["RGBA", "L"], 3), (["LA", "L"], 1)]
+)
 def test_folder_is_rgb_unless_every_image_is_grey(modes, channels, tmp_path):
     for index, mode in enumerate(modes):
         picture(tmp_path / f"{index}.png", mode=mode)
@@ -737,3 +745,193 @@ def test_folders_named_by_digits_meet_the_classes_of_the_extractor(tmp_path, inv
     assert scores("real") == pytest.approx({"modes": 9, "kl": 0}, abs=0.01)
     reason = "the extractor has no class called 10, 11; its 10 are 0, 1, 2, 3, 4, …"
     assert scores("twelve") == {"modes": reason, "kl": reason}
+
+
+# --- what a user may not expect of a folder ---------------------------------------------------------------------------
+
+
+def shown(path: Path, background: str = "#ffffff", size: int = 2) -> torch.Tensor:
+    """The only image of a folder as it is read."""
+    (image,) = folder.read_folder(path, size, background=background).images
+    return image
+
+
+def half_transparent(mode: str) -> Image.Image:
+    """2 x 2 pixels, dark grey: the left ones are opaque, the right ones transparent and bright beneath."""
+    grey = np.array([[10, 250], [10, 250]], np.uint8)
+    alpha = np.array([[255, 0], [255, 0]], np.uint8)
+    layers = Image.fromarray(np.stack([grey, alpha], -1), mode="LA")
+    if mode == "P":
+        image = Image.fromarray(np.array([[0, 1], [0, 1]], np.uint8), mode="P")
+        image.putpalette([10, 10, 10, 250, 250, 250])
+        image.info["transparency"] = 1
+        return image
+    return layers.convert(mode)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("LA", 1), ("RGBA", 3), ("P", 3)])
+@pytest.mark.parametrize(
+    ("background", "beneath"), [("#ffffff", [255] * 3), ("#808080", [128] * 3), ("#ff0000", [255, 0, 0])]
+)
+def test_transparent_pixels_show_the_background(mode, channels, background, beneath, tmp_path):
+    half_transparent(mode).save(tmp_path / "a.png")
+    image = shown(tmp_path, background)
+    grey = channels == 1 and len(set(beneath)) == 1
+    assert len(image) == (1 if grey else 3)
+    assert image[:, :, 0].unique().tolist() == [10]
+    assert image[:, 0, 1].tolist() == ([beneath[0]] if grey else beneath)
+
+
+def test_grey_with_a_transparent_shade_stays_grey(tmp_path):
+    Image.fromarray(np.array([[10, 250], [10, 250]], np.uint8)).save(tmp_path / "a.png", transparency=10)
+    assert shown(tmp_path).tolist() == [[[255, 250], [255, 250]]]
+
+
+def test_half_opaque_pixels_are_mixed_with_the_background(tmp_path):
+    Image.new("RGBA", (2, 2), (0, 100, 200, 51)).save(tmp_path / "a.png")
+    assert shown(tmp_path)[:, 0, 0].tolist() == [204, 224, 244]
+
+
+def mixed(place: Path) -> Path:
+    """Ten grey pictures of 16 x 16 pixels in a folder."""
+    for index in range(10):
+        picture(place / f"{index}.png", size=(16, 16), mode="L", colour=index)
+    return place
+
+
+def test_a_folder_says_what_is_not_as_it_seems(tmp_path):
+    assert folder.load(request(argument=mixed(tmp_path / "plain"))).notes == {}
+    place = mixed(tmp_path / "odd")
+    half_transparent("LA").resize((16, 16)).save(place / "alpha.png")
+    picture(place / "grid.png", size=(146, 146), mode="L")
+    pages = [Image.new("L", (16, 16), shade) for shade in (1, 2, 3)]
+    pages[0].save(place / "pages.tif", save_all=True, append_images=pages[1:])
+    picture(place / "red.png", size=(16, 16), colour=(255, 0, 0))
+    for name in ("a.gif", "b.GIF", "c.heic", "d.avif", "samples.npz", "notes.txt", ".hidden.gif"):
+        (place / name).write_bytes(b"not opened")
+    loaded = folder.load(request(argument=place))
+    assert (len(loaded.images), loaded.with_alpha) == (14, 1)
+    assert loaded.notes == {
+        "alpha": "1 of 14 images has transparency (alpha.png); put on #ffffff, see --background",
+        "channels": "1 of 14 images is in colour (red.png) and the others are not, so all are read as RGB",
+        "pages": "1 of 14 images holds several pictures (pages.tif), of which the first is taken",
+        "sizes": "1 of 14 images is not of 16x16 pixels like most (grid.png), cropped and resized",
+        "passed over": "passed over 5 files, 1 .avif and 2 .gif and 1 .heic and 1 .npz (a.gif, b.GIF, c.heic, …); "
+        "save them as PNG to have them read",
+    }
+    assert loaded.images[loaded.images.paths.index(place / "pages.tif")].unique().tolist() == [1]
+
+
+def test_what_is_passed_over_is_named_where_there_is_nothing_else(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"not opened")
+    with pytest.raises(ganzoo.DataUnavailable, match=r"holds no image.*; passed over 1 file, 1 \.heic \(a\.heic\)\)$"):
+        folder.load(request(argument=tmp_path))
+
+
+def test_a_passed_over_file_that_comes_later_is_noticed(tmp_path):
+    place = mixed(tmp_path / "plain")
+    before = folder.fingerprint(request(argument=place))
+    (place / "a.heic").write_bytes(b"not opened")
+    assert folder.fingerprint(request(argument=place)) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("samples.npz", r"is a \.npz file; save its images as PNG files and give their folder$"),
+        ("samples.tar.gz", "is an archive; unpack it and give the folder$"),
+        ("sample.png", "is a file; give the folder that holds the images$"),
+    ],
+)
+def test_a_file_in_place_of_a_folder_gets_the_advice_that_fits(name, what, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ganzoo.DataUnavailable, match=what):
+        folder.load(request(argument=tmp_path / name))
+
+
+def test_a_link_that_leads_nowhere_is_named_or_skipped(tmp_path):
+    """Also one to a folder of images, which would be missed without a word."""
+    place = mixed(tmp_path / "plain")
+    for name in ("gone.png", "cats"):
+        (place / name).symlink_to(tmp_path / "nowhere" / name)
+        asked = request(argument=place, size=16)
+        folder.fingerprint(asked)
+        with pytest.raises(
+            ganzoo.DataUnavailable, match=rf"{name} cannot be read as an image: a link that leads nowhere"
+        ):
+            folder.load(asked)
+        loaded = folder.load(replace(asked, skip_bad_images=True))
+        assert (len(list(loaded.images)), loaded.skipped) == (10, (str(place / name),))
+        (place / name).unlink()
+    (place / "notes.txt").symlink_to("nowhere")
+    assert folder.load(request(argument=place)).skipped == ()
+
+
+@needs_system(sys.platform == "linux", "other systems refuse such names")
+def test_names_that_are_not_utf_8_are_read_or_skipped_by_name(tmp_path, invoke):
+    place = mixed(tmp_path / "photos")
+    (place / "0.png").rename(os.fsdecode(os.fsencode(place) + b"/caf\xe9.png"))
+    score = ("score", "photos", "--dataset", "digits", "--metrics", "fid", "--device", "cpu", "--json")
+    outcome = invoke(*score)
+    assert (outcome.code, outcome.err) == (0, "")
+    Path(os.fsdecode(os.fsencode(place) + b"/b\xe9d.png")).write_bytes(b"no image")
+    assert r"photos/b\udce9d.png cannot be read as an image" in invoke(*score).error
+    outcome = invoke(*score, "--skip-bad-images")
+    assert (outcome.code, outcome.err) == (0, "ganzoo: photos: skipped 1 unreadable image(s): photos/b\\udce9d.png\n")
+
+
+def test_a_closed_folder_is_named_or_skipped(tmp_path, monkeypatch):
+    """Whoever runs as root may open any folder, so the refusal is made here."""
+    place = mixed(tmp_path / "plain")
+    (place / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    asked = request(argument=place, size=16)
+    folder.fingerprint(asked)
+    with pytest.raises(
+        ganzoo.DataUnavailable, match="closed cannot be looked into: Permission denied; make it readable"
+    ):
+        folder.load(asked)
+    assert folder.load(replace(asked, skip_bad_images=True)).skipped == (str(place / "closed"),)
+
+
+def test_an_image_that_is_skipped_is_one_that_cannot_be_shown(tmp_path, monkeypatch):
+    """It decodes, but its EXIF data are broken: to turn it by them fails as well."""
+    from PIL import ImageOps
+
+    place = mixed(tmp_path / "plain")
+
+    def turn(image):
+        if image.filename.endswith("3.png"):
+            raise SyntaxError("not a TIFF file")
+        return image
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", turn)
+    loaded = folder.load(request(argument=place, size=16, skip_bad_images=True))
+    assert loaded.skipped == (str(place / "3.png"),)
+    assert len(list(loaded.images)) == 9
+
+
+def test_what_a_record_says_of_the_images_is_kept_in_the_cache(tmp_path, monkeypatch):
+    """The run's process reads it from there."""
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    place = mixed(tmp_path / "odd")
+    half_transparent("LA").resize((16, 16)).save(place / "alpha.png")
+    (place / "a.gif").write_bytes(b"not opened")
+    (place / "broken.png").write_bytes(b"no image")
+    registry = discover()
+    for _ in range(2):
+        found = find_dataset(registry, f"folder:{place}")
+        prepared = prepare_dataset(registry, *found, image_size=16, skip_bad_images=True, background="black")
+        assert (prepared.with_alpha, prepared.background) == (1, "#000000")
+        assert [remark.partition(":")[0] for remark in prepared.remarks] == [
+            "skipped 1 unreadable image(s)",
+            "1 of 11 images has transparency (alpha.png); put on #000000, see --background",
+            "passed over 1 file, 1 .gif (a.gif); save them as PNG to have them read",
+        ]

@@ -20,7 +20,10 @@ def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
     """Raise `UsageError` where a metric needs labels and the dataset has none."""
     for metric in metrics:
         if metric.labelled and not dataset.classes:
-            raise UsageError(f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none")
+            why = f": {printable(dataset.notes['labels'])}" if "labels" in dataset.notes else ""
+            raise UsageError(
+                f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none{why}"
+            )
 
 
 def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:
@@ -46,15 +49,28 @@ def prepare_dataset(
     image_size: int | None = None,
     data_root: str | None = None,
     skip_bad_images: bool = False,
+    background: str = "white",
     on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
     """Prepare a dataset, at its default size unless `image_size` is given, from `data_root`.
 
-    The default root is `GANZOO_DATA`, else ./data. Raises `UsageError` for an impossible size, and what `prepare` does.
+    The default root is `GANZOO_DATA`, else ./data. Raises `UsageError` for an impossible size or colour, and what
+    `prepare` does.
     """
     size = offer.record.image_size if image_size is None else image_size
     if not 0 < size <= LARGEST_IMAGE:
         raise UsageError(f"--image-size {size}: give a number from 1 to {LARGEST_IMAGE}")
     root = Path(data_root or os.environ.get("GANZOO_DATA") or "data")
-    request = DatasetRequest(root, argument, size, skip_bad_images)
+    request = DatasetRequest(root, argument, size, skip_bad_images, _colour(background))
     return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)
+
+
+def _colour(name: str) -> str:
+    """A colour as `#rrggbb`. Raises `UsageError`."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise UsageError(f"--background {printable(name)}: give a colour such as white, black or '#808080'") from error
+    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -14,8 +14,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,16 @@ class PreparedDataset:
     split: str
     skipped: tuple[str, ...]
     class_names: tuple[str, ...] = ()
+    with_alpha: int = 0
+    background: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user may not expect of the images, a line each: what was skipped, and the notes of the dataset."""
+        shown = ", ".join(printable(name) for name in self.skipped[:3])
+        skipped = [f"skipped {len(self.skipped)} unreadable image(s): {shown}"] if self.skipped else []
+        return [*skipped, *map(printable, self.notes.values())]
 
     def images(self) -> np.ndarray:
         """uint8 (N, C, H, W), memory-mapped."""
@@ -81,7 +91,7 @@ def prepare(
     name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
     identity = (
         *(name, request.image_size, request.skip_bad_images, source_sha256),
-        *(_fingerprint_of(dataset, request), _real_place(request.argument)),
+        *(request.background, _fingerprint_of(dataset, request), _real_place(request.argument)),
     )
     key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
@@ -92,7 +102,7 @@ def prepare(
     loaded = _loaded(dataset, request, name)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        prepared = _write(name, folder, temporary, loaded, on_progress)
+        prepared = _write(name, folder, temporary, loaded, request.background, on_progress)
         (temporary / "dataset.json").write_text(json.dumps(asdict(prepared), indent=1))
         try:
             temporary.rename(folder)
@@ -176,7 +186,7 @@ def _fingerprint_of(dataset: Dataset, request: DatasetRequest) -> str:
 
 
 def _write(
-    name: str, folder: Path, temporary: Path, loaded: LabelledImages, on_progress: OnProgress
+    name: str, folder: Path, temporary: Path, loaded: LabelledImages, background: str, on_progress: OnProgress
 ) -> PreparedDataset:
     labels = _labels_of(loaded, name)
     first = _checked(_decoded(loaded.images, 0, name), name)
@@ -213,6 +223,9 @@ def _write(
         split=loaded.split,
         skipped=tuple(loaded.skipped),
         class_names=tuple(loaded.class_names) if classes else (),
+        with_alpha=loaded.with_alpha,
+        background=background if loaded.with_alpha else "",
+        notes=dict(loaded.notes) | _gaps(labels, loaded.class_names),
     )
 
 
@@ -235,6 +248,18 @@ def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
             "name each class once, or none"
         )
     return labels
+
+
+def _gaps(labels: np.ndarray | None, class_names: Sequence[str]) -> dict[str, str]:
+    """A note where numbers below the highest label are no image's: a label such as 255 for "none" makes 256 classes."""
+    if labels is None or class_names:
+        return {}
+    seen = np.unique(labels)
+    highest = int(seen[-1])
+    if len(seen) == highest + 1:
+        return {}
+    what = f"labels go up to {highest} and make {highest + 1} classes, of which {len(seen)} have an image"
+    return {"classes": f"{what}; number them from 0 without a gap, or give class_names"}
 
 
 def _check_space(folder: Path, size: int, name: str) -> None:

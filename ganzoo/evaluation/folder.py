@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
+from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample, dataset_batches
@@ -25,6 +26,7 @@ def score_folder(
     image_size: int | None = None,
     data_root: str | None = None,
     skip_bad_images: bool = False,
+    background: str = "white",
     features: str = "auto",
     weights: str | None = None,
     weights_sha256: str | None = None,
@@ -33,8 +35,8 @@ def score_folder(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
     """`(scores, protocols, notes)` of the images in `folder` against `dataset`.
 
-    The largest centred square of each image is resized to the dataset's size; `notes` counts skipped files. Raises
-    `UsageError` for images of another number of channels, and what `prepare` and `load_extractor` raise.
+    The largest centred square of each image is resized to the dataset's size; `notes` are the remarks on both sides.
+    Raises `UsageError` for images of another shape, and what `prepare` and `load_extractor` raise.
     """
     device = resolve_device(device)
     apply_settings(resolve_threads(threads), "fp32")
@@ -46,21 +48,22 @@ def score_folder(
     name = offer.record.features if features == "auto" else features
     features_offer = registry.get("features", name)
     extractor = load_extractor(features_offer.record, device, Path(weights) if weights else None, weights_sha256)
-    real = prepare_dataset(
-        registry, offer, argument, image_size=image_size, data_root=data_root, skip_bad_images=skip_bad_images
-    )
+    reading: dict[str, Any] = {"skip_bad_images": skip_bad_images, "background": background}
+    real = prepare_dataset(registry, offer, argument, image_size=image_size, data_root=data_root, **reading)
     check_labels(chosen_metrics, real)
-    size = real.image_shape[1]
-    images = registry.get("datasets", "folder")
-    fake = prepare_dataset(registry, images, str(folder), image_size=size, skip_bad_images=skip_bad_images)
-    if fake.image_shape != real.image_shape:
+    _, height, width = real.image_shape
+    if height != width:
         raise UsageError(
-            f"{printable(folder)}: its images have {fake.image_shape[0]} channel(s) and those of "
-            f"'{printable(real.name)}' {real.image_shape[0]}; save them alike"
+            f"'{printable(real.name)}' has images of {width} x {height} pixels, and those of a folder are cropped to "
+            "squares; no folder can be scored against it"
         )
+    images = registry.get("datasets", "folder")
+    fake = prepare_dataset(registry, images, str(folder), image_size=height, **reading)
+    _check_channels(fake, real, folder)
     if fake.count < 10:
         raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
-    notes = [f"skipped {len(fake.skipped)} unreadable image(s)"] if fake.skipped else []
+    sides = {printable(real.name): real, printable(folder): fake}
+    notes = [f"{name}: {remark}" for name, side in sides.items() for remark in side.remarks]
     batches = dataset_batches(fake, extractor.extractor.batch_size)
     # With the source it is the reference that runs have made and kept.
     reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
@@ -69,3 +72,13 @@ def score_folder(
     scorer = Scorer(chosen_metrics, reference, plugins, code)
     scores, protocols = scorer.score(batches, kimg=None, ema=None)
     return scores, protocols, notes
+
+
+def _check_channels(fake: PreparedDataset, real: PreparedDataset, folder: Path) -> None:
+    """Raise `UsageError` where the sides differ in their channels, and name what makes a side what it is."""
+    sides = {printable(real.name): real, printable(folder): fake}
+    if fake.image_shape[0] == real.image_shape[0]:
+        return
+    counts = " and ".join(f"those of '{name}' have {side.image_shape[0]}" for name, side in sides.items())
+    reasons = [f"in '{name}' {side.notes['channels']}" for name, side in sides.items() if "channels" in side.notes]
+    raise UsageError("; ".join([f"images differ in channels: {counts}", *map(printable, reasons), "save them alike"]))

@@ -58,6 +58,7 @@ def resolve_continuation(
         image_size=before.image_shape[1],
         data_root=plan.data_root,
         skip_bad_images=plan.skip_bad_images,
+        background=plan.background,
         on_progress=on_progress,
     )
     if dataset.sha256 != before.dataset_sha256:
@@ -74,10 +75,12 @@ def resolve_continuation(
     )
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
     changed = list(what_changed(record.environment, code_of(spec, registry)))
-    notes = (f"--resume: since the run {'; '.join(changed)}; the training continues under the new code",)
+    notes = dataset.remarks
+    if changed:
+        notes.append(f"--resume: since the run {'; '.join(changed)}; the training continues under the new code")
     # Named by its folder, because the reproducing command may run where `./runs` is another folder.
     asked_by_folder = replace(plan, resume=str(record.path.parent))
-    return ResolvedPlan((run,), dataset, asked_by_folder, notes if changed else ())
+    return ResolvedPlan((run,), dataset, asked_by_folder, tuple(notes))
 
 
 def _check_fixed_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:

@@ -102,11 +102,12 @@ def resolve(
         image_size=plan.image_size,
         data_root=plan.data_root,
         skip_bad_images=plan.skip_bad_images,
+        background=plan.background,
         on_progress=on_progress,
     )
     check_labels((metric.record for metric in metrics), dataset)
     batch_sizes = _batch_sizes(plan, dataset.count)
-    runs, notes = [], list(_skip_note(dataset))
+    runs, notes = [], list(dataset.remarks)
     in_force: dict[str, tuple[str, ...]] = {}
     for selection, batch_size in product(selections, batch_sizes):
         matching = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
@@ -192,13 +193,6 @@ def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
             raise UsageError(f"--sweep-batch {printable(plan.sweep_batch)}: give sizes from 2, as in 16,32,64, or auto")
         sizes = sorted({int(text) for text in texts})
     return [*sizes]
-
-
-def _skip_note(dataset: PreparedDataset) -> Sequence[str]:
-    if not dataset.skipped:
-        return ()
-    shown = ", ".join(printable(name) for name in dataset.skipped[:3])
-    return (f"skipped {len(dataset.skipped)} unreadable image(s): {shown}",)
 
 
 def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:

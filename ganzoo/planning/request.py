@@ -165,6 +165,13 @@ class BenchPlan:
     skip_bad_images: bool = option(
         "--skip-bad-images", default=False, help="leave out unreadable images and count them", group="data"
     )
+    background: str = option(
+        "--background",
+        default="white",
+        metavar="COLOUR",
+        help="what lies under transparent images: white, '#808080' (default: {default})",
+        group="data",
+    )
     throughput_only: bool = option(
         "--throughput-only", default=False, help="measure speed; train and score nothing", fixed_on_resume=True
     )

@@ -92,6 +92,9 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         "count": dataset.count,
         "sha256": dataset.sha256,
         "skipped": list(dataset.skipped),
+        "images_with_alpha": dataset.with_alpha,
+        "background": dataset.background or None,
+        "notes": list(dataset.notes.values()),
     }
     saved = _saved(request, folder, emit)
     if saved is not None and saved.run_id == request.run_id:

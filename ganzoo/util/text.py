@@ -11,12 +11,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def printable(text: object, limit: int = 500) -> str:
-    """One line without control characters or escape sequences, cut at `limit` characters."""
+    """One line without control characters or escape sequences, cut at `limit` characters.
+
+    A byte of a file's name that is not UTF-8 is shown as an escape.
+    """
     whole = str(text)
     # A message may have gigabytes: only its beginning is processed.
-    begin = whole[: 10 * limit]
+    begin = whole[: 10 * limit].encode(errors="backslashreplace").decode()
     line = " ".join("".join(character if character.isprintable() else " " for character in begin).split())
-    return line if len(line) <= limit and len(begin) == len(whole) else line[: limit - 1] + "…"
+    return line if len(line) <= limit and len(whole) <= 10 * limit else line[: limit - 1] + "…"
 
 
 def slug(text: str, limit: int = 80) -> str:

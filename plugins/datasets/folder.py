@@ -1,14 +1,18 @@
 """Any folder of images: `--dataset folder:PATH`.
 
-Subfolders are searched too. If every image lies in a subfolder of PATH, the subfolders are the classes.
-Images are cropped to their central square and resized (bilinear, antialiased); RGB unless every one is greyscale.
+Subfolders are searched too. If every image lies in a subfolder of PATH, the names of the subfolders are the classes.
+Images are put on a background where they have transparency, cropped to their central square and resized (bilinear,
+antialiased); RGB unless every one is greyscale. What a user may not expect of the files is said in a line each.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +25,113 @@ FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """The formats to decode, by content and not by suffix. Pillow knows more, among them PostScript, run by Ghostscript."""
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+OTHER_IMAGES = {
+    *(".apng", ".arw", ".avif", ".cr2", ".dib", ".dng", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2"),
+    *(".jpe", ".jxl", ".nef", ".pbm", ".pnm", ".psd", ".svg", ".tga"),
+}
+"""Suffixes of images that are not read: such files are counted and named."""
+
+ARRAYS = {".npy", ".npz", ".pt", ".pth", ".h5", ".pkl", ".safetensors"}
+"""Suffixes of files in which programs keep many images at once; they are not read either."""
+
+ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"}
+
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 """Pillow's modes that become RGB or grey without loss of range; deeper ones would be cut off at 255."""
 
+GREY = {"1", "L", "LA"}
 
-def square(image: Any, size: int, mode: str = "RGB") -> Tensor:
-    """The central square of a Pillow image as uint8 (C, size, size): C = 3 for mode RGB, 1 for L."""
+WHITE = "#ffffff"
+
+
+def square(image: Any, size: int, mode: str = "RGB", background: str = WHITE) -> Tensor:
+    """The central square of a Pillow image on `background`, uint8 (C, size, size): C = 3 for mode RGB, 1 for L."""
     from torchvision.transforms.v2 import functional
 
-    pixels = functional.pil_to_tensor(image.convert(mode))
+    pixels = functional.pil_to_tensor(opaque(image, background).convert(mode))
     cropped = functional.center_crop(pixels, [min(pixels.shape[-2:])])
     return ganzoo.resize_images(cropped[None], size)[0]
+
+
+def opaque(image: Any, background: str) -> Any:
+    """A Pillow image as it looks on `background`: what lies under transparent pixels is not meant to be seen."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    picture = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An image file as Pillow opens it. What is wrong with it raises `DataUnavailable`, also inside of the block."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # What Pillow doubts and can read all the same is no news; a file that grew into a bomb is.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                yield image
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
+        raise unreadable(path, error) from error
 
 
 class ImageFiles(Sequence[Tensor]):
     """Image files as uint8 (C, size, size), decoded when asked for. An unreadable one raises `DataUnavailable`."""
 
-    def __init__(self, paths: Sequence[Path], size: int, mode: str):
-        self.paths, self.size, self.mode = paths, size, mode
+    def __init__(self, paths: Sequence[Path], size: int, mode: str, background: str = WHITE):
+        self.paths, self.size, self.mode, self.background = paths, size, mode, background
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # one image at a time, no slices
-        from PIL import Image, ImageOps
+        from PIL import ImageOps
 
-        path = self.paths[index]
-        try:
-            with warnings.catch_warnings():
-                # What Pillow doubts and can read all the same is no news; a file that grew into a bomb is.
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path, formats=FORMATS) as image:
-                    return square(ImageOps.exif_transpose(image), self.size, self.mode)
-        except Exception as error:  # Pillow's decoders raise almost anything on a broken file
-            raise unreadable(path, error) from error
+        with opened(self.paths[index]) as image:
+            return square(ImageOps.exif_transpose(image), self.size, self.mode, self.background)
 
 
-def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.LabelledImages:
+@dataclass(frozen=True)
+class Header:
+    """What an image file says of itself before it is decoded."""
+
+    grey: bool
+    size: tuple[int, int]
+    transparent: bool
+    pictures: int
+
+
+def read_header(path: Path, background: str, whole: bool) -> Header:
+    """The header of an image file; with `whole` the rest is decoded too. Raises `DataUnavailable`."""
+    from PIL import ImageOps
+
+    if os.path.islink(path) and not os.path.exists(path):
+        raise unreadable(path, OSError("a link that leads nowhere"))
+    if not os.path.isfile(path):
+        raise unreadable(path, OSError("not a regular file"))
+    with opened(path) as image:
+        if image.mode not in EIGHT_BIT:
+            raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
+        header = Header(image.mode in GREY, image.size, image.has_transparency_data, pictures_in(image))
+        if whole:
+            opaque(ImageOps.exif_transpose(image), background).load()
+        return header
+
+
+def pictures_in(image: Any) -> int:
+    """How many pictures an open file holds: the pages of a TIFF, the frames of an animation."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # the first may be whole where a further one is broken
+        return 1
+
+
+def read_folder(path: Path, size: int, skip_bad_images: bool = False, background: str = WHITE) -> ganzoo.LabelledImages:
     """The images under `path`, in the order of their names, as lazily decoded uint8 (C, size, size).
 
     Every header is read here, so a file that is no image, is deeper than 8 bits or declares more pixels than Pillow
@@ -67,67 +140,103 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False) -> ganzoo.
 
     Raises `DataUnavailable` for a folder that is absent or holds no image, and for a bad image, by name.
     """
-    from PIL import Image
-
-    paths = find_images(path)
-
-    def examine(image_path: Path) -> str | ganzoo.DataUnavailable:
+    found = search(path)
+    headers: dict[Path, Header] = {}
+    bad = dict(found.closed)
+    for image_path in found.images:
         try:
-            if not image_path.is_file():
-                raise ValueError("not a regular file")
-            with Image.open(image_path, formats=FORMATS) as image:
-                if image.mode not in EIGHT_BIT:
-                    raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
-                if skip_bad_images:
-                    image.load()
-                return image.mode
-        except Exception as error:
-            return unreadable(image_path, error)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        verdicts = {image_path: examine(image_path) for image_path in paths}
-
-    bad = {image_path: verdict for image_path, verdict in verdicts.items() if not isinstance(verdict, str)}
-    good = [image_path for image_path in paths if image_path not in bad]
-    if bad and not (skip_bad_images and good):
+            headers[image_path] = read_header(image_path, background, whole=skip_bad_images)
+        except ganzoo.DataUnavailable as error:
+            bad[image_path] = error
+    if bad and not (skip_bad_images and headers):
         raise next(iter(bad.values()))
-    mode = "L" if all(verdicts[image_path] in {"1", "L"} for image_path in good) else "RGB"
+    good = list(headers)
+    # Grey on a coloured background is coloured.
+    neutral = is_neutral(background)
+    grey = all(header.grey and (neutral or not header.transparent) for header in headers.values())
     labels, class_names = labels_of(good, path)
     return ganzoo.LabelledImages(
-        images=ImageFiles(good, size, mode),
+        images=ImageFiles(good, size, "L" if grey else "RGB", background),
         labels=labels,
         source=str(path),
         split="all",
         skipped=tuple(str(image_path) for image_path in bad),
         independent=True,
         class_names=class_names,
+        with_alpha=sum(header.transparent for header in headers.values()),
+        notes=notes_of(path, headers, found.passed_over, background),
     )
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Every image file under `folder`, hidden ones left out, links followed once, sorted by relative path."""
-    if not folder.is_dir():
-        what = "a file; unpack it and give the folder" if folder.exists() else "not there; give the path of a folder"
-        raise ganzoo.DataUnavailable(f"the image folder {folder} is {what}")
-    images, seen = [], set()
-    for parent, subfolders, files in os.walk(folder, followlinks=True):
+def is_neutral(colour: str) -> bool:
+    """Whether a colour that Pillow knows has no hue."""
+    from PIL import ImageColor
+
+    return len(set(ImageColor.getrgb(colour)[:3])) == 1
+
+
+@dataclass
+class Found:
+    """The image files under a folder; images that are not read; subfolders that cannot be looked into, and why."""
+
+    images: list[Path] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
+    closed: dict[Path, ganzoo.DataUnavailable] = field(default_factory=dict)
+
+
+def search(folder: Path) -> Found:
+    """What lies under `folder`, hidden files left out, links followed once, sorted by relative path.
+
+    A link that leads nowhere counts as an image if its name does not tell that it is none: it may have led to a folder
+    of them. Raises `DataUnavailable` where there is no image.
+    """
+    if not os.path.isdir(folder):
+        raise ganzoo.DataUnavailable(f"the image folder {folder} is {what_it_is(folder)}")
+    found, seen = Found(), set()
+
+    def closed(error: OSError) -> None:
+        place = Path(error.filename)
+        reason = f"{place} cannot be looked into: {error.strerror}"
+        found.closed[place] = ganzoo.DataUnavailable(f"{reason}; make it readable or pass --skip-bad-images")
+
+    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=closed):
         if (real := os.path.realpath(parent)) in seen:
             subfolders.clear()
             continue
         seen.add(real)
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        images += [
-            Path(parent, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-        ]
-    if not images:
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            place = Path(parent, name)
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES or (not suffix and os.path.islink(place) and not os.path.exists(place)):
+                found.images.append(place)
+            elif suffix in OTHER_IMAGES or suffix in ARRAYS:
+                found.passed_over.append(place)
+    for paths in (found.images, found.passed_over):
+        paths.sort(key=lambda path: path.relative_to(folder).parts)
+    if not found.images:
+        if found.closed:
+            raise next(iter(found.closed.values()))
+        others = f"; passed over {kinds_of(found.passed_over, folder)}" if found.passed_over else ""
+        looked_for = " ".join(sorted(SUFFIXES))
         raise ganzoo.DataUnavailable(
-            f"the folder {folder} holds no image, nor do its subfolders (looked for {' '.join(sorted(SUFFIXES))})"
+            f"the folder {folder} holds no image, nor do its subfolders (looked for {looked_for}{others})"
         )
-    return sorted(images, key=lambda path: path.relative_to(folder).parts)
+    return found
+
+
+def what_it_is(path: Path) -> str:
+    """Why a path is no folder, and what to do."""
+    if not os.path.exists(path):
+        return "not there; give the path of a folder"
+    suffix = path.suffix.lower()
+    if suffix in ARRAYS:
+        return f"a {suffix} file; save its images as PNG files and give their folder"
+    if suffix in ARCHIVES:
+        return "an archive; unpack it and give the folder"
+    return "a file; give the folder that holds the images"
 
 
 def labels_of(paths: Sequence[Path], folder: Path) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -141,6 +250,57 @@ def labels_of(paths: Sequence[Path], folder: Path) -> tuple[Tensor | None, tuple
     names = tuple(sorted({place[0] for place in places}))
     ranks = {name: rank for rank, name in enumerate(names)}
     return torch.tensor([ranks[place[0]] for place in places]), names
+
+
+# --- what a user may not expect -------------------------------------------------------------------------------------
+
+
+def notes_of(
+    folder: Path, headers: Mapping[Path, Header], passed_over: Sequence[Path], background: str
+) -> dict[str, str]:
+    """A line for each thing of the images that a user may not know, by what it is about."""
+    count = len(headers)
+
+    def some(paths: Sequence[Path], verb: str, plural: str, rest: str) -> str:
+        """`2 of 51 images are grey (a.png, b.png)`."""
+        return f"{len(paths)} of {count} images {verb if len(paths) == 1 else plural} {rest} ({named(paths, folder)})"
+
+    transparent = [path for path, header in headers.items() if header.transparent]
+    coloured = [path for path, header in headers.items() if not header.grey]
+    beside = [path for path in headers if path.parent == folder]
+    several = [path for path, header in headers.items() if header.pictures > 1]
+    size = Counter(header.size for header in headers.values()).most_common(1)[0][0]
+    odd = [path for path, header in headers.items() if header.size != size]
+    notes = {}
+    if transparent:
+        notes["alpha"] = f"{some(transparent, 'has', 'have', 'transparency')}; put on {background}, see --background"
+    if 0 < len(coloured) < count:
+        grey = [path for path, header in headers.items() if header.grey]
+        rare, kind = (coloured, "in colour") if len(coloured) <= len(grey) else (grey, "grey")
+        notes["channels"] = f"{some(rare, 'is', 'are', kind)} and the others are not, so all are read as RGB"
+    if 0 < len(beside) < count:
+        notes["labels"] = f"{some(beside, 'lies', 'lie', 'beside the subfolders')}, so the subfolders are no labels"
+    if several:
+        notes["pages"] = f"{some(several, 'holds', 'hold', 'several pictures')}, of which the first is taken"
+    if 0 < 5 * len(odd) <= count:
+        most = "x".join(map(str, size))
+        notes["sizes"] = f"{some(odd, 'is', 'are', f'not of {most} pixels like most')}, cropped and resized"
+    if passed_over:
+        notes["passed over"] = f"passed over {kinds_of(passed_over, folder)}; save them as PNG to have them read"
+    return notes
+
+
+def named(paths: Sequence[Path], folder: Path) -> str:
+    """The first three names, below `folder`."""
+    names = [str(path.relative_to(folder)) for path in paths[:3]]
+    return ", ".join([*names, "…"] if len(paths) > len(names) else names)
+
+
+def kinds_of(paths: Sequence[Path], folder: Path) -> str:
+    """`3 files, 2 .gif and 1 .heic (a.gif, b.gif, c.heic)`."""
+    counts = Counter(path.suffix.lower() for path in paths)
+    kinds = " and ".join(f"{number} {suffix}" for suffix, number in sorted(counts.items()))
+    return f"{len(paths)} file{'s' * (len(paths) > 1)}, {kinds} ({named(paths, folder)})"
 
 
 def unreadable(path: Path, error: Exception) -> ganzoo.DataUnavailable:
@@ -163,12 +323,13 @@ def folder_of(request: ganzoo.DatasetRequest) -> Path:
 
 def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
     """`read_folder` of what stands after the colon."""
-    return read_folder(folder_of(request), request.image_size, request.skip_bad_images)
+    return read_folder(folder_of(request), request.image_size, request.skip_bad_images, request.background)
 
 
 def fingerprint(request: ganzoo.DatasetRequest) -> str:
-    """Where the images lie, and their state."""
-    return ganzoo.fingerprint_files(find_images(folder_of(request)))
+    """Where the images lie, and their state; those that are passed over count, for they are named."""
+    found = search(folder_of(request))
+    return ganzoo.fingerprint_files([*found.images, *found.passed_over, *found.closed])
 
 
 @ganzoo.hookimpl
