@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,6 +313,44 @@ def test_real_scores_better_than_noisy_and_noisy_than_noise(extract, real_digits
     for name in ("precision", "recall"):
         assert good[name] > 0.6, name
         assert all(side[name] < 0.4 * good[name] for side in bad), name
+
+
+def test_equal_sides_have_a_distance_of_zero_and_no_deviation():
+    """Also where the equal images come in another order, and where there are fewer of them than features."""
+    for count, width in ((300, 16), (50, 128)):
+        features = torch.relu(gaussian(count, width, 1))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        side, again = (FeatureSample(values, values) for values in (features, features[order]))
+        assert score("fid", side, again) == {"fid": 0.0}
+        assert score("fid", side, FeatureSample(features + 1e-4, features))["fid"] > 0
+        assert score("kid", side, again)["kid"][1] == 0
+
+
+def test_kid_says_that_all_images_were_drawn():
+    every = {"subsets": 1, "subset_size": 300, "drawn": "all images"}
+    assert METRICS["kid"].settings(300, 300).items() >= every.items()
+    for counts in ((300, 301), (301, 300), (2000, 2000)):
+        settings = METRICS["kid"].settings(*counts)
+        assert (settings["subsets"], "drawn" in settings) == (100, False)
+
+
+@pytest.mark.parametrize(("name", "what"), [("fid", "covariance"), ("kid", "needs two"), ("prc", "has no neighbour")])
+def test_a_single_image_has_no_score_but_a_reason_and_nothing_is_warned_of(name, what):
+    twelve, one = (FeatureSample(gaussian(count, 16, count), torch.zeros(count, 10)) for count in (12, 1))
+    for sides in ((one, twelve), (twelve, one), (one, one)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            values = score(name, *sides)
+        assert set(values) == set(METRICS[name].better)
+        assert all(what in value.reason for value in values.values())
+
+
+def test_features_that_overflow_are_not_finite_and_nothing_is_warned_of():
+    large = FeatureSample(gaussian(20, 4, 1).float() * 1e38, torch.zeros(20, 10))
+    for name in ("kid", "prc", "fid"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            score(name, large, large)
 
 
 def test_few_images_and_broken_features_give_a_number_or_nan_never_a_crash():

@@ -14,6 +14,9 @@ def settings(n_real, n_fake):
 def score(real, fake, settings):
     """Equations 3 and 4: balls around the real images, as wide as to their k-th neighbour."""
     k = settings["neighbours"]
+    if k < 1:
+        alone = ganzoo.NoScore("the only real image has no neighbour")
+        return {"density": alone, "coverage": alone}
     among_real = torch.cdist(real.features, real.features)
     radii = among_real.kthvalue(k + 1, dim=1).values  # the nearest is the image itself
     inside = torch.cdist(real.features, fake.features) < radii[:, None]

@@ -75,9 +75,20 @@ def class_names(metric: Metric) -> None:
             )
 
 
+def few_images(metric: Metric) -> None:
+    """A dozen fakes against one real image have a value, NaN, or `NoScore` with the reason; nothing is raised."""
+    one, dozen = (_clusters(seed, labelled, count=count) for seed, labelled, count in ((0, True, 1), (1, False, 12)))
+    result = metric.score(one, dozen, dict(metric.settings(1, 12)))  # type: ignore[arg-type]
+    if set(result) != set(metric.better):
+        raise Failed(f"of one real image it scores {_quoted(result)}, and `better` names {_quoted(metric.better)}")
+    for name, value in result.items():
+        if not isinstance(value, NoScore) and not all(isinstance(part, (int, float)) for part in _value_parts(value)):
+            raise Failed(f"of one real image '{name}' is {printable(repr(value), 80)}; give a number or ganzoo.NoScore")
+
+
 METRIC_CHECKS: dict[str, Callable[[Metric], None]] = {
     function.__name__.replace("_", "-"): function
-    for function in (scores, same_scores, json_settings, direction, class_names)
+    for function in (scores, same_scores, json_settings, direction, class_names, few_images)
 }
 """The checks of a metric by name; all others need the first."""
 
@@ -101,11 +112,11 @@ def distant_fakes() -> FeatureSample:
     return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, CLASSES), logit_names=NAMES)
 
 
-def _clusters(seed: int, labelled: bool, backwards: bool = False) -> FeatureSample:
+def _clusters(seed: int, labelled: bool, backwards: bool = False, count: int = COUNT) -> FeatureSample:
     """With `backwards` the dataset counts its classes from the other end."""
-    labels = torch.arange(COUNT) % CLASSES
+    labels = torch.arange(count) % CLASSES
     centres = 4 * torch.randn(CLASSES, FEATURES, generator=torch.Generator().manual_seed(3))
-    noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(count, FEATURES, generator=torch.Generator().manual_seed(seed))
     features, logits = centres[labels] + noise, 8 * torch.eye(CLASSES)[labels]
     if not labelled:
         return FeatureSample(features, logits, logit_names=NAMES)

@@ -13,16 +13,21 @@ def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
     return {"neighborhood": min(3, n_real - 1, n_fake - 1)}
 
 
-def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]) -> Mapping[str, float]:
+def score(
+    real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]
+) -> Mapping[str, float | ganzoo.NoScore]:
     """Precision: the share of fakes near a real image. Recall: the share of real images near a fake. Both in [0, 1].
 
     A point is near another when it lies in the ball around it that reaches its `neighborhood`-th nearest neighbour on
     its own side. The features are the extractor's (the paper's are VGG-16's). In float64, where the distance between
-    equal points is 0 to 1e-7 of their size, and a thousand rows of distances at a time. NaN for features that are not
-    finite.
+    equal points is 0 to 1e-7 of their size, and a thousand rows of distances at a time. None where a side has one
+    image, which has no neighbour; NaN for features that are not finite.
     """
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
+    if settings["neighborhood"] < 1:
+        alone = ganzoo.NoScore("a side has one image, which has no neighbour")
+        return {"precision": alone, "recall": alone}
     fakes, reals = fake.features.double(), real.features.double()
     if not (fakes.isfinite().all() and reals.isfinite().all()):
         return {"precision": float("nan"), "recall": float("nan")}

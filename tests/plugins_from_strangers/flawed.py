@@ -175,6 +175,12 @@ def by_rank(real, fake, settings):
     return {"gap": float(torch.stack(gaps).mean())}
 
 
+def with_neighbours(real, fake, settings):
+    """Needs four real images, whatever there are."""
+    third = torch.cdist(real.features, real.features).kthvalue(4).values.mean()
+    return {"gap": distance(real, fake, settings)["gap"] / third.item()}
+
+
 UNSEEDED = torch.Generator().manual_seed(0)
 
 
@@ -186,4 +192,5 @@ def ganzoo_metrics():
     yield ganzoo.Metric("flawed-same-scores", drifting, better=lower)
     yield ganzoo.Metric("flawed-json-settings", distance, lower, settings=lambda n_real, n_fake: {"sizes": {1: n_fake}})
     yield ganzoo.Metric("flawed-direction", distance, better=higher)
+    yield ganzoo.Metric("flawed-few-images", with_neighbours, better=lower)
     yield ganzoo.Metric("flawed-class-names", by_rank, better=lower, labelled=True)
