@@ -610,7 +610,7 @@ def test_batch_sweep_measures_every_size_and_names_the_largest(run_cli):
     assert [record["spec"]["recipe"]["batch_size"] for record in records] == [16, 64]
     assert all(record["scores"] == [] and record["spec"]["kimg"] == 0 for record in records)
     assert all(record["throughput"]["peak_memory_bytes"] > 0 for record in records)
-    assert "mlp: the largest batch that fits is 64" in done.stderr
+    assert "mlp: every batch that was tried fits; the largest of them is 64" in done.stderr
 
 
 NARROW = '''"""A GAN whose discriminator has no room for more than 64 images."""
