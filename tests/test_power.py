@@ -216,7 +216,7 @@ def test_neighbours_and_throttling_are_flagged(monkeypatch):
 
 def test_a_busy_cpu_is_flagged_and_an_idle_one_is_not(monkeypatch):
     seconds = iter([(100.0, 10.0), (100.0 + 4 * 3.5, 10.0 + 4)])
-    monkeypatch.setattr(meters, "_cpu_seconds", lambda: next(seconds))
+    monkeypatch.setattr(meters, "cpu_seconds", lambda: next(seconds))
     monkeypatch.setattr(meters.os, "cpu_count", lambda: 4)
     assert watched(monkeypatch, Scripted([None, None]), (4,)).flags() == ["other processes used 62% of the CPU"]
     seconds = iter([(100.0, 10.0), (108.0, 18.0)])
