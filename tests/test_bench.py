@@ -617,7 +617,17 @@ def test_batch_sweep_measures_every_size_and_names_the_largest(run_cli):
     assert [record["spec"]["recipe"]["batch_size"] for record in records] == [16, 64]
     assert all(record["scores"] == [] and record["spec"]["kimg"] == 0 for record in records)
     assert all(record["throughput"]["peak_memory_bytes"] > 0 for record in records)
-    assert "mlp: the largest batch that fits is 64" in done.stderr
+    assert "mlp: every batch that was tried fits; the largest of them is 64" in done.stderr
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_number_of_a_dry_run_breaks_in_a_narrow_terminal(width, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    outcome = invoke("bench", "--models", "dcgan,deconv-mlp", "--dry-run", "--threads", "1")
+    assert outcome.code == 0, outcome.err
+    table = outcome.out.partition("on cpu")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert {"337,281", "134,465", "5,927,105", "921,345", "1x16x16", "128"} <= set(table.split())
 
 
 NARROW = '''"""A GAN whose discriminator has no room for more than 64 images."""

@@ -374,6 +374,27 @@ def test_skipped_checks_give_their_reason_and_exit_code_0(plugin, invoke, monkey
     assert all(result["reason"] == "" for result in results if result["status"] == "passed")
 
 
+def test_only_the_checks_that_are_asked_for_are_run_and_each_is_named_as_it_begins(plugin, invoke):
+    path = plugin(VARIANT)
+    outcome = invoke("check", path, "--only", "json-spec", "--only", "state-dict", "--json")
+    assert outcome.code == 0, outcome
+    assert [result["check"] for result in json.loads(outcome.out)] == ["state-dict", "json-spec"]
+    (subject,) = {result["subject"] for result in json.loads(outcome.out)}
+    assert outcome.err.splitlines() == [f"{subject}: state-dict (1 of 2)", f"{subject}: json-spec (2 of 2)"]
+    refused = invoke("check", path, "--only", "jsonspec")
+    assert (refused.code, "--only jsonspec: no check is called that; did you mean 'json-spec'?" in refused.error) == (
+        2,
+        True,
+    )
+
+
+def test_a_file_that_is_among_the_plugins_too_is_checked_all_the_same(plugin, invoke):
+    path = plugin(VARIANT)
+    other = Path(path.parent, "..", path.parent.name, path.name)
+    outcome = invoke("check", path, "--plugin", other, "--only", "json-spec", "--json")
+    assert [result["status"] for result in json.loads(outcome.out)] == ["passed"]
+
+
 def test_failed_check_is_in_the_table_with_exit_code_1(invoke, stranger):
     outcome = invoke("check", "flawed-scores", "--plugin", stranger("flawed"))
     assert outcome.code == 1

@@ -454,6 +454,16 @@ def test_plugins_command_shows_load_times(invoke, stranger):
 
 
 @pytest.mark.usefixtures("no_entry_points")
+def test_two_spellings_of_one_plugin_are_one(invoke, stranger):
+    path = stranger("twins_a")
+    spellings = (path, Path(path.parent, "..", path.parent.name, path.name), path)
+    plugins = [part for spelling in spellings for part in ("--plugin", spelling)]
+    for command in (("plugins",), ("list", "variants")):
+        outcome = invoke(*command, *plugins)
+        assert (outcome.code, "conflict" in outcome.out + outcome.err) == (0, False)
+    assert invoke("plugins", *plugins).out.count("twins_a.py") == 2, "its name, and where it is from"
+
+
 def test_plugin_file_given_twice_conflicts_with_itself(stranger):
     registry = discover([str(stranger("healthy"))] * 2)
     with pytest.raises(AmbiguousName, match=r"'healthy\.py:healthy' or 'healthy\.py@2:healthy'"):

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 from ganzoo.cli.bench import run_bench
 from ganzoo.cli.comparing import compare_folders, diff_runs, make_leaderboard, make_report
 from ganzoo.cli.options import asked_for, check_output, discover_asked
-from ganzoo.errors import UsageError
+from ganzoo.errors import UnknownName, UsageError
 from ganzoo.output.console import print_all, stdout
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import KINDS, Kind
+from ganzoo.running.bench import distinct_plugins
 from ganzoo.util.options import options_of
-from ganzoo.util.streams import print_note
-from ganzoo.util.text import printable
+from ganzoo.util.streams import print_note, say
+from ganzoo.util.text import did_you_mean, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ganzoo.runs import RunRecord
+    from ganzoo.testing import Subject
 
 
 def list_offers(arguments: Namespace) -> int:
@@ -188,15 +190,30 @@ def check_conformance(arguments: Namespace) -> int:
     # The networks are small: a second thread does not help, and it slows other processes.
     apply_settings(threads=1, precision="fp32")
     subjects = subjects_of(arguments.target, plugins, resolve_device(arguments.device))
+    _check_only(arguments.only, subjects)
     results = []
     for subject in subjects:
-        of_subject = [subject.result(name) for name in subject.checks]
+        wanted = [name for name in subject.checks if not arguments.only or name in arguments.only]
+        of_subject = []
+        for place, name in enumerate(wanted, 1):
+            say(f"{printable(subject.name)}: {name} ({place} of {len(wanted)})")
+            of_subject.append(subject.result(name))
+        if not of_subject:
+            continue
         results += of_subject
         if not arguments.json:
             stdout().print(checks_table(of_subject))
     if arguments.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def _check_only(names: Sequence[str], subjects: Sequence[Subject]) -> None:
+    """Raise `UnknownName` for a check that none of the subjects has."""
+    known = dict.fromkeys(check for subject in subjects for check in subject.checks)
+    for name in names:
+        if name not in known:
+            raise UnknownName(f"--only {printable(name)}: no check is called that{did_you_mean(name, known)}")
 
 
 def write_new(arguments: Namespace) -> int:
@@ -220,7 +237,7 @@ def list_plugins(arguments: Namespace) -> int:
     from ganzoo.output.tables import plugins_page
 
     asked = asked_for(BenchPlan, arguments)
-    registry = discover(asked.plugins, strict=asked.strict)
+    registry = discover(distinct_plugins(asked.plugins), strict=asked.strict)
     if arguments.json:
         print(json.dumps([asdict(status) for status in registry.statuses], indent=1))
     else:
@@ -260,7 +277,7 @@ def show_environment(arguments: Namespace) -> int:
     from ganzoo.planning.describe import describe_machine
 
     asked = asked_for(BenchPlan, arguments)
-    statuses = discover(asked.plugins, strict=asked.strict).statuses
+    statuses = discover(distinct_plugins(asked.plugins), strict=asked.strict).statuses
     facts = describe_machine(resolve_device(asked.device), resolve_threads(asked.threads), statuses)
     if arguments.json:
         print(json.dumps(facts, indent=1))

@@ -15,7 +15,7 @@ from typing import NoReturn
 from ganzoo.cli.interruption import INTERRUPTED, say_interrupted
 from ganzoo.cli.parser import build_parser, join_signs
 from ganzoo.errors import GanzooError
-from ganzoo.util.streams import print_note, reader_may_leave, settle
+from ganzoo.util.streams import open_streams, print_note, reader_may_leave, settle
 from ganzoo.util.text import did_you_mean, printable
 
 PATIENCE_SECONDS = 10.0
@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 10.0
 
 def run() -> NoReturn:
     """The command as a program: `main`, and an end that a plugin's stray thread cannot put off for ever."""
+    open_streams()
     try:
         code = main()
         stray = _thread_that_does_not_end()
@@ -38,6 +39,7 @@ def run() -> NoReturn:
 
 def _thread_that_does_not_end() -> threading.Thread | None:
     """The first that is still alive after `PATIENCE_SECONDS` for all; None as soon as all have ended."""
+    _end_idle_pools()
     until = time.monotonic() + PATIENCE_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -45,6 +47,18 @@ def _thread_that_does_not_end() -> threading.Thread | None:
             if thread.is_alive():
                 return thread
     return None
+
+
+def _end_idle_pools() -> None:
+    """Tell the threads of pools to end when they have nothing left to do, as Python does after this.
+
+    Until then those of torch's compiler wait for work, and no plugin has anything to do with it.
+    """
+    pools = sys.modules.get("concurrent.futures.thread")
+    tell = getattr(pools, "_python_exit", None)
+    if tell is not None:
+        # It waits for them, and a thread with endless work is not to put off the end.
+        threading.Thread(target=tell, daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,7 @@ class ProcessLauncher:
         run = RunProcess(request)
         reasons: list[Reason] = []
         try:
-            with run:
+            with run, run.suspended_too():
                 run.write(encode_request(request))
                 self._follow(run, on_message, reasons)
         except KeyboardInterrupt:
@@ -86,12 +87,16 @@ class ProcessLauncher:
         """Pass on its messages until it ends; `reasons` is filled with what it was asked to stop for."""
         deadline = time.monotonic() + self.timeout if self.timeout else None
         while True:
+            suspended = run.suspended
             try:
-                message = run.next_message(deadline)
+                message = run.next_message(None if deadline is None else deadline + suspended)
                 if message is None:
                     return
                 on_message(message)
             except (KeyboardInterrupt, _OutOfTime) as stopped:
+                if isinstance(stopped, _OutOfTime) and run.suspended > suspended:
+                    # It was Ctrl-Z that took the time.
+                    continue
                 reason: Reason = "interrupted" if isinstance(stopped, KeyboardInterrupt) else "timeout"
                 if "interrupted" in reasons or (reasons and reason == "timeout"):
                     # The user asks for the second time, or it takes too long to save itself.
@@ -99,7 +104,7 @@ class ProcessLauncher:
                     return
                 reasons.append(reason)
                 if len(reasons) == 1:
-                    deadline = time.monotonic() + GRACE_SECONDS
+                    deadline = time.monotonic() - run.suspended + GRACE_SECONDS
                     run.write(STOP)
 
     def _failure(self, reason: Reason, error: Failure | None) -> Failure:
@@ -119,11 +124,13 @@ def _with_stderr(error: Failure, stderr: str) -> Failure:
 class RunProcess:
     """A run's process. When the context is left, the process has ended, with whatever it had started.
 
-    `outcome` is set as soon as it has come, whatever signal the main thread meets meanwhile.
+    `outcome` is set as soon as it has come, whatever signal the main thread meets meanwhile. `suspended` counts the
+    seconds for which Ctrl-Z has stopped it.
     """
 
     def __init__(self, request: RunRequest) -> None:
         self.folder = Path(request.folder)
+        self.suspended = 0.0
         self._stderr = b""
         self.outcome: Outcome | None = None
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -186,11 +193,35 @@ class RunProcess:
             self.process.stdin.write(f"{line}\n".encode())
             self.process.stdin.flush()
 
+    @contextlib.contextmanager
+    def suspended_too(self) -> Iterator[None]:
+        """Let Ctrl-Z stop the run with this process, and `fg` let it go on: a session of its own hears of neither."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if os.name != "posix" or not in_main or signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+            yield
+            return
+
+        def suspend(number: int, frame: object) -> None:
+            self._signal_group(signal.SIGSTOP)
+            since = time.monotonic()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self.suspended += time.monotonic() - since
+            self._signal_group(signal.SIGCONT)
+
+        before = signal.signal(signal.SIGTSTP, suspend)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTSTP, before)
+
+    def _signal_group(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
     def kill(self) -> None:
         """End the process and its descendants."""
         if os.name == "posix":
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self._signal_group(signal.SIGKILL)
         else:
             self.process.kill()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -23,6 +24,9 @@ PR_SET_PDEATHSIG = 1
 
 WATCH_SECONDS = 0.5
 """How long the processes that a run has started may outlive it."""
+
+PATIENT_LOOKS = 4
+"""At so many looks the parent may be gone before the run is killed: it ends by itself, unless it is stopped."""
 
 
 def main() -> None:
@@ -57,19 +61,33 @@ def _end_with_parent() -> None:
 
 
 def _kill_group_on_exit() -> None:
-    """Start a process that waits for the end of this one, however it ends, and then kills its process group."""
+    """Start a process that waits for the end of this one, however it ends, and then kills its process group.
+
+    It does so too where the parent has gone and this one cannot end by itself, because it is stopped.
+    """
     run = os.getpid()
     # Where the run does not lead its group, the parent is in that group too.
     if os.name != "posix" or os.getpgrp() != run or os.fork():
         return
     try:
-        # The run's pipes are not to be held open.
-        os.closerange(0, 3)
-        while os.getppid() == run:
+        # What stops the group, as Ctrl-Z does, must not stop this one.
+        os.setsid()
+        # The pipes that the run writes to are not to be held open; the one that it reads from tells of the parent.
+        os.closerange(1, 3)
+        without_parent = 0
+        while os.getppid() == run and without_parent < PATIENT_LOOKS:
             time.sleep(WATCH_SECONDS)
+            without_parent += _has_hung_up(0)
         os.killpg(run, signal.SIGKILL)
     finally:
         os._exit(0)
+
+
+def _has_hung_up(descriptor: int) -> bool:
+    """Whether nobody holds the other end of a pipe any more; what is left in it stays there."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _listen_for_stop(stop: StopRequest) -> None:

@@ -17,6 +17,26 @@ READER_GONE = (errno.EPIPE, errno.EIO)
 """Errors for good: the reader of a pipe has left, or the terminal is gone. A full disk (ENOSPC) may have room again."""
 
 
+def open_streams() -> None:
+    """Make stdin, stdout and stderr fit to be used, whatever the caller has left of them.
+
+    One that was closed (`>&-`, some cron jobs) becomes the null device: else the next file that is opened would take
+    its number, and what is printed would land in it. A character that the encoding of a stream lacks is replaced.
+    """
+    for descriptor in (0, STDOUT, STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is this one: those below are open by now.
+            os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
+    for name, descriptor in (("stdout", STDOUT), ("stderr", STDERR)):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = os.fdopen(descriptor, "w", encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+        stream.reconfigure(errors="replace")
+
+
 def print_note(line: str) -> None:
     """One line for the user, on stderr."""
     say(f"ganzoo: {printable(line, 2000)}")
