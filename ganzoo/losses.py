@@ -6,10 +6,17 @@ under graph capture, and does not change BatchNorm's running statistics or spect
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+
+_BEYOND_TRANSFORMS: WeakSet[nn.Module] = WeakSet()
+"""The discriminators that `torch.func` cannot differentiate."""
+
+_REFUSALS = ("setup_context", "saved tensor hooks")
+"""What torch.func's errors say of a classic `autograd.Function`, of backward hooks, and of activation checkpointing."""
 
 
 def input_gradient(discriminator: nn.Module, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -18,6 +25,9 @@ def input_gradient(discriminator: nn.Module, images: Tensor, labels: Tensor | No
     `images`: (N, C, H, W), `labels`: (N,) or None; returns (N, C, H, W) float32. A two-way head counts as z1 - z0.
     The buffers are cloned inside the differentiated function, because an in-place update of a captured buffer
     (BatchNorm in training mode) is an error under `torch.func.grad`, and because a penalty must not move them.
+
+    A discriminator that torch.func cannot differentiate (one with an `autograd.Function` without `setup_context`, a
+    backward hook or activation checkpointing) is differentiated by `torch.autograd.grad`, but not in compiled steps.
     """
     parameters = dict(discriminator.named_parameters())
     buffers = dict(discriminator.named_buffers())
@@ -32,7 +42,32 @@ def input_gradient(discriminator: nn.Module, images: Tensor, labels: Tensor | No
     # Autocast does not support the meta device, on which a run is checked before it starts.
     device_type = "cpu" if images.is_meta else images.device.type
     with torch.autocast(device_type, enabled=False):
-        return torch.func.grad(summed_logits)(images.float())
+        if torch.compiler.is_compiling():
+            return torch.func.grad(summed_logits)(images.float())
+        return _gradient(discriminator, summed_logits, images.float())
+
+
+def beyond_transforms(discriminator: nn.Module) -> bool:
+    """Whether `input_gradient` has found that torch.func cannot differentiate this discriminator."""
+    return discriminator in _BEYOND_TRANSFORMS
+
+
+def _gradient(discriminator: nn.Module, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The gradient of `function` by the images, by torch.func unless it has refused this discriminator before."""
+    if not beyond_transforms(discriminator):
+        random_numbers = torch.get_rng_state()
+        try:
+            return torch.func.grad(function)(images)
+        except RuntimeError as error:
+            if not any(text in str(error) for text in _REFUSALS):
+                raise
+        # As if nothing had been tried, so that a run that goes on from a checkpoint draws what this one draws.
+        torch.set_rng_state(random_numbers)
+        _BEYOND_TRANSFORMS.add(discriminator)
+    with torch.enable_grad():
+        given = images if images.requires_grad else images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(given), given, create_graph=True)
+    return gradient
 
 
 def squared_norm(gradient: Tensor) -> Tensor:

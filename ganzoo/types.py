@@ -126,7 +126,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A term added to the discriminator's phase, such as R1; a phase of its own beside a loss of phases.
+    """A term added to the discriminator's phase of a loss of logits, such as R1.
 
     `function(discriminator, real, fake, labels, hyper) -> 0-dim tensor`; input gradients come from
     `ganzoo.losses.input_gradient` only. `hyper` holds its own coefficients and their defaults, which `--set` reaches

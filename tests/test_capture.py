@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ganzoo.data import batches
 from ganzoo.errors import Diverged, PluginError, UsageError
 from ganzoo.machine.fingerprint import environment
+from ganzoo.machine.memory import out_of_memory
 from ganzoo.machine.settings import resolve_precision, resolve_step_mode
-from ganzoo.running.worker import _out_of_memory
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture, GraphedStep
 from ganzoo.training.loop import due_calls, train
 
@@ -255,5 +255,5 @@ def test_variables_that_change_a_run_on_cuda_are_recorded(name, monkeypatch):
     ],
 )
 def test_a_library_that_finds_no_memory_is_out_of_memory(text):
-    assert _out_of_memory(RuntimeError(text))
-    assert not _out_of_memory(RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"))
+    assert out_of_memory(RuntimeError(text))
+    assert not out_of_memory(RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"))

@@ -44,6 +44,8 @@ from ganzoo.registry.registry import RECORD_TYPES, PluginStatus, Registry
 from ganzoo.running.options import RunOptions
 from ganzoo.running.speed import summary
 from ganzoo.runs import PenaltyFrequency
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import train
 from ganzoo.util import options
 
 ROOT = Path(__file__).parent.parent
@@ -207,6 +209,13 @@ def test_examples_pass_preflight(documented):
     assert runs["hinge.py:hinge-dcgan"].spec.recipe.loss == "hinge.py:my-hinge"
     assert runs["tiny+non-saturating"].spec.recipe.options == {"width": 512}
     assert runs["dcgan-lazy-r1"].spec.recipe.penalties == (PenaltyFrequency("recipes.py:lazy-r1", 16),)
+
+
+def test_the_penalty_in_the_phases_of_the_example_is_no_second_update(documented):
+    plan = BenchPlan(("tiny+wasserstein-drift",), "quadrants", throughput_only=True, device="cpu", batch_size=16)
+    resolved = resolve(plan, documented)
+    run = assemble(resolved.runs[0].spec, documented, resolved.dataset)
+    assert train(run, 0.064).updates == {"generator": 4, "discriminator": 4}
 
 
 def test_the_example_dataset_extractor_metric_and_reporter_work_together(documented, tmp_path):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.conformance.apart import check_apart
+from ganzoo.conformance.noise import NoNoise
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial, TwoTones
 from ganzoo.conformance.verdicts import Failed, Skipped
@@ -30,7 +31,9 @@ from ganzoo.running.process import REPEATABLE
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
 from ganzoo.training.loop import due_calls, run_step
-from ganzoo.types import Batch
+from ganzoo.training.weights import NetworkState, load_state, state_of
+from ganzoo.types import Batch, ImageShape
+from ganzoo.util.seeds import seeded
 from ganzoo.util.text import error_line, printable
 
 GRADIENT_TOLERANCE = 1e-5
@@ -80,22 +83,28 @@ def leaves_settings(trial: Trial) -> None:
 def shapes(trial: Trial) -> None:
     """At every size and channel count that the architecture claims, images are (N, C, H, W) in [-1, 1] and logits fit.
 
-    Mend `build`, end the generator in a tanh, or claim less in `image_sizes` and `channels`.
+    In eval mode too, in which images are scored. Mend `build`, end the generator in a tanh, or claim less in
+    `image_sizes` and `channels`.
     """
     for shape in trial.shapes:
         named = "x".join(map(str, shape))
         try:
             run = trial.assemble(trial.spec_at(shape, batch_size=2))
             (_, batch), *_ = due_calls(run)
+            generator = run.players.generator
             with torch.no_grad():
-                images = run.players.generator(batch.latent, batch.labels)
-                run.players.discriminator(images, batch.labels)
+                images = {"": generator(batch.latent, batch.labels)}
+                run.players.discriminator(images[""], batch.labels)
+                with eval_mode(generator):
+                    images[" in eval mode"] = generator(batch.latent, batch.labels)
         except Exception as error:
             reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
             raise Failed(f"at {named}: {reason}") from error
-        low, high = float(images.min()), float(images.max())
-        if not -1 <= low <= high <= 1:
-            raise Failed(f"at {named} the generator gives values from {low:.3g} to {high:.3g}; they must be in [-1, 1]")
+        for mode, drawn in images.items():
+            low, high = float(drawn.min()), float(drawn.max())
+            if not -1 <= low <= high <= 1:
+                values = f"values from {low:.3g} to {high:.3g}"
+                raise Failed(f"at {named}{mode} the generator gives {values}; they must be in [-1, 1]")
 
 
 def finite_terms(trial: Trial) -> None:
@@ -118,11 +127,12 @@ def updates(trial: Trial) -> None:
 
     A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
     `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
-    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
+    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be. What `build`
+    freezes stays as it was.
     """
     run = trial.assemble(share_fakes=False)
     players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
-    learnable = _learnable(run, players)
+    learnable, frozen, namesakes = _learnable(run, players), _frozen(run), _namesakes(players)
     for update in run.updates:
         before = _weight_copies(players)
         update(_batch(run))
@@ -132,7 +142,10 @@ def updates(trial: Trial) -> None:
             if not any(name.startswith(f"{target}.") for name in moved):
                 raise Failed(f"phase '{update.phase.name}' updates '{target}' and leaves it as it was")
         for name in moved:
-            if not any(name.startswith(f"{target}.") for target in update.phase.targets):
+            if name in frozen:
+                raise Failed(f"phase '{update.phase.name}' moves '{name}', which `build` has frozen")
+            targets = tuple(f"{target}." for target in update.phase.targets)
+            if not any(namesake.startswith(targets) for namesake in namesakes[name]):
                 raise Failed(f"phase '{update.phase.name}' moves '{name}', which its `updates` does not name")
     if idle := _without_gradient(run, players, learnable):
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
@@ -263,9 +276,7 @@ def no_host_sync_in_a_phase(trial: Trial) -> None:
         try:
             with no_host_sync(trial.device):
                 update.gradients(batch)
-                if update.phase.after is not None:
-                    with torch.no_grad():
-                        update.phase.after(update.updated, update.hyper)
+                update.call_after()
         except HostSync as sync:
             raise Failed(f"phase '{update.phase.name}' waits for the device: {sync}") from None
         finally:
@@ -276,12 +287,12 @@ def batch_independence(trial: Trial) -> None:
     """In eval mode the generator draws the same image from a latent alone as in company.
 
     Scores are taken in batches of another size than training has. Normalize by running statistics in eval mode. The
-    discriminator is free to look at its whole batch.
+    discriminator is free to look at its whole batch. Noise that the generator draws itself is taken for a constant.
     """
     run = trial.assemble()
     run_step(run)
     batch, generator = _batch(run), run.players.generator
-    with eval_mode(generator), torch.no_grad():
+    with eval_mode(generator), torch.no_grad(), NoNoise():
         together = generator(batch.latent, batch.labels)
         labels = [None] * len(together) if batch.labels is None else batch.labels[:, None]
         try:
@@ -295,7 +306,7 @@ def batch_independence(trial: Trial) -> None:
 def state_dict(trial: Trial) -> None:
     """Networks that are built anew and given the weights of trained ones compute the same.
 
-    What decides the output belongs into parameters and buffers, not into plain attributes.
+    What decides the output belongs into parameters and buffers, not into plain attributes; extra state is to be JSON.
     """
     run, anew = trial.assemble(), trial.assemble(seed=trial.spec.seed + 1)
     for _ in range(3):
@@ -303,15 +314,21 @@ def state_dict(trial: Trial) -> None:
     batch = _batch(run)
     for name in ("generator", "discriminator"):
         old, new = getattr(run.players, name), getattr(anew.players, name)
-        state = {key: value.detach().clone() for key, value in old.network.state_dict().items()}
+        state = state_of(old.network)
+        if state.left_out:
+            named = printable(", ".join(state.left_out), 100)
+            raise Failed(f"{named} of the {name} can be neither a tensor nor JSON, so no file can keep it")
         try:
-            new.network.load_state_dict(state)
+            load_state(new.network, state)
         except RuntimeError as error:
             raise Failed(f"the {name}'s state dict does not fit one that is built anew: {printable(error)}") from error
         given = batch.latent if name == "generator" else batch.real
-        with eval_mode(old), eval_mode(new), torch.no_grad():
-            if not torch.equal(old(given, batch.labels), new(given, batch.labels)):
-                raise Failed(f"a {name} with the weights of another gives something else; register what decides it")
+        outputs = []
+        for player in (old, new):
+            with eval_mode(player), torch.no_grad(), seeded(0, trial.device):
+                outputs.append(player(given, batch.labels))
+        if not torch.equal(*(output.nan_to_num() for output in outputs)):
+            raise Failed(f"a {name} with the weights of another gives something else; register what decides it")
 
 
 def json_spec(trial: Trial) -> None:
@@ -329,15 +346,26 @@ def json_spec(trial: Trial) -> None:
 def memory_formats(trial: Trial) -> None:
     """In channels_last the networks compute what they compute in the ordinary format, gradients included.
 
-    Use `flatten` or `reshape` where a `view` of what a convolution gives is refused. (A bench falls back to the
-    ordinary format and is slower.)
+    Use `flatten` or `reshape` where a `view` of what a convolution or a gradient gives is refused. (A bench falls back
+    to the ordinary format and is slower.) This is tried in each number of channels.
     """
-    run, other = (trial.assemble(share_fakes=False, memory_format=layout) for layout in ("contiguous", "channels_last"))
+    smallest = min(size for _, size, _ in trial.shapes)
+    for shape in trial.shapes:
+        if shape[1] == smallest:
+            _compare_formats(trial, shape)
+
+
+def _compare_formats(trial: Trial, shape: ImageShape) -> None:
+    spec = trial.spec_at(shape)
+    run, other = (
+        trial.assemble(spec, share_fakes=False, memory_format=layout) for layout in ("contiguous", "channels_last")
+    )
     _load_states(other, _states(run))
     try:
         _compare_gradients(run, other, lambda index, batch: _gradients(other, index, batch), "channels_last", ROUNDING)
     except RuntimeError as error:
-        raise Failed(f"in channels_last: {printable(error)}; use flatten or reshape in place of view") from error
+        where = f"in channels_last with {shape[0]} channel(s)"
+        raise Failed(f"{where}: {printable(error)}; use flatten or reshape in place of view") from error
 
 
 def learns(trial: Trial) -> None:
@@ -436,6 +464,21 @@ def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.
     return {name: weight for name, weight in named.items() if name.startswith(targets) and weight.requires_grad}
 
 
+def _frozen(run: Assembly) -> set[str]:
+    """The names of the weights that `build` has frozen."""
+    players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
+    return {f"{name}.{weight}" for name, player in players.items() for weight in player.frozen_weights}
+
+
+def _namesakes(players: Mapping[str, nn.Module]) -> dict[str, list[str]]:
+    """All the names of the weight that has a name: one that both networks hold has one in each."""
+    names: dict[int, list[str]] = {}
+    for player, network in players.items():
+        for name, weight in network.named_parameters(remove_duplicate=False):
+            names.setdefault(id(weight), []).append(f"{player}.{name}")
+    return {name: same for same in names.values() for name in same}
+
+
 def _without_gradient(
     run: Assembly, players: Mapping[str, nn.Module], learnable: Mapping[str, nn.Parameter]
 ) -> list[str]:
@@ -523,16 +566,17 @@ def _clear(run: Assembly) -> None:
         parameter.grad = None
 
 
-def _states(run: Assembly) -> list[dict[str, Tensor]]:
+def _states(run: Assembly) -> list[NetworkState]:
+    """Copies of what the two networks hold."""
+    states = [state_of(player) for player in (run.players.generator, run.players.discriminator)]
     return [
-        {name: tensor.clone() for name, tensor in player.state_dict().items()}
-        for player in (run.players.generator, run.players.discriminator)
+        replace(state, tensors={name: tensor.clone() for name, tensor in state.tensors.items()}) for state in states
     ]
 
 
-def _load_states(run: Assembly, states: Sequence[Mapping[str, Tensor]]) -> None:
+def _load_states(run: Assembly, states: Sequence[NetworkState]) -> None:
     for player, state in zip((run.players.generator, run.players.discriminator), states, strict=True):
-        player.load_state_dict(state)
+        load_state(player, state)
 
 
 def _as_lists(value: object) -> Any:

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganzoo.errors import RecordError, UsageError
+from ganzoo.evaluation.quantization import Quantizer
 from ganzoo.records.store import GENERATOR, find_run, read_spec
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
 from ganzoo.training.assembly import latent_drawer, materials_of, spec_players
 from ganzoo.training.players import GeneratorPlayer
-from ganzoo.util.images import to_uint8
-from ganzoo.util.seeds import stream
+from ganzoo.training.weights import load_state, read_state
+from ganzoo.util.seeds import seeded, stream, stream_seed
 from ganzoo.util.text import printable
 
 BATCH = 256
@@ -39,10 +39,12 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
     spec = read_spec(record.spec)
     if not weights.is_file():
         raise RecordError(f"{printable(weights)}: not there; the weights are kept where the run was made, run it again")
-    generator = spec_players(spec, materials_of(spec, registry)).generator
+    # What no file holds, such as a tensor that is no buffer, is then drawn as it was when the run began.
+    with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
+        generator = spec_players(spec, materials_of(spec, registry)).generator
     try:
-        generator.network.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
+        load_state(generator.network, read_state(weights))
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise RecordError(f"{printable(weights)}: does not fit architecture '{spec.recipe.architecture}'") from error
     return generator.to(device).eval().requires_grad_(False), spec
 
@@ -74,6 +76,7 @@ def image_batches(
     draw, rng = latent_drawer(spec, architecture), stream(seed, "samples")
     steps = math.ceil(math.sqrt(n)) if interpolate else 1
     walks = straight_walks if architecture.draw_latent else spherical_walks
+    quantize = Quantizer(f"run {printable(run)}")
 
     def latents(count: int) -> Tensor:
         return walks(draw(count, rng), draw(count, rng), steps) if interpolate else draw(count, rng)
@@ -86,8 +89,8 @@ def image_batches(
             if generator.conditional:
                 turns = torch.arange(drawn, drawn + count) % spec.classes
                 labels = (turns if label is None else torch.full_like(turns, label)).repeat_interleave(steps).to(device)
-            with torch.inference_mode():
-                images = to_uint8(generator(latents(count).to(device), labels)).cpu()
+            images = quantize(draw_images(generator, latents(count).to(device), labels, noise_seed(rng, drawn))).cpu()
+            quantize.check()
             drawn += count
             yield images
 
@@ -102,20 +105,36 @@ def generated_images(
     rng: torch.Generator,
     device: str,
     label_pool: Tensor | None = None,
+    whose: str = "the generator",
 ) -> Iterator[Tensor]:
     """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
 
     Latents come from `rng`, a CPU generator, so that they are the same on all hardware. Labels are drawn from
-    `label_pool`, so that a conditional generator is scored on the dataset's mixture of classes.
+    `label_pool`, so that a conditional generator is scored on the dataset's mixture of classes. Raises `Diverged` after
+    the last batch where images are not finite; its message calls the generator `whose`.
     """
-    with eval_mode(generator), torch.inference_mode():
+    quantize = Quantizer(whose)
+    with eval_mode(generator):
         for start in range(0, count, batch_size):
             size = min(batch_size, count - start)
             latent = draw_latent(size, rng).to(device)
             labels = None
             if label_pool is not None:
                 labels = label_pool[torch.randint(len(label_pool), (size,), generator=rng)].to(device)
-            yield to_uint8(generator(latent, labels))
+            yield quantize(draw_images(generator, latent, labels, noise_seed(rng, start)))
+    quantize.check()
+
+
+def draw_images(generator: nn.Module, latent: Tensor, labels: Tensor | None, seed: int) -> Tensor:
+    """Images from a generator; the random numbers that it draws itself, such as noise, come from `seed`."""
+    with seeded(seed, latent.device), torch.inference_mode():
+        images: Tensor = generator(latent, labels)
+        return images
+
+
+def noise_seed(latents: torch.Generator, first: int = 0) -> int:
+    """The seed of what a generator draws itself for the batch that begins with the image `first`."""
+    return stream_seed(latents.initial_seed(), f"noise/{first}")
 
 
 @contextlib.contextmanager

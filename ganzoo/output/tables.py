@@ -52,6 +52,10 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         f"{rate / 1e9:,.0f} GFLOP/s matrix-product rate, and small networks reach less"
     )
     for runs in variants.values():
+        if reason := runs[0]["unknown_because"]:
+            variant = safe(setting(runs[0]["spec"], "variant"))
+            yield f"? for {variant}: its FLOPs cannot be counted without memory, {safe(reason)}"
+    for runs in variants.values():
         spec = runs[0]["spec"]
         seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
         yield f"\n[bold]{safe(setting(spec, 'variant'))}[/bold]{seeds}"

@@ -23,7 +23,8 @@ from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import ResolvedRecipe, RunSpec
-from ganzoo.training.preflight import Preflight, preflight, workable_format
+from ganzoo.training.preflight import Preflight, preflight
+from ganzoo.training.tryout import workable_format
 from ganzoo.util.text import printable
 
 EVALUATIONS = 4
@@ -128,7 +129,7 @@ def resolve(
                 **machine,
             )
             checked = preflight(spec, registry)
-            spec = replace(spec, memory_format=workable_format(spec, registry, checked.memory_format))
+            spec = replace(spec, memory_format=workable_format(spec, registry, checked))
         except GanzooError as error:
             if selection.named:
                 raise type(error)(f"{printable(selection.label)}: {error}") from error
@@ -161,7 +162,7 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
         weights_sha256="",
         **machine_of(plan),
     )
-    return replace(spec, memory_format=workable_format(spec, registry, preflight(spec, registry).memory_format))
+    return replace(spec, memory_format=workable_format(spec, registry, preflight(spec, registry)))
 
 
 def machine_of(plan: BenchPlan) -> dict[str, Any]:
@@ -263,5 +264,6 @@ def _dry_run_entry(run: PlannedRun, rate: float) -> dict[str, Any]:
         "spec": run.spec.to_json(),
         "parameters": dict(run.preflight.parameters),
         "flops_per_image": flops,
+        "unknown_because": run.preflight.fault if flops is None else None,
         "estimated_train_seconds": None if flops is None else run.spec.kimg * 1000 * flops / (REACHED * rate),
     }

@@ -22,6 +22,7 @@ from ganzoo.records.folder import CLAIMS, claim
 from ganzoo.records.store import (
     BEFORE,
     GENERATOR,
+    LARGEST_FIGURE,
     QUARANTINE,
     RECORD,
     RUN_FILES,
@@ -33,7 +34,7 @@ from ganzoo.records.store import (
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import PUT_ASIDE, begun_file, free_place, sha256_of_file
 from ganzoo.util.images import read_grid
-from ganzoo.util.tensorfiles import read_header
+from ganzoo.util.tensorfiles import count_absurd, read_header
 from ganzoo.util.text import printable
 
 NAMES = "|".join(map(re.escape, RUN_FILES))
@@ -166,8 +167,14 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
     # A record before `files` names none, but its run wrote the picture.
     if fault := _samples_fault(record, folder / SAMPLES, kept=files is None or SAMPLES in files):
         yield Finding(folder / SAMPLES, fault, folder)
-    if os.path.lexists(folder / GENERATOR) and (fault := _generator_fault(record, folder / GENERATOR)):
-        yield Finding(folder / GENERATOR, fault, folder / GENERATOR)
+    if os.path.lexists(folder / GENERATOR):
+        if fault := _generator_fault(record, folder / GENERATOR):
+            yield Finding(folder / GENERATOR, fault, folder / GENERATOR)
+        elif record.ok and (absurd := count_absurd(folder / GENERATOR, LARGEST_FIGURE)):
+            what = (
+                f"holds {absurd:,} numbers that are not finite or beyond {LARGEST_FIGURE:g}: the run has diverged, and"
+            )
+            yield Finding(folder / GENERATOR, f"{what} its scores are those of empty images", folder)
 
 
 def _samples_fault(record: RunRecord, path: Path, kept: bool) -> str | None:

@@ -17,6 +17,7 @@ from types import SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ganzoo.errors import GanzooError, PluginError
+from ganzoo.registry.signatures import check_functions
 from ganzoo.types import Architecture, Loss, Metric
 from ganzoo.util.text import NAME, printable
 
@@ -47,6 +48,7 @@ def check_record(record: Any, path: str = "") -> None:
         _check_options(record)
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+    check_functions(record)
     if isinstance(record, Metric):
         _check_scores(record)
 

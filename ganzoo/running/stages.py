@@ -9,19 +9,19 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from safetensors.torch import save
 
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import Disturbed, RecordError, RecordMissing, RecordUnreadable
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
-from ganzoo.evaluation.sampling import eval_mode, generated_images
+from ganzoo.evaluation.quantization import Quantizer
+from ganzoo.evaluation.sampling import draw_images, eval_mode, generated_images, noise_seed
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import summary
@@ -39,13 +39,14 @@ from ganzoo.training.assembly import Assembly, assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.snapshot import restore, snapshot
+from ganzoo.training.weights import state_bytes, state_of
 from ganzoo.types import Metric
 from ganzoo.util.conversion import convert, fault_of
 from ganzoo.util.files import put_aside, sha256_of_file, write_atomically
-from ganzoo.util.images import enlargement, grid, save_png, to_uint8
-from ganzoo.util.seeds import stream
+from ganzoo.util.images import enlargement, grid, save_png
+from ganzoo.util.seeds import random_numbers_untouched, stream
 from ganzoo.util.signals import StopRequest
-from ganzoo.util.text import printable
+from ganzoo.util.text import error_line, printable
 
 
 class Kept(TypedDict):
@@ -297,7 +298,7 @@ class _Training:
         assert self.scorer is not None
         self.emit(Stage("scoring"))
         since = time.perf_counter()
-        with undisturbed(), _random_numbers_untouched(self.spec.device), self.stop.at_once():
+        with undisturbed(), random_numbers_untouched(self.spec.device), self.stop.at_once():
             scores, protocols = _score(self.spec, self.assembly, self.scorer, kimg)
         scored = self.spec.fakes * len({score["ema"] for score in scores})
         rates = self.outcome.throughput.get("evaluation_images_per_second", {"samples": []})["samples"]
@@ -324,18 +325,9 @@ class _Training:
 RESUMED = "resumed: measured by the process that began the run"
 
 
-@contextlib.contextmanager
-def _random_numbers_untouched(device: str) -> Iterator[None]:
-    """Give the training the random numbers that it would have had, whatever a generator draws while it is scored."""
-    on_device = device != "cpu"
-    devices = [torch.accelerator.current_device_index()] if on_device else []
-    with torch.random.fork_rng(devices, device_type=torch.device(device).type if on_device else "cuda"):
-        yield
-
-
 def _score(spec: RunSpec, run: Assembly, scorer: Scorer, kimg: float) -> tuple[list[Any], dict[str, Any]]:
     """Scores of the averaged generator and of the raw one, from the same latents."""
-    generators = {True: run.average.average, False: run.players.generator} if run.average.enabled else {}
+    generators = {True: run.average.settled(), False: run.players.generator} if run.average.enabled else {}
     scores: list[Any] = []
     protocols: dict[str, Any] = {}
     for ema, generator in (generators or {False: run.players.generator}).items():
@@ -347,11 +339,16 @@ def _score(spec: RunSpec, run: Assembly, scorer: Scorer, kimg: float) -> tuple[l
             stream(spec.seed, "evaluation"),
             spec.device,
             scorer.real.labels if generator.conditional else None,
+            f"the {_kind(ema)} generator at {kimg:g} kimg",
         )
         of_generator, used = scorer.score(images, kimg, ema)
         scores += of_generator
         protocols |= used
     return scores, protocols
+
+
+def _kind(ema: bool) -> str:
+    return "averaged" if ema else "raw"
 
 
 def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric]) -> dict[str, Any]:
@@ -374,19 +371,29 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric])
 def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: OnMessage) -> dict[str, str]:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
 
-    Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only.
+    Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only. Raises
+    `Diverged` where the images are not finite, which no term of the last step may have shown.
     """
-    generator: Any = run.average.average
-    latent = run.draw_latent(SAMPLE_IMAGES, stream(spec.seed, "samples")).to(spec.device)
+    generator: Any = run.average.settled()
+    rng = stream(spec.seed, "samples")
+    latent = run.draw_latent(SAMPLE_IMAGES, rng).to(spec.device)
     labels = torch.arange(SAMPLE_IMAGES, device=spec.device) % spec.classes if generator.conditional else None
-    with eval_mode(generator), torch.inference_mode():
-        images = to_uint8(generator(latent, labels)).cpu()
-    state = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in generator.network.state_dict().items()
-    }
+    quantize = Quantizer(f"the {_kind(run.average.enabled)} generator")
+    with eval_mode(generator):
+        images = quantize(draw_images(generator, latent, labels, noise_seed(rng))).cpu()
+    quantize.check()
+    label = f"{printable(spec.variant)}, seed {spec.seed}"
+
+    def write_weights(path: Path) -> None:
+        state = state_of(generator.network)
+        write_atomically(path, lambda stream: stream.write(state_bytes(state)))
+        if state.left_out:
+            names = printable(", ".join(state.left_out), 200)
+            emit(Note(f"{label}: {GENERATOR} has no {names}, which are no tensors and cannot be JSON"))
+
     writes: dict[str, Callable[[Path], None]] = {
         SAMPLES: lambda path: save_png(grid(images), path, scale=enlargement(spec.image_shape[1])),
-        GENERATOR: lambda path: write_atomically(path, lambda stream: stream.write(save(state))),
+        GENERATOR: write_weights,
     }
     hashes: dict[str, str] = {}
     for name, write in writes.items():
@@ -395,7 +402,7 @@ def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: OnMessage)
             (folder / name).unlink(missing_ok=True)
             write(folder / name)
             hashes[name] = sha256_of_file(folder / name)
-        except OSError as error:
-            lacks = f"has no {name}, which could not be written ({printable(error.strerror or error)})"
-            emit(Note(f"{printable(spec.variant)}, seed {spec.seed}: {lacks}"))
+        except Exception as error:  # A module of a plugin gives its own state, and may raise anything.
+            reason = printable(error.strerror or error) if isinstance(error, OSError) else error_line(error)
+            emit(Note(f"{label}: has no {name}, which could not be written ({reason})"))
     return hashes

@@ -102,6 +102,7 @@ def execute(request: RunRequest, emit: OnMessage, stop: StopRequest) -> Outcome:
     import torch
 
     from ganzoo.machine.fingerprint import environment, hardware_fingerprint
+    from ganzoo.machine.memory import out_of_memory
     from ganzoo.machine.onednn import linear_backend
     from ganzoo.machine.settings import apply_settings
     from ganzoo.records.store import read_spec
@@ -121,30 +122,13 @@ def execute(request: RunRequest, emit: OnMessage, stop: StopRequest) -> Outcome:
     except Disturbed as error:
         outcome.failed("disturbed", failure_of(error))
     except Exception as error:
-        outcome.failed("oom" if _out_of_memory(error) else "crashed", failure_of(error))
+        outcome.failed("oom" if out_of_memory(error) else "crashed", failure_of(error))
     # What is left to do is quick, and must be said.
     stop.deferred = True
     outcome.hardware = hardware_fingerprint(spec.device, spec.threads)
     backend = linear_backend(spec.device, spec.precision, spec.step_mode)
     outcome.environment = {**environment({}, backend), **request.code}
     return outcome
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """On the CPU and on MPS torch says so in words only, and a failed capture in the error behind the error."""
-    import torch
-
-    spoken = (
-        *("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory", "CUDA error: out of memory"),
-        # What these libraries need beside torch's own memory does not fit.
-        *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"),
-    )
-    behind: BaseException | None = error
-    while behind is not None:
-        if isinstance(behind, (torch.OutOfMemoryError, MemoryError)) or any(text in str(behind) for text in spoken):
-            return True
-        behind = behind.__cause__ or behind.__context__
-    return False
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ganzoo.training.objective import StepPhases, phases_of
 from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
+from ganzoo.training.shared_tensors import hold_one_tensor
 from ganzoo.types import Architecture, Loss, Penalty
 from ganzoo.util.seeds import stream, stream_seed
 
@@ -97,8 +98,11 @@ def phase_updates(
 ) -> list[PhaseUpdate]:
     """The updates of a step, in order, for players on any device."""
     phases, sharing = spec_phases(spec, materials)
-    # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542).
-    fakes = SharedFakes(players.generator) if share_fakes and spec.step_mode != "compile" else None
+    # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542). And where the
+    # discriminator's update changes a tensor of the generator, the graph of the fakes holds weights that have changed.
+    if spec.step_mode == "compile" or hold_one_tensor(players.generator, players.discriminator):
+        share_fakes = False
+    fakes = SharedFakes(players.generator) if share_fakes else None
     return [
         PhaseUpdate(
             phase, players, optimizers, hyper, spec.precision, fakes if phase.name in sharing else None, compiled
@@ -152,8 +156,9 @@ def assemble(
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
     graphed = spec.step_mode == "graph"
     optimizers = {
-        player: make_optimizer(players.parameters((player,)), optimizer, graphed)
+        player: make_optimizer(weights, optimizer, graphed)
         for player, optimizer in spec.recipe.optimizers.items()
+        if (weights := players.parameters((player,)))
     }
     hyper = {name: torch.tensor(float(value), device=spec.device) for name, value in spec.recipe.hyper.items()}
     average = spec.recipe.averages["generator"]

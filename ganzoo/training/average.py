@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ganzoo.training.spectral import settle_spectral_norms
 
 
 class MovingAverage:
     """`average` follows `network` with a half-life of `half_life_kimg`, shorter while few images were seen.
 
     After k thousand images the half-life is min(half_life_kimg, rampup · k), as in StyleGAN2-ADA (Karras et al. 2020),
-    so that a short run's average is not its random start. Floating-point buffers (BatchNorm's statistics) are averaged
-    like weights, integer ones copied. A half-life of 0 means no averaging: `average` is `network` itself.
+    so that a short run's average is not its random start. Weights are averaged, and so are the running mean and
+    variance of BatchNorm and its kin. All other buffers are copied: the mean of several unit vectors, such as those of
+    spectral norm, is no unit vector. A half-life of 0 means no averaging: `average` is `network` itself.
+
+    Draw from what `settled` gives.
     """
 
     def __init__(self, network: nn.Module, half_life_kimg: float, rampup: float) -> None:
         self.half_life_kimg = half_life_kimg
         self.rampup = rampup
-        self.average = copy.deepcopy(network).eval().requires_grad_(False) if half_life_kimg else network
+        self.average = _copy_of(network).eval().requires_grad_(False) if half_life_kimg else network
         if self.enabled:
-            pairs = list(
-                zip(
-                    [*self.average.parameters(), *self.average.buffers()],
-                    [*network.parameters(), *network.buffers()],
-                    strict=True,
-                )
-            )
-            self._lerped = [pair for pair in pairs if pair[0].is_floating_point()]
-            self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+            averaged = _averaged_tensors(network)
+            pairs = list(zip(_tensors(self.average), _tensors(network), strict=True))
+            self._lerped = [(_real(average), _real(own)) for average, own in pairs if id(own) in averaged]
+            self._copied = [(average, own) for average, own in pairs if id(own) not in averaged]
 
     @property
     def enabled(self) -> bool:
         """Whether there is an average apart from the network."""
         return self.half_life_kimg > 0
+
+    def settled(self) -> nn.Module:
+        """The average, ready to be drawn from: spectral norm's vectors are those of the averaged weights."""
+        if self.enabled:
+            settle_spectral_norms(self.average)
+        return self.average
 
     @torch.no_grad()
     def update(self, kimg: float, kimg_since_last: float) -> None:
@@ -43,7 +51,38 @@ class MovingAverage:
             return
         half_life = min(self.half_life_kimg, self.rampup * kimg)
         weight = 1 - 0.5 ** (kimg_since_last / max(half_life, 1e-8))
-        averages, networks = zip(*self._lerped, strict=True)
-        torch._foreach_lerp_(list(averages), [tensor.detach() for tensor in networks], weight)
+        if self._lerped:
+            averages, networks = zip(*self._lerped, strict=True)
+            torch._foreach_lerp_(list(averages), [tensor.detach() for tensor in networks], weight)
         for average, network in self._copied:
             average.copy_(network)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _averaged_tensors(network: nn.Module) -> set[int]:
+    """The ids of what is averaged: weights and running statistics, those of whole numbers aside."""
+    averaged = (*network.parameters(), *_running_statistics(network))
+    return {id(tensor) for tensor in averaged if tensor.is_floating_point() or tensor.is_complex()}
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """A complex tensor as a view of its real and imaginary parts, for those are averaged."""
+    return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
+
+
+def _copy_of(network: nn.Module) -> nn.Module:
+    """A deep copy. What a hook computes anew in each forward pass, as weight norm does its weight, carries no graph."""
+    for module in network.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                vars(module)[name] = value.detach()
+    return copy.deepcopy(network)
+
+
+def _running_statistics(network: nn.Module) -> Iterator[Tensor]:
+    for module in network.modules():
+        if isinstance(module, _NormBase):
+            yield from (tensor for tensor in (module.running_mean, module.running_var) if tensor is not None)

@@ -6,7 +6,6 @@ smoothing, feature matching and weight penalties are added. After this, training
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
+from ganzoo.registry.signatures import takes_real_logits
 from ganzoo.runs import PhaseFrequency
 from ganzoo.training.players import DiscriminatorPlayer as Discriminator
 from ganzoo.training.players import Generator, StandIn
@@ -43,13 +43,15 @@ def phases_of(
     promised a fresh latent for each call. Raises `UsageError` where the loss cannot take an option.
     """
     sharing: tuple[str, ...] = ()
+    lazy = [penalty for penalty in penalties if penalty.every > 1]
+    joined = [penalty for penalty in penalties if penalty.every == 1]
     if loss.phases:
-        phases, apart = [*loss.phases], [*penalties]
+        if joined:
+            raise UsageError(_NOT_JOINED.format(loss=loss.name, penalty=joined[0].name))
+        phases = [*loss.phases]
         if recipe.label_smoothing:
             phases = _with_label_smoothing(phases, loss, recipe.label_smoothing)
     else:
-        apart = [penalty for penalty in penalties if penalty.every > 1]
-        joined = [penalty for penalty in penalties if penalty.every == 1]
         phases = [_discriminator_phase(loss, joined, recipe), _generator_phase(loss)]
         sharing = () if recipe.generator_first else tuple(phase.name for phase in phases)
     if recipe.generator_first:
@@ -58,7 +60,7 @@ def phases_of(
         phases = _with_feature_matching(phases, loss, recipe.feature_matching)
     if recipe.l1 or recipe.l2:
         phases = [_with_weight_penalty(phase, recipe) for phase in phases]
-    phases += [_penalty_phase(penalty) for penalty in apart]
+    phases += [_penalty_phase(penalty) for penalty in lazy]
     names = [phase.name for phase in phases]
     for name in names:
         if names.count(name) > 1:
@@ -74,6 +76,13 @@ def phases_of(
     if any((phase.repeats, phase.every) != (1, 1) for phase in phases if phase.name in sharing):
         sharing = ()
     return StepPhases(tuple(phases), sharing)
+
+
+_NOT_JOINED = (
+    "loss '{loss}' is written as phases, which penalty '{penalty}' cannot join, and a phase of its own in every step "
+    "would be a second update of the discriminator; give its term in the discriminator's phase, by a function of "
+    "ganzoo.losses, or make it lazy, as in --set 'VARIANT.lazy.{penalty}.every=16'"
+)
 
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> Phase:
@@ -98,7 +107,7 @@ def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recip
 def _generator_phase(loss: Loss) -> Phase:
     function = loss.generator
     assert function is not None
-    wants_real = len(inspect.signature(function).parameters) == 2
+    wants_real = takes_real_logits(function)
 
     def generator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels)
@@ -211,7 +220,9 @@ def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
         weights = []
         for target in phase.targets:
             player, _, path = target.partition(".")
-            weights += list(players[player].network.get_submodule(path).parameters())
+            # What `build` froze requires no gradient, as while any phase runs.
+            module = players[player].network.get_submodule(path)
+            weights += [weight for weight in module.parameters() if weight.requires_grad]
         if recipe.l1:
             terms["l1"] = recipe.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
         if recipe.l2:

@@ -39,7 +39,8 @@ class PhaseUpdate:
     """Runs one update of a phase and returns its detached terms; no host synchronization.
 
     Parameters that the phase does not update are frozen while it runs, so that their gradients stay None and are never
-    computed. With `shared` it makes the fakes for the step's other phase, or takes those.
+    computed; what `build` froze stays so in every phase. With `shared` it makes the fakes for the step's other phase,
+    or takes those.
     """
 
     def __init__(
@@ -57,6 +58,12 @@ class PhaseUpdate:
         self.hyper = hyper
         self.function = torch.compile(phase.function, dynamic=False) if compiled else phase.function
         self.updated = players.updated_by(phase)
+        if not self.updated:
+            named = ", ".join(f"'{target}'" for target in phase.targets)
+            raise PluginError(
+                f"phase '{phase.name}' updates {named}, which has no weight to train; leave the phase out, or "
+                "give it one that `build` does not freeze"
+            )
         self.takes_fakes = shared is not None and not phase.updates_discriminator
         makes_fakes = shared is not None and not self.takes_fakes
         self.generator: Generator = players.generator
@@ -82,10 +89,14 @@ class PhaseUpdate:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        self.call_after()
+        return terms
+
+    def call_after(self) -> None:
+        """The phase's `after`, where it has one, on what it updates."""
         if self.phase.after is not None:
             with torch.no_grad():
                 self.phase.after(self.updated, self.hyper)
-        return terms
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
         """The forward and backward pass: gradients on what the phase updates, and its detached terms."""
@@ -122,14 +133,15 @@ def total_of(terms: Any, phase: Phase) -> Tensor:
 def make_optimizer(
     parameters: Sequence[Tensor], settings: Optimizer, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimizer of one player, fused where torch has a fused kernel for the device.
+    """The optimizer of one player, fused where torch has a fused kernel for the device and for its kinds of numbers.
 
     With `capturable` its counters and its learning rate are tensors on the device, so that a captured step follows
     the schedule of the rate under replay.
     """
     device = parameters[0].device
     rate = torch.tensor(settings.learning_rate, device=device) if capturable else settings.learning_rate
-    fused = {"fused": True} if device.type in ("cpu", "cuda") else {}
+    real = not any(parameter.is_complex() for parameter in parameters)
+    fused = {"fused": True} if real and device.type in ("cpu", "cuda") else {}
     captured = {"capturable": True} if capturable else {}
     match settings.kind:
         case "adam":

@@ -6,24 +6,30 @@ both, so that any loss works with any architecture, and raises `PluginError` whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.types import Architecture, ImageShape, Phase
 
 
 class Player(nn.Module):
-    """Wraps a network; other attributes are looked up on the network (`discriminator.code_head`)."""
+    """Wraps a network; other attributes are looked up on the network (`discriminator.code_head`).
+
+    Weights that `build` froze, by `requires_grad_(False)`, are no part of training: they stay as they were made.
+    """
 
     def __init__(self, network: nn.Module, conditional: bool) -> None:
         super().__init__()
         self.network = network
         self.conditional = conditional
+        # By name, for a move to the meta device makes parameters anew. While a phase runs it freezes others too.
+        self.frozen_weights = frozenset(name for name, weight in _all_names(network) if not weight.requires_grad)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -34,9 +40,27 @@ class Player(nn.Module):
                 raise
             return getattr(super().__getattr__("network"), name)
 
+    def trained_weights(self, path: str = "") -> list[nn.Parameter]:
+        """The weights of the network, or of its submodule at `path`, that training updates: those not frozen.
+
+        Raises `AttributeError` where there is no such submodule.
+        """
+        module = self.network.get_submodule(path)
+        frozen = {id(weight) for name, weight in _all_names(self.network) if name in self.frozen_weights}
+        return [weight for weight in module.parameters() if id(weight) not in frozen]
+
     def call(self, function: Any, x: Tensor, labels: Tensor | None) -> Tensor:
         """Apply the network (or a method of it) with the labels it takes; float32 whatever the precision."""
-        return (function(x, labels) if self.conditional else function(x)).float()
+        output = function(x, labels) if self.conditional else function(x)
+        if not isinstance(output, Tensor):
+            player = type(self).__name__.removesuffix("Player").lower()
+            raise PluginError(f"the {player} gave a {type(output).__name__}; it must give one tensor")
+        return output.float()
+
+
+def _all_names(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Every weight under each of its names: one that is tied has several."""
+    return network.named_parameters(remove_duplicate=False)
 
 
 class GeneratorPlayer(Player):
@@ -110,7 +134,7 @@ class Players:
     discriminator: DiscriminatorPlayer
 
     def parameters(self, targets: Iterable[str]) -> list[nn.Parameter]:
-        """The parameters of players or submodules by name, `generator` or `discriminator.code_head`.
+        """The weights that training updates, of players or submodules: `generator` or `discriminator.code_head`.
 
         Raises `PluginError` for a target that names no player, `UsageError` for a part that this one lacks.
         """
@@ -119,14 +143,13 @@ class Players:
             player, _, path = target.partition(".")
             if player not in ("generator", "discriminator"):
                 raise PluginError(f"a phase updates '{target}'; it must start with 'generator' or 'discriminator'")
-            network = getattr(self, player).network
             try:
-                module = network.get_submodule(path)
+                trained = getattr(self, player).trained_weights(path)
             except AttributeError as error:
                 raise UsageError(
                     f"a phase updates '{target}', which this {player} does not have; choose an architecture that has it"
                 ) from error
-            parameters |= {id(parameter): parameter for parameter in module.parameters()}
+            parameters |= {id(parameter): parameter for parameter in trained}
         return list(parameters.values())
 
     def updated_by(self, phase: Phase) -> list[nn.Parameter]:
@@ -163,10 +186,22 @@ def build_players(
         generator, discriminator = architecture.build(image_shape, latent, classes, **options)
     except (ValueError, TypeError) as error:
         raise UsageError(f"architecture '{name}' cannot be built: {error}") from error
+    _refuse_lazy_layers(name, {"generator": generator, "discriminator": discriminator})
     return Players(
         GeneratorPlayer(generator, architecture.conditional, image_shape),
         DiscriminatorPlayer(discriminator, architecture.conditional, architecture.logits, logits),
     )
+
+
+def _refuse_lazy_layers(architecture: str, networks: Mapping[str, nn.Module]) -> None:
+    """Raise `PluginError` where a first forward pass would have to make the weights: until then there are none."""
+    for player, network in networks.items():
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            if is_lazy(tensor):
+                raise PluginError(
+                    f"architecture '{architecture}' has a lazy layer in its {player} ('{name}' has no size yet); "
+                    "give the layer its number of inputs"
+                )
 
 
 def _joined(values: Iterable[int]) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ganzoo.errors import GanzooError, PluginError
+from ganzoo.losses import beyond_transforms
 from ganzoo.machine.settings import memory_format
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
@@ -19,7 +21,7 @@ from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates,
 from ganzoo.training.phase_update import PhaseUpdate
 from ganzoo.training.players import Players
 from ganzoo.types import Batch
-from ganzoo.util.text import printable
+from ganzoo.util.text import error_line, printable
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,22 @@ class Preflight:
 
     `parameters` of each player; `memory_format` that suits its networks; `flops_per_image` of training, for each real
     image shown, or None if unknown; `uncounted` names the operators that have no FLOP formula and are taken for free.
+    `fault` is what a phase raised on the meta device, or empty.
     """
 
     parameters: Mapping[str, int]
     memory_format: str
     flops_per_image: float | None
     uncounted: tuple[str, ...] = ()
+    fault: str = ""
 
 
 @undisturbed()
 def preflight(spec: RunSpec, registry: Registry) -> Preflight:
-    """Check what a run will do, on the meta device: shapes, names of terms, what each phase updates.
+    """Check what a run will do, on the meta device: shapes, names of terms, what each phase updates, what it reads.
 
-    Raises `GanzooError` where the contract is broken or the combination is refused. Other exceptions are ignored, since
-    an operator may merely lack a meta implementation: the run itself will raise them, and the FLOPs are unknown.
+    Raises `GanzooError` where the contract is broken or the combination is refused. Other exceptions are the `fault`,
+    since an operator may merely lack a meta implementation: `tryout` tells, and the FLOPs are unknown.
     Process state that a plugin changes is restored.
     """
     materials = materials_of(spec, registry)
@@ -56,45 +60,38 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     except (Exception, SystemExit) as error:
         raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
     parameters = count_parameters(players)
-    layout = memory_format(players.parameters(("generator", "discriminator")), spec.device, spec.precision)
+    weights = (*players.generator.parameters(), *players.discriminator.parameters())
+    layout = memory_format(weights, spec.device, spec.precision)
+    flops, count = None, FlopCount()
     try:
-        with FlopCount() as count:
-            flops = _step_flops(updates, spec, drawn.shape[1], count)
+        with ScalarsRead() as read:
+            with count:
+                flops = _step_flops(updates, spec, drawn.shape[1], count)
+            for update in updates:
+                update.call_after()
     except GanzooError:
         raise
-    except (Exception, SystemExit):
-        return Preflight(parameters, layout, None)
+    except (Exception, SystemExit) as error:
+        fault = error_line(error)
+    else:
+        fault = ""
+        _check_read(hyper, read)
+        if spec.step_mode == "compile" and beyond_transforms(players.discriminator):
+            raise PluginError(
+                "a penalty differentiates its discriminator, whose autograd.Function, backward hook or checkpointing "
+                "torch.func refuses, and compiled steps know no other way; pass --step-mode eager"
+            )
+    if flops is None:
+        return Preflight(parameters, layout, None, fault=fault)
     draws = 1 + sum(
         (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
     )
-    return Preflight(parameters, layout, flops / draws / spec.recipe.batch_size, tuple(sorted(count.uncounted)))
-
-
-@undisturbed()
-def workable_format(spec: RunSpec, registry: Registry, layout: str) -> str:
-    """`layout`, or `contiguous` if the networks fail on two images in it.
-
-    A `view` of a convolution's output fails in channels_last, which the meta device does not show. Other faults are
-    left for the run to raise.
-    """
-    if layout == "contiguous":
-        return layout
-    materials = materials_of(spec, registry)
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            players = spec_players(spec, materials)
-            for player in (players.generator, players.discriminator):
-                player.to(memory_format=getattr(torch, layout))
-            latent = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
-            labels = torch.zeros(2, dtype=torch.int64) if spec.classes else None
-            players.discriminator(players.generator(latent, labels), labels)
-    except (Exception, SystemExit):
-        return "contiguous"
-    return layout
+    per_image = flops / draws / spec.recipe.batch_size
+    return Preflight(parameters, layout, per_image, tuple(sorted(count.uncounted)), fault)
 
 
 def count_parameters(players: Players) -> dict[str, int]:
-    """The number of parameters of each player."""
+    """The number of parameters of each player that training updates."""
     return {
         name: sum(parameter.numel() for parameter in players.parameters((name,)))
         for name in ("generator", "discriminator")
@@ -150,3 +147,29 @@ class FlopCount(TorchDispatchMode):
         elif not func.is_view:
             self.uncounted.add(str(func._overloadpacket).removeprefix("aten."))
         return out
+
+
+def _check_read(hyper: Mapping[str, Tensor], read: ScalarsRead) -> None:
+    """Raise `PluginError` for a coefficient that no operation has read: to set or schedule it would change nothing."""
+    for name, value in hyper.items():
+        if id(value) not in read.scalars:
+            raise PluginError(
+                f"no function reads the coefficient '{printable(name)}'; take it out of `hyper`, or read it where it "
+                "belongs"
+            )
+
+
+class ScalarsRead(TorchDispatchMode):
+    """The 0-dim tensors that operations have been given, by id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scalars: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for value in (*args, *kwargs.values()):
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, Tensor) and part.dim() == 0:
+                    self.scalars.add(id(part))
+        return func(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganzoo.errors import RecordError
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.loop import TermLog, TrainResult
+from ganzoo.training.weights import extra_states, load_extra_states
 from ganzoo.util.conversion import convert
 from ganzoo.util.text import printable
 
@@ -27,6 +28,8 @@ class State:
     drawn: int
     result: TrainResult
     term_counts: dict[str, int]
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each network what its modules keep beside their tensors, by the module's name."""
 
 
 def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,9 +45,15 @@ def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, 
     tensors |= {f"batches/{name}": tensor for name, tensor in run.batches.position().items()}
     tensors |= {f"random/{name}": tensor for name, tensor in _random_states(run).items()}
     tensors |= {f"terms/{name}": tensor for name, tensor in log.sums.items()}
+    extra: dict[str, dict[str, Any]] = {}
+    for player, network in _networks(run).items():
+        states = extra_states(network)
+        beside = {name: value for name, value in states.items() if not isinstance(value, Tensor)}
+        extra |= {player: beside} if beside else {}
+        tensors |= {f"extra/{player}/{name}": states[name].detach() for name in states.keys() - beside.keys()}
     # Cloned, for a training that goes on must not change what is being written.
     copies = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return copies, asdict(State(run.step, run.batches.drawn, log.result, dict(log.counts)))
+    return copies, asdict(State(run.step, run.batches.drawn, log.result, dict(log.counts), extra))
 
 
 def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> TermLog:
@@ -62,6 +71,8 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
                         f"the checkpoint's {name} is {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}"
                     )
                 tensor.copy_(tensors[name])
+        for player, network in _networks(run).items():
+            load_extra_states(network, at.extra.get(player, {}) | _below(f"extra/{player}/", tensors))
         for player, optimizer in run.optimizers.items():
             _restore_optimizer(optimizer, _parameters(run, player), _below(f"optimizer/{player}/", tensors))
         run.batches.go_to(_below("batches/", tensors), at.drawn)
@@ -76,15 +87,20 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
     return log
 
 
-def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer of the players and of the average, buffers that no state dict holds included."""
+def _networks(run: Assembly) -> dict[str, nn.Module]:
+    """What a snapshot is of, by the names of `NETWORKS`."""
     networks: dict[str, nn.Module] = {
         "generator": run.players.generator,
         "discriminator": run.players.discriminator,
     }
     if run.average.enabled:
         networks["average"] = run.average.average
-    for player, network in networks.items():
+    return networks
+
+
+def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer of the players and of the average, buffers that no state dict holds included."""
+    for player, network in _networks(run).items():
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
             yield f"{player}/{name}", tensor
 

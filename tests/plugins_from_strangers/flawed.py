@@ -1,6 +1,7 @@
 """Variants with one flaw each, called after the check that finds it, beside one without; and metrics likewise."""
 
 import math
+import random
 
 import torch
 from torch import nn
@@ -21,6 +22,8 @@ class Generator(nn.Module):
         self.image_shape = image_shape
         self.shift = torch.randn(latent) if flaw == "state-dict" else 0.0
         self.bound = 3.0 if flaw == "shapes" and image_shape[1] > 8 else 1.0
+        self.empty_in_eval = flaw == "shapes-in-eval-mode"
+        self.keeps_beside = flaw == "state-dict-beside"
         self.detached = flaw == "updates-detached"
         self.mixed = 0.1 if flaw == "batch-independence-mixed" else 0.0
         if flaw == "same-bits":
@@ -37,10 +40,18 @@ class Generator(nn.Module):
             self.shift = fn(self.shift)
         return super()._apply(fn, recurse)
 
+    def get_extra_state(self):
+        return {"rng": random.Random(0)} if self.keeps_beside else {"steps": 0}
+
+    def set_extra_state(self, state):
+        pass
+
     def forward(self, latent):
         hidden = self.norm(self.hidden(latent + self.shift)).relu()
         hidden = hidden.detach() if self.detached else hidden
         hidden = hidden + self.mixed * hidden.mean(0)
+        if self.empty_in_eval and not self.training:
+            hidden = hidden * float("nan")
         return self.bound * self.out(hidden).tanh().unflatten(1, self.image_shape)
 
 
@@ -54,10 +65,11 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(16 * (size // 2) ** 2, 1)
         self.spare = nn.Linear(2, 1) if flaw == "updates" else None
         self.viewed = flaw == "memory-formats"
+        self.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
         self.scaled = flaw == "memory-formats-scaled"
 
     def forward(self, images):
-        hidden = nn.functional.leaky_relu(self.convolution(images), 0.2)
+        hidden = nn.functional.leaky_relu(self.frozen * self.convolution(images), 0.2)
         if self.scaled and not hidden.is_contiguous():
             hidden = 2 * hidden
         return self.head(hidden.view(len(hidden), -1) if self.viewed else hidden.flatten(1)).squeeze(1)
@@ -77,19 +89,28 @@ def architecture(flaw):
         return Generator(image_shape, latent, flaw), Discriminator(image_shape, flaw)
 
     chosen = build_by_size if flaw == "json-spec" else build
-    return ganzoo.Architecture(f"{flaw}-networks", chosen, latent=16, image_sizes=(8, 12), channels=(1,))
+    channels = (1, 3) if flaw == "memory-formats-in-colour" else (1,)
+    return ganzoo.Architecture(f"{flaw}-networks", chosen, latent=16, image_sizes=(8, 12), channels=channels)
 
 
 def penalty(flaw):
     def function(discriminator, real, fake, labels, hyper):
-        value = hyper["gamma"] * squared_norm(input_gradient(discriminator, real, labels)).mean()
+        gradient = input_gradient(discriminator, real, labels)
+        if flaw == "memory-formats-in-colour":
+            gradient = gradient.view(len(gradient), -1)[:, :, None, None]
+        value = hyper["gamma"] * squared_norm(gradient).mean()
         return value.detach() if flaw == "penalty-gradients" else value
 
-    return ganzoo.Penalty(f"{flaw}-penalty", function, hyper={"gamma": 0.01})
+    # Only a lazy one goes with a loss of phases.
+    every = 1 if flaw in ("penalty-gradients", "runs-second-update") else 4
+    return ganzoo.Penalty(f"{flaw}-penalty", function, hyper={"gamma": 0.01}, every=every)
 
 
 def loss(flaw):
     def discriminator_terms(generator, discriminator, batch, hyper):
+        if flaw == "updates-frozen":
+            with torch.no_grad():
+                discriminator.frozen.mul_(0.99)
         fake = generator(batch.latent, batch.labels)
         fake_logits = discriminator(fake, batch.labels)
         terms = {
@@ -129,15 +150,23 @@ def loss(flaw):
             ganzoo.Phase("discriminator", discriminator_terms, updates="discriminator"),
             ganzoo.Phase("generator", generator_terms, updates=updates),
         ),
+        hyper={"margin": 1.0} if flaw == "runs-unread" else {},
     )
 
 
 FLAWS = (
-    *("runs", "leaves-settings", "shapes", "finite-terms"),
-    *("updates", "updates-beside", "updates-detached", "penalty-gradients"),
+    *("runs", "runs-unread", "runs-second-update", "leaves-settings", "shapes", "shapes-in-eval-mode", "finite-terms"),
+    *("updates", "updates-beside", "updates-detached", "updates-frozen", "penalty-gradients"),
     *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
-    *("no-host-sync-in-a-phase", "batch-independence", "batch-independence-mixed", "state-dict", "json-spec"),
-    *("memory-formats", "memory-formats-scaled", "learns"),
+    *("no-host-sync-in-a-phase", "batch-independence", "batch-independence-mixed", "state-dict"),
+    *(
+        "state-dict-beside",
+        "json-spec",
+        "memory-formats",
+        "memory-formats-scaled",
+        "memory-formats-in-colour",
+        "learns",
+    ),
 )
 
 

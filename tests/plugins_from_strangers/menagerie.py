@@ -21,6 +21,11 @@ def of_logits(name, **options):
     )
 
 
+def soften(parameters, hyper):
+    for parameter in parameters:
+        parameter.clamp_(-hyper["volume"], hyper["volume"])
+
+
 def penalize(discriminator, real, fake, labels, hyper):
     return hyper["gamma"] * input_gradient(discriminator, real, labels).square().mean()
 
@@ -36,7 +41,7 @@ def ganzoo_architectures():
 
 @ganzoo.hookimpl
 def ganzoo_losses():
-    yield of_logits("roar", hyper={"volume": 11.0})
+    yield of_logits("roar", hyper={"volume": 11.0}, after=soften)
     yield of_logits("purr", repeats=3)
     yield ganzoo.Penalty("claw", penalize, hyper={"gamma": 10.0}, summary="as sharp as R1")
     yield ganzoo.Penalty("fang", penalize, hyper={"gamma": 1.0}, every=16)
