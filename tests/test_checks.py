@@ -50,9 +50,9 @@ def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, st
 
 REASONS = {
     "runs": "the flux capacitor is empty",
-    "leaves-settings": "a network or a phase has changed a setting of the process: cuDNN, from ",
     "runs-unread": "no function reads the coefficient 'margin'",
     "runs-second-update": "a phase of its own in every step would be a second update of the discriminator",
+    "leaves-settings": "a network or a phase has changed a setting of the process: cuDNN, from ",
     "shapes": "at 1x12x12 the generator gives values from -",
     "shapes-in-eval-mode": "at 1x8x8 in eval mode the generator gives values from nan to nan",
     "finite-terms": "the term 'discriminator/idle' is -inf in step 0",

@@ -73,3 +73,9 @@ def test_path_of_a_refusal_may_have_a_prefix():
     assert fault_of({}, Tree) == "lacks its count"
     assert fault_of([], Tree) == "it is []; it must be an object"
     assert fault_of({"count": 3, "anything": {"deep": [object]}}, Tree) is None
+
+
+def test_a_key_that_is_no_valid_text_is_a_fault():
+    assert fault_of({"count": 1, "\ud800": 2}, Tree, "spec") == r"spec has the key '\ud800', which is no valid text"
+    with pytest.raises(ValueError, match=r"it has the key '\\ud800', which is no valid text"):
+        convert({"count": 1, "\ud800": 2}, Tree)

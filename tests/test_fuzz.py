@@ -38,7 +38,6 @@ import ganzoo_plugins
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.diff import diff_records
 from ganzoo.comparing.machines import by_hardware
-from ganzoo.comparing.scores import score_directions
 from ganzoo.comparing.table import comparison_table, records_table
 from ganzoo.data.prepared import PreparedDataset, prepare
 from ganzoo.errors import GanzooError
@@ -368,7 +367,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
         table = comparison_table(compare(records))
-        inert(shown(*comparison_tables(records, score_directions(registry), target_fid=20.0)))
+        inert(shown(*comparison_tables(records, target_fid=20.0)))
         records_table(records)
         for record in records:
             inert(shown(*run_page(record)))
@@ -378,7 +377,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
     with no_faults(results):
         comparison_table(by_hardware(records)[0])
     with no_faults(results):
-        updated_page(results, records, score_directions(registry))
+        updated_page(results, records)
     with no_faults(results):
         find_run(text[:20], results)
     with no_faults(results):

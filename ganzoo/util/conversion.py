@@ -36,6 +36,8 @@ def convert(content: Any, type_: type[T]) -> T:
         return msgspec.convert(content, type_)
     except msgspec.ValidationError as error:
         raise ValueError(_explained(str(error), content, type_)) from error
+    except UnicodeEncodeError as error:
+        raise ValueError(_no_text(error)) from error
 
 
 def fault_of(content: Any, type_: Any, path: str = "") -> str | None:
@@ -44,7 +46,14 @@ def fault_of(content: Any, type_: Any, path: str = "") -> str | None:
         msgspec.convert(content, type_)
     except msgspec.ValidationError as error:
         return _explained(str(error), content, type_, path)
+    except UnicodeEncodeError as error:
+        return _no_text(error, path)
     return None
+
+
+def _no_text(error: UnicodeEncodeError, path: str = "") -> str:
+    """Half of a surrogate pair, which JSON may escape and which is no text: msgspec cannot encode such a key."""
+    return f"{path or 'it'} has the key {printable(ascii(error.object), 80)}, which is no valid text"
 
 
 def _explained(error: str, content: Any, type_: Any, path: str = "") -> str:
@@ -78,6 +87,8 @@ def _key_at_fault(error: str, content: Any, type_: Any, keys: Sequence[Any], map
         except msgspec.ValidationError as alone:
             if str(alone) == error:
                 return key
+        except UnicodeEncodeError:
+            continue
     return "…"
 
 
