@@ -14,7 +14,7 @@ from ganzoo.cli import options, parser
 from ganzoo.cli.options import asked_for
 from ganzoo.cli.parser import BenchOutput, build_parser
 from ganzoo.errors import UsageError
-from ganzoo.planning import continuation, provenance
+from ganzoo.planning import continuation, provenance, request
 from ganzoo.planning.request import BenchPlan
 from ganzoo.records.store import read_record, read_spec
 from ganzoo.running.options import RunOptions
@@ -37,7 +37,7 @@ class PatientPlan(BenchPlan):
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (parser, options, provenance, continuation):
+    for module in (request, options, provenance, continuation):
         monkeypatch.setattr(module, "BenchPlan", PatientPlan)
 
 

@@ -120,6 +120,11 @@ def test_a_start_loads_neither_torch_nor_a_plugin(code):
     assert not loaded & {"torch", "numpy", "rich", "ganzoo_plugins", *HEAVY}
 
 
+def test_help_is_spared_what_only_a_command_needs():
+    code = command("--help") + "\nassert not {'ganzoo.planning.request', 'ganzoo.runs'} & set(sys.modules)"
+    assert "ganzoo" in loaded_by(f"import sys\n{code}")
+
+
 def test_usage_error_is_reported_without_torch():
     code = command("bnech").replace("assert not code", "assert code == 2")
     assert not loaded_by(code) & {"torch", "rich", "ganzoo_plugins", *HEAVY}

@@ -70,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    parser, commands_known = build_parser()
-    command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if command is not None and command not in commands_known:
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    parser, commands_known = build_parser(command)
+    if command and command not in commands_known:
         parser.error(f"no command is called '{command}'{did_you_mean(command, commands_known)}")
     known = parser.parse_args(join_signs(arguments))
     if not known.command:

@@ -7,15 +7,12 @@ parsed command line holds only those that were given.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
 from ganzoo import __version__
-from ganzoo.planning.request import BenchPlan
-from ganzoo.registry.registry import KINDS
-from ganzoo.running.options import RunOptions
 from ganzoo.util.options import Option, option, options_of
 from ganzoo.util.streams import say
 from ganzoo.util.text import did_you_mean, printable
@@ -89,8 +86,177 @@ def join_signs(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    """The whole grammar of the command line, and the names of the commands."""
+@dataclass(frozen=True)
+class Command:
+    """A command: its line in `ganzoo --help`, and its options. `shared` are groups of `BenchPlan`'s options."""
+
+    name: str
+    help: str
+    add_options: Callable[[Parser], None]
+    shared: tuple[str, ...] = ("plugins",)
+    description: str | None = None
+
+
+def _add_options_of_bench(parser: Parser) -> None:
+    _add_options(parser, _options_of_bench())
+
+
+def _add_options_of_list(parser: Parser) -> None:
+    from ganzoo.registry.registry import KINDS
+
+    kinds = (*KINDS, "suites")
+    parser.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _add_options_of_show(parser: Parser) -> None:
+    parser.add_argument(
+        "name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _add_options_of_compare(parser: Parser) -> None:
+    parser.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    parser.add_argument(
+        "--by",
+        choices=("variant", "hardware"),
+        default="variant",
+        help="hardware: the same work on several machines",
+    )
+    parser.add_argument("--baseline", metavar="ID", help="compare the others with this variant, or hardware")
+    parser.add_argument("--target-fid", type=float, metavar="FID", help="add the kimg, time and energy until this FID")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
+    )
+    parser.add_argument("--sort", metavar="COLUMN", help="a column of --format json; -COLUMN: descending")
+    parser.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
+    parser.add_argument("--against", action="append", default=[], metavar="DIR", help="earlier records (repeatable)")
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="FIGURE:N%",
+        help="exit 3 if FIGURE is worse by more than that",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="with --fail-on: allow rows, protocols and seeds that only --against has",
+    )
+    parser.add_argument(
+        "--verdicts", metavar="FILE", help="with --fail-on: write what was found to FILE, as JSON; overwrites it"
+    )
+    _add_doubtful(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+
+
+def _add_options_of_diff(parser: Parser) -> None:
+    parser.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
+    parser.add_argument("second", metavar="B", help="the other run")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _add_options_of_leaderboard(parser: Parser) -> None:
+    parser.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
+
+
+def _add_options_of_report(parser: Parser) -> None:
+    parser.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
+    parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
+    parser.add_argument(
+        "--neighbours", action="store_true", help="below samples, show the training images nearest in pixels"
+    )
+    _add_doubtful(parser)
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+
+
+def _add_options_of_sample(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
+    parser.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
+    parser.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the latents (default: 0)")
+    parser.add_argument("--interpolate", action="store_true", help="make each row a walk from one latent to another")
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="grid.png",
+        metavar="PATH",
+        help="a PNG, or a folder of PNGs if it ends with / (default: grid.png)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite PATH")
+
+
+def _add_options_of_score(parser: Parser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a folder of images")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _add_options_of_check(parser: Parser) -> None:
+    parser.add_argument("target", metavar="NAME|PATH", help="a variant, architecture, loss or metric; or a .py file")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="only this check, such as same-bits (repeatable)"
+    )
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _add_options_of_new(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the package and of its variant, such as my-gan")
+    parser.add_argument("--single-file", action="store_true", help="write one file instead of a package")
+
+
+def _add_options_of_plugins(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _add_options_of_env(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--clear-cache", action="store_true", help="empty ganzoo's cache folder and print its size")
+
+
+def _add_options_of_doctor(parser: Parser) -> None:
+    parser.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: ./runs")
+    parser.add_argument("--fix", action="store_true", help="move what is broken to DIR/quarantine; delete nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+COMMANDS = (
+    Command(
+        "bench",
+        "train variants, score them, measure their speed",
+        _add_options_of_bench,
+        shared=("plugins", "machine", "data", "scoring"),
+        description="Train each variant on the same data with the same budget; print one table of quality and speed.",
+    ),
+    Command("list", "list what the plugins offer", _add_options_of_list),
+    Command("show", "show one variant, architecture, loss, …, or a run", _add_options_of_show),
+    Command("compare", "compare records, across variants and hardware", _add_options_of_compare),
+    Command("diff", "what changed between two runs, and how figures moved", _add_options_of_diff),
+    Command("leaderboard", "write the tables of DIR/README.md from records", _add_options_of_leaderboard, shared=()),
+    Command("report", "make one HTML page of records", _add_options_of_report, shared=()),
+    Command("sample", "draw images from a run's generator", _add_options_of_sample),
+    Command(
+        "score",
+        "score any folder of images by the same protocol",
+        _add_options_of_score,
+        shared=("plugins", "machine", "data", "scoring"),
+    ),
+    Command("check", "check that a plugin keeps the contract", _add_options_of_check),
+    Command("new", "write a plugin to start from: ./NAME/, ready to install", _add_options_of_new),
+    Command("plugins", "list plugins, the broken ones with the reason", _add_options_of_plugins),
+    Command("env", "show hardware, software and folders", _add_options_of_env, shared=("plugins", "machine")),
+    Command("doctor", "check records, pictures, weights and checkpoints", _add_options_of_doctor, shared=()),
+)
+
+
+def build_parser(asked: str | None = None) -> tuple[Parser, list[str]]:
+    """The grammar of the command line, and the names of the commands.
+
+    With `asked`, which may be no command, only that one has its options: the rest would cost a start its time.
+    """
     parser = Parser(
         prog="ganzoo",
         description="Which GAN, at what quality, how fast, on which hardware?",
@@ -98,149 +264,34 @@ def build_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     parser.add_argument("--version", action="version", version=f"ganzoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-
-    debug = Parser(add_help=False)
-    debug.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
-    plugins = _shared_options("plugins", debug)
-    machine, data, scoring = map(_shared_options, ("machine", "data", "scoring"))
-
-    bench = commands.add_parser(
-        "bench",
-        parents=[plugins, machine, data, scoring],
-        help="train variants, score them, measure their speed",
-        description="Train each variant on the same data with the same budget; print one table of quality and speed.",
-    )
-    _add_options(bench, _options_of_bench())
-
-    listing = commands.add_parser("list", parents=[plugins], help="list what the plugins offer")
-    kinds = (*KINDS, "suites")
-    listing.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
-    listing.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    show = commands.add_parser("show", parents=[plugins], help="show one variant, architecture, loss, …, or a run")
-    show.add_argument(
-        "name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs"
-    )
-    show.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    compare = commands.add_parser("compare", parents=[plugins], help="compare records, across variants and hardware")
-    compare.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
-    compare.add_argument(
-        "--by",
-        choices=("variant", "hardware"),
-        default="variant",
-        help="hardware: the same work on several machines",
-    )
-    compare.add_argument("--baseline", metavar="ID", help="compare the others with this variant, or hardware")
-    compare.add_argument("--target-fid", type=float, metavar="FID", help="add the kimg, time and energy until this FID")
-    compare.add_argument(
-        "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
-    )
-    compare.add_argument("--sort", metavar="COLUMN", help="a column of --format json; -COLUMN: descending")
-    compare.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
-    compare.add_argument("--against", action="append", default=[], metavar="DIR", help="earlier records (repeatable)")
-    compare.add_argument(
-        "--fail-on",
-        action="append",
-        default=[],
-        metavar="FIGURE:N%",
-        help="exit 3 if FIGURE is worse by more than that",
-    )
-    compare.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="with --fail-on: allow rows, protocols and seeds that only --against has",
-    )
-    compare.add_argument(
-        "--verdicts", metavar="FILE", help="with --fail-on: write what was found to FILE, as JSON; overwrites it"
-    )
-    _add_doubtful(compare)
-    compare.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of stdout")
-    compare.add_argument("--force", action="store_true", help="overwrite FILE")
-
-    diff = commands.add_parser("diff", parents=[plugins], help="what changed between two runs, and how figures moved")
-    diff.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
-    diff.add_argument("second", metavar="B", help="the other run")
-    diff.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    board = commands.add_parser("leaderboard", parents=[debug], help="write the tables of DIR/README.md from records")
-    board.add_argument("folder", nargs="?", default="results", metavar="DIR", help="default: ./results")
-    board.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
-
-    report = commands.add_parser("report", parents=[debug], help="make one HTML page of records")
-    report.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
-    report.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
-    report.add_argument(
-        "--neighbours", action="store_true", help="below samples, show the training images nearest in pixels"
-    )
-    _add_doubtful(report)
-    report.add_argument("--force", action="store_true", help="overwrite FILE")
-
-    sample = commands.add_parser("sample", parents=[plugins], help="draw images from a run's generator")
-    sample.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its name or id in ./runs")
-    sample.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
-    sample.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
-    sample.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the latents (default: 0)")
-    sample.add_argument("--interpolate", action="store_true", help="make each row a walk from one latent to another")
-    sample.add_argument(
-        "-o",
-        "--output",
-        default="grid.png",
-        metavar="PATH",
-        help="a PNG, or a folder of PNGs if it ends with / (default: grid.png)",
-    )
-    sample.add_argument("--force", action="store_true", help="overwrite PATH")
-
-    score = commands.add_parser(
-        "score", parents=[plugins, machine, data, scoring], help="score any folder of images by the same protocol"
-    )
-    score.add_argument("folder", metavar="DIR", help="a folder of images")
-    score.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    check = commands.add_parser("check", parents=[plugins], help="check that a plugin keeps the contract")
-    check.add_argument("target", metavar="NAME|PATH", help="a variant, architecture, loss or metric; or a .py file")
-    check.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help="only this check, such as same-bits (repeatable)"
-    )
-    check.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
-    check.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    new = commands.add_parser("new", parents=[plugins], help="write a plugin to start from: ./NAME/, ready to install")
-    new.add_argument("name", metavar="NAME", help="name of the package and of its variant, such as my-gan")
-    new.add_argument("--single-file", action="store_true", help="write one file instead of a package")
-
-    installed = commands.add_parser("plugins", parents=[plugins], help="list plugins, the broken ones with the reason")
-    installed.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    environment = commands.add_parser("env", parents=[plugins, machine], help="show hardware, software and folders")
-    environment.add_argument("--json", action="store_true", help="print JSON instead of text")
-    environment.add_argument(
-        "--clear-cache", action="store_true", help="empty ganzoo's cache folder and print its size"
-    )
-
-    doctor = commands.add_parser("doctor", parents=[debug], help="check records, pictures, weights and checkpoints")
-    doctor.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: ./runs")
-    doctor.add_argument("--fix", action="store_true", help="move what is broken to DIR/quarantine; delete nothing")
-    doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
-
-    return parser, list(commands.choices)
+    for command in COMMANDS:
+        of_command = commands.add_parser(command.name, help=command.help, description=command.description)
+        if asked in (None, command.name):
+            of_command.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
+            for group in command.shared:
+                _add_shared_options(of_command, group)
+            command.add_options(of_command)
+    return parser, [command.name for command in COMMANDS]
 
 
-def _add_doubtful(parser: argparse.ArgumentParser) -> None:
+def _add_doubtful(parser: Parser) -> None:
     parser.add_argument(
         "--doubtful", action="store_true", help="compare speeds too that other work disturbed while they were measured"
     )
 
 
-def _shared_options(group: str, *parents: Parser) -> Parser:
-    """A parser to inherit from: the options of `BenchPlan` that several commands share."""
-    parser = Parser(add_help=False, parents=list(parents))
+def _add_shared_options(parser: Parser, group: str) -> None:
+    """The options of `BenchPlan` that several commands share."""
+    from ganzoo.planning.request import BenchPlan
+
     _add_options(parser, (each for each in options_of(BenchPlan) if each.group == group))
-    return parser
 
 
 def _options_of_bench() -> list[Option]:
     """The options that only `ganzoo bench` has, in the order of `--help`."""
+    from ganzoo.planning.request import BenchPlan
+    from ganzoo.running.options import RunOptions
+
     ordered = [each for each in options_of(BenchPlan) if not each.group] + list(options_of(RunOptions))
     for each in options_of(BenchOutput):
         place = next((index for index, before in enumerate(ordered, 1) if before.name == each.after), len(ordered))
