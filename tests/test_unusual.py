@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_training import snapshot as weights
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -35,15 +36,6 @@ LABORATORY = ("--plugin", UNUSUAL.with_name("laboratory.py"), "--throughput-seco
 def trial(thing: str, more: str = "") -> Trial:
     label = f"unusual.py:unusual-{thing}{more}" if more else f"unusual-{thing}"
     return Trial(REGISTRY, *select(REGISTRY, [label]))
-
-
-def weights(run):
-    players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
-    return {
-        f"{player}.{name}": weight.detach().clone()
-        for player, network in players.items()
-        for name, weight in network.named_parameters()
-    }
 
 
 # --- what build froze -------------------------------------------------------------------------------------------------

@@ -106,14 +106,14 @@ def _add_options_of_list(parser: Parser) -> None:
 
     kinds = (*KINDS, "suites")
     parser.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 def _add_options_of_show(parser: Parser) -> None:
     parser.add_argument(
         "name", metavar="NAME", help="a name, a run's folder, or the beginning of its name or id in ./runs"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 def _add_options_of_compare(parser: Parser) -> None:
@@ -155,7 +155,7 @@ def _add_options_of_compare(parser: Parser) -> None:
 def _add_options_of_diff(parser: Parser) -> None:
     parser.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
     parser.add_argument("second", metavar="B", help="the other run")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 def _add_options_of_leaderboard(parser: Parser) -> None:
@@ -191,7 +191,7 @@ def _add_options_of_sample(parser: Parser) -> None:
 
 def _add_options_of_score(parser: Parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a folder of images")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 def _add_options_of_check(parser: Parser) -> None:
@@ -200,7 +200,7 @@ def _add_options_of_check(parser: Parser) -> None:
         "--only", action="append", default=[], metavar="NAME", help="only this check, such as same-bits (repeatable)"
     )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 def _add_options_of_new(parser: Parser) -> None:
@@ -209,18 +209,18 @@ def _add_options_of_new(parser: Parser) -> None:
 
 
 def _add_options_of_plugins(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 def _add_options_of_env(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
     parser.add_argument("--clear-cache", action="store_true", help="empty ganzoo's cache folder and print its size")
 
 
 def _add_options_of_doctor(parser: Parser) -> None:
     parser.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: ./runs")
     parser.add_argument("--fix", action="store_true", help="move what is broken to DIR/quarantine; delete nothing")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_json(parser)
 
 
 COMMANDS = (
@@ -272,6 +272,10 @@ def build_parser(asked: str | None = None) -> tuple[Parser, list[str]]:
                 _add_shared_options(of_command, group)
             command.add_options(of_command)
     return parser, [command.name for command in COMMANDS]
+
+
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _add_doubtful(parser: Parser) -> None:

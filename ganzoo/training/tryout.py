@@ -19,6 +19,7 @@ from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates,
 from ganzoo.training.phase_update import PhaseUpdate
 from ganzoo.training.preflight import Preflight
 from ganzoo.types import Batch
+from ganzoo.util.seeds import random_numbers_untouched
 from ganzoo.util.text import error_line, printable
 
 OF_PYTHON = (AttributeError, TypeError, NameError, LookupError)
@@ -62,7 +63,7 @@ def _fault(spec: RunSpec, registry: Registry, layout: str) -> BaseException | No
 def _try_phases(spec: RunSpec, registry: Registry, layout: str, images: int) -> None:
     materials = materials_of(spec, registry)
     torch_format = getattr(torch, TORCH_FORMATS[layout])
-    with torch.random.fork_rng(devices=[]):
+    with random_numbers_untouched("cpu"):
         players = spec_players(spec, materials)
         for player in (players.generator, players.discriminator):
             player.to(memory_format=torch_format).train()
