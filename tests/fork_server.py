@@ -107,8 +107,8 @@ def serve(address: str) -> dict:
 def preload() -> None:
     """Import what commands and runs need, starting no thread: forks would lack it and deadlock on its locks.
 
-    Without `gc.freeze`: ganzoo looks at the collector's settings for each plugin, and Python then counts what is frozen,
-    object by object, which made `ganzoo list` take three seconds in place of half a second.
+    Without `gc.freeze`: ganzoo reads the settings of the collector for each plugin, and Python then counts the frozen
+    objects one by one, which made `ganzoo list` take three seconds in place of half a second.
     """
     import pandas  # noqa: F401
     import PIL.Image  # noqa: F401
