@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FRESH, HANGING, ONE_MACHINE, restore_default_sigint
+from conftest import FRESH, HANGING, ONE_MACHINE, forked, restore_default_sigint
 from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
@@ -284,3 +284,69 @@ def test_plugin_that_calls_exit_when_used_is_a_failure(how, tmp_path, invoke):
     registry.notify(StageChanged("0", "training"), said.append)
     registry.notify(StageChanged("0", "scoring"), said.append)
     assert said == [f"plugin late.py: ganzoo_event raised {name}; it is not called again"]
+
+
+# --- plugins that take the process with them --------------------------------------------------------------------------
+
+CLOSERS = {
+    "os.close(1)": "stdout",
+    "os.close(2)": "stderr",
+    "os.close(0)": "stdin",
+    "sys.stdout.close()": "stdout and stderr",
+    "sys.__stdout__.close()": "stdout",
+    "sys.stderr.close()": "stdout and stderr",
+    "sys.stdin.close()": "stdin",
+}
+
+
+@needs_system(os.name == "posix", "descriptors as POSIX has them")
+@pytest.mark.parametrize("how", CLOSERS)
+def test_a_plugin_that_closes_a_standard_stream_is_broken_and_costs_one_line(how, tmp_path, run_cli):
+    (tmp_path / "closer.py").write_text(f"import os, sys\n{how}\n" + HEALTHY)
+    options = {"env": {"GANZOO_PLUGINS": ""}, "program": forked("ganzoo", ending="whole")}
+    done = run_cli("list", "variants", "--json", "--plugin", "closer.py", **options)
+    why = f"{CLOSERS[how]} closed: a plugin has to leave the standard streams open"
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    assert done.stderr == f"ganzoo: plugin closer.py is broken and left out: {why}\n"
+
+
+@needs_system(hasattr(os, "fork"), "processes that fork")
+@pytest.mark.parametrize("end", ["", "if not os.fork(): sys.exit(0)\n"])
+def test_a_copy_that_a_plugin_forks_ends_with_its_import(end, tmp_path, run_cli):
+    (tmp_path / "forker.py").write_text("import os, sys\n" + (end or "os.fork()\n") + HEALTHY)
+    done = run_cli("list", "variants", "--json", "--plugin", "forker.py", env={"GANZOO_PLUGINS": ""})
+    assert done.returncode == 0
+    assert [variant["name"] for variant in json.loads(done.stdout)] == ["unharmed"]
+    assert (
+        done.stderr == "ganzoo: plugin forker.py has forked the process and let the copy run on; the copy ends here\n"
+    )
+
+
+@needs_system(os.name == "posix", "locks as POSIX has them")
+@pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_plugins_names_the_one_whose_import_ended_a_process(how, tmp_path, run_cli):
+    (tmp_path / "ender.py").write_text(f"import os\n{how}\n")
+    (tmp_path / "healthy.py").write_text(HEALTHY)
+    both = ("--plugin", "healthy.py", "--plugin", "ender.py")
+    environment = {"GANZOO_PLUGINS": "", "GANZOO_CACHE": str(tmp_path / "cache")}
+
+    def states() -> dict[str, tuple[str, str | None]]:
+        done = run_cli("plugins", "--json", *both, env=environment)
+        assert done.returncode == 0, done.stderr
+        return {
+            status["name"]: (status["state"], status["error"])
+            for status in json.loads(done.stdout)
+            if status["name"].endswith(".py")
+        }
+
+    for _ in range(2):
+        done = run_cli("list", *both, env=environment)
+        assert (done.stdout, done.stderr) == ("", "")
+    assert len(list((tmp_path / "cache").glob(".importing-*"))) == 2
+    why = "a command ended while it was imported; it is left out here, and every other command tries it again"
+    for _ in range(2):
+        assert states() == {"healthy.py": ("ok", None), "ender.py": ("broken", why)}
+    (tmp_path / "ender.py").write_text("import os\n" + HEALTHY.replace("unharmed", "mended"))
+    assert run_cli("list", *both, env=environment).returncode == 0
+    assert {state for state, _ in states().values()} == {"ok"}
+    assert list((tmp_path / "cache").glob(".importing-*")) == []

@@ -1,4 +1,4 @@
-"""Files: the cache folder, bounded reads, atomic writes, hashes."""
+"""Files: the cache folder, reads of what strangers may have put there, atomic writes, rights, hashes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterable
 from itertools import chain, count
 from pathlib import Path
@@ -21,38 +21,133 @@ PUT_ASIDE = ".broken"
 """What `put_aside` adds to the name of a file."""
 
 
+def cache_place() -> Path:
+    """Where the cache lies, be it there or not: `GANZOO_CACHE`, else `~/.cache/ganzoo`."""
+    base = os.environ.get("GANZOO_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
+
+
 def cache_folder(*parts: str) -> Path:
     """The folder for things that can be made again: `GANZOO_CACHE`, else `~/.cache/ganzoo`; created on demand.
 
     Raises `DataUnavailable` where it cannot be created.
     """
-    base = os.environ.get("GANZOO_CACHE")
-    root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
-    folder = root.joinpath(*parts)
+    folder = cache_place().joinpath(*parts)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
+        reason = with_owner(error, folder)
         raise DataUnavailable(
-            f"cannot create the cache folder {folder}: {error.strerror}; set GANZOO_CACHE to a folder you can write to"
+            f"cannot create the cache folder {printable(folder)}: {reason}; set GANZOO_CACHE to a folder you can "
+            "write to"
         ) from error
     return folder
+
+
+# --- what strangers may have put there --------------------------------------------------------------------------------
+
+LINK = "a symbolic link, which is not followed"
 
 
 class NotRegular(OSError):
     """Not a regular file, or larger than allowed."""
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes. Reading a pipe could block, and a device has no end.
+def open_regular(path: Path, *, limit: int | None = None, links: bool = False) -> BinaryIO:
+    """Open a regular file of at most `limit` bytes to be read. A pipe would block, and a device has no end.
 
-    Raises `NotRegular` for anything else, and `OSError` where it cannot be read.
+    A symbolic link may lead to any file of the user's: it is followed only with `links`. Raises `NotRegular` for
+    anything else, and `OSError` where it cannot be read.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise NotRegular(errno.EINVAL, "not a plain file", str(path))
-    if status.st_size > limit:
+
+    def check(status: os.stat_result) -> None:
+        if stat.S_ISLNK(status.st_mode):
+            raise NotRegular(errno.ELOOP, LINK, str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegular(errno.EINVAL, "not a plain file", str(path))
+        if limit is not None and status.st_size > limit:
+            raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
+
+    # First by name, for opening a device may do something; then what was opened, which may be another file by now.
+    check(os.stat(path, follow_symlinks=links))
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        check(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int, *, links: bool = False) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; see `open_regular`, also for what it raises."""
+    with open_regular(path, limit=limit, links=links) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
         raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
-    return path.read_bytes()
+    return content
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it that are missing, with the rights of `share_with_group`."""
+    try:
+        folder.mkdir()
+    except FileNotFoundError:
+        if folder.parent == folder:
+            raise
+        make_folder(folder.parent)
+        make_folder(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    else:
+        share_with_group(folder)
+
+
+def share_with_group(path: Path) -> None:
+    """Let the group use what was made in a folder that the group may write to, whatever the umask says.
+
+    It gets the rights that it has to the folder around, a file without that to be run. Not where the two belong to
+    different groups, nor in a folder that everyone may write to, such as /tmp.
+    """
+    around, status = path.parent.stat(), path.stat()
+    shared = around.st_mode & stat.S_IWGRP and not around.st_mode & stat.S_IWOTH and around.st_gid == status.st_gid
+    if os.name == "posix" and shared:
+        mask = stat.S_IRWXG if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP | stat.S_IWGRP
+        with contextlib.suppress(OSError):
+            path.chmod(stat.S_IMODE(status.st_mode) | around.st_mode & mask)
+
+
+def with_owner(error: OSError, place: Path) -> str:
+    """The reason of an error at `place`; where it is the rights of another user, with the owner and what helps."""
+    reason = error.strerror or str(error)
+    nearest = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
+    if error.errno not in (errno.EACCES, errno.EPERM) or os.name != "posix":
+        return reason
+    try:
+        owner = nearest.lstat().st_uid
+    except OSError:
+        return reason
+    if owner == os.geteuid():
+        return reason
+    name, shown = _name_of_user(owner), printable(nearest)
+    return f"{reason}: {shown} belongs to {name}, and `chmod g+w {shown}` by {name} would let its group write there"
+
+
+def _name_of_user(number: int) -> str:
+    import pwd
+
+    try:
+        return printable(pwd.getpwuid(number).pw_name, 80)
+    except KeyError:
+        return f"user {number}"
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
 
 
 def reading_error(path: Path, error: OSError) -> RecordError:
@@ -66,22 +161,22 @@ def reading_error(path: Path, error: OSError) -> RecordError:
     return kind(f"{printable(path)}: cannot be read: {error.strerror}")
 
 
-def sha256_of_file(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+def sha256_of_file(path: Path, *, links: bool = True) -> str:
+    """The sha256 of a regular file, in hexadecimal. Raises `OSError` for anything else: a pipe would never end."""
+    with open_regular(path, links=links) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint_files(paths: Iterable[Path]) -> str:
+def fingerprint_files(paths: Iterable[Path], *, below: Path | None = None) -> str:
     """A short hash of where files lie and in what state they are: another one as soon as one is another file.
 
     No file is read. The state is size, times, device and inode: an archive may put other files of the same sizes and
     modification times into the same place, and only the time of the inode's change tells. The place is the real path,
-    and the path below the common folder, which may name a class. A link that leads nowhere counts as it is. Raises
-    `OSError` where nothing is there at all.
+    and the path below the folder `below`, which may name a class; without it below the folder that all have in common.
+    A link that leads nowhere counts as it is. Raises `OSError` where nothing is there at all.
     """
     files = sorted(paths)
-    common = os.path.commonpath([path.parent for path in files])
+    common = below or os.path.commonpath([path.parent for path in files])
     real_folders: dict[Path, str] = {}
     digest = hashlib.sha256()
     for path in files:
@@ -106,23 +201,33 @@ BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
 """The name of a temporary file of `write_atomically`; group 1 is the name of the file it becomes."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, shared: bool = False) -> None:
     """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
 
-    A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed.
+    A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed. The umask says
+    who may read it; with `shared` the group of a shared folder may too, see `share_with_group`.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = unique_beside(path, ".part")
+    # The system applies the umask itself. No other file is followed or written over.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(temporary, flags, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        if shared:
+            share_with_group(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def unique_beside(path: Path, suffix: str = "") -> Path:
+    """A hidden name beside `path` that nothing else has: `.NAME.` and eight random digits."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 
 def _sync_folder(folder: Path) -> None:

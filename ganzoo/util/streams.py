@@ -13,6 +13,9 @@ from ganzoo.util.text import printable
 
 STDOUT, STDERR = 1, 2
 
+STREAMS = {0: "stdin", STDOUT: "stdout", STDERR: "stderr"}
+"""The standard streams by their file descriptors."""
+
 READER_GONE = (errno.EPIPE, errno.EIO)
 """Errors for good: the reader of a pipe has left, or the terminal is gone. A full disk (ENOSPC) may have room again."""
 
@@ -23,10 +26,8 @@ def open_streams() -> None:
     One that was closed (`>&-`, some cron jobs) becomes the null device: else the next file that is opened would take
     its number, and what is printed would land in it. A character that the encoding of a stream lacks is replaced.
     """
-    for descriptor in (0, STDOUT, STDERR):
-        try:
-            os.fstat(descriptor)
-        except OSError:
+    for descriptor in STREAMS:
+        if not is_open(descriptor):
             # The lowest number that is free is this one: those below are open by now.
             os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
     for name, descriptor in (("stdout", STDOUT), ("stderr", STDERR)):
@@ -35,6 +36,32 @@ def open_streams() -> None:
             stream = os.fdopen(descriptor, "w", encoding="utf-8", closefd=False)
             setattr(sys, name, stream)
         stream.reconfigure(errors="replace")
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether a file descriptor leads to anything."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def reopen_closed_streams() -> list[str]:
+    """Replace those of `sys.stdin`, `stdout` and `stderr` that were closed, and give their names.
+
+    Python's own do not close their descriptors with them.
+    """
+    reopened = []
+    for descriptor, name in STREAMS.items():
+        for place in (f"__{name}__", name):
+            stream = getattr(sys, place)
+            if stream is not None and getattr(stream, "closed", False):
+                encoding = getattr(stream, "encoding", None) or "utf-8"
+                mode = "w" if descriptor else "r"
+                setattr(sys, place, os.fdopen(descriptor, mode, encoding=encoding, errors="replace", closefd=False))
+                reopened.append(name)
+    return list(dict.fromkeys(reopened))
 
 
 def print_note(line: str) -> None:
