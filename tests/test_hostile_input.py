@@ -507,9 +507,9 @@ def test_damaged_npy_in_the_cache_is_rebuilt(name, data, tmp_path, monkeypatch):
 def test_an_image_that_is_a_pipe_or_a_device_is_refused(tmp_path):
     (tmp_path / "pictures").mkdir()
     os.mkfifo(tmp_path / "pictures" / "pipe.png")
-    with pytest.raises(ganzoo.DataUnavailable, match=r"pipe\.png cannot be read as an image: not a regular file"):
+    with pytest.raises(ganzoo.DataUnavailable, match=r"pipe\.png cannot be read as an image: not a plain file"):
         image_folder.read_folder(tmp_path / "pictures", 8)
     (tmp_path / "pictures" / "pipe.png").unlink()
     (tmp_path / "pictures" / "endless.png").symlink_to("/dev/zero")
-    with pytest.raises(ganzoo.DataUnavailable, match=r"endless\.png cannot be read as an image: not a regular file"):
+    with pytest.raises(ganzoo.DataUnavailable, match=r"endless\.png cannot be read as an image: not a plain file"):
         image_folder.read_folder(tmp_path / "pictures", 8)
