@@ -469,6 +469,17 @@ def test_weights_with_a_pickle_in_them_are_refused_unread(tmp_path, invoke, stra
         assert not (tmp_path / "pickle-was-run").exists()
 
 
+def test_a_file_of_cifar_without_the_published_md5_is_not_unpickled(tmp_path, monkeypatch):
+    (cifar,) = (source for source in torchvision_datasets.SOURCES if source.name == "cifar10")
+    (tmp_path / cifar.unpacked_folder).mkdir()
+    for name in cifar.unpacked:
+        (tmp_path / cifar.unpacked_folder / name).write_bytes(pickle.dumps(Payload()))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ganzoo.DataUnavailable, match=r"^cifar10 cannot be read: "):
+        torchvision_datasets.load(cifar, DatasetRequest(tmp_path, "", 32))
+    assert not (tmp_path / "pickle-was-run").exists()
+
+
 def npy(shape: str, kind: str = "|u1") -> bytes:
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (63 - (len(header) + 10) % 64) + b"\n"

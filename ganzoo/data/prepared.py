@@ -187,9 +187,10 @@ def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledIma
     return loaded
 
 
-def whole_dataset(folder: Path) -> PreparedDataset | None:
+def whole_dataset(folder: Path, wanted: str | None = None) -> PreparedDataset | None:
     """The dataset in a folder of the cache, or None if it is damaged: its content must have the sha256 it came with.
 
+    With `wanted` it is None also, and its content is not read, where that is not the sha256 it came with.
     Sizes are held against headers and headers against `dataset.json` first, so a header that claims too much costs no
     memory. Files are read and not mapped: a disk that fails under a map ends the process.
     """
@@ -197,6 +198,8 @@ def whole_dataset(folder: Path) -> PreparedDataset | None:
         facts = json.loads(read_regular(folder / "dataset.json", LARGEST_FACTS, links=True))
         # The cache may have been moved since.
         prepared = convert({**facts, "folder": str(folder)}, PreparedDataset)
+        if wanted not in (None, prepared.sha256):
+            return None
         shape = (prepared.count, *prepared.image_shape)
         digest = hashlib.sha256(repr(shape).encode())
         for part in _content(folder / "images.npy", np.uint8, shape):

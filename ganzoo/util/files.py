@@ -94,13 +94,10 @@ def read_regular(path: Path, limit: int, *, links: bool = False) -> bytes:
 
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it that are missing, with the rights of `share_with_group`."""
+    if not folder.parent.exists() and folder.parent != folder:
+        make_folder(folder.parent)
     try:
         folder.mkdir()
-    except FileNotFoundError:
-        if folder.parent == folder:
-            raise
-        make_folder(folder.parent)
-        make_folder(folder)
     except OSError:
         if not folder.is_dir():
             raise
@@ -123,7 +120,10 @@ def share_with_group(path: Path) -> None:
 
 
 def with_owner(error: OSError, place: Path) -> str:
-    """The reason of an error at `place`; where it is the rights of another user, with the owner and what helps."""
+    """The reason of an error at `place`; where it is the rights of another user, with the owner and what helps.
+
+    Of root nothing is asked: what lies in its folders is seldom to be shared.
+    """
     reason = error.strerror or str(error)
     nearest = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
     if error.errno not in (errno.EACCES, errno.EPERM) or os.name != "posix":
@@ -135,6 +135,8 @@ def with_owner(error: OSError, place: Path) -> str:
     if owner == os.geteuid():
         return reason
     name, shown = _name_of_user(owner), printable(nearest)
+    if owner == 0:
+        return f"{reason}: {shown} belongs to {name}"
     return f"{reason}: {shown} belongs to {name}, and `chmod g+w {shown}` by {name} would let its group write there"
 
 

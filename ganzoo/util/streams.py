@@ -71,6 +71,7 @@ def print_note(line: str) -> None:
 
 def say(line: str) -> None:
     """Write a line to stderr and flush it. A line that cannot be written is dropped, so that the work goes on."""
+    reopen_closed_streams()
     with _ignore_write_errors():
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
@@ -115,6 +116,7 @@ def reader_may_leave() -> Iterator[None]:
     """Skip the rest of the block when the reader of stdout has left, as `head` does; that is no error."""
     try:
         yield
+        reopen_closed_streams()
         sys.stdout.flush()
     except BrokenPipeError:
         _discard(STDOUT)
@@ -122,6 +124,7 @@ def reader_may_leave() -> Iterator[None]:
 
 def settle() -> None:
     """Flush stdout and stderr. What cannot be written is dropped, or Python would report it once more at exit."""
+    reopen_closed_streams()
     for stream, descriptor in ((sys.stdout, STDOUT), (sys.stderr, STDERR)):
         try:
             stream.flush()
