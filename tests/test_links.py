@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_no_command_reads_anything_but_a_plain_file_in_a_folder_of_results(kind,
         if kind != "folder":
             assert f"record.json: cannot be read: {what}" in outcome.err
     assert (tmp_path / "private").read_text() == "secret"
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(runs, invoke, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    for name in ("pipe", "null"):
+        for command in (("compare", "runs"), ("report", "runs")):
+            outcome = invoke(*command, "-o", name, "--force")
+            assert outcome.code == 2
+            assert f"-o {name}: " in outcome.error
+            assert "not a plain file" in outcome.error
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert (tmp_path / "null").is_symlink()
 
 
 def listing(folder: Path) -> list[Path]:

@@ -47,6 +47,7 @@ def cache_folder(*parts: str) -> Path:
 # --- what strangers may have put there --------------------------------------------------------------------------------
 
 LINK = "a symbolic link, which is not followed"
+PLAIN = "not a plain file"
 
 
 class NotRegular(OSError):
@@ -64,20 +65,25 @@ def open_regular(path: Path, *, limit: int | None = None, links: bool = False) -
         if stat.S_ISLNK(status.st_mode):
             raise NotRegular(errno.ELOOP, LINK, str(path))
         if not stat.S_ISREG(status.st_mode):
-            raise NotRegular(errno.EINVAL, "not a plain file", str(path))
+            raise NotRegular(errno.EINVAL, PLAIN, str(path))
         if limit is not None and status.st_size > limit:
             raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
 
+    # Opening a pipe must not wait for its other end.
+    extra = getattr(os, "O_NONBLOCK", 0) | (0 if links else getattr(os, "O_NOFOLLOW", 0))
+
+    def open_checked(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | extra)
+        try:
+            check(os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     # First by name, for opening a device may do something; then what was opened, which may be another file by now.
-    check(os.stat(path, follow_symlinks=links))
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
-    try:
-        check(os.fstat(descriptor))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    check(path.stat(follow_symlinks=links))
+    return open(path, "rb", opener=open_checked)
 
 
 def read_regular(path: Path, limit: int, *, links: bool = False) -> bytes:
@@ -207,8 +213,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, shared:
     """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
 
     A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed. The umask says
-    who may read it; with `shared` the group of a shared folder may too, see `share_with_group`.
+    who may read it; with `shared` the group of a shared folder may too, see `share_with_group`. Raises `NotRegular`
+    where a device or another thing that is no file would be replaced, be it through a link: root may do that to
+    /dev/null.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise NotRegular(errno.EINVAL, PLAIN, str(path))
     temporary = unique_beside(path, ".part")
     # The system applies the umask itself. No other file is followed or written over.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
