@@ -193,14 +193,17 @@ def test_links_to_images_are_followed_and_the_record_says_how_many_lie_outside(t
     assert loaded.notes["links"] == ("2 of 5 images lie outside of the folder, where links lead (cat/2.png, fox/3.png)")
 
 
-def test_names_below_the_folder_are_in_the_fingerprint_where_links_lead_elsewhere(tmp_path):
-    """The files, and the names below the folder that they have in common, are the same before and after."""
+@pytest.mark.parametrize("linked", [False, True])
+def test_classes_that_move_up_within_the_folder_are_another_dataset(linked, tmp_path):
+    """Where links lead to them the files, and their names below the folder that they share, are the same as before."""
     photos = tmp_path / "photos"
     for name in ("a", "b"):
-        (tmp_path / "far" / name).mkdir(parents=True)
-        Image.new("L", (8, 8)).save(tmp_path / "far" / name / "1.png")
-        (photos / "train").mkdir(parents=True, exist_ok=True)
-        (photos / "train" / name).symlink_to(tmp_path / "far" / name)
+        place = (tmp_path / "far" if linked else photos / "train") / name
+        place.mkdir(parents=True)
+        Image.new("L", (8, 8)).save(place / "1.png")
+        if linked:
+            (photos / "train").mkdir(parents=True, exist_ok=True)
+            (photos / "train" / name).symlink_to(place)
     request = DatasetRequest(tmp_path, str(photos), 8)
     before = image_folder.fingerprint(request)
     assert image_folder.load(request).class_names == ("train",)

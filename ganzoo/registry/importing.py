@@ -40,8 +40,13 @@ class ImportMarker:
         with contextlib.suppress(OSError, DataUnavailable, RuntimeError):
             path = cache_folder() / f"{MARKER}{secrets.token_hex(4)}"
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            self._path = path
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # No locks here: nobody could tell whether this process lives.
+                os.close(self._descriptor)
+                path.unlink(missing_ok=True)
+            else:
+                self._path = path
 
     def name(self, plugin: str) -> None:
         """`plugin` is being imported from now on; none is where it is empty."""

@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
+from io import BufferedReader
 from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
@@ -54,7 +55,7 @@ class NotRegular(OSError):
     """Not a regular file, or larger than allowed."""
 
 
-def open_regular(path: Path, *, limit: int | None = None, links: bool = False) -> BinaryIO:
+def open_regular(path: Path, *, limit: int | None = None, links: bool = False) -> BufferedReader:
     """Open a regular file of at most `limit` bytes to be read. A pipe would block, and a device has no end.
 
     A symbolic link may lead to any file of the user's: it is followed only with `links`. Raises `NotRegular` for
