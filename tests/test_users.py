@@ -150,7 +150,8 @@ def test_a_second_user_reads_the_cache_of_the_first_and_is_told_who_owns_what_he
     datasets = shared / "cache" / "datasets"
     assert told == (
         f"cannot write the prepared dataset to {datasets}: Permission denied: {datasets} belongs to user {ANNE}, and "
-        f"`chmod g+w {datasets}` by user {ANNE} would let its group write there; free space there or set GANZOO_CACHE"
+        f"`chmod g+w {datasets}` by user {ANNE} would let its group write there; or set GANZOO_CACHE to a "
+        "folder of your own"
     )
     # What is damaged and cannot be replaced is not believed, whoever owns it.
     (Path(place) / "images.npy").write_bytes(b"")

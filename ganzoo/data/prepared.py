@@ -30,13 +30,13 @@ from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
 from ganzoo.util.cache import DATASET_FILES
 from ganzoo.util.conversion import convert
 from ganzoo.util.files import (
+    cache_fault,
     cache_folder,
     make_folder,
     open_regular,
     read_regular,
     share_with_group,
     unique_beside,
-    with_owner,
 )
 from ganzoo.util.text import printable, slug
 
@@ -130,8 +130,7 @@ def prepare(
             return cached
     except OSError as error:
         raise DataUnavailable(
-            f"cannot write the prepared dataset to {printable(folder.parent)}: {with_owner(error, folder.parent)}; "
-            "free space there or set GANZOO_CACHE"
+            f"cannot write the prepared dataset to {printable(folder.parent)}: {cache_fault(error, folder.parent)}"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

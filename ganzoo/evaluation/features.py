@@ -16,7 +16,7 @@ from torch import Tensor
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
 from ganzoo.util.devices import float64_device
-from ganzoo.util.files import cache_folder, with_owner, write_atomically
+from ganzoo.util.files import cache_fault, cache_folder, write_atomically
 from ganzoo.util.tensorfiles import UNSIGNED, bears_its_sha256, read_header, signed
 from ganzoo.util.text import printable, slug
 
@@ -154,8 +154,7 @@ class RealSample:
         try:
             write_atomically(path, lambda stream: stream.writelines(signed(content)), shared=True)
         except OSError as error:
-            reason = with_owner(error, path.parent)
-            self.on_note(f"cannot keep {printable(path)}: {reason}; free space there or set GANZOO_CACHE")
+            self.on_note(f"cannot keep {printable(path)}: {cache_fault(error, path.parent)}")
 
     def _path(self, kind: str) -> Path:
         return cache_folder("references") / f"{self._stem}-{kind}.safetensors"

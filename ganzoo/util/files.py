@@ -147,6 +147,13 @@ def with_owner(error: OSError, place: Path) -> str:
     return f"{reason}: {shown} belongs to {name}, and `chmod g+w {shown}` by {name} would let its group write there"
 
 
+def cache_fault(error: OSError, place: Path) -> str:
+    """Why something cannot be kept in a folder of the cache, with what helps."""
+    own = isinstance(error, PermissionError)
+    fix = "set GANZOO_CACHE to a folder of your own" if own else "free space there or set GANZOO_CACHE"
+    return f"{with_owner(error, place)}; {'or ' if own else ''}{fix}"
+
+
 def _name_of_user(number: int) -> str:
     import pwd
 
