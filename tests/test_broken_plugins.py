@@ -297,6 +297,7 @@ CLOSERS = {
     "sys.stderr.close()": "stdout and stderr",
     "sys.stdin.close()": "stdin",
 }
+"""What a plugin does on import, and what it has closed by that; `sys.stdout` is stderr meanwhile."""
 
 
 @needs_system(os.name == "posix", "descriptors as POSIX has them")
@@ -308,6 +309,13 @@ def test_a_plugin_that_closes_a_standard_stream_is_broken_and_costs_one_line(how
     why = f"{CLOSERS[how]} closed: a plugin has to leave the standard streams open"
     assert (done.returncode, done.stdout) == (0, "[]\n")
     assert done.stderr == f"ganzoo: plugin closer.py is broken and left out: {why}\n"
+
+
+@needs_system(os.name == "posix", "descriptors as POSIX has them")
+def test_a_plugin_that_closes_everything_ends_in_no_dump(tmp_path, run_cli):
+    (tmp_path / "closer.py").write_text("import os\nos.closerange(0, 1000)\n" + HEALTHY)
+    done = run_cli("list", "--plugin", "closer.py", env={"GANZOO_PLUGINS": ""}, program=FRESH)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @needs_system(hasattr(os, "fork"), "processes that fork")

@@ -232,7 +232,6 @@ class _Loader:
 
     def survived(self, plugin: str) -> None:
         """This import has ended; what an earlier one has left of itself is out of date."""
-        self.marker.name("")
         if plugin in self.ended:
             with contextlib.suppress(OSError):
                 self.ended.pop(plugin).unlink()

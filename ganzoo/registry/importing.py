@@ -23,7 +23,8 @@ except ImportError:  # Windows
 MARKER = ".importing-"
 """What the names of these files begin with."""
 
-LONGEST_NAME = 1 << 12
+LONGEST_NAME = 512
+"""Bytes of a name in the file, which it is padded to: writing one over another is then a single call."""
 
 
 class ImportMarker:
@@ -49,12 +50,10 @@ class ImportMarker:
                 self._path = path
 
     def name(self, plugin: str) -> None:
-        """`plugin` is being imported from now on; none is where it is empty."""
+        """`plugin` is being imported from now on."""
         if self._path is not None:
             with contextlib.suppress(OSError):
-                content = os.fsencode(plugin)[:LONGEST_NAME]
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, content, 0)
+                os.pwrite(self._descriptor, os.fsencode(plugin)[:LONGEST_NAME].ljust(LONGEST_NAME, b"\0"), 0)
 
     def close(self) -> None:
         """Remove the file."""
@@ -87,4 +86,4 @@ def _left_behind() -> Iterator[tuple[Path, str]]:
     for path in paths:
         with contextlib.suppress(OSError), open_regular(path, limit=LONGEST_NAME) as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            yield path, os.fsdecode(stream.read(LONGEST_NAME))
+            yield path, os.fsdecode(stream.read(LONGEST_NAME).rstrip(b"\0"))

@@ -15,7 +15,15 @@ from typing import Any
 from ganzoo.errors import PluginError
 from ganzoo.registry.library_state import LIBRARIES
 from ganzoo.registry.process_state import PYTHON, UNKNOWN, Setting
-from ganzoo.util.streams import STDERR, STDOUT, STREAMS, is_open, print_note, reopen_closed_streams
+from ganzoo.util.streams import (
+    STDERR,
+    STDOUT,
+    STREAMS,
+    is_open,
+    open_descriptors,
+    print_note,
+    reopen_closed_streams,
+)
 from ganzoo.util.text import printable
 
 SETTINGS: Mapping[str, Setting] = {**PYTHON, **LIBRARIES}
@@ -92,11 +100,13 @@ def _streams_kept(closed: list[str]) -> Iterator[None]:
     try:
         yield
     finally:
+        closed += [STREAMS[number] for number in kept if not is_open(number)]
         for number, copy in kept.items():
-            if not is_open(number):
-                closed.append(STREAMS[number])
-            os.dup2(copy, number)
-            os.close(copy)
+            # Where all descriptors were closed the copies are gone too: it becomes the null device.
+            with contextlib.suppress(OSError):
+                os.dup2(copy, number)
+                os.close(copy)
+        open_descriptors()
 
 
 def _redirect_stdout() -> Callable[[], None]:

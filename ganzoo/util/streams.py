@@ -21,21 +21,28 @@ READER_GONE = (errno.EPIPE, errno.EIO)
 
 
 def open_streams() -> None:
-    """Make stdin, stdout and stderr fit to be used, whatever the caller has left of them.
+    """Make stdin, stdout and stderr fit to be used, whatever the caller has left of them; see `open_descriptors`.
 
-    One that was closed (`>&-`, some cron jobs) becomes the null device: else the next file that is opened would take
-    its number, and what is printed would land in it. A character that the encoding of a stream lacks is replaced.
+    A character that the encoding of a stream lacks is replaced.
     """
-    for descriptor in STREAMS:
-        if not is_open(descriptor):
-            # The lowest number that is free is this one: those below are open by now.
-            os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
+    open_descriptors()
     for name, descriptor in (("stdout", STDOUT), ("stderr", STDERR)):
         stream = getattr(sys, name)
         if stream is None:
             stream = os.fdopen(descriptor, "w", encoding="utf-8", closefd=False)
             setattr(sys, name, stream)
         stream.reconfigure(errors="replace")
+
+
+def open_descriptors() -> None:
+    """Make those of the standard streams that are closed (`>&-`, some cron jobs) the null device.
+
+    Else the next file that is opened would take such a number, and what is printed would land in it.
+    """
+    for descriptor in STREAMS:
+        if not is_open(descriptor):
+            # The lowest number that is free is this one: those below are open by now.
+            os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
 
 
 def is_open(descriptor: int) -> bool:
