@@ -20,7 +20,8 @@ from ganzoo.evaluation.features import RealSample
 from ganzoo.records.folder import claim, make_run_folder
 from ganzoo.registry.discovery import discover
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
-from ganzoo.util.files import cache_folder, make_folder, write_atomically
+from ganzoo.util.files import cache_folder, write_atomically
+from ganzoo.util.rights import make_folder
 
 pytestmark = needs_system(os.name == "posix", "users and modes as POSIX has them")
 

@@ -29,15 +29,8 @@ from ganzoo.registry.validation import blaming, check_record
 from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
 from ganzoo.util.cache import DATASET_FILES
 from ganzoo.util.conversion import convert
-from ganzoo.util.files import (
-    cache_fault,
-    cache_folder,
-    make_folder,
-    open_regular,
-    read_regular,
-    share_with_group,
-    unique_beside,
-)
+from ganzoo.util.files import cache_folder, open_regular, read_regular, unique_beside
+from ganzoo.util.rights import cache_fault, make_folder, share_with_group
 from ganzoo.util.text import printable, slug
 
 WORTH_PROCESSES = 512

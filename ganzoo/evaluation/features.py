@@ -16,7 +16,8 @@ from torch import Tensor
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
 from ganzoo.util.devices import float64_device
-from ganzoo.util.files import cache_fault, cache_folder, write_atomically
+from ganzoo.util.files import cache_folder, write_atomically
+from ganzoo.util.rights import cache_fault
 from ganzoo.util.tensorfiles import UNSIGNED, bears_its_sha256, read_header, signed
 from ganzoo.util.text import printable, slug
 

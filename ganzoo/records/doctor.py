@@ -33,8 +33,9 @@ from ganzoo.records.store import (
     record_of,
 )
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import LINK, PUT_ASIDE, begun_file, free_place, make_folder, sha256_of_file
+from ganzoo.util.files import LINK, PUT_ASIDE, begun_file, free_place, sha256_of_file
 from ganzoo.util.images import read_grid
+from ganzoo.util.rights import make_folder
 from ganzoo.util.tensorfiles import count_absurd, read_header
 from ganzoo.util.text import printable
 

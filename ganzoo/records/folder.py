@@ -15,7 +15,8 @@ from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.store import BEFORE, GENERATOR, RECORD, RUN_FILES, SAMPLES, read_record
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import LINK, make_folder, put_aside, share_with_group, with_owner
+from ganzoo.util.files import LINK, put_aside
+from ganzoo.util.rights import make_folder, share_with_group, with_owner
 from ganzoo.util.text import printable
 
 

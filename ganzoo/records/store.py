@@ -20,7 +20,8 @@ from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.upgrades import upgrade
 from ganzoo.runs import SCHEMA, RunRecord, RunSpec, Status
 from ganzoo.util.conversion import convert, fault_of
-from ganzoo.util.files import LINK, make_folder, read_regular, reading_error, with_owner, write_atomically
+from ganzoo.util.files import LINK, read_regular, reading_error, write_atomically
+from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.text import printable, slug
 
 RECORD = "record.json"

@@ -33,7 +33,8 @@ from ganzoo.runs import (
     RunSpec,
     RunStarted,
 )
-from ganzoo.util.files import make_folder, remove_partial_files, with_owner
+from ganzoo.util.files import remove_partial_files
+from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.signals import held_back
 from ganzoo.util.text import printable
 

@@ -42,8 +42,9 @@ from ganzoo.training.snapshot import restore, snapshot
 from ganzoo.training.weights import state_bytes, state_of
 from ganzoo.types import Metric
 from ganzoo.util.conversion import convert, fault_of
-from ganzoo.util.files import make_folder, put_aside, sha256_of_file, write_atomically
+from ganzoo.util.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.util.images import enlargement, grid, save_png
+from ganzoo.util.rights import make_folder
 from ganzoo.util.seeds import random_numbers_untouched, stream
 from ganzoo.util.signals import StopRequest
 from ganzoo.util.text import error_line, printable

@@ -13,7 +13,8 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from ganzoo.errors import DataUnavailable
-from ganzoo.util.files import cache_place, make_folder, with_owner, write_atomically
+from ganzoo.util.files import cache_place, write_atomically
+from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.streams import unfailing_stderr
 from ganzoo.util.text import printable
 
