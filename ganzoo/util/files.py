@@ -155,11 +155,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, shared:
     """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
 
     A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed. The umask says
-    who may read it; with `shared` the group of a shared folder may too, see `share_with_group`. Raises `NotRegular`
-    where a device or another thing that is no file would be replaced, be it through a link: root may do that to
-    /dev/null.
+    who may read it; in the cache (`shared`) the group of a shared folder may too, see `share_with_group`. Raises
+    `NotRegular` where a device or another thing that is no file would be replaced, be it through a link, but for what
+    lies in the cache: root may do that to /dev/null.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
+    if not shared and os.path.exists(path) and not os.path.isfile(path):
         raise NotRegular(errno.EINVAL, PLAIN, str(path))
     temporary = unique_beside(path, ".part")
     # The system applies the umask itself. No other file is followed or written over.
