@@ -139,7 +139,7 @@ def _places(beginning: Path, identity: tuple[object, ...]) -> Iterator[Path]:
 
 
 def _removed(folder: Path) -> bool:
-    """Remove a damaged dataset; False where that cannot be, or where a user has put a link or other files."""
+    """Remove a damaged dataset; False where that cannot be, or where a link or other files were put."""
     if not folder.is_symlink():
         with contextlib.suppress(OSError):
             for name in DATASET_FILES:

@@ -57,18 +57,22 @@ def is_open(descriptor: int) -> bool:
 def reopen_closed_streams() -> list[str]:
     """Replace those of `sys.stdin`, `stdout` and `stderr` that were closed, and give their names.
 
-    Python's own do not close their descriptors with them.
+    Python's own do not close their descriptors with them. Where stdout is redirected to stderr it stays so.
     """
-    reopened = []
-    for descriptor, name in STREAMS.items():
+    anew: dict[int, IO[str]] = {}
+    names = []
+    for descriptor in (STDERR, STDOUT, 0):
+        name = STREAMS[descriptor]
         for place in (f"__{name}__", name):
             stream = getattr(sys, place)
-            if stream is not None and getattr(stream, "closed", False):
-                encoding = getattr(stream, "encoding", None) or "utf-8"
-                mode = "w" if descriptor else "r"
-                setattr(sys, place, os.fdopen(descriptor, mode, encoding=encoding, errors="replace", closefd=False))
-                reopened.append(name)
-    return list(dict.fromkeys(reopened))
+            if stream is None or not getattr(stream, "closed", False):
+                continue
+            if id(stream) not in anew:
+                encoding, mode = getattr(stream, "encoding", None) or "utf-8", "w" if descriptor else "r"
+                anew[id(stream)] = os.fdopen(descriptor, mode, encoding=encoding, errors="replace", closefd=False)
+                names.append(name)
+            setattr(sys, place, anew[id(stream)])
+    return list(dict.fromkeys(names))
 
 
 def print_note(line: str) -> None:
