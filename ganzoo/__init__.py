@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         TrainingProgress,
     )
     from ganzoo.util.download import download, reachable
-    from ganzoo.util.files import cache_folder, fingerprint_files, sha256_of_file
+    from ganzoo.util.files import cache_folder, fingerprint_files, open_regular, sha256_of_file
     from ganzoo.util.images import resize_images
 
 __version__ = "0.1.0"
@@ -86,6 +86,7 @@ _LAZY = {
     "cache_folder": "ganzoo.util.files",
     "download": "ganzoo.util.download",
     "fingerprint_files": "ganzoo.util.files",
+    "open_regular": "ganzoo.util.files",
     "reachable": "ganzoo.util.download",
     "sha256_of_file": "ganzoo.util.files",
     "resize_images": "ganzoo.util.images",
@@ -136,6 +137,7 @@ __all__ = [
     "hookimpl",
     "load",
     "load_generator",
+    "open_regular",
     "reachable",
     "resize_images",
     "sample",

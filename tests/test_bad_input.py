@@ -289,12 +289,26 @@ def test_every_command_of_the_parser_has_one_function():
     assert len(set(COMMANDS.values())) == len(names)
 
 
-@pytest.mark.parametrize("columns", ["wide", "", "0", "-3", "60"])
+@pytest.mark.parametrize("columns", ["wide", "", "0", "-3", "²", "٣", "1" * 30, "60"])
 def test_invalid_columns_variable_means_the_default_width(columns, invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     outcome = invoke("list", "losses")
     assert outcome.code == 0, outcome.err
     assert (max(len(line.rstrip()) for line in outcome.out.splitlines()) > 60) == (columns != "60")
+
+
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path, invoke, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in (("list",), ("bench", "--models", "mlp"), ("doctor", tmp_path)):
+        outcome = invoke(*command)
+        assert outcome.code == 2
+        why = "the working folder cannot be used (No such file or directory); cd to one that is there"
+        assert outcome.error == f"ganzoo: {why}"
+    assert invoke("--version").code == 0
+    # From Python what needs no folder works.
+    assert discover().names("variants")
 
 
 # --- plugins ----------------------------------------------------------------------------------------------------------

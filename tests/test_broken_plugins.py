@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FRESH, HANGING, ONE_MACHINE, restore_default_sigint
+from conftest import FRESH, HANGING, ONE_MACHINE, forked, restore_default_sigint
 from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
@@ -284,3 +284,82 @@ def test_plugin_that_calls_exit_when_used_is_a_failure(how, tmp_path, invoke):
     registry.notify(StageChanged("0", "training"), said.append)
     registry.notify(StageChanged("0", "scoring"), said.append)
     assert said == [f"plugin late.py: ganzoo_event raised {name}; it is not called again"]
+
+
+# --- plugins that take the process with them --------------------------------------------------------------------------
+
+CLOSERS = {
+    "os.close(1)": "stdout",
+    "os.close(2)": "stderr",
+    "os.close(0)": "stdin",
+    "sys.stdout.close()": "stderr",
+    "sys.__stdout__.close()": "stdout",
+    "sys.stderr.close()": "stderr",
+    "sys.stdin.close()": "stdin",
+}
+"""What a plugin does on import, and what it has closed by that; `sys.stdout` is stderr meanwhile."""
+
+
+@needs_system(os.name == "posix", "descriptors as POSIX has them")
+def test_a_plugin_that_closes_a_standard_stream_is_broken_and_costs_one_line(tmp_path, run_cli):
+    arguments, lines = [], []
+    for index, (how, what) in enumerate(CLOSERS.items()):
+        (tmp_path / f"closer_{index}.py").write_text(f"import os, sys\n{how}\n" + HEALTHY)
+        arguments += ["--plugin", f"closer_{index}.py"]
+        why = f"{what} closed: a plugin has to leave the standard streams open"
+        lines.append(f"ganzoo: plugin closer_{index}.py is broken and left out: {why}")
+    options = {"env": {"GANZOO_PLUGINS": ""}, "program": forked("ganzoo", ending="whole")}
+    done = run_cli("list", "variants", "--json", *arguments, **options)
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    assert done.stderr.splitlines() == lines
+
+
+@needs_system(os.name == "posix", "descriptors as POSIX has them")
+def test_a_plugin_that_closes_everything_ends_in_no_dump(tmp_path, run_cli):
+    (tmp_path / "closer.py").write_text("import os\nos.closerange(0, 1000)\n" + HEALTHY)
+    options = {"env": {"GANZOO_PLUGINS": ""}, "program": forked("ganzoo", ending="whole")}
+    done = run_cli("list", "--plugin", "closer.py", **options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_system(hasattr(os, "fork"), "processes that fork")
+def test_a_copy_that_a_plugin_forks_ends_with_its_import(tmp_path, run_cli):
+    (tmp_path / "forker.py").write_text("import os\nos.fork()\n" + HEALTHY)
+    (tmp_path / "worker.py").write_text("import os, sys\nif not os.fork(): sys.exit(0)\n")
+    plugins = ("--plugin", "forker.py", "--plugin", "worker.py")
+    done = run_cli("list", "variants", "--json", *plugins, env={"GANZOO_PLUGINS": ""})
+    assert done.returncode == 0
+    assert [variant["name"] for variant in json.loads(done.stdout)] == ["unharmed"]
+    why = "has forked the process and let the copy run on; the copy ends here"
+    said = [f"ganzoo: plugin {name}.py {why}" for name in ("forker", "worker")]
+    assert set(said) <= set(done.stderr.splitlines())
+    (other,) = set(done.stderr.splitlines()) - set(said)
+    assert other.startswith("ganzoo: plugin worker.py is broken and left out: implements no hook")
+
+
+@needs_system(os.name == "posix", "locks as POSIX has them")
+def test_plugins_names_the_one_whose_import_ended_a_process(tmp_path, run_cli):
+    (tmp_path / "ender.py").write_text("import os\nos._exit(0)\n")
+    (tmp_path / "healthy.py").write_text(HEALTHY)
+    both = ("--plugin", "healthy.py", "--plugin", "ender.py")
+    environment = {"GANZOO_PLUGINS": "", "GANZOO_CACHE": str(tmp_path / "cache")}
+
+    def states() -> dict[str, tuple[str, str | None]]:
+        done = run_cli("plugins", "--json", *both, env=environment)
+        assert done.returncode == 0, done.stderr
+        return {
+            status["name"]: (status["state"], status["error"])
+            for status in json.loads(done.stdout)
+            if status["name"].endswith(".py")
+        }
+
+    for _ in range(2):
+        done = run_cli("list", *both, env=environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    why = "a command ended while it was imported; it is left out here, and every other command tries it again"
+    assert states() == {"healthy.py": ("ok", None), "ender.py": ("broken", why)}
+    assert len(list((tmp_path / "cache").glob(".importing-*"))) == 1
+    (tmp_path / "ender.py").write_text("import os\n" + HEALTHY.replace("unharmed", "mended"))
+    assert run_cli("list", *both, env=environment).returncode == 0
+    assert {state for state, _ in states().values()} == {"ok"}
+    assert list((tmp_path / "cache").glob(".importing-*")) == []

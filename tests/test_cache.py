@@ -1,4 +1,4 @@
-"""`ganzoo env` shows the sizes of the cache; `--clear-cache` empties it and touches no other file."""
+"""The cache: it is checked before it is believed, shown in sizes, and emptied without touching any other file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
 
-from ganzoo.data.prepared import prepare
+from ganzoo.data.prepared import PreparedDataset, prepare
+from ganzoo.evaluation.extractors import load_extractor
+from ganzoo.evaluation.features import RealSample
+from ganzoo.registry.discovery import discover
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 from ganzoo.util.download import download
+from ganzoo.util.files import cache_folder
+from ganzoo.util.tensorfiles import UNSIGNED, signed
 
 
 @pytest.fixture
@@ -162,3 +170,134 @@ def test_clear_cache_in_a_home_folder_removes_only_the_cache(cache, invoke, monk
     invoke("env", "--clear-cache")
     assert (tmp_path / "datasets" / "thesis.csv").read_text() == "years of work"
     assert (cache / "weights" / "inception.pth").exists()
+
+
+# --- what lies there is checked before it is believed -----------------------------------------------------------------
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 1, 16, 16), dtype=np.uint8)
+GREY = Dataset("grey", lambda request: LabelledImages(IMAGES, np.arange(60) % 3), lambda request: "1", image_size=16)
+
+
+def prepare_grey() -> PreparedDataset:
+    return prepare(GREY, DatasetRequest(Path(), "", 16), None)
+
+
+@pytest.fixture
+def grey(tmp_path, monkeypatch) -> Path:
+    """The folder of a prepared dataset in a cache of its own."""
+    monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "cache"))
+    return Path(prepare_grey().folder)
+
+
+def zero_the_end(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-3000] + bytes(3000))
+
+
+DAMAGES = {
+    "zeroed": zero_the_end,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "flipped": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "absent": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_dataset_is_named_by_doctor_and_made_again(damage, grey, invoke, tmp_path):
+    (tmp_path / "runs").mkdir()
+    assert invoke("doctor").out == "0 record(s), 0 checkpoint(s): all is well\n"
+    DAMAGES[damage](grey / "images.npy")
+    outcome = invoke("doctor")
+    assert outcome.code == 1
+    line, verdict = outcome.out.splitlines()
+    assert line.startswith(f"{grey}: is damaged: its images and labels do not have the sha256 they came with; ")
+    assert verdict == "0 record(s), 0 checkpoint(s): 1 fault(s)"
+    again = prepare_grey()
+    assert again.folder == str(grey)
+    assert np.array_equal(again.images(), IMAGES)
+    assert invoke("doctor").code == 0
+
+
+@pytest.mark.parametrize("obstacle", ["link", "file of a user", "plain file"])
+def test_a_damaged_dataset_that_cannot_be_replaced_is_made_in_another_place(obstacle, grey, tmp_path):
+    kept = tmp_path / "kept"
+    if obstacle == "plain file":
+        kept.write_text("mine")
+        for path in grey.iterdir():
+            path.unlink()
+        grey.rmdir()
+        kept.rename(grey)
+    elif obstacle == "link":
+        grey.rename(kept)
+        grey.symlink_to(kept)
+        assert prepare_grey().folder == str(grey), "a whole one is used where it lies"
+        zero_the_end(kept / "images.npy")
+    else:
+        (grey / "thesis.txt").write_text("mine")
+        zero_the_end(grey / "images.npy")
+    again = prepare_grey()
+    assert again.folder != str(grey)
+    assert np.array_equal(again.images(), IMAGES)
+    assert prepare_grey().folder == again.folder
+    assert grey.exists()
+    if obstacle == "file of a user":
+        assert (grey / "thesis.txt").read_text() == "mine"
+    if obstacle == "link":
+        assert (kept / "images.npy").exists()
+
+
+def reference(kind: str) -> Path:
+    (path,) = cache_folder("references").glob(f"*-{kind}.safetensors")
+    return path
+
+
+def with_tensors(path: Path, **tensors: torch.Tensor) -> None:
+    """Write the file anew with its metadata and some of its tensors replaced."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({**load_file(path), **tensors}, path, metadata=metadata)
+
+
+FORGERIES = {
+    "mean": ("statistics", lambda path: with_tensors(path, mu=torch.zeros(128, dtype=torch.float64))),
+    "plain": ("statistics", lambda path: save_file(load_file(path), path)),
+    "shape": ("statistics", lambda path: save_signed(path, mu=torch.zeros(3).double(), sigma=torch.zeros(3).double())),
+    "type": ("statistics", lambda path: save_signed(path, mu=torch.zeros(3), sigma=torch.zeros(3, 3))),
+    "few": ("features", lambda path: save_signed(path, features=torch.zeros(7, 128), logits=torch.zeros(7, 10))),
+    "other": ("features", lambda path: save_signed(path, mu=torch.zeros(3))),
+    "zeroed": ("features", zero_the_end),
+    "truncated": ("features", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+    "pipe": ("features", lambda path: (path.unlink(), os.mkfifo(path))),
+    "of another": ("statistics", lambda path: save_signed(path, "other.safetensors", **load_file(path))),
+}
+
+
+def save_signed(path: Path, of: str = "", **tensors: torch.Tensor) -> None:
+    """As a forger would who knows how it is done."""
+    content = save(tensors, metadata={"of": of or path.name, "sha256": UNSIGNED})
+    path.write_bytes(b"".join(signed(content)))
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_damaged_reference_is_named_by_doctor_and_made_again(forgery, grey, invoke, tmp_path):
+    extractor = load_extractor(discover().get("features", "digits-cnn").record, "cpu")
+
+    def both() -> list[torch.Tensor]:
+        sample = RealSample(prepare_grey(), extractor)
+        return [*sample.statistics(), sample.features, sample.logits]
+
+    (tmp_path / "runs").mkdir()
+    before = both()
+    assert all(torch.equal(one, other) for one, other in zip(both(), before, strict=True))
+    assert invoke("doctor").code == 0
+    kind, forge = FORGERIES[forgery]
+    forge(reference(kind))
+    outcome = invoke("doctor")
+    if forgery != "few":
+        assert outcome.code == 1
+        assert outcome.out.startswith(f"{reference(kind)}: ")
+    assert all(torch.equal(one, other) for one, other in zip(both(), before, strict=True))
+    if forgery != "few":
+        assert invoke("doctor").code == 0

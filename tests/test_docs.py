@@ -104,6 +104,18 @@ def codes(tokens: Iterable[Token]) -> list[str]:
 PAGES = {path.stem: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
+def test_every_promise_of_security_has_tests_that_are_there():
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promised, limited = page.split("## What is promised")[1].split("## What is not")
+    bold = re.compile(r"^- \*\*(.+?)\.?\*\*", re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| ([^|]+) \| (`test_[^|]+`) \|$", PAGES["reliability"].text, re.MULTILINE)
+    promises = [re.sub(r"\s+", " ", words) for words in bold.findall(promised)]
+    assert [promise for promise, _ in rows][: len(promises)] == promises
+    assert {promise for promise, _ in rows[len(promises) :]} <= set(bold.findall(limited))
+    for file, name in re.findall(r"`(\w+\.py)::(\w+)`", "".join(tests for _, tests in rows)):
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
+
+
 # --- tables made from the code ----------------------------------------------------------------------------------------
 
 
@@ -142,7 +154,8 @@ def test_documented_helpers_are_public():
         for name in table(PAGES["plugins"].section("What you may import"))
         if not name.startswith("ganzoo.losses") and "(" in name
     }
-    assert documented == {"cache_folder", "download", "fingerprint_files", "resize_images", "sha256_of_file"}
+    helpers = {"cache_folder", "download", "fingerprint_files", "open_regular", "resize_images", "sha256_of_file"}
+    assert documented == helpers
     assert documented <= set(ganzoo.__all__)
 
 

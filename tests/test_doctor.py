@@ -397,8 +397,8 @@ WEIGHTS = {
     "absurd": (lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f{}"), "claims more bytes than there are"),
     "empty": (lambda path: path.write_bytes(b""), "claims more bytes than there are"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps(Payload())), "is a pickle, which can run code"),
-    "folder": (lambda path: path.mkdir(), "is not a regular file"),
-    "pipe": (os.mkfifo, "is not a regular file"),
+    "folder": (lambda path: path.mkdir(), "is not a plain file"),
+    "pipe": (os.mkfifo, "is not a plain file"),
 }
 
 
@@ -635,7 +635,7 @@ def test_symlinks_are_not_followed(runs, mlp, invoke, tmp_path, findings):
     outside.mkdir()
     (outside / "record.json").write_text("{")
     (runs / "linked").symlink_to(outside)
-    assert findings(runs) == []
+    assert findings(runs) == ["linked: is a symbolic link, which is not followed"]
     target = tmp_path / "precious.json"
     target.write_text("{")
     (mlp / "record.json").unlink()
@@ -651,7 +651,7 @@ def test_pipe_or_device_in_place_of_a_record_does_not_block(runs, mlp, findings)
     assert findings(runs) == ["record.json: cannot be read: not a plain file"]
     (mlp / "record.json").unlink()
     (mlp / "record.json").symlink_to("/dev/zero")
-    assert findings(runs) == ["record.json: cannot be read: not a plain file"]
+    assert findings(runs) == ["record.json: cannot be read: a symbolic link, which is not followed"]
 
 
 def test_oversized_record_is_not_read(runs, mlp, findings):

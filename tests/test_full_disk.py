@@ -125,10 +125,9 @@ def test_disk_full_at_any_byte_keeps_the_old_file(name, cache):
 
 
 STEPS = [
-    "tempfile.mkstemp",
-    "tempfile.mkdtemp",
+    "os.open",
+    "os.mkdir",
     "os.fsync",
-    "os.chmod",
     "os.replace",
     "pathlib.Path.rename",
     "os.write",

@@ -469,6 +469,17 @@ def test_weights_with_a_pickle_in_them_are_refused_unread(tmp_path, invoke, stra
         assert not (tmp_path / "pickle-was-run").exists()
 
 
+def test_a_file_of_cifar_without_the_published_md5_is_not_unpickled(tmp_path, monkeypatch):
+    (cifar,) = (source for source in torchvision_datasets.SOURCES if source.name == "cifar10")
+    (tmp_path / cifar.unpacked_folder).mkdir()
+    for name in cifar.unpacked:
+        (tmp_path / cifar.unpacked_folder / name).write_bytes(pickle.dumps(Payload()))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ganzoo.DataUnavailable, match=r"^cifar10 cannot be read: "):
+        torchvision_datasets.load(cifar, DatasetRequest(tmp_path, "", 32))
+    assert not (tmp_path / "pickle-was-run").exists()
+
+
 def npy(shape: str, kind: str = "|u1") -> bytes:
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (63 - (len(header) + 10) % 64) + b"\n"
@@ -507,9 +518,9 @@ def test_damaged_npy_in_the_cache_is_rebuilt(name, data, tmp_path, monkeypatch):
 def test_an_image_that_is_a_pipe_or_a_device_is_refused(tmp_path):
     (tmp_path / "pictures").mkdir()
     os.mkfifo(tmp_path / "pictures" / "pipe.png")
-    with pytest.raises(ganzoo.DataUnavailable, match=r"pipe\.png cannot be read as an image: not a regular file"):
+    with pytest.raises(ganzoo.DataUnavailable, match=r"pipe\.png cannot be read as an image: not a plain file"):
         image_folder.read_folder(tmp_path / "pictures", 8)
     (tmp_path / "pictures" / "pipe.png").unlink()
     (tmp_path / "pictures" / "endless.png").symlink_to("/dev/zero")
-    with pytest.raises(ganzoo.DataUnavailable, match=r"endless\.png cannot be read as an image: not a regular file"):
+    with pytest.raises(ganzoo.DataUnavailable, match=r"endless\.png cannot be read as an image: not a plain file"):
         image_folder.read_folder(tmp_path / "pictures", 8)

@@ -360,13 +360,13 @@ def test_interrupted_command_says_how_to_resume(invoke, monkeypatch):
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
 def test_temporarily_unreadable_record_is_neither_moved_nor_replaced(number, bench, tmp_path, monkeypatch):
-    def fail(path):
+    def fail(path, limit):
         raise OSError(number, os.strerror(number))
 
     bench(Launcher("ok"))
     before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", fail)
+        patch.setattr("ganzoo.records.store.read_regular", fail)
         with pytest.raises(RecordUnreadable, match=r"record\.json: cannot be read: .*; make it readable and run"):
             bench(Launcher())
     assert RecordUnreadable.exit_code == 2
@@ -380,7 +380,7 @@ def test_a_read_only_folder_of_results_is_one_clear_line(bench, monkeypatch):
     def refuse(path, *arguments, **options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(RecordError, match="Read-only file system; choose a folder you can write to"):
         bench(Launcher())

@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from ganzoo.errors import UnknownName, UsageError
 from ganzoo.output.console import print_all, stdout
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
+from ganzoo.registry.importing import ended_imports
 from ganzoo.registry.registry import KINDS, Kind
 from ganzoo.running.bench import distinct_plugins
 from ganzoo.util.options import options_of
@@ -237,7 +238,7 @@ def list_plugins(arguments: Namespace) -> int:
     from ganzoo.output.tables import plugins_page
 
     asked = asked_for(BenchPlan, arguments)
-    registry = discover(distinct_plugins(asked.plugins), strict=asked.strict)
+    registry = discover(distinct_plugins(asked.plugins), strict=asked.strict, spared=ended_imports())
     if arguments.json:
         print(json.dumps([asdict(status) for status in registry.statuses], indent=1))
     else:
@@ -247,9 +248,14 @@ def list_plugins(arguments: Namespace) -> int:
 
 def examine_results(arguments: Namespace) -> int:
     """`ganzoo doctor DIR`."""
-    from ganzoo.records.doctor import examine, quarantine
+    from ganzoo.evaluation.cache_faults import cache_faults
+    from ganzoo.records.doctor import Finding, examine, quarantine
+    from ganzoo.util.files import cache_place
 
     examination = examine(Path(arguments.folder))
+    remedy = "; a bench that needs it makes it again, and `ganzoo env --clear-cache` removes it"
+    in_cache = [Finding(path, f"{fault}{remedy}", None) for path, fault in cache_faults(cache_place())]
+    examination = replace(examination, findings=[*examination.findings, *in_cache])
     moved = quarantine(examination, print_note) if arguments.fix else []
     if arguments.json:
         findings = [{"path": str(one.path), "what": one.what} for one in examination.findings]

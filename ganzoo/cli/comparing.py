@@ -128,12 +128,12 @@ def _failure_lines(records: Mapping[str, RunRecord]) -> Iterator[str]:
 
 def make_leaderboard(arguments: Namespace) -> int:
     """`ganzoo leaderboard DIR`."""
-    from ganzoo.output.markdown import PAGE, updated_page, write_page
+    from ganzoo.output.markdown import PAGE, read_page, updated_page, write_page
 
     folder = Path(arguments.folder)
     page = updated_page(folder, _load_records([arguments.folder]))
     path = folder / PAGE
-    stale = not path.exists() or path.read_text(encoding="utf-8") != page
+    stale = read_page(folder) != page
     if arguments.check and stale:
         print_note(f"{printable(path)}: is out of date; run `ganzoo leaderboard {printable(folder)}`")
         return 1

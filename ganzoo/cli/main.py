@@ -6,6 +6,7 @@ What a command does is in `ganzoo.cli.commands`, loaded when one is run.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import NoReturn
 
 from ganzoo.cli.interruption import INTERRUPTED, say_interrupted
 from ganzoo.cli.parser import build_parser, join_signs
-from ganzoo.errors import GanzooError
+from ganzoo.errors import GanzooError, UsageError
 from ganzoo.util.streams import open_streams, print_note, reader_may_leave, settle
 from ganzoo.util.text import did_you_mean, printable
 
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    _forget_odd_widths()
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     parser, commands_known = build_parser(command)
     if command and command not in commands_known:
@@ -79,6 +81,7 @@ def _run(arguments: Sequence[str]) -> int:
         parser.print_help()
         return 0
     try:
+        _check_working_folder()
         from ganzoo.cli.commands import COMMANDS
 
         code = 0
@@ -96,6 +99,22 @@ def _run(arguments: Sequence[str]) -> int:
         line, code = _explain(error)
         print_note(line)
         return code
+
+
+def _forget_odd_widths() -> None:
+    """Unset `COLUMNS` and `LINES` where they are no sensible numbers: rich takes any digit of Unicode for one."""
+    for name in ("COLUMNS", "LINES"):
+        if name in os.environ and not re.fullmatch(r"[0-9]{1,5}", os.environ[name], re.ASCII):
+            del os.environ[name]
+
+
+def _check_working_folder() -> None:
+    """Raise `UsageError` where it has been removed: relative paths lead nowhere then."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        reason = error.strerror
+        raise UsageError(f"the working folder cannot be used ({reason}); cd to one that is there") from error
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

@@ -6,6 +6,7 @@ A run maps that array, so no run imports torchvision or decodes an image, and al
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -13,9 +14,9 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from ganzoo.errors import DataUnavailable, GanzooError, PluginError
 from ganzoo.machine.settings import resolve_threads
 from ganzoo.registry.validation import blaming, check_record
 from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
+from ganzoo.util.cache import DATASET_FILES
 from ganzoo.util.conversion import convert
-from ganzoo.util.files import cache_folder, read_regular
+from ganzoo.util.files import cache_folder, open_regular, read_regular, unique_beside
+from ganzoo.util.rights import cache_fault, make_folder, share_with_group
 from ganzoo.util.text import printable, slug
 
 WORTH_PROCESSES = 512
@@ -81,10 +84,11 @@ def prepare(
     source_sha256: str | None,
     on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
-    """Load `dataset` and write it to the cache, or return it from there.
+    """Load `dataset` and write it to the cache, or return it from there, where its content has the sha256 it came with.
 
-    The cache key is made of name, argument, size, the dataset's `fingerprint` and the plugin's source; where the
-    argument is the path of something that is there, its real path counts, for `photos` is another folder elsewhere.
+    What is damaged there is made again, in another place where it cannot be removed. The cache key is made of name,
+    argument, size, the dataset's `fingerprint` and the plugin's source; where the argument is the path of something
+    that is there, its real path counts, for `photos` is another folder elsewhere.
     `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
     `DataUnavailable` where the images are absent, unreadable or empty.
     """
@@ -93,31 +97,55 @@ def prepare(
         *(name, request.image_size, request.skip_bad_images, source_sha256),
         *(request.background, _fingerprint_of(dataset, request), _real_place(request.argument)),
     )
-    key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-    folder = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}-{key}"
-    if (folder / "dataset.json").exists():
-        if (cached := whole_dataset(folder)) is not None:
-            return cached
-        shutil.rmtree(folder, ignore_errors=True)
+    beginning = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}"
+    for folder in _places(beginning, identity):
+        if os.path.lexists(folder):
+            if (cached := whole_dataset(folder)) is not None:
+                return cached
+            if not _removed(folder):
+                continue
+        break
     loaded = _loaded(dataset, request, name)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = unique_beside(folder)
     try:
+        make_folder(temporary)
         prepared = _write(name, folder, temporary, loaded, request.background, on_progress)
         (temporary / "dataset.json").write_text(json.dumps(asdict(prepared), indent=1))
+        for path in temporary.iterdir():
+            share_with_group(path)
         try:
             temporary.rename(folder)
         except OSError:
             # Another process prepared the same dataset first; its copy is as good.
-            if not (folder / "dataset.json").exists():
+            cached = whole_dataset(folder)
+            if cached is None or cached.sha256 != prepared.sha256:
                 raise
+            return cached
     except OSError as error:
         raise DataUnavailable(
-            f"cannot write the prepared dataset to {folder.parent}: {error.strerror}; "
-            "free space there or set GANZOO_CACHE"
+            f"cannot write the prepared dataset to {printable(folder.parent)}: {cache_fault(error, folder.parent)}"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return prepared
+
+
+def _places(beginning: Path, identity: tuple[object, ...]) -> Iterator[Path]:
+    """The folder of a dataset, and others for where what lies there is damaged and cannot be removed."""
+    for place in count():
+        identified = (*identity, place) if place else identity
+        key = hashlib.sha256(repr(identified).encode()).hexdigest()[:16]
+        yield beginning.with_name(f"{beginning.name}-{key}")
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a damaged dataset; False where that cannot be, or where a link or other files were put."""
+    if not folder.is_symlink():
+        with contextlib.suppress(OSError):
+            for name in DATASET_FILES:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+    return not os.path.lexists(folder)
 
 
 def _real_place(argument: str) -> str | None:
@@ -151,28 +179,52 @@ def _loaded(dataset: Dataset, request: DatasetRequest, name: str) -> LabelledIma
     return loaded
 
 
-def whole_dataset(folder: Path) -> PreparedDataset | None:
-    """The dataset in a folder of the cache, or None if it is damaged: headers and sizes must fit `dataset.json`.
+def whole_dataset(folder: Path, wanted: str | None = None) -> PreparedDataset | None:
+    """The dataset in a folder of the cache, or None if it is damaged: its content must have the sha256 it came with.
 
-    Only headers are read, so a truncated file, or a header that claims too much, costs no memory.
+    With `wanted` it is None also, and its content is not read, where that is not the sha256 it came with.
+    Sizes are held against headers and headers against `dataset.json` first, so a header that claims too much costs no
+    memory. Files are read and not mapped: a disk that fails under a map ends the process.
     """
     try:
-        facts = json.loads(read_regular(folder / "dataset.json", 1 << 20))
+        facts = json.loads(read_regular(folder / "dataset.json", LARGEST_FACTS, links=True))
         # The cache may have been moved since.
         prepared = convert({**facts, "folder": str(folder)}, PreparedDataset)
-        shape = (prepared.count, *prepared.image_shape)
-        if (folder / "images.npy").stat().st_size <= math.prod(shape):
+        if wanted not in (None, prepared.sha256):
             return None
-        # A header may claim a shape whose size overflows NumPy's integers.
-        with np.errstate(over="ignore"):
-            images = prepared.images()
-            whole = images.dtype == np.uint8 and images.shape == shape
-            if prepared.classes:
-                labels = np.load(folder / "labels.npy", mmap_mode="r")
-                whole = whole and labels.dtype == np.int64 and labels.shape == (prepared.count,)
+        shape = (prepared.count, *prepared.image_shape)
+        digest = hashlib.sha256(repr(shape).encode())
+        for part in _content(folder / "images.npy", np.uint8, shape):
+            digest.update(part)
+        if prepared.classes:
+            for part in _content(folder / "labels.npy", np.int64, shape[:1]):
+                digest.update(part)
+            digest.update(_hashed_names(prepared.class_names))
     except Exception:  # NumPy raises almost anything on a damaged file
         return None
-    return prepared if whole else None
+    return prepared if digest.hexdigest() == prepared.sha256 else None
+
+
+LARGEST_FACTS = 64 << 20
+"""Bytes of a `dataset.json`: it names every image that was skipped."""
+
+
+def _content(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> Iterator[bytes]:
+    """The bytes of the array in a .npy file, some at a time. Raises `ValueError` for another kind or shape."""
+    with open_regular(path, links=True) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("is of another version")
+        found, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        size = os.fstat(stream.fileno()).st_size - stream.tell()
+        if (found, fortran, dtype) != (shape, False, np.dtype(kind)) or size != math.prod(shape) * dtype.itemsize:
+            raise ValueError("is another array")
+        while part := stream.read(1 << 20):
+            yield part
+
+
+def _hashed_names(names: Sequence[str]) -> bytes:
+    """The names of classes as they enter the sha256 of a dataset; nothing where there are none."""
+    return repr(tuple(names)).encode() if names else b""
 
 
 def _fingerprint_of(dataset: Dataset, request: DatasetRequest) -> str:
@@ -209,8 +261,7 @@ def _write(
     if labels is not None:
         classes = len(loaded.class_names) or int(labels.max()) + 1
         digest.update(labels.tobytes())
-        if loaded.class_names:
-            digest.update(repr(tuple(loaded.class_names)).encode())
+        digest.update(_hashed_names(loaded.class_names))
         np.save(temporary / "labels.npy", labels)
     return PreparedDataset(
         name=name,

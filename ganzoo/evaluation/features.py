@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -17,7 +17,9 @@ from ganzoo.data.prepared import PreparedDataset
 from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
 from ganzoo.util.devices import float64_device
 from ganzoo.util.files import cache_folder, write_atomically
-from ganzoo.util.text import slug
+from ganzoo.util.rights import cache_fault
+from ganzoo.util.tensorfiles import UNSIGNED, bears_its_sha256, read_header, signed
+from ganzoo.util.text import printable, slug
 
 CACHED_FEATURE_BYTES = 2 << 30
 """Real features larger than this are not kept on disk; their statistics always are."""
@@ -100,8 +102,8 @@ class RealSample:
 
     @cached_property
     def _features_and_logits(self) -> tuple[Tensor, Tensor]:
-        cached = self._read("features", ("features", "logits"))
-        if cached is not None:
+        cached = self._read("features")
+        if cached is not None and len(cached["features"]) == self.dataset.count:
             return cached["features"], cached["logits"]
         batches = dataset_batches(self.dataset, self.extractor.extractor.batch_size)
         features, logits = (output.cpu() for output in self.extractor(batches))
@@ -131,7 +133,7 @@ class RealSample:
 
     @cached_property
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        cached = self._read("statistics", ("mu", "sigma"))
+        cached = self._read("statistics")
         if cached is not None:
             mu, sigma = cached["mu"], cached["sigma"]
         else:
@@ -140,20 +142,45 @@ class RealSample:
         device = float64_device(self.extractor.device)
         return mu.to(device), sigma.to(device)
 
-    def _read(self, kind: str, keys: tuple[str, str]) -> dict[str, Tensor] | None:
-        path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+    def _read(self, kind: str) -> dict[str, Tensor] | None:
+        path = self._path(kind)
         try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError):
+            return None if fault_of_reference(path) else load_file(path)
+        except OSError:
             return None
-        return tensors if set(keys) <= set(tensors) else None
 
     def _write(self, kind: str, tensors: dict[str, Tensor]) -> None:
-        path = cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+        path = self._path(kind)
+        content = save(tensors, metadata={"of": path.name, "sha256": UNSIGNED})
         try:
-            write_atomically(path, lambda stream: stream.write(save(tensors)))
+            write_atomically(path, lambda stream: stream.writelines(signed(content)), shared=True)
         except OSError as error:
-            self.on_note(f"cannot keep {path}: {error.strerror}; free space there or set GANZOO_CACHE")
+            self.on_note(f"cannot keep {printable(path)}: {cache_fault(error, path.parent)}")
+
+    def _path(self, kind: str) -> Path:
+        return cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+
+
+def fault_of_reference(path: Path) -> str | None:
+    """The fault of a file in `references/` of the cache, or None; loads no tensor. Raises `OSError`.
+
+    It must bear its sha256 and its name, which holds what it was computed from, and tensors of shapes that belong
+    together: `features` and `logits` of as many images, or `mu` and `sigma` of as many features.
+    """
+    try:
+        header = read_header(path, links=True)
+        metadata = header.get("__metadata__") or {}
+        if metadata.get("of") != path.name or not bears_its_sha256(path, metadata.get("sha256", ""), links=True):
+            return "is damaged, was changed, or is of an earlier version: it does not bear its sha256"
+    except ValueError as error:
+        return str(error)
+    tensors = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    match tensors:
+        case {"features": ("F32", [count, _]), "logits": ("F32", [others, _])} if count == others:
+            return None
+        case {"mu": ("F64", [count]), "sigma": ("F64", [rows, columns])} if count == rows == columns:
+            return None
+    return "holds other tensors than features and logits, or a mean and a covariance"
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,13 @@ from ganzoo.records.protocols import protocol_words
 from ganzoo.records.settings import setting
 from ganzoo.records.store import SAMPLES
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import write_atomically
+from ganzoo.util.files import read_regular, write_atomically
 from ganzoo.util.text import printable
 
 PAGE = "README.md"
+LARGEST_PAGE = 64 << 20
+"""Bytes of the page; a larger file is refused before it is read."""
+
 BEGIN = "<!-- leaderboard: from here to its end `ganzoo leaderboard` writes; edit the text around it -->"
 END = "<!-- end of the leaderboard -->"
 
@@ -32,10 +35,8 @@ def updated_page(folder: Path, records: Sequence[RunRecord]) -> str:
     All else on it is kept; a page without the marks gets them at its end. Raises `RecordError` where it cannot be read.
     """
     path = folder / PAGE
-    try:
-        page = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{printable(path)}: cannot be read: {printable(error)}") from error
+    page = read_page(folder)
+    page = "# Results\n" if page is None else page
     tables = "\n".join([BEGIN, "", *_sections(folder, records), END])
     before, mark, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -44,6 +45,18 @@ def updated_page(folder: Path, records: Sequence[RunRecord]) -> str:
     if not end:
         raise RecordError(f"{printable(path)}: the line '{END}' is gone; put it back where the tables end")
     return before + tables + after
+
+
+def read_page(folder: Path) -> str | None:
+    """The page of a folder of results, None where there is none. Raises `RecordError` where it cannot be read."""
+    path = folder / PAGE
+    try:
+        return read_regular(path, LARGEST_PAGE).decode().replace("\r\n", "\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordError(f"{printable(path)}: cannot be read: {printable(reason)}") from error
 
 
 def write_page(folder: Path, page: str) -> Path:

@@ -5,7 +5,6 @@ A checkpoint holds no pickle, so reading a file from a stranger runs no code of 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import RecordError
 from ganzoo.util.files import reading_error, write_atomically
-from ganzoo.util.tensorfiles import read_header
+from ganzoo.util.tensorfiles import UNSIGNED, bears_its_sha256, read_header, signed
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ CHECKPOINT = "checkpoint.safetensors"
 
 CHECKPOINT_SCHEMA = "2"
 """Version of the layout: 2 since the state of the optimizers is keyed by the names of the parameters."""
-
-UNSIGNED = "0" * 64
-"""Placeholder in the header while the sha256 is computed."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "state": json.dumps(checkpoint.state),
         "sha256": UNSIGNED,
     }
-    content = save(dict(checkpoint.tensors), metadata=header)
-    digest = hashlib.sha256(content).hexdigest()
-    # The key of the header: in the state, which is a JSON string, the quotes would be escaped.
-    place = content.index(f'"sha256":"{UNSIGNED}"'.encode()) + len('"sha256":"')
-    signed = (content[:place], digest.encode(), content[place + len(digest) :])
-    write_atomically(path, lambda stream: [stream.write(part) for part in signed])
+    parts = signed(save(dict(checkpoint.tensors), metadata=header))
+    write_atomically(path, lambda stream: stream.writelines(parts))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -98,8 +90,6 @@ def verify_checkpoint(path: Path) -> str | None:
 
 def _fault_of_checkpoint(path: Path) -> str | None:
     """As `verify_checkpoint`. Raises `OSError` if the file cannot be read."""
-    # First, so that an absent file or one without permission is an OSError and not a fault.
-    path.stat()
     try:
         metadata = read_header(path).get("__metadata__") or {}
         absent = [name for name in ("schema", "run_id", "sha256", "state") if name not in metadata]
@@ -110,8 +100,7 @@ def _fault_of_checkpoint(path: Path) -> str | None:
             return f"is a checkpoint of version {version}, and this ganzoo knows version {CHECKPOINT_SCHEMA}"
         if not _is_json(metadata["state"]):
             return "its state is not JSON"
-        digest = metadata["sha256"].encode()
-        intact = len(digest) == len(UNSIGNED) and _sha256_with_placeholder(path, digest) == metadata["sha256"]
+        intact = bears_its_sha256(path, metadata["sha256"])
     except ValueError as error:
         return str(error)
     return None if intact else "is damaged: its sha256 is not that of its bytes"
@@ -123,14 +112,3 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _sha256_with_placeholder(path: Path, digest: bytes) -> str:
-    """The sha256 of a file in which `UNSIGNED` replaces the first `digest` in the header."""
-    with path.open("rb") as stream:
-        begin = stream.read(8)
-        header = stream.read(int.from_bytes(begin, "little"))
-        computed = hashlib.sha256(begin + header.replace(digest, UNSIGNED.encode(), 1))
-        while block := stream.read(1 << 20):
-            computed.update(block)
-    return computed.hexdigest()

@@ -18,7 +18,7 @@ from pathlib import Path
 from ganzoo.errors import RecordError
 from ganzoo.records import consistency
 from ganzoo.records.checkpoint import CHECKPOINT, verify_checkpoint
-from ganzoo.records.folder import CLAIMS, claim
+from ganzoo.records.folder import CLAIMS, claim, refuse_links
 from ganzoo.records.store import (
     BEFORE,
     GENERATOR,
@@ -28,12 +28,14 @@ from ganzoo.records.store import (
     RUN_FILES,
     SAMPLE_IMAGES,
     SAMPLES,
+    links_among,
     read_content,
     record_of,
 )
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import PUT_ASIDE, begun_file, free_place, sha256_of_file
+from ganzoo.util.files import LINK, PUT_ASIDE, begun_file, free_place, sha256_of_file
 from ganzoo.util.images import read_grid
+from ganzoo.util.rights import make_folder
 from ganzoo.util.tensorfiles import count_absurd, read_header
 from ganzoo.util.text import printable
 
@@ -93,7 +95,7 @@ def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda
 
     Of a run only ganzoo's files move, and the whole folder if it holds nothing else. A run that a `ganzoo bench` has
     claimed stays, with a note. Nothing is overwritten: if a name is taken, a number is appended. Raises `RecordError`
-    if something cannot be moved.
+    if something cannot be moved, or would leave the folder by a symbolic link.
     """
     folder, moved = examination.folder, []
     for path in sorted({finding.fix for finding in examination.findings if finding.fix is not None}):
@@ -104,8 +106,9 @@ def quarantine(examination: Examination, on_note: Callable[[str], None] = lambda
                 continue
             for part in _paths_to_move(path, folder):
                 target = free_place(folder / QUARANTINE / part.relative_to(folder))
+                refuse_links(folder, target)
                 try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
+                    make_folder(target.parent)
                     part.rename(target)
                 except OSError as error:
                     what = f"{printable(part)} to {printable(target)}"
@@ -138,12 +141,13 @@ def _claimed(run: Path) -> Iterator[bool]:
 
 
 def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder below `folder`, and itself, with its files; follows no link and skips the quarantine."""
+    """Every folder below `folder`, and itself, with its files; names links, follows none, and skips the quarantine."""
 
     def complain(error: OSError) -> None:
         findings.append(Finding(Path(error.filename), f"cannot be read: {printable(error.strerror)}", None))
 
     for place, folders, files in os.walk(folder, onerror=complain):
+        findings += [Finding(path, f"is {LINK}", None) for path in links_among(folders, place)]
         folders[:] = sorted(name for name in folders if name != QUARANTINE)
         yield Path(place), sorted(files)
 
@@ -184,7 +188,7 @@ def _samples_fault(record: RunRecord, path: Path, kept: bool) -> str | None:
     """
     if not record.ok or not record.spec["kimg"]:
         return None
-    if not path.is_file():
+    if not os.path.lexists(path):
         return "is not there, and the run trained to its end" if kept else None
     try:
         read_grid(path, record.spec["image_shape"], SAMPLE_IMAGES)
@@ -212,7 +216,7 @@ def _generator_fault(record: RunRecord, path: Path) -> str | None:
 def _hash_fault(record: RunRecord, path: Path) -> str | None:
     """The fault of a file that differs from the one that the run wrote; None if an older record has no hash."""
     try:
-        changed = path.name in record.files and sha256_of_file(path) != record.files[path.name]
+        changed = path.name in record.files and sha256_of_file(path, links=False) != record.files[path.name]
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return "is damaged or was changed: its sha256 is not that in the record" if changed else None

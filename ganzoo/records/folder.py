@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,8 @@ from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.store import BEFORE, GENERATOR, RECORD, RUN_FILES, SAMPLES, read_record
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import put_aside
+from ganzoo.util.files import LINK, put_aside
+from ganzoo.util.rights import make_folder, share_with_group, with_owner
 from ganzoo.util.text import printable
 
 
@@ -80,10 +83,33 @@ def remove(folder: Path, *names: str) -> None:
 def _remove_laid_aside(folder: Path) -> None:
     """Remove `RUN.before`, the files of an earlier attempt."""
     before = folder.with_name(folder.name + BEFORE)
-    if before.is_dir():
+    if before.is_dir() and not before.is_symlink():
         remove(before, *RUN_FILES)
         with contextlib.suppress(OSError):
             before.rmdir()
+
+
+def make_run_folder(folder: Path) -> None:
+    """Create the folder of a run. Raises `RecordError` where it cannot be written to, before anything is trained."""
+    try:
+        make_folder(folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        reason = with_owner(error, folder)
+        raise RecordError(
+            f"{printable(folder)}: cannot be written to: {reason}; or choose another --results"
+        ) from error
+
+
+def refuse_links(results: Path, *inside: Path) -> None:
+    """Raise `RecordError` for a symbolic link below `results` on the way to a path: it may lead out of the folder."""
+    for path in inside:
+        for place in (path, *path.parents):
+            if place == results:
+                break
+            if place.is_symlink():
+                raise RecordError(f"{printable(place)}: is {LINK}; remove it, or put a folder in its place")
 
 
 CLAIMS = ".claims"
@@ -95,17 +121,23 @@ def claim(results: Path, run_id: str, *, on_wait: Callable[[], None] | None = No
     """Lock a run for this process for the length of the context; False if another process has locked it.
 
     With `on_wait`, call it in that case and wait for the lock. The system releases the lock when its holder dies.
-    Raises `RecordError` if the file system has no locks.
+    Raises `RecordError` if the file system has no locks, or another user owns it.
     """
     folder = results / CLAIMS
+    path = folder / f"{run_id[:16]}.lock"
+    refuse_links(results, path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        _make_lock_file(path)
         # No lock by mere existence of a file: that would survive the death of its holder.
-        lock = FileLock(folder / f"{run_id[:16]}.lock", fallback_to_soft=False)
+        lock = FileLock(path, fallback_to_soft=False)
         taken = _take(lock, wait=False)
         if not taken and on_wait is not None:
             on_wait()
             taken = _take(lock, wait=True)
+    except PermissionError as error:
+        reason = with_owner(error, path)
+        raise RecordError(f"{printable(path)}: cannot be locked: {reason}; or choose another --results") from error
     except (OSError, NotImplementedError) as error:
         raise RecordError(
             f"{printable(folder)}: cannot be locked ({printable(error)}); choose another --results"
@@ -115,6 +147,13 @@ def claim(results: Path, run_id: str, *, on_wait: Callable[[], None] | None = No
     finally:
         if taken:
             lock.release()
+
+
+def _make_lock_file(path: Path) -> None:
+    """Create a lock file, if it is not there, by the umask and for the group of a shared folder."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        share_with_group(path)
 
 
 def _take(lock: FileLock, *, wait: bool) -> bool:

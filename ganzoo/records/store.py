@@ -20,7 +20,8 @@ from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.upgrades import upgrade
 from ganzoo.runs import SCHEMA, RunRecord, RunSpec, Status
 from ganzoo.util.conversion import convert, fault_of
-from ganzoo.util.files import read_regular, reading_error, write_atomically
+from ganzoo.util.files import LINK, read_regular, reading_error, write_atomically
+from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.text import printable, slug
 
 RECORD = "record.json"
@@ -74,11 +75,11 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
     record = _readable(record, path)
     text = _text_of(record)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_atomically(path, lambda stream: stream.write(text))
     except OSError as error:
         raise RecordError(
-            f"cannot write {printable(path)}: {error.strerror}; choose another --results folder"
+            f"cannot write {printable(path)}: {with_owner(error, folder)}; choose another --results folder"
         ) from error
     return replace(record, path=path)
 
@@ -283,7 +284,7 @@ def _all_record_files(folders: Sequence[Path], complaints: list[str]) -> list[Pa
 
 
 def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
-    """The files called `record.json` below a folder, sorted, or the file itself."""
+    """The files called `record.json` below a folder, sorted, or the file itself; links to folders are complained of."""
     if folder.is_file():
         return [folder]
 
@@ -294,8 +295,14 @@ def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
     paths = []
     for place, folders, files in os.walk(folder, onerror=complain):
         folders[:] = [name for name in folders if name != QUARANTINE]
+        complaints += [f"{printable(path)}: {LINK}" for path in links_among(folders, place)]
         paths += [Path(place, RECORD)] if RECORD in files else []
     return sorted(paths)
+
+
+def links_among(folders: Sequence[str], place: str | Path) -> list[Path]:
+    """Those of the folders in `place` that are symbolic links."""
+    return [path for path in (Path(place, name) for name in folders) if path.is_symlink()]
 
 
 def _json_value(value: object) -> Any:

@@ -25,6 +25,7 @@ import pluggy
 
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.registry import hookspecs
+from ganzoo.registry.importing import ImportMarker, ended_imports
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import RECORD_TYPES, SINGULAR, Kind, Offer, PluginStatus, Registry
 from ganzoo.registry.sources import (
@@ -38,6 +39,7 @@ from ganzoo.registry.sources import (
 )
 from ganzoo.registry.validation import check_record
 from ganzoo.types import Loss, Variant
+from ganzoo.util.streams import reopen_closed_streams
 from ganzoo.util.text import did_you_mean, error_line, printable
 
 if TYPE_CHECKING:
@@ -53,24 +55,37 @@ LOGS = "ganzoo.logs"
 
 OWN_DISTRIBUTION = "ganzoo"
 
+ENDED = "a command ended while it was imported; it is left out here, and every other command tries it again"
+"""What is wrong with a plugin that is spared."""
+
 
 def discover(
-    plugins: Sequence[str] = (), *, strict: bool = False, logs: Sequence[str] = (), only: Collection[str] | None = None
+    plugins: Sequence[str] = (),
+    *,
+    strict: bool = False,
+    logs: Sequence[str] = (),
+    only: Collection[str] | None = None,
+    spared: Collection[str] = (),
 ) -> Registry:
     """Load the entry points that `GANZOO_PLUGINS` allows and the `plugins` named (paths of .py files, or modules).
 
     `logs` names observers of the entry-point group `ganzoo.logs`, which the list concerns too, ganzoo's own excepted.
-    `only` names the plugins to be loaded, as a registry of all of them calls them; the others are not imported.
+    `only` names the plugins to be loaded, as a registry of all of them calls them; the others are not imported. Those
+    `spared` count as broken without being imported: their import has ended a process, see `ganzoo.registry.importing`.
     Raises `UsageError` for a path, module or log that is not there or not allowed, and `PluginError` for a broken log
     and, with `strict`, for any broken plugin. What a plugin prints meanwhile goes to stderr.
     """
-    loader = _Loader(os.environ.get(ALLOW_LIST), _places(plugins), only)
-    with contextlib.redirect_stdout(sys.stderr):
-        loader.load_entry_points()
-        for plugin in plugins:
-            loader.load_named(plugin)
-        for log in dict.fromkeys(logs):
-            loader.load_log(log)
+    loader = _Loader(os.environ.get(ALLOW_LIST), _places(plugins), only, spared)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            loader.load_entry_points()
+            for plugin in plugins:
+                loader.load_named(plugin)
+            for log in dict.fromkeys(logs):
+                loader.load_log(log)
+    finally:
+        loader.marker.close()
+        reopen_closed_streams()
     loader.note_conflicts()
     broken = [status for status in loader.registry.statuses if status.state == "broken"]
     if strict and broken:
@@ -82,9 +97,14 @@ def discover(
 class _Loader:
     """Fills a registry, one plugin at a time."""
 
-    def __init__(self, allow_list: str | None, places: Places, only: Collection[str] | None) -> None:
+    def __init__(
+        self, allow_list: str | None, places: Places, only: Collection[str] | None, spared: Collection[str]
+    ) -> None:
         self.allowed = None if allow_list is None else {name.strip() for name in allow_list.split(",")}
         self.only = only
+        self.spared = spared
+        self.ended = ended_imports()
+        self.marker = ImportMarker(in_run=only is not None)
         self.registry = Registry(sources=Sources(places))
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
@@ -173,10 +193,14 @@ class _Loader:
         if not self.wanted(status):
             self.pass_over(status)
             return
+        if status.name in self.spared:
+            self.registry.statuses.append(replace(status, state="broken", error=ENDED))
+            return
         started = time.perf_counter()
         plugin: object = None
+        self.marker.name(status.name)
         try:
-            with undisturbed():
+            with undisturbed(whose=f"plugin {printable(status.name)}"):
                 plugin = import_plugin()
                 offers, observers = self.collect(status.name, plugin)
                 module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(module_name)
@@ -190,6 +214,8 @@ class _Loader:
             reason = printable(error) if isinstance(error, PluginError) else error_line(error)
             self.registry.statuses.append(replace(status, state="broken", error=reason))
             return
+        finally:
+            self.survived(status.name)
         for kind, offer in offers:
             self.registry.offers[kind].append(offer)
         self.registry.observers += observers
@@ -203,6 +229,12 @@ class _Loader:
                 load_seconds=round(time.perf_counter() - started, 4),
             )
         )
+
+    def survived(self, plugin: str) -> None:
+        """This import has ended; what an earlier one has left of itself is out of date."""
+        if plugin in self.ended:
+            with contextlib.suppress(OSError):
+                self.ended.pop(plugin).unlink()
 
     def collect(
         self, name: str, plugin: object

@@ -15,6 +15,15 @@ from typing import Any
 from ganzoo.errors import PluginError
 from ganzoo.registry.library_state import LIBRARIES
 from ganzoo.registry.process_state import PYTHON, UNKNOWN, Setting
+from ganzoo.util.streams import (
+    STDERR,
+    STDOUT,
+    STREAMS,
+    is_open,
+    open_descriptors,
+    print_note,
+    reopen_closed_streams,
+)
 from ganzoo.util.text import printable
 
 SETTINGS: Mapping[str, Setting] = {**PYTHON, **LIBRARIES}
@@ -28,20 +37,31 @@ STEADY = (
 
 
 @contextlib.contextmanager
-def undisturbed(but: Collection[str] = ()) -> Iterator[None]:
+def undisturbed(but: Collection[str] = (), whose: str = "a plugin") -> Iterator[None]:
     """Put back, when the block ends, the settings of the process that plugins are known to change, `but` these.
 
-    What they print meanwhile, and what they have left to be done at exit prints, goes to stderr: stdout is for data.
+    What they print meanwhile, and what they have left to be done at exit prints, goes to stderr: stdout is for data. A
+    copy of the process, by `os.fork`, ends with the block, with a line that says `whose` it is. Raises `PluginError`
+    where the block has closed one of the standard streams, after opening it again.
     """
     before = dict(_settings_now())
+    process = os.getpid()
+    closed: list[str] = []
     try:
-        with _atexit_to_stderr(), _stdout_to_stderr():
+        with _atexit_to_stderr(), _streams_kept(closed):
             yield
     finally:
+        if os.getpid() != process:
+            print_note(f"{whose} has forked the process and let the copy run on; the copy ends here")
+            os._exit(1)
         for name, now in _settings_now():
             wanted = before.get(name, SETTINGS[name].fresh)
             if name not in but and wanted is not UNKNOWN and now != wanted:
                 SETTINGS[name].put_back(wanted)
+        closed += reopen_closed_streams()
+    if closed:
+        names = " and ".join(dict.fromkeys(closed))
+        raise PluginError(f"{names} closed: a plugin has to leave the standard streams open")
 
 
 def settings_in_force() -> dict[str, Any]:
@@ -63,19 +83,30 @@ def check_settings(before: Mapping[str, Any]) -> None:
 def _settings_now() -> Iterator[tuple[str, Any]]:
     for name, setting in SETTINGS.items():
         if setting.library in sys.modules:
-            # A library whose import has failed is there by half.
-            with contextlib.suppress(AttributeError, ImportError):
+            # A library whose import has failed is there by half, and the working folder may have been removed.
+            with contextlib.suppress(AttributeError, ImportError, FileNotFoundError):
                 yield name, setting.read()
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Redirect file descriptor 1 to stderr, for output of C code too."""
-    restore = _redirect_stdout()
+def _streams_kept(closed: list[str]) -> Iterator[None]:
+    """Redirect file descriptor 1 to stderr, for output of C code too, and put the first three back at the end.
+
+    Appends the names of those that the block has closed.
+    """
+    kept = {number: os.dup(number) for number in STREAMS if is_open(number)}
+    if {STDOUT, STDERR} <= kept.keys():
+        os.dup2(STDERR, STDOUT)
     try:
         yield
     finally:
-        restore()
+        closed += [STREAMS[number] for number in kept if not is_open(number)]
+        for number, copy in kept.items():
+            # Where all descriptors were closed the copies are gone too: it becomes the null device.
+            with contextlib.suppress(OSError):
+                os.dup2(copy, number)
+                os.close(copy)
+        open_descriptors()
 
 
 def _redirect_stdout() -> Callable[[], None]:

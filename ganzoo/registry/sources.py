@@ -22,10 +22,15 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from ganzoo.util.files import read_regular, sha256_of_file
+
 FILE_MODULE = "ganzoo_plugin_"
 """What the module name of a plugin that is a file begins with."""
 
 LIBRARY = ("ganzoo.losses",)
+
+LARGEST_SOURCE = 64 << 20
+"""Bytes of a Python file; a larger one is refused before it is read."""
 
 DYNAMIC = {
     *("import_module", "__import__", "exec_module", "load_module", "spec_from_file_location", "SourceFileLoader"),
@@ -132,7 +137,7 @@ def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
         files[part.name] = part.file
         if part.file.suffix != ".py" or part.name in LIBRARY:
             continue
-        names, dynamic = imports_of(part.file.read_bytes(), part.package)
+        names, dynamic = imports_of(read_regular(part.file, LARGEST_SOURCE, links=True), part.package)
         for name in names:
             pending += _imported(name, places)
         if dynamic:
@@ -146,7 +151,7 @@ def source_sha256(files: Mapping[str, Path]) -> str | None:
         return None
     digest = hashlib.sha256()
     for name, file in sorted(files.items()):
-        digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{name}\0{sha256_of_file(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ganzoo.planning.plan import ResolvedPlan
 from ganzoo.planning.provenance import INSTALLED, code_of
-from ganzoo.records.folder import stamp_of
-from ganzoo.records.store import RECORD, run_folder, run_id_of
+from ganzoo.records.folder import refuse_links, stamp_of
+from ganzoo.records.store import BEFORE, RECORD, run_folder, run_id_of
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
 
@@ -37,7 +37,10 @@ class IdentifiedRun:
 
 @dataclass(frozen=True)
 class RunsOfPlan:
-    """The runs of a plan in order; `half_of` gives those that stand in for a run whose batch did not fit."""
+    """The runs of a plan in order; `half_of` gives those that stand in for a run whose batch did not fit.
+
+    Raises `RecordError` where a symbolic link would have a run write outside of `results`.
+    """
 
     plan: ResolvedPlan
     registry: Registry
@@ -76,6 +79,7 @@ class RunsOfPlan:
         hashes = {name: facts["source_sha256"] for name, facts in code["plugins"].items()}
         run_id = run_id_of(spec, hashes, {name: code[name] for name in INSTALLED})
         folder = run_folder(self.results, spec, run_id)
+        refuse_links(self.results, folder, folder.with_name(folder.name + BEFORE))
         return IdentifiedRun(index, spec, run_id, folder, continues, code, stamp_of(folder / RECORD))
 
 

@@ -12,7 +12,7 @@ from ganzoo.errors import RecordError
 from ganzoo.planning.plan import ResolvedPlan
 from ganzoo.planning.provenance import reproducing_command
 from ganzoo.records.checkpoint import CHECKPOINT
-from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, remove
+from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, make_run_folder, remove
 from ganzoo.records.store import BEFORE, RECORD, write_record
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.search_path import absolute_search_path
@@ -34,6 +34,7 @@ from ganzoo.runs import (
     RunStarted,
 )
 from ganzoo.util.files import remove_partial_files
+from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.signals import held_back
 from ganzoo.util.text import printable
 
@@ -178,6 +179,7 @@ class _Bench:
 
     def _attempt(self, run: IdentifiedRun) -> None:
         """Launch until it ends in a way that is not to be tried again, and record how it ended."""
+        make_run_folder(run.folder)
         for retries_left in range(RETRIES, -1, -1):
             try:
                 outcome = self._launch(run)
@@ -250,10 +252,11 @@ def _check_writable(results: Path) -> None:
     """Fail now rather than after an hour of training."""
     probe = results / f".writable-{os.getpid()}-{time.time_ns()}"
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"ganzoo")
+        make_folder(results)
+        with probe.open("xb") as stream:
+            stream.write(b"ganzoo")
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = with_owner(error, results)
         raise RecordError(f"--results {printable(results)}: {reason}; choose a folder you can write to") from error
     finally:
         # A folder that may not be written to refuses this too; the reason is the one above.

@@ -44,6 +44,7 @@ from ganzoo.types import Metric
 from ganzoo.util.conversion import convert, fault_of
 from ganzoo.util.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.util.images import enlargement, grid, save_png
+from ganzoo.util.rights import make_folder
 from ganzoo.util.seeds import random_numbers_untouched, stream
 from ganzoo.util.signals import StopRequest
 from ganzoo.util.text import error_line, printable
@@ -82,7 +83,7 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
 
     dataset = convert(request.dataset, PreparedDataset)
     folder = Path(request.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     checked = preflight(spec, registry)
     check_process()
     outcome.parameters = dict(checked.parameters)

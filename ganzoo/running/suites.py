@@ -17,10 +17,14 @@ from ganzoo.running.bench import Bench, discover_noting, ignore, prepare_bench
 from ganzoo.running.events import OnEvent, OnNote
 from ganzoo.running.options import RunOptions
 from ganzoo.runs import BenchInterrupted, Event, RunFinished, RunRecord, RunStarted
+from ganzoo.util.files import read_regular
 from ganzoo.util.options import options_of
 from ganzoo.util.text import did_you_mean, printable
 
 FOLDER = Path(__file__).parent / "suite_plans"
+
+LARGEST_SUITE = 1 << 20
+"""Bytes of a suite's file; a larger one is refused before it is read."""
 
 FIELDS = tuple(option.name for option in options_of(BenchPlan) if option.name != "resume")
 LISTS = tuple(option.name for option in options_of(BenchPlan) if isinstance(option.default, tuple))
@@ -118,7 +122,7 @@ def read_suite(name: str) -> Suite:
     if path.suffix != ".toml":
         raise UnknownName(f"{where}: no suite is called that{did_you_mean(name, suite_names())}; or give a .toml file")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_regular(path, LARGEST_SUITE, links=True).decode())
     except OSError as error:
         raise UsageError(f"{where}: cannot be read: {error.strerror}") from error
     except ValueError as error:

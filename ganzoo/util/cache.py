@@ -15,14 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ganzoo.util.download import FETCHED
-from ganzoo.util.files import begun_file, sha256_of_file
+from ganzoo.util.files import begun_file, read_regular, sha256_of_file
 
 CACHE_FOLDERS = ("datasets", "weights", "references")
 """The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""
 
 DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
-DATASET_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}|\.[a-z0-9-]+-\d+-[0-9a-f]{16}\.\w+")
-"""The folder of a prepared dataset, and the temporary one of a dataset that is being prepared."""
+PREPARED_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}")
+"""The folder of a prepared dataset."""
+
+DATASET_FOLDER = re.compile(rf"{PREPARED_FOLDER.pattern}|\.{PREPARED_FOLDER.pattern}\.\w+")
+"""The same, or the temporary one of a dataset that is being prepared."""
 
 REFERENCE_FILE = re.compile(r"[a-z0-9-]+-[0-9a-f]{16}-(features|statistics)\.safetensors")
 """Features or statistics of real images."""
@@ -72,9 +75,16 @@ def _downloads_and_notes(folder: Path) -> list[Path]:
     removable = [path for path in files if begun_file(path.name) and _is_abandoned(path)]
     for path in files:
         note = path.with_name(path.name + FETCHED)
-        if note in files and note.read_bytes() == sha256_of_file(path).encode():
+        if note in files and _noted(note) == sha256_of_file(path).encode():
             removable += [path, note]
     return removable
+
+
+def _noted(note: Path) -> bytes:
+    # Of a file of another kind nothing is the sha256.
+    with contextlib.suppress(OSError):
+        return read_regular(note, 1 << 10)
+    return b""
 
 
 def _is_reference(path: Path) -> bool:

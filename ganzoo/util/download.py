@@ -13,8 +13,10 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from ganzoo.errors import DataUnavailable
-from ganzoo.util.files import cache_folder, write_atomically
+from ganzoo.util.files import cache_place, write_atomically
+from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.streams import unfailing_stderr
+from ganzoo.util.text import printable
 
 FETCHED = ".fetched"
 """Suffix of the note that `download` leaves beside weights in the cache: it holds the sha256 they came with."""
@@ -24,8 +26,8 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
     """Fetch `url` to `path`, check its sha256, and return `path`; nothing is fetched if `path` exists.
 
     Beside weights in the cache it leaves a note, which tells them from files that somebody put there by hand. Shows a
-    progress bar on stderr. Raises `OSError` when the network cannot be reached and `DataUnavailable` when the file
-    does not have the expected sha256; in both cases `path` stays absent.
+    progress bar on stderr. Raises `OSError` when the network cannot be reached, and `DataUnavailable` when the file
+    does not have the expected sha256 or may not be written; in each case `path` stays absent.
     """
     if path.exists():
         return path
@@ -34,7 +36,7 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
 
     if not reachable(url):
         raise ConnectionError(f"cannot reach {url}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    in_cache = path.parent == cache_place() / "weights"
 
     def fetch(stream: BinaryIO) -> None:
         digest = hashlib.sha256()
@@ -49,12 +51,15 @@ def download(url: str, path: Path, sha256: str, timeout: float = 20.0) -> Path:
             raise DataUnavailable(f"{url} gave a file with sha256 {digest.hexdigest()}, expected {sha256}; not kept")
 
     try:
-        write_atomically(path, fetch)
+        make_folder(path.parent)
+        write_atomically(path, fetch, shared=in_cache)
     except (TimeoutError, urllib.error.URLError) as error:
         raise ConnectionError(f"cannot reach {url}") from error
-    if path.parent == cache_folder() / "weights":
+    except PermissionError as error:
+        raise DataUnavailable(f"cannot write {printable(path)}: {with_owner(error, path.parent)}") from error
+    if in_cache:
         with contextlib.suppress(OSError):
-            path.with_name(path.name + FETCHED).write_text(sha256)
+            write_atomically(path.with_name(path.name + FETCHED), lambda note: note.write(sha256.encode()), shared=True)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Files: the cache folder, bounded reads, atomic writes, hashes."""
+"""Files: the cache folder, reads of what strangers may have put there, atomic writes, hashes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterable
+from io import BufferedReader
 from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO
 
 from ganzoo.errors import DataUnavailable, RecordError, RecordMissing, RecordUnreadable
+from ganzoo.util.rights import make_folder, share_with_group, with_owner
 from ganzoo.util.text import printable
 
 PUT_ASIDE = ".broken"
 """What `put_aside` adds to the name of a file."""
+
+
+def cache_place() -> Path:
+    """Where the cache lies, be it there or not: `GANZOO_CACHE`, else `~/.cache/ganzoo`."""
+    base = os.environ.get("GANZOO_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
 
 
 def cache_folder(*parts: str) -> Path:
@@ -26,33 +34,70 @@ def cache_folder(*parts: str) -> Path:
 
     Raises `DataUnavailable` where it cannot be created.
     """
-    base = os.environ.get("GANZOO_CACHE")
-    root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
-    folder = root.joinpath(*parts)
+    folder = cache_place().joinpath(*parts)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
+        reason = with_owner(error, folder)
         raise DataUnavailable(
-            f"cannot create the cache folder {folder}: {error.strerror}; set GANZOO_CACHE to a folder you can write to"
+            f"cannot create the cache folder {printable(folder)}: {reason}; set GANZOO_CACHE to a folder you can "
+            "write to"
         ) from error
     return folder
+
+
+# --- what strangers may have put there --------------------------------------------------------------------------------
+
+LINK = "a symbolic link, which is not followed"
+PLAIN = "not a plain file"
 
 
 class NotRegular(OSError):
     """Not a regular file, or larger than allowed."""
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes. Reading a pipe could block, and a device has no end.
+def open_regular(path: Path, *, limit: int | None = None, links: bool = False) -> BufferedReader:
+    """Open a regular file of at most `limit` bytes to be read. A pipe would block, and a device has no end.
 
-    Raises `NotRegular` for anything else, and `OSError` where it cannot be read.
+    A symbolic link may lead to any file of the user's: it is followed only with `links`. Raises `NotRegular` for
+    anything else, and `OSError` where it cannot be read.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise NotRegular(errno.EINVAL, "not a plain file", str(path))
-    if status.st_size > limit:
+
+    def check(status: os.stat_result) -> None:
+        if stat.S_ISLNK(status.st_mode):
+            raise NotRegular(errno.ELOOP, LINK, str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegular(errno.EINVAL, PLAIN, str(path))
+        if limit is not None and status.st_size > limit:
+            raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
+
+    # Opening a pipe must not wait for its other end.
+    extra = getattr(os, "O_NONBLOCK", 0) | (0 if links else getattr(os, "O_NOFOLLOW", 0))
+
+    def open_checked(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | extra)
+        try:
+            check(os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    # First by name, for opening a device may do something; then what was opened, which may be another file by now.
+    check(path.stat(follow_symlinks=links))
+    return open(path, "rb", opener=open_checked)
+
+
+def read_regular(path: Path, limit: int, *, links: bool = False) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; see `open_regular`, also for what it raises."""
+    with open_regular(path, limit=limit, links=links) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
         raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
-    return path.read_bytes()
+    return content
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
 
 
 def reading_error(path: Path, error: OSError) -> RecordError:
@@ -66,22 +111,22 @@ def reading_error(path: Path, error: OSError) -> RecordError:
     return kind(f"{printable(path)}: cannot be read: {error.strerror}")
 
 
-def sha256_of_file(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+def sha256_of_file(path: Path, *, links: bool = True) -> str:
+    """The sha256 of a regular file, in hexadecimal. Raises `OSError` for anything else: a pipe would never end."""
+    with open_regular(path, links=links) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint_files(paths: Iterable[Path]) -> str:
+def fingerprint_files(paths: Iterable[Path], *, below: Path | None = None) -> str:
     """A short hash of where files lie and in what state they are: another one as soon as one is another file.
 
     No file is read. The state is size, times, device and inode: an archive may put other files of the same sizes and
     modification times into the same place, and only the time of the inode's change tells. The place is the real path,
-    and the path below the common folder, which may name a class. A link that leads nowhere counts as it is. Raises
-    `OSError` where nothing is there at all.
+    and the path below the folder `below`, which may name a class; without it below the folder that all have in common.
+    A link that leads nowhere counts as it is. Raises `OSError` where nothing is there at all.
     """
     files = sorted(paths)
-    common = os.path.commonpath([path.parent for path in files])
+    common = below or os.path.commonpath([path.parent for path in files])
     real_folders: dict[Path, str] = {}
     digest = hashlib.sha256()
     for path in files:
@@ -106,23 +151,37 @@ BEGUN = re.compile(r"\.(.+)\.\w{8}\.part")
 """The name of a temporary file of `write_atomically`; group 1 is the name of the file it becomes."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, shared: bool = False) -> None:
     """Call `write(stream)` on a temporary file beside `path`, fsync it, and move it into place.
 
-    A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed.
+    A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed. The umask says
+    who may read it; in the cache (`shared`) the group of a shared folder may too, see `share_with_group`. Raises
+    `NotRegular` where a device or another thing that is no file would be replaced, be it through a link, but for what
+    lies in the cache: root may do that to /dev/null.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    if not shared and os.path.exists(path) and not os.path.isfile(path):
+        raise NotRegular(errno.EINVAL, PLAIN, str(path))
+    temporary = unique_beside(path, ".part")
+    # The system applies the umask itself. No other file is followed or written over.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(temporary, flags, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        if shared:
+            share_with_group(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def unique_beside(path: Path, suffix: str = "") -> Path:
+    """A hidden name beside `path` that nothing else has: `.NAME.` and eight random digits."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
 
 
 def _sync_folder(folder: Path) -> None:

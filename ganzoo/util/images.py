@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ganzoo.util.devices import float64_device
-from ganzoo.util.files import write_atomically
+from ganzoo.util.files import NotRegular, open_regular, write_atomically
 from ganzoo.util.text import printable
 
 if TYPE_CHECKING:
@@ -134,8 +134,6 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
     from PIL import Image
 
     channels, height, width = image_shape
-    if not path.is_file():
-        raise ValueError("is not there")
     if min(height, width) < 1:
         raise ValueError(f"holds no images: they would have {width} x {height} pixels")
     # Small images were enlarged by repeating pixels; taking every `scale`-th pixel undoes that.
@@ -146,9 +144,13 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as picture:
+            with open_regular(path) as stream, Image.open(stream, formats=("PNG",)) as picture:
                 mode_and_size = (picture.mode, picture.size)
                 pixels = np.array(picture) if mode_and_size == (mode, size) else None
+    except FileNotFoundError as error:
+        raise ValueError("is not there") from error
+    except NotRegular as error:
+        raise ValueError(f"is {error.strerror}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise ValueError(f"is no PNG that can be read: {printable(error, 100)}") from error
     if pixels is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,7 @@ def opened(path: Path) -> Iterator[Any]:
             # What Pillow doubts and can read all the same is no news; a file that grew into a bomb is.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with ganzoo.open_regular(path, links=True) as stream, Image.open(stream, formats=FORMATS) as image:
                 yield image
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise unreadable(path, error) from error
@@ -112,8 +112,6 @@ def read_header(path: Path, background: str, whole: bool) -> Header:
 
     if os.path.islink(path) and not os.path.exists(path):
         raise unreadable(path, OSError("a link that leads nowhere"))
-    if not os.path.isfile(path):
-        raise unreadable(path, OSError("not a regular file"))
     with opened(path) as image:
         if image.mode not in EIGHT_BIT:
             raise ValueError(f"its mode is {image.mode}, convert it to 8 bits per channel")
@@ -282,12 +280,27 @@ def notes_of(
         notes["labels"] = f"{some(beside, 'lies', 'lie', 'beside the subfolders')}, so the subfolders are no labels"
     if several:
         notes["pages"] = f"{some(several, 'holds', 'hold', 'several pictures')}, of which the first is taken"
+    if outside := outside_of(folder, headers):
+        notes["links"] = some(outside, "lies", "lie", "outside of the folder, where links lead")
     if 0 < 5 * len(odd) <= count:
         most = "x".join(map(str, size))
         notes["sizes"] = f"{some(odd, 'is', 'are', f'not of {most} pixels like most')}, cropped and resized"
     if passed_over:
         notes["passed over"] = f"passed over {kinds_of(passed_over, folder)}; save them as PNG to have them read"
     return notes
+
+
+def outside_of(folder: Path, paths: Iterable[Path]) -> list[Path]:
+    """The images that lie elsewhere in truth: links lead to them, or to a folder that they are in."""
+    real = os.path.realpath(folder)
+    inside: dict[Path, bool] = {}
+
+    def lies_inside(path: Path) -> bool:
+        return os.path.realpath(path).startswith(os.path.join(real, ""))
+
+    for parent in {path.parent for path in paths}:
+        inside[parent] = lies_inside(parent / "any")
+    return [path for path in paths if not (lies_inside(path) if path.is_symlink() else inside[path.parent])]
 
 
 def named(paths: Sequence[Path], folder: Path) -> str:
@@ -308,7 +321,8 @@ def unreadable(path: Path, error: Exception) -> ganzoo.DataUnavailable:
     from PIL import UnidentifiedImageError
 
     unknown = f"none of {', '.join(FORMATS)}"
-    reason = unknown if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = unknown if isinstance(error, UnidentifiedImageError) else told.split("\n")[0]
     return ganzoo.DataUnavailable(
         f"{path} cannot be read as an image: {reason or type(error).__name__}; remove it or pass --skip-bad-images"
     )
@@ -329,7 +343,8 @@ def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
 def fingerprint(request: ganzoo.DatasetRequest) -> str:
     """Where the images lie, and their state; those that are passed over count, for they are named."""
     found = search(folder_of(request))
-    return ganzoo.fingerprint_files([*found.images, *found.passed_over, *found.closed])
+    files = [*found.images, *found.passed_over, *found.closed]
+    return ganzoo.fingerprint_files(files, below=folder_of(request))
 
 
 @ganzoo.hookimpl

@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import io
 import math
+import os
 import socket
 import sys
 import textwrap
@@ -253,6 +254,7 @@ def read(source: Source, root: Path) -> Any:
     files = fetch(source, root)
     try:
         for path in files:
+            check_regular(path)
             if path.name in IDX_FILES:
                 check_idx(path)
         return source.open(root)
@@ -263,12 +265,23 @@ def read(source: Source, root: Path) -> Any:
         ) from error
 
 
+def check_regular(path: Path) -> None:
+    """Raise `OSError` unless a file, or all in a folder, is a regular file: torchvision would wait for a pipe."""
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            odd = next((entry.name for entry in entries if not entry.is_file()), None)
+        if odd is not None:
+            raise OSError(f"{path / odd} is not a plain file")
+        return
+    ganzoo.open_regular(path, links=True).close()
+
+
 def check_idx(path: Path) -> None:
     """Raise `ValueError` unless an IDX file is as long as its header says, and no longer than MNIST's kind is.
 
     torchvision reads the whole file before it looks at the header.
     """
-    with path.open("rb") as stream:
+    with ganzoo.open_regular(path, links=True) as stream:
         begin = stream.read(16)
     dimensions = min(3, begin[3]) if begin[:3] == b"\0\0\x08" and len(begin) > 3 else 0
     sizes = [int.from_bytes(begin[4 * index : 4 * index + 4], "big") for index in range(1, dimensions + 1)]
@@ -380,6 +393,7 @@ def load_lsun(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
     """The training images of one class of LSUN, unlabelled: their central squares, resized."""
     folder = lsun_folder(request)
     try:
+        check_regular(folder / "data.mdb")
         pairs = Lmdb(folder)
     except ImportError as error:
         raise ganzoo.DataUnavailable("lsun is read with the package lmdb: pip install 'ganzoo[lsun]'") from error

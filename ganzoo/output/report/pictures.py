@@ -62,8 +62,8 @@ def sample_images(record: RunRecord) -> Tensor:
 def cached_dataset(sha256: str) -> PreparedDataset | None:
     """The dataset with that content, if this machine has it in its cache, and whole; nothing is fetched."""
     folders = (path.parent for path in sorted(cache_folder("datasets").glob("*/dataset.json")))
-    datasets = (whole_dataset(folder) for folder in folders)
-    return next((dataset for dataset in datasets if dataset is not None and dataset.sha256 == sha256), None)
+    datasets = (whole_dataset(folder, sha256) for folder in folders)
+    return next((dataset for dataset in datasets if dataset is not None), None)
 
 
 def real_images(dataset: PreparedDataset) -> Tensor:
