@@ -83,7 +83,9 @@ def fault_of_json(content: Mapping[str, Any]) -> str | None:
     except msgspec.ValidationError as error:
         if re.search(r"null`, got `(array|object)`", str(error)):
             return f"nests deeper than {DEEPEST} levels"
-        return _explained(str(error), {"content": content}, _holder()).removeprefix("content.")
+        fault = _explained(str(error), {"content": content}, _holder()).removeprefix("content.")
+        # What it is for is not known here: it need not be a number at all.
+        return re.sub(r"it must be ((?:an?|a whole) \w+|text) ", r"\1 must be ", fault)
     except UnicodeEncodeError as error:
         return _no_text(error)
     return None
