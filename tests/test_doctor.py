@@ -657,7 +657,7 @@ def test_pipe_or_device_in_place_of_a_record_does_not_block(runs, mlp, findings)
 def test_oversized_record_is_not_read(runs, mlp, findings):
     with (mlp / "record.json").open("r+b") as stream:
         stream.truncate(1 << 40)  # sparse: it takes no space on the disk
-    assert findings(runs) == ["record.json: cannot be read: larger than 32 MiB"]
+    assert findings(runs) == ["record.json: cannot be read: larger than 16 MiB"]
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(runs, mlp, invoke):

@@ -260,3 +260,80 @@ def test_no_changed_field_stops_any_command(base, results, weights, invoke):
     cases = [case for case in CASES if case[0] == base]
     counts = run_cases(cases, results, weights, invoke, random.Random(0), tried_of_accepted=len(COMMANDS))
     print(f"{base}: {counts}")
+
+
+# --- what a refusal says ----------------------------------------------------------------------------------------------
+
+REFUSALS = {
+    "git": (("environment", "git"), {"a": [1]}, "environment.git is {'a': [1]}; it must be text or null"),
+    "flags": (("environment", "flags"), [1, 2], "environment.flags is [1, 2]; it must be an object"),
+    "flag": (
+        ("environment", "flags", "niceness"),
+        [1],
+        "environment.flags.niceness is [1]; it must be true or false or",
+    ),
+    "fid": (("scores", 0, "value"), -5, "score fid at 0.512 kimg is -5, outside of 0 to inf"),
+    "best": (("training", "best", "fid/ema", "value"), -5, "training.best.fid/ema is -5, outside of 0 to inf"),
+    "rate": (("throughput", "train_images_per_second", "median"), -1, "median is -1; it must be a number from 1e-30"),
+    "samples": (
+        ("throughput", "train_images_per_second", "samples"),
+        [1.0] * 100_000,
+        "it must be an array of at most 10,000 items",
+    ),
+    "latent": (("spec", "recipe", "latent"), -5, "spec.recipe.latent is -5; it must be a whole number from 1"),
+    "pixels": (
+        ("spec", "image_shape"),
+        [1, 100_000, 100_000],
+        "image_shape[1] is 100000; it must be a whole number up to 65535",
+    ),
+    "points": (("spec", "evaluate_at_kimg"), [0.0], "spec.evaluate_at_kimg[0] is 0.0; it must be a number from 1e-30"),
+    "curve": (("training", "curves", "generator/fool"), [1e308], "fool[0] is 1e+308; a number must be up to 1e+100"),
+    "key": (("anything",), {str(index): 0 for index in range(10_001)}, "an object must be of at most 10,000 keys"),
+    "deep": (("spec", "recipe", "options"), deep(), "nests deeper than 10 levels"),
+    "many": (("files",), [[]] * 600_000, "holds more than 800,000 values, or 200,000 objects and arrays"),
+}
+
+
+def test_a_refusal_names_the_file_the_field_and_the_way_out(results, invoke):
+    for path, value, line in REFUSALS.values():
+        (results / "strange" / RECORD).write_text(text_of(changed(BASES["ok"](), path, value)))
+        outcome = invoke("compare", "results")
+        assert outcome.code == 0
+        (said,) = outcome.err.splitlines()
+        assert said.startswith("ganzoo: left out: results/strange/record.json: ")
+        assert said.endswith("; `ganzoo doctor --fix` moves it aside")
+        assert line in said
+
+
+def test_option_of_any_kind_is_shown(results, invoke):
+    """An option of an architecture may be anything; here one that looks like phases or penalties and is none."""
+    for seed in (0, 1):
+        content = changed(BASES["ok"](), ("spec", "recipe", "options"), {"a": [{"name": {"x": seed}}]})
+        (results / str(seed)).mkdir()
+        (results / str(seed) / RECORD).write_text(json.dumps(content | {"run_id": f"{seed + 50:064x}"}))
+    outcome = invoke("compare", "results")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "options.a={'name': {'x': 1}}" in outcome.out
+
+
+# --- memory is asked for only where the weights are those of the network ----------------------------------------------
+
+
+@pytest.mark.parametrize("latent", [20_000_000, 10**12])
+@pytest.mark.parametrize("whole", [True, False])
+def test_sample_looks_at_the_weights_before_it_builds(latent, whole, results, weights, invoke):
+    strange = results / "strange"
+    (strange / RECORD).write_text(json.dumps(changed(BASES["ok"](), ("spec", "recipe", "latent"), latent)))
+    (strange / GENERATOR).write_bytes(weights["ok"].read_bytes() if whole else b"")
+    with Memory() as memory:
+        outcome = invoke("sample", "results/strange", "-n", "1")
+    assert outcome.code == 2
+    what = (
+        "its networks take"
+        if latent == 10**12
+        else f"has the shape [256, 100] there, and [256, {latent}] in the network"
+    )
+    what = what if whole else "is no safetensors file: its header claims more bytes than there are"
+    assert "generator.safetensors: does not fit architecture 'mlp': " in outcome.error
+    assert what in outcome.error
+    assert memory.most < 100

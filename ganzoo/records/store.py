@@ -36,15 +36,12 @@ BEFORE = ".before"
 QUARANTINE = "quarantine"
 """The folder to which `ganzoo doctor --fix` moves what is broken; ganzoo reads no record from it."""
 
-LARGEST_RECORD = 32 << 20
-"""The most bytes of a record; a larger file is refused before it is read."""
+LARGEST_RECORD = 16 << 20
+"""The most bytes of a record, some thirty thousand scores; a larger file is refused before it is read."""
 
-MOST_VALUES = 2_000_000
-MOST_CONTAINERS = 500_000
-"""The most values, and the most objects and arrays, of a record; a text that holds more is refused before it is parsed.
-
-Ten thousand evaluations by five scores, of two generators each, stay below. An empty array is two bytes of text and
-sixty-four of memory.
+MOST_VALUES, MOST_CONTAINERS = 800_000, 200_000
+"""The most values of a record, and the most objects and arrays. A text with more is refused before it is parsed: an
+empty array is three bytes of text and sixty-four of memory.
 """
 
 SURELY_SMALL = 1 << 20
@@ -149,7 +146,9 @@ def _content_of(text: bytes, path: Path) -> dict[str, Any]:
     if len(text) > SURELY_SMALL and (
         text.count(b",") >= MOST_VALUES or text.count(b"[") + text.count(b"{") > MOST_CONTAINERS
     ):
-        raise RecordRefused(f"{where}: holds more values than a record does")
+        raise RecordRefused(
+            f"{where}: holds more than {MOST_VALUES:,} values, or {MOST_CONTAINERS:,} objects and arrays"
+        )
     try:
         content = orjson.loads(text)
     except orjson.JSONDecodeError as error:

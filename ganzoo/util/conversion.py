@@ -85,7 +85,7 @@ def fault_of_json(content: Mapping[str, Any]) -> str | None:
             return f"nests deeper than {DEEPEST} levels"
         fault = _explained(str(error), {"content": content}, _holder()).removeprefix("content.")
         # What it is for is not known here: it need not be a number at all.
-        return re.sub(r"it must be ((?:an?|a whole) \w+|text) ", r"\1 must be ", fault)
+        return re.sub(r"it must be ((?:a whole|an?) \w+|text) ", r"\1 must be ", fault)
     except UnicodeEncodeError as error:
         return _no_text(error)
     return None
