@@ -27,6 +27,10 @@ AboveZero = Annotated[float, Range(LEAST_FIGURE, LARGEST_FIGURE)]
 FromZero = Annotated[float, Range(0, LARGEST_FIGURE)]
 """A time or a share, which may be 0."""
 
+LARGEST_TERM = 1e100
+Term = Annotated[float, Range(-LARGEST_TERM, LARGEST_TERM)]
+"""A term of a loss: before it becomes infinite it may be large, or close to 0."""
+
 Count = Annotated[int, Range(0)]
 Size = Annotated[int, Range(1)]
 
@@ -255,12 +259,12 @@ class Throughput(TypedDict, total=False):
     short_windows: bool
     data_wait_share: FromZero
     peak_memory_bytes: Size | None
-    peak_memory_reserved_bytes: Size | None
+    peak_memory_reserved_bytes: Count | None
     flops_per_image: FromZero | None
     uncounted_operators: Sequence[str]
     peak_flops: AboveZero | None
     datasheet_flops: AboveZero | None
-    mfu: AboveZero | None
+    mfu: FromZero | None
     energy_joules_per_kimg: FromZero | None
     energy_source: str | None
     energy_reason: str | None
@@ -282,7 +286,7 @@ class Training(TypedDict, total=False):
     kimg: FromZero
     train_seconds: FromZero
     setup_seconds: FromZero
-    curves: Mapping[str, Sequence[float | None]]
+    curves: Mapping[str, Sequence[Term | None]]
     updates: Mapping[str, Count]
     steps_per_point: Size
     evaluated_kimg: FromZero

@@ -107,9 +107,8 @@ def test_limits_of_a_field_with_a_default_are_kept():
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        (-1e100, None),
+        (-1e308, None),
         ("x" * LONGEST_TEXT, None),
-        (1.1e100, "a.b[1] is 1.1e+100; a number must be up to 1e+100"),
         (2**63, "a.b[1] is 9223372036854775808; a whole number must be up to 9.22337e+18"),
         ("x" * (LONGEST_TEXT + 1), f"a.b[1] is '{'x' * 78}…; text must be of at most 100,000 characters"),
         ([0] * (MOST_ITEMS + 1), "items"),

@@ -169,7 +169,7 @@ FAULTS = {
     "negative": (scale(*RATE, "samples", 0, by=-1), "; it must be a number from 1e-30"),
     "no-samples": (set_value(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
     "mfu": (scale("throughput", "mfu", by=1.01), "mfu is not flops_per_image times the median rate"),
-    "mfu-range": (set_value("throughput", "mfu", to=-2.0), "throughput.mfu is -2.0; it must be a number from"),
+    "mfu-range": (set_value("throughput", "mfu", to=-2.0), "throughput.mfu is -2.0; it must be a number from 0"),
     "memory": (
         set_value("throughput", "peak_memory_bytes", to=0),
         "throughput.peak_memory_bytes is 0; it must be a whole number from 1",

@@ -287,7 +287,7 @@ REFUSALS = {
         "image_shape[1] is 100000; it must be a whole number up to 65535",
     ),
     "points": (("spec", "evaluate_at_kimg"), [0.0], "spec.evaluate_at_kimg[0] is 0.0; it must be a number from 1e-30"),
-    "curve": (("training", "curves", "generator/fool"), [1e308], "fool[0] is 1e+308; a number must be up to 1e+100"),
+    "curve": (("training", "curves", "generator/fool"), [1e308], "fool[0] is 1e+308; it must be a number below 1e+100"),
     "key": (("anything",), {str(index): 0 for index in range(10_001)}, "an object must be of at most 10,000 keys"),
     "deep": (("spec", "recipe", "options"), deep(), "nests deeper than 10 levels"),
     "many": (("files",), [[]] * 600_000, "holds more than 800,000 values, or 200,000 objects and arrays"),

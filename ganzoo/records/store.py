@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from ganzoo.errors import RecordError, RecordRefused
 from ganzoo.records.bounds import bound_faults
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.upgrades import upgrade
-from ganzoo.runs import SCHEMA, RunRecord, RunSpec, Status
-from ganzoo.util.conversion import LARGEST_NUMBER, convert, fault_of, fault_of_json
+from ganzoo.runs import LARGEST_TERM, SCHEMA, RunRecord, RunSpec, Status
+from ganzoo.util.conversion import convert, fault_of, fault_of_json
 from ganzoo.util.files import read_regular, reading_error, write_atomically
 from ganzoo.util.text import printable, slug
 
@@ -88,7 +89,18 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 
 
 def _text_of(record: RunRecord) -> bytes:
-    return json.dumps(_json_value(record.to_json()), indent=1, allow_nan=False, default=str).encode()
+    content = _json_value(record.to_json())
+    curves = content["training"].get("curves")
+    if isinstance(curves, dict):
+        content["training"]["curves"] = {name: _without_absurd(curve) for name, curve in curves.items()}
+    return json.dumps(content, indent=1, allow_nan=False, default=str).encode()
+
+
+def _without_absurd(curve: Any) -> Any:
+    """A curve with None for terms that are as good as infinite."""
+    if not isinstance(curve, list):
+        return curve
+    return [None if isinstance(term, (int, float)) and abs(term) >= LARGEST_TERM else term for term in curve]
 
 
 def _readable(record: RunRecord, path: Path) -> RunRecord:
@@ -285,10 +297,8 @@ def _record_files(folder: Path, complaints: list[str]) -> list[Path]:
 
 
 def _json_value(value: object) -> Any:
-    """A value that a record can hold: NaN, infinity and numbers as good as infinite become None, lone surrogates are
-    escaped, keys become strings.
-    """
-    if isinstance(value, float) and not abs(value) <= LARGEST_NUMBER:
+    """A value that JSON can hold: NaN and infinity become None, lone surrogates are escaped, keys become strings."""
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()

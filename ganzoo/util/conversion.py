@@ -42,9 +42,6 @@ UNITS = {"array": "items", "object": "keys", "str": "characters"}
 LIMITS = {">=": "from", ">": "above", "<=": "up to", "<": "below"}
 """What an error calls the comparisons of msgspec's errors."""
 
-LARGEST_NUMBER = 1e100
-"""Squares of numbers below it stay finite; what a loss comes to is below."""
-
 LONGEST_TEXT, MOST_ITEMS, MOST_KEYS = 100_000, 200_000, 10_000
 DEEPEST = 10
 """Limits of JSON from files: characters of a text, items of an array, keys of an object, levels of nesting."""
@@ -95,12 +92,11 @@ def fault_of_json(content: Mapping[str, Any]) -> str | None:
 def _holder() -> Any:
     """A typed dict around JSON within the limits: msgspec prepares the types in one once, and others each time."""
     whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    real = Annotated[float, msgspec.Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
     text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
     items, keys = msgspec.Meta(max_length=MOST_ITEMS), msgspec.Meta(max_length=MOST_KEYS)
-    level: Any = Union[None, bool, whole, real, text]  # noqa: UP007
+    level: Any = Union[None, bool, whole, float, text]  # noqa: UP007
     for _ in range(DEEPEST - 1):
-        level = Union[None, bool, whole, real, text, Annotated[list[level], items], Annotated[dict[str, level], keys]]  # noqa: UP007
+        level = Union[None, bool, whole, float, text, Annotated[list[level], items], Annotated[dict[str, level], keys]]  # noqa: UP007
     return TypedDict("Holder", {"content": dict[str, level]})  # type: ignore[operator]
 
 
