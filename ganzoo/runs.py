@@ -114,7 +114,7 @@ class RunSpec:
     """The sha256 of the extractor's weights file; empty with `--throughput-only`."""
     fakes: Count
     """Images per evaluation; 0 with `--throughput-only`."""
-    evaluate_at_kimg: Annotated[tuple[AboveZero, ...], AtMost(MOST_EVALUATIONS + 1)]
+    evaluate_at_kimg: Annotated[tuple[FromZero, ...], AtMost(MOST_EVALUATIONS + 1)]
     """When the generator is scored; the last entry is the budget."""
     throughput_seconds: FromZero
     """Measured time for each kind of rate."""

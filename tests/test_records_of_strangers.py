@@ -286,7 +286,7 @@ REFUSALS = {
         [1, 100_000, 100_000],
         "image_shape[1] is 100000; it must be a whole number up to 65535",
     ),
-    "points": (("spec", "evaluate_at_kimg"), [0.0], "spec.evaluate_at_kimg[0] is 0.0; it must be a number from 1e-30"),
+    "points": (("spec", "evaluate_at_kimg"), [-1.0], "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
     "curve": (("training", "curves", "generator/fool"), [1e308], "fool[0] is 1e+308; it must be a number below 1e+100"),
     "key": (("anything",), {str(index): 0 for index in range(10_001)}, "an object must be of at most 10,000 keys"),
     "deep": (("spec", "recipe", "options"), deep(), "nests deeper than 10 levels"),

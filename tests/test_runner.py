@@ -495,8 +495,9 @@ def test_resume_refuses_a_missing_or_foreign_checkpoint_or_weights(changed, refu
     [
         ([], (), "its record says no kimg at which to score; give --eval-every"),
         ([], ("--eval-every", "10"), ""),
-        ([0.0], (), "spec.evaluate_at_kimg[0] is 0.0; it must be a number from 1e-30"),
-        ([-1.0], (), "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 1e-30"),
+        ([0.0], (), "its record says no kimg at which to score; give --eval-every"),
+        ([-1.0], (), "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
+        ([5e-324], (), "--eval-every 4.94066e-324: that is inf evaluations; give at least "),
         ([1e-20], (), "--eval-every 1e-20: that is "),
     ],
 )

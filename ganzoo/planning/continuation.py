@@ -86,7 +86,8 @@ def resolve_continuation(
 
 def _distance_of_scores(before: RunSpec, run: str) -> float:
     """After how many kimg the run was first scored. Raises `UsageError` for a run that was not to be."""
-    if not before.evaluate_at_kimg:
+    # A run of speed alone has none, or in early records 0.
+    if not before.evaluate_at_kimg or not before.evaluate_at_kimg[0]:
         raise UsageError(f"--resume {printable(run)}: its record says no kimg at which to score; give --eval-every")
     return before.evaluate_at_kimg[0]
 

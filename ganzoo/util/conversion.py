@@ -107,10 +107,10 @@ def _limited(type_: Any) -> Any:
         hints = get_type_hints(type_, include_extras=True)
         keys = {name: _limited(hint) for name, hint in hints.items()}
         return TypedDict(type_.__name__, keys, total=type_.__total__)  # type: ignore[operator]
-    if is_dataclass(type_):
+    if isinstance(type_, type) and is_dataclass(type_):
         hints = get_type_hints(type_, include_extras=True)
         declared = [(each.name, _limited(hints[each.name]), *[None] * _has_default(each)) for each in fields(type_)]
-        return make_dataclass(type_.__name__, declared, kw_only=True)  # type: ignore[arg-type]
+        return make_dataclass(type_.__name__, declared, kw_only=True)
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
         base, *notes = arguments
