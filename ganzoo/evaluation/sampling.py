@@ -25,7 +25,7 @@ from ganzoo.training.players import GeneratorPlayer
 from ganzoo.training.weights import load_state, read_state
 from ganzoo.util.seeds import seeded, stream, stream_seed
 from ganzoo.util.tensorfiles import read_header
-from ganzoo.util.text import printable
+from ganzoo.util.text import error_line, printable
 
 BATCH = 256
 
@@ -50,8 +50,11 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
         with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
             generator = spec_players(spec, materials_of(spec, registry)).generator
         load_state(generator.network, read_state(weights))
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        reason = printable(error, 200)
+    except (GanzooError, OSError):
+        raise
+    except (Exception, SystemExit) as error:  # With the options of a stranger's record a plugin may raise anything.
+        known = isinstance(error, (SafetensorError, RuntimeError, ValueError))
+        reason = printable(error, 200) if known else error_line(error)
         raise RecordError(
             f"{printable(weights)}: does not fit architecture '{printable(spec.recipe.architecture)}': {reason}"
         ) from error
@@ -69,7 +72,7 @@ def _check_header(weights: Path, spec: RunSpec, registry: Registry) -> None:
         tensors = {**dict(players.generator.network.named_buffers()), **players.generator.network.state_dict()}
     except GanzooError:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         return  # A plugin reads values of its tensors while it builds.
     total = psutil.virtual_memory().total
     networks = (players.generator, players.discriminator)
