@@ -316,6 +316,29 @@ def test_option_of_any_kind_is_shown(results, invoke):
     assert "options.a={'name': {'x': 1}}" in outcome.out
 
 
+def test_what_a_plugin_raises_for_the_options_of_a_record_is_one_line(results, weights, invoke):
+    content = changed(BASES["ok"](), ("spec", "recipe", "options", "slope"), 1e308)
+    (results / "strange" / RECORD).write_text(json.dumps(content))
+    shutil.copy(weights["ok"], results / "strange" / GENERATOR)
+    outcome = invoke("sample", "results/strange", "-n", "1")
+    assert outcome.code == 2
+    assert "generator.safetensors: does not fit architecture 'mlp': OverflowError: " in outcome.error
+
+
+def test_a_difference_that_is_infinite_is_null(results, invoke):
+    for name, value in (("good-0", 5e-324), ("strange", 1e29)):
+        content = read_content(STORED / "schema-3.json") if name == "strange" else read_content(results / name / RECORD)
+        for score in content["scores"]:
+            score["value"] = value if score["metric"] == "fid" else score["value"]
+        (results / name / RECORD).write_text(json.dumps(content))
+    for arguments in (
+        ("diff", "--json", "results/good-0", "results/strange"),
+        ("diff", "results/good-0", "results/strange"),
+    ):
+        outcome = invoke(*arguments)
+        assert (outcome.code, "Infinity" in outcome.out, "inf" in outcome.out) == (0, False, False)
+
+
 # --- memory is asked for only where the weights are those of the network ----------------------------------------------
 
 
