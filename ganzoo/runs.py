@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from ganzoo.types import AtMost, Average, Optimizer, Range, Recipe
+from ganzoo.types import Average, MaxLength, Optimizer, Range, Recipe
 
 SCHEMA = 3
 """Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
@@ -114,7 +114,7 @@ class RunSpec:
     """The sha256 of the extractor's weights file; empty with `--throughput-only`."""
     fakes: Count
     """Images per evaluation; 0 with `--throughput-only`."""
-    evaluate_at_kimg: Annotated[tuple[FromZero, ...], AtMost(MOST_EVALUATIONS + 1)]
+    evaluate_at_kimg: Annotated[tuple[FromZero, ...], MaxLength(MOST_EVALUATIONS + 1)]
     """When the generator is scored; the last entry is the budget."""
     throughput_seconds: FromZero
     """Measured time for each kind of rate."""
@@ -236,14 +236,15 @@ class Summary(TypedDict):
     interval: NotRequired[str]
     min: NotRequired[AboveZero]
     max: NotRequired[AboveZero]
-    samples: Annotated[Sequence[AboveZero], AtMost(MOST_EVALUATIONS)]
+    samples: Annotated[Sequence[AboveZero], MaxLength(MOST_EVALUATIONS)]
     outliers: NotRequired[Sequence[Count]]
 
 
 class Throughput(TypedDict, total=False):
     """Speed and memory."""
 
-    import_seconds: FromZero
+    import_seconds: Figure
+    """In the earliest records up to a second off."""
     assemble_seconds: FromZero
     first_step_seconds: FromZero
     capture_seconds: FromZero | None

@@ -238,7 +238,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class AtMost:
+class MaxLength:
     """The most items, keys or characters that a value has, as part of its annotation."""
 
     count: int

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 
-from ganzoo.types import AtMost, Range
+from ganzoo.types import MaxLength, Range
 from ganzoo.util.conversion import LONGEST_TEXT, MOST_ITEMS, MOST_KEYS, convert, fault_of, fault_of_json
 
 
@@ -72,7 +72,7 @@ class Measured(TypedDict):
     rate: Annotated[float, Range(0, 10)]
     count: NotRequired[Annotated[int, Range(2)] | None]
     above: NotRequired[Annotated[float, Range(0, above_low=True)]]
-    few: NotRequired[Annotated[Sequence[str], AtMost(2)]]
+    few: NotRequired[Annotated[Sequence[str], MaxLength(2)]]
     pairs: NotRequired[Mapping[str, tuple[Annotated[int, Range(1)], float]]]
 
 

@@ -66,12 +66,12 @@ def test_spec_round_trip(spec, record):
 
 
 def test_nan_and_infinity_are_written_as_null(record, tmp_path):
-    curves = {"kimg": [1.0, 2.0], "generator/fool": [math.nan, math.inf]}
+    curves = {"kimg": [1.0, 2.0, 3.0, 4.0], "generator/fool": [math.nan, math.inf, -1e101, 1e99]}
     write_record(replace(record, training={"curves": curves}), tmp_path)
     text = (tmp_path / "record.json").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
-    assert read_record(tmp_path).training["curves"]["generator/fool"] == [None, None]
+    assert read_record(tmp_path).training["curves"]["generator/fool"] == [None, None, None, 1e99]
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 
 def _text_of(record: RunRecord) -> bytes:
     content = _json_value(record.to_json())
-    curves = content["training"].get("curves")
-    if isinstance(curves, dict):
-        content["training"]["curves"] = {name: _without_absurd(curve) for name, curve in curves.items()}
+    training = content["training"]
+    if isinstance(training, dict) and isinstance(curves := training.get("curves"), dict):
+        training["curves"] = {name: _without_absurd(curve) for name, curve in curves.items()}
     return json.dumps(content, indent=1, allow_nan=False, default=str).encode()
 
 

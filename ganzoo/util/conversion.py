@@ -1,6 +1,6 @@
 """Data from outside this process, as JSON or TOML gave it, held against declared types by msgspec.
 
-The types are dataclasses, typed dicts and what they are made of, with a `Range` or `AtMost` in the annotations of those
+The types are dataclasses, typed dicts and what they are made of, with a `Range` or `MaxLength` in the annotations of those
 that have limits. Whole numbers pass for real ones; text never passes for a number.
 """
 
@@ -20,7 +20,7 @@ from typing import is_typeddict as is_typed_dict
 
 import msgspec
 
-from ganzoo.types import AtMost, Range
+from ganzoo.types import MaxLength, Range
 from ganzoo.util.text import printable
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def _holder() -> Any:
 
 @cache
 def _limited(type_: Any) -> Any:
-    """A type with each `Range` and `AtMost` in its annotations as msgspec knows them."""
+    """A type with each `Range` and `MaxLength` in its annotations as msgspec knows them."""
     if is_typed_dict(type_):
         hints = get_type_hints(type_, include_extras=True)
         keys = {name: _limited(hint) for name, hint in hints.items()}
@@ -114,7 +114,7 @@ def _limited(type_: Any) -> Any:
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Annotated:
         base, *notes = arguments
-        limits = [_as_meta(note) if isinstance(note, (Range, AtMost)) else note for note in notes]
+        limits = [_as_meta(note) if isinstance(note, (Range, MaxLength)) else note for note in notes]
         return Annotated[(_limited(base), *limits)]
     if origin in (Union, types.UnionType):
         return Union[tuple(map(_limited, arguments))]  # noqa: UP007, the types are known at run time only
@@ -129,8 +129,8 @@ def _has_default(field: Any) -> bool:
     return field.default is not MISSING or field.default_factory is not MISSING
 
 
-def _as_meta(limits: Range | AtMost) -> msgspec.Meta:
-    if isinstance(limits, AtMost):
+def _as_meta(limits: Range | MaxLength) -> msgspec.Meta:
+    if isinstance(limits, MaxLength):
         return msgspec.Meta(max_length=limits.count)
     high = None if math.isinf(limits.high) else limits.high
     return msgspec.Meta(gt=limits.low, lt=high) if limits.above_low else msgspec.Meta(ge=limits.low, lt=high)
