@@ -1,7 +1,7 @@
 """Data from outside this process, as JSON or TOML gave it, held against declared types by msgspec.
 
-The types are dataclasses, typed dicts and what they are made of, with a `Range` or `MaxLength` in the annotations of those
-that have limits. Whole numbers pass for real ones; text never passes for a number.
+The types are dataclasses, typed dicts and what they are made of, with a `Range` or `MaxLength` in the annotations of
+those that have limits. Whole numbers pass for real ones; text never passes for a number.
 """
 
 from __future__ import annotations
