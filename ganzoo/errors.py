@@ -9,6 +9,7 @@ GanzooError                 exit code 2: nothing was trained
 ├── WeightsUnavailable      the feature extractor's weights are absent or have another sha256
 ├── RecordError             a record cannot be read or written
 │   ├── RecordMissing       it does not exist
+│   ├── RecordRefused       its content is none of a record
 │   └── RecordUnreadable    the file system fails to read it
 └── RunError                exit code 1: a run started and failed
     ├── Diverged            a term of the loss became NaN or infinite
@@ -54,6 +55,10 @@ class RecordError(GanzooError):
 
 class RecordMissing(RecordError):
     """A record or checkpoint does not exist."""
+
+
+class RecordRefused(RecordError):
+    """The content of a record is damaged, or none that ganzoo writes."""
 
 
 class RecordUnreadable(RecordError):

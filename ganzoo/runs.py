@@ -7,10 +7,38 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from ganzoo.types import Average, Optimizer, Range, Recipe
+from ganzoo.types import Average, MaxLength, Optimizer, Range, Recipe
 
 SCHEMA = 3
 """Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
+
+
+# --- numbers of a record ----------------------------------------------------------------------------------------------
+
+LEAST_FIGURE, LARGEST_FIGURE = 1e-30, 1e30
+"""Sums, squares and quotients of numbers between them stay finite."""
+
+Figure = Annotated[float, Range(-LARGEST_FIGURE, LARGEST_FIGURE)]
+"""A number of which tables show means."""
+
+AboveZero = Annotated[float, Range(LEAST_FIGURE, LARGEST_FIGURE)]
+"""A rate, a time, or another number that is above 0."""
+
+FromZero = Annotated[float, Range(0, LARGEST_FIGURE)]
+"""A time or a share, which may be 0."""
+
+LARGEST_TERM = 1e100
+Term = Annotated[float, Range(-LARGEST_TERM, LARGEST_TERM)]
+"""A term of a loss: before it becomes infinite it may be large, or close to 0."""
+
+Count = Annotated[int, Range(0)]
+Size = Annotated[int, Range(1)]
+
+Side = Annotated[int, Range(1, 2**16)]
+"""The channels, height or width of an image."""
+
+MOST_EVALUATIONS = 10_000
+"""A plan asks for no more; each gives a sample of the rate of evaluation."""
 
 
 # --- the spec ---------------------------------------------------------------------------------------------------------
@@ -42,7 +70,7 @@ class ResolvedRecipe(Recipe):
 
     architecture: str
     loss: str
-    latent: int
+    latent: Size
     """Length of the latent vector."""
     phases: tuple[PhaseFrequency, ...]
     """`name`, `repeats`, `every` of each phase of the loss."""
@@ -65,17 +93,17 @@ class RunSpec:
     """The name it was selected by; `dcgan+hinge` for a pair."""
     dataset: str
     """With its argument: `folder:PATH`."""
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[Side, Side, Side]
     """[C, H, W]."""
-    classes: int
+    classes: Count
     """Number of labels; 0: none."""
-    dataset_images: int
+    dataset_images: Count
     """The number of real images."""
     dataset_sha256: str
     """The sha256 of shape, pixels and labels."""
-    kimg: float
+    kimg: FromZero
     """The budget, thousands of real images; 0 with `--throughput-only`."""
-    seed: int
+    seed: Count
     recipe: ResolvedRecipe
     """The options of training."""
     metrics: tuple[str, ...]
@@ -84,17 +112,17 @@ class RunSpec:
     """The extractor; empty with `--throughput-only`."""
     weights_sha256: str
     """The sha256 of the extractor's weights file; empty with `--throughput-only`."""
-    fakes: int
+    fakes: Count
     """Images per evaluation; 0 with `--throughput-only`."""
-    evaluate_at_kimg: tuple[float, ...]
+    evaluate_at_kimg: Annotated[tuple[FromZero, ...], MaxLength(MOST_EVALUATIONS + 1)]
     """When the generator is scored; the last entry is the budget."""
-    throughput_seconds: float
+    throughput_seconds: FromZero
     """Measured time for each kind of rate."""
     device: str
     """Such as `cpu` or `cuda:0`."""
     precision: str
     """`fp32`, `tf32` or `bf16`."""
-    threads: int
+    threads: Size
     """CPU threads."""
     memory_format: str
     """`contiguous` or `channels_last`."""
@@ -104,7 +132,7 @@ class RunSpec:
     """The hardware's id."""
     deterministic: bool
     """Whether `--deterministic` was given."""
-    requested_batch_size: int | None
+    requested_batch_size: Size | None
     """With `--batch-size auto`: the batch size that did not fit in memory, if `batch_size` is smaller."""
     continues: str
     """The id of the run that this one continues; empty if none."""
@@ -157,16 +185,17 @@ class Score(TypedDict):
     """One score of one evaluation. The list of a record may grow: a run can be scored again later."""
 
     metric: str
-    value: float | None
-    std: NotRequired[float | None]
+    value: Figure | None
+    std: NotRequired[FromZero | None]
     protocol: str
-    kimg: float
+    kimg: AboveZero
     ema: bool
-    train_seconds: NotRequired[float]
+    train_seconds: NotRequired[FromZero]
     code: Mapping[str, str | None] | None
     """The hash of the source of each plugin that computed it, metric and extractor, by plugin; None before schema 3."""
     date: str | None
     """When it was computed, in UTC, ISO 8601; None before schema 3."""
+    reason: NotRequired[str]
 
 
 class ScoreFacts(TypedDict, total=False):
@@ -174,7 +203,7 @@ class ScoreFacts(TypedDict, total=False):
 
     title: str
     better: Literal["lower", "higher"]
-    bounds: tuple[float | None, float | None]
+    bounds: tuple[Figure | None, Figure | None]
     log: bool
 
 
@@ -184,11 +213,15 @@ class Protocol(TypedDict, total=False):
     metric: str
     extractor: str
     weights_sha256: str
+    preprocessing: str
     dataset: str
     dataset_sha256: str
-    image_shape: Sequence[int]
-    n_real: int
-    n_fake: int
+    image_shape: Sequence[Count]
+    real_split: str
+    n_real: Count
+    n_fake: Count
+    quantization: str
+    generator_mode: str
     ema: bool | None
     settings: Mapping[str, Any]
     scores: Mapping[str, ScoreFacts]
@@ -197,53 +230,68 @@ class Protocol(TypedDict, total=False):
 class Summary(TypedDict):
     """The samples of a measurement, and their median with its 95 % interval from `low` to `high`."""
 
-    median: float
-    low: float
-    high: float
+    median: AboveZero
+    low: AboveZero
+    high: AboveZero
     interval: NotRequired[str]
-    min: NotRequired[float]
-    max: NotRequired[float]
-    samples: Sequence[float]
+    min: NotRequired[AboveZero]
+    max: NotRequired[AboveZero]
+    samples: Annotated[Sequence[AboveZero], MaxLength(MOST_EVALUATIONS)]
+    outliers: NotRequired[Sequence[Count]]
 
 
 class Throughput(TypedDict, total=False):
     """Speed and memory."""
 
+    import_seconds: Figure
+    """In the earliest records up to a second off."""
+    assemble_seconds: FromZero
+    first_step_seconds: FromZero
+    capture_seconds: FromZero | None
+    warmup_seconds: FromZero
+    warmup_steps: Count
+    warmup_steady: bool
     train_images_per_second: Summary
     step_seconds: Summary
     sample_images_per_second: Summary
     sample_latency_seconds: Summary
     evaluation_images_per_second: Summary
-    window_seconds: Sequence[float]
-    peak_memory_bytes: int | None
-    peak_memory_reserved_bytes: int | None
-    flops_per_image: float | None
-    peak_flops: float | None
-    datasheet_flops: float | None
-    mfu: float | None
-    energy_joules_per_kimg: float | None
-    disturbance: float
+    window_seconds: Sequence[AboveZero]
+    short_windows: bool
+    data_wait_share: FromZero
+    peak_memory_bytes: Size | None
+    peak_memory_reserved_bytes: Count | None
+    flops_per_image: FromZero | None
+    uncounted_operators: Sequence[str]
+    peak_flops: AboveZero | None
+    datasheet_flops: AboveZero | None
+    mfu: FromZero | None
+    energy_joules_per_kimg: FromZero | None
+    energy_source: str | None
+    energy_reason: str | None
+    disturbance: FromZero
+    device_states: Sequence[Mapping[str, Any]]
     flags: Sequence[str]
 
 
 class Point(TypedDict):
     """The value of a score, and the kimg at which it was computed."""
 
-    value: float | None
-    kimg: float
+    value: Figure | None
+    kimg: AboveZero
 
 
 class Training(TypedDict, total=False):
     """Curves, updates, time, best and final scores."""
 
-    kimg: float
-    train_seconds: float
-    setup_seconds: float
-    curves: Mapping[str, Sequence[float | None]]
-    updates: Mapping[str, int]
-    steps_per_point: int
-    evaluated_kimg: float
-    resumed_at_kimg: Sequence[float]
+    kimg: FromZero
+    train_seconds: FromZero
+    setup_seconds: FromZero
+    curves: Mapping[str, Sequence[Term | None]]
+    updates: Mapping[str, Count]
+    steps_per_point: Size
+    evaluated_kimg: FromZero
+    resumed_at_kimg: Sequence[FromZero]
     best: Mapping[str, Point]
     final: Mapping[str, Point]
 
@@ -252,8 +300,15 @@ class DatasetFacts(TypedDict, total=False):
     """The real images."""
 
     name: str
-    count: int
+    source: str
+    split: str
+    count: Count
     sha256: str
+    skipped: Sequence[str]
+    images_with_alpha: Count
+    background: str | None
+    notes: Sequence[str]
+    resident: bool
 
 
 class HardwareFacts(TypedDict, total=False):
@@ -262,14 +317,14 @@ class HardwareFacts(TypedDict, total=False):
     id: str
     accelerator: str | None
     cpu: str
-    cores: int
-    threads: int
-    memory_bytes: int | None
-    machine_memory_bytes: int
+    cores: Count
+    threads: Count
+    memory_bytes: Count | None
+    machine_memory_bytes: Count
     driver: str | None
     cuda: str | None
-    cudnn: int | None
-    power_limit_watts: float | None
+    cudnn: Count | None
+    power_limit_watts: FromZero | None
     cpu_capability: str
 
 
@@ -284,11 +339,15 @@ class Environment(TypedDict, total=False):
     """The machine's name, and the software."""
 
     host: str
+    python: str
     torch: str
     ganzoo: str
     packages: Mapping[str, str | None]
+    platform: str
     plugins: Mapping[str, PluginFacts]
-    flags: Mapping[str, Any]
+    plugin_allow_list: str | None
+    git: str | None
+    flags: Mapping[str, bool | int | float | str | None]
 
 
 Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "disturbed", "interrupted"]
@@ -320,7 +379,7 @@ class RunRecord:
     """Speed and memory."""
     training: Training = field(default_factory=Training)
     """Curves, updates, time, best and final scores."""
-    parameters: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, Count] = field(default_factory=dict)
     """Parameter counts."""
     dataset: DatasetFacts = field(default_factory=DatasetFacts)
     """The real images."""

@@ -237,6 +237,13 @@ class Range:
         return lower if math.isinf(self.high) else f"{lower} to below {self.high:g}"
 
 
+@dataclass(frozen=True)
+class MaxLength:
+    """The most items, keys or characters that a value has, as part of its annotation."""
+
+    count: int
+
+
 Positive = Annotated[float, Range(0, above_low=True)]
 NonNegative = Annotated[float, Range(0)]
 BelowOne = Annotated[float, Range(0, 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_bootstrap_interval_of_a_median_is_that_of_2000_resamples():
     assert median_interval(np.array(RATES)) == pytest.approx(wanted, rel=1e-12)
     told = summary(RATES)
     assert (told["low"], told["high"], told["interval"]) == (*median_interval(np.array(RATES)), INTERVAL)
+
+
+def test_blocks_of_resamples_give_the_numbers_of_all_at_once(monkeypatch):
+    sample, runs = np.sort(np.random.default_rng(0).random(70)), ([RATES] * 3, [RATES[:4]] * 5)
+
+    def intervals():
+        return median_interval(sample), difference_interval(sample, sample[:9]), rate_ratio_interval(*runs)
+
+    wanted = intervals()
+    for block in (1, 69, 71, 1000):
+        monkeypatch.setattr("ganzoo.util.bootstrap.BLOCK", block)
+        assert intervals() == wanted
+
+
+def test_a_large_sample_takes_little_memory():
+    tracemalloc.start()
+    median_interval(np.ones(10_000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100 << 20
 
 
 def test_the_interval_of_a_difference_is_that_of_2000_resamples_of_each_side():

@@ -211,6 +211,7 @@ METRIC_REASONS = {
     "same-scores": "the same images get other scores the second time",
     "json-settings": "settings are {'sizes': {1: 500}}, and after JSON {'sizes': {'1': 500}}",
     "direction": "and `better` says higher",
+    "within-bounds": ", and its `bounds` are 0 to 1e-06; correct either",
     "class-names": "where the dataset has its classes in another order; let labels and logits meet by",
     "few-images": "RuntimeError: ",
 }
@@ -506,7 +507,7 @@ def test_each_check_is_a_test_of_pytest(plugin, stranger, tmp_path):
     )
     command = (sys.executable, "-m", "pytest", "-rA", "-k", "metric or learns or json", "-p", "no:cacheprovider")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING)
-    assert "1 failed, 5 passed, 2 skipped" in done.stdout
+    assert "1 failed, 6 passed, 2 skipped" in done.stdout
     assert "flawed-direction, direction: 'gap' is" in done.stdout
     assert "too small to learn anything" in done.stdout
     assert "Traceback" not in done.stdout

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 
-from ganzoo.util.conversion import convert, fault_of
+from ganzoo.types import MaxLength, Range
+from ganzoo.util.conversion import LONGEST_TEXT, MOST_ITEMS, MOST_KEYS, convert, fault_of, fault_of_json
 
 
 class Part(TypedDict):
@@ -65,6 +66,66 @@ def test_a_refusal_is_one_line_with_the_path_and_the_value(changes, line):
     with pytest.raises(ValueError) as caught:  # noqa: PT011, the text is compared below
         convert({"count": 1} | changes, Tree)
     assert str(caught.value) == line
+
+
+class Measured(TypedDict):
+    rate: Annotated[float, Range(0, 10)]
+    count: NotRequired[Annotated[int, Range(2)] | None]
+    above: NotRequired[Annotated[float, Range(0, above_low=True)]]
+    few: NotRequired[Annotated[Sequence[str], MaxLength(2)]]
+    pairs: NotRequired[Mapping[str, tuple[Annotated[int, Range(1)], float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    named: Mapping[str, Measured]
+    share: Annotated[float, Range(0, 1)] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"rate": 0}, None),
+        ({"rate": 1, "count": None, "above": 1e-9, "few": ["a", "b"], "pairs": {"x": [1, 0]}}, None),
+        ({"rate": 10}, "named.x.rate is 10; it must be a number below 10"),
+        ({"rate": -0.5}, "named.x.rate is -0.5; it must be a number from 0"),
+        ({"count": 1}, "named.x.count is 1; it must be a whole number from 2"),
+        ({"above": 0}, "named.x.above is 0; it must be a number above 0"),
+        ({"few": ["a", "b", "c"]}, "named.x.few is ['a', 'b', 'c']; it must be an array of at most 2 items"),
+        ({"pairs": {"a": [1, 1], "b": [0, 1]}}, "named.x.pairs.b[0] is 0; it must be a whole number from 1"),
+    ],
+)
+def test_annotated_limits_are_kept(changes, line):
+    assert fault_of({"named": {"good": {"rate": 1}, "x": {"rate": 1} | changes}}, Report) == line
+
+
+def test_limits_of_a_field_with_a_default_are_kept():
+    assert fault_of({"named": {}, "share": 1}, Report) == "share is 1; it must be a number below 1"
+    assert fault_of({}, Report) == "lacks its named"
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (-1e308, None),
+        ("x" * LONGEST_TEXT, None),
+        (2**63, "a.b[1] is 9223372036854775808; a whole number must be up to 9.22337e+18"),
+        ("x" * (LONGEST_TEXT + 1), f"a.b[1] is '{'x' * 78}…; text must be of at most 100,000 characters"),
+        ([0] * (MOST_ITEMS + 1), "items"),
+        (dict.fromkeys(map(str, range(MOST_KEYS + 1))), "an object must be of at most 10,000 keys"),
+        ([[[[[[[1]]]]]]], None),
+        ([[[[[[[[1]]]]]]]], "nests deeper than 10 levels"),
+    ],
+)
+def test_any_json_has_limits(value, line):
+    fault = fault_of_json({"good": {str(index): index for index in range(9)}, "a": {"b": [0, value]}})
+    assert fault is None if line is None else line in fault
+
+
+def test_a_fault_among_thousands_of_keys_is_found():
+    content = {"count": 1, "leaves": {str(index): {} for index in range(5000)}}
+    content["leaves"]["4321"] = content["leaves"]["4999"] = {"rate": "x"}
+    assert fault_of(content, Tree) == "leaves.4321.rate is 'x'; it must be a number"
 
 
 def test_path_of_a_refusal_may_have_a_prefix():

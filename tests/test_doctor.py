@@ -166,18 +166,18 @@ FAULTS = {
     "high": (with_new_summary(scale(*RATE, "high", by=0.999)), "low and .high are not the interval"),
     "far": (scale(*RATE, "high", by=9), "low and .high are not the interval"),
     "sample": (scale(*RATE, "samples", 0, by=1.5), "and its samples give"),
-    "negative": (scale(*RATE, "samples", 0, by=-1), "has a sample of -"),
+    "negative": (scale(*RATE, "samples", 0, by=-1), "; it must be a number from 1e-30"),
     "no-samples": (set_value(*RATE, "samples", to=[]), "train_images_per_second has no samples"),
     "mfu": (scale("throughput", "mfu", by=1.01), "mfu is not flops_per_image times the median rate"),
-    "mfu-range": (set_value("throughput", "mfu", to=-2.0), "throughput.mfu is -2, and not above 0"),
+    "mfu-range": (set_value("throughput", "mfu", to=-2.0), "throughput.mfu is -2.0; it must be a number from 0"),
     "memory": (
         set_value("throughput", "peak_memory_bytes", to=0),
-        "throughput.peak_memory_bytes is 0, and not above 0",
+        "throughput.peak_memory_bytes is 0; it must be a whole number from 1",
     ),
     "wait": (set_value("throughput", "data_wait_share", to=1.5), "data_wait_share is 1.5, and not from 0 to 1"),
     "fid": (set_value("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
     "is": (set_value("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
-    "std": (set_value("scores", 1, "std", to=-0.5), "std is -0.5, below 0"),
+    "std": (set_value("scores", 1, "std", to=-0.5), "scores[1].std is -0.5; it must be a number from 0"),
     "protocol": (set_value("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
     "raw": (set_value("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
     "protocol-id": (rename_protocol, "the id is not that of its content"),
@@ -657,7 +657,7 @@ def test_pipe_or_device_in_place_of_a_record_does_not_block(runs, mlp, findings)
 def test_oversized_record_is_not_read(runs, mlp, findings):
     with (mlp / "record.json").open("r+b") as stream:
         stream.truncate(1 << 40)  # sparse: it takes no space on the disk
-    assert findings(runs) == ["record.json: cannot be read: larger than 64 MiB"]
+    assert findings(runs) == ["record.json: cannot be read: larger than 16 MiB"]
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(runs, mlp, invoke):

@@ -120,6 +120,15 @@ def test_score_outside_the_recordable_range_is_none_with_a_reason(given, reason,
     assert (score["value"], score["std"], score["reason"]) == (None, None, reason)
 
 
+def test_score_out_of_its_bounds_is_none_with_a_reason(scorer):
+    given = {"low": -0.5, "high": (2.0, 0.1), "rounded": -1e-12}
+    metric = replace(metric_returning(given, **dict.fromkeys(given, "lower")), bounds=dict.fromkeys(given, (0, 1)))
+    low, high, rounded = score_with(metric, scorer)
+    assert (low["value"], low["reason"]) == (None, "-0.5, outside of the metric's bounds, 0 to 1")
+    assert (high["value"], high["std"], high["reason"]) == (None, None, "2, outside of the metric's bounds, 0 to 1")
+    assert (rounded["value"], "reason" in rounded) == (-1e-12, False)
+
+
 def test_a_metric_says_why_there_is_no_score(scorer):
     given = {"odd": ganzoo.NoScore("there is one image\x1b[31m"), "even": 2.0}
     odd, even = score_with(metric_returning(given, odd="lower", even="lower"), scorer)

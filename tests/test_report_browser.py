@@ -302,6 +302,39 @@ def test_page_of_one_record(visit):
     assert [len(visited.traces(figure)) for figure in ("score-kimg", "score-seconds", "rate-batch")] == [1, 1, 1]
 
 
+LEAST = 5e-324
+"""The least positive number there is: 1.25 times it is itself, and a tenth of it is 0."""
+
+EXTREMES = {
+    "least": ([LEAST] * 4, [1.0, 1.0, 1.0, 1.0], [LEAST] * 3),
+    "wide": ([1e29, 1.0, 1e-20, LEAST], [1.0, 1e29, 1.0, 1e29], [LEAST, -1e99, 1e99]),
+    "large": ([1e29] * 4, [1e29] * 4, [1e99] * 3),
+}
+"""FIDs, which are drawn on a logarithmic axis, inception scores, which are on a linear one, and a loss."""
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_numbers_are_drawn_and_have_few_ticks(name, visit, tmp_path):
+    fids, scores, losses = EXTREMES[name]
+    record = put_record(tmp_path / "runs", "a", fid=fids, rate=(1e-29, 1e-29, 1e29))
+    evaluations = sorted({score["kimg"] for score in record["scores"]})
+    for score in record["scores"]:
+        if score["metric"] == "is":
+            score["value"] = scores[evaluations.index(score["kimg"])]
+    curves = record["training"]["curves"]
+    record["training"]["curves"] = {name: curve[:3] if name == "kimg" else losses for name, curve in curves.items()}
+    (tmp_path / "runs" / "a" / "record.json").write_text(json.dumps(record))
+    visited = visit(tmp_path / "runs")
+    for select in visited.page.locator(".plot select").all():
+        for option in range(select.locator("option").count()):
+            select.select_option(index=option, force=True)
+            ticks = select.locator("xpath=ancestor::figure").locator(".xtick, .ytick").count()
+            assert 0 < ticks < 60
+    assert visited.said == []
+    (trace,) = visited.traces("losses")[:1]
+    assert trace["y"] == losses
+
+
 def test_five_hundred_records_stay_readable(visit, crowd):
     visited = visit(crowd)
     assert (visited.said, len(visited.asked)) == ([], 1)

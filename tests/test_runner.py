@@ -491,6 +491,23 @@ def test_resume_refuses_a_missing_or_foreign_checkpoint_or_weights(changed, refu
 
 
 @pytest.mark.parametrize(
+    ("points", "options", "refusal"),
+    [
+        ([], (), "its record says no kimg at which to score; give --eval-every"),
+        ([], ("--eval-every", "10"), ""),
+        ([0.0], (), "its record says no kimg at which to score; give --eval-every"),
+        ([-1.0], (), "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
+        ([5e-324], (), "--eval-every 4.94066e-324: that is inf evaluations; give at least "),
+        ([1e-20], (), "--eval-every 1e-20: that is "),
+    ],
+)
+def test_resume_scores_at_sensible_points_only(points, options, refusal, finished, invoke):
+    said = invoke(*RESUME, finished(spec={"evaluate_at_kimg": points}), *options)
+    assert said.code == (2 if refusal else 0)
+    assert refusal in said.err
+
+
+@pytest.mark.parametrize(
     ("changed", "note"),
     [({"source": "0" * 64}, "plugin 'losses' has changed"), ({"torch": "1.0"}, "torch went from 1.0 to ")],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,8 @@ def change_of(before: float | None, now: float | None) -> float | None:
     """How a figure moved, as a share of what it was; None where it cannot be said."""
     if before is None or now is None or not before:
         return None
-    return float((now - before) / abs(before))
+    change = float((now - before) / abs(before))
+    return change if math.isfinite(change) else None
 
 
 def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Sides]:

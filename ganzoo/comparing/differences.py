@@ -148,7 +148,9 @@ def setting_text(name: str, value: object) -> str:
 
 def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Nested values of a spec by dotted names, things in a list by their own names; what is empty is not there."""
-    if isinstance(value, (list, tuple)) and all(isinstance(item, Mapping) and "name" in item for item in value):
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(item, Mapping) and isinstance(item.get("name"), str) for item in value
+    ):
         value = {item["name"]: {key: entry for key, entry in item.items() if key != "name"} for item in value}
     if isinstance(value, Mapping):
         for name, item in value.items():

@@ -11,6 +11,8 @@ import torch
 
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.evaluation.features import FeatureSample
+from ganzoo.records.bounds import is_within
+from ganzoo.records.protocols import bounds_of, score_facts
 from ganzoo.types import Metric, NoScore
 from ganzoo.util.text import printable
 
@@ -57,6 +59,16 @@ def direction(metric: Metric) -> None:
             )
 
 
+def within_bounds(metric: Metric) -> None:
+    """Fakes that are like the real images, and fakes far off, score within `bounds`: no other value is recorded."""
+    facts = {"scores": score_facts(metric)}
+    for fakes in (similar_fakes(), distant_fakes()):
+        for name, value in _scores_of(metric, fakes).items():
+            number, (low, high) = _value_parts(value)[0], bounds_of(name, facts)
+            if isinstance(number, (int, float)) and not is_within(number, (low, high)):
+                raise Failed(f"'{name}' is {number:.4g}, and its `bounds` are {low:g} to {high:g}; correct either")
+
+
 def class_names(metric: Metric) -> None:
     """A label is no number of a logit: where the dataset has its classes in another order, the scores are the same.
 
@@ -88,7 +100,7 @@ def few_images(metric: Metric) -> None:
 
 METRIC_CHECKS: dict[str, Callable[[Metric], None]] = {
     function.__name__.replace("_", "-"): function
-    for function in (scores, same_scores, json_settings, direction, class_names, few_images)
+    for function in (scores, same_scores, json_settings, direction, within_bounds, class_names, few_images)
 }
 """The checks of a metric by name; all others need the first."""
 

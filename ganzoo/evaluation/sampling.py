@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import GanzooError, RecordError, UsageError
 from ganzoo.evaluation.quantization import Quantizer
 from ganzoo.records.store import GENERATOR, find_run, read_spec
 from ganzoo.registry.registry import Registry
@@ -23,9 +24,13 @@ from ganzoo.training.assembly import latent_drawer, materials_of, spec_players
 from ganzoo.training.players import GeneratorPlayer
 from ganzoo.training.weights import load_state, read_state
 from ganzoo.util.seeds import seeded, stream, stream_seed
-from ganzoo.util.text import printable
+from ganzoo.util.tensorfiles import read_header
+from ganzoo.util.text import error_line, printable
 
 BATCH = 256
+
+EXTRA_STATE = "_extra_state"
+"""How torch ends the name of what a module's `get_extra_state` gives."""
 
 
 def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[GeneratorPlayer, RunSpec]:
@@ -39,14 +44,50 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
     spec = read_spec(record.spec)
     if not weights.is_file():
         raise RecordError(f"{printable(weights)}: not there; the weights are kept where the run was made, run it again")
-    # What no file holds, such as a tensor that is no buffer, is then drawn as it was when the run began.
-    with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
-        generator = spec_players(spec, materials_of(spec, registry)).generator
     try:
+        _check_header(weights, spec, registry)
+        # What no file holds, such as a tensor that is no buffer, is then drawn as it was when the run began.
+        with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
+            generator = spec_players(spec, materials_of(spec, registry)).generator
         load_state(generator.network, read_state(weights))
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise RecordError(f"{printable(weights)}: does not fit architecture '{spec.recipe.architecture}'") from error
+    except (GanzooError, OSError):
+        raise
+    except (Exception, SystemExit) as error:  # With the options of a stranger's record a plugin may raise anything.
+        known = isinstance(error, (SafetensorError, RuntimeError, ValueError))
+        reason = printable(error, 200) if known else error_line(error)
+        raise RecordError(
+            f"{printable(weights)}: does not fit architecture '{printable(spec.recipe.architecture)}': {reason}"
+        ) from error
     return generator.to(device).eval().requires_grad_(False), spec
+
+
+def _check_header(weights: Path, spec: RunSpec, registry: Registry) -> None:
+    """Raise `ValueError` where a weights file has other tensors than the generator of a spec, or where the players of
+    the spec would not fit into memory. Neither takes memory by itself: the players are built on the meta device.
+    """
+    header = read_header(weights)
+    try:
+        with torch.device("meta"):
+            players = spec_players(spec, materials_of(spec, registry))
+        tensors = {**dict(players.generator.network.named_buffers()), **players.generator.network.state_dict()}
+    except GanzooError:
+        raise
+    except (Exception, SystemExit):
+        return  # A plugin reads values of its tensors while it builds.
+    total = psutil.virtual_memory().total
+    networks = (players.generator, players.discriminator)
+    needed = sum(tensor.nbytes for network in networks for tensor in (*network.parameters(), *network.buffers()))
+    if needed > total:
+        raise ValueError(f"its networks take {needed / 2**30:,.0f} GiB, and this machine has {total / 2**30:,.0f} GiB")
+    for name, tensor in tensors.items():
+        # A module may state anything beside its tensors, and an older file lacks buffers that are not persistent.
+        if name in header and isinstance(tensor, Tensor) and not name.endswith(EXTRA_STATE):
+            held, built = header[name]["shape"], list(tensor.shape)
+            if held != built:
+                raise ValueError(f"'{printable(name, 80)}' has the shape {held} there, and {built} in the network")
+    for name, _ in players.generator.network.named_parameters():
+        if name in tensors and name not in header:
+            raise ValueError(f"it lacks '{printable(name, 80)}'")
 
 
 def image_batches(

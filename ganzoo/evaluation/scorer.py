@@ -13,8 +13,9 @@ from torch import Tensor
 from ganzoo.errors import PluginError
 from ganzoo.evaluation.extractors import preprocessing_of
 from ganzoo.evaluation.features import FeatureSample, RealSample
-from ganzoo.records.protocols import protocol_id, score_facts
-from ganzoo.records.store import LARGEST_FIGURE
+from ganzoo.records.bounds import is_within
+from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
+from ganzoo.runs import LARGEST_FIGURE
 from ganzoo.types import Metric, NoScore, Sample
 from ganzoo.util.text import printable
 
@@ -59,7 +60,8 @@ class Scorer:
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
     ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-        """`(scores, protocols)` as a record holds them; a value that is not finite or too large is None, with a reason.
+        """`(scores, protocols)` as a record holds them; a value that is not finite, too large, or out of the metric's
+        bounds is None, with a reason.
 
         Raises `PluginError` where a metric does not give what `Metric` promises.
         """
@@ -78,11 +80,13 @@ class Scorer:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, result in values.items():
                 value, deviation = _value_and_std(metric, name, result)
-                entry: dict[str, Any] = {"metric": name, "value": _recordable(value), "std": _recordable(deviation)}
+                fault = _fault_of_value(value, bounds_of(name, content))
+                entry: dict[str, Any] = {"metric": name, "value": None if fault else value}
+                entry["std"] = None if fault or _fault_of_value(deviation, (0, math.inf)) else deviation
                 entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
                 entry |= {"code": self.code.get(metric.name), "date": date}
                 if entry["value"] is None:
-                    entry["reason"] = _reason_for_none(result, value) if finite else NOT_FINITE
+                    entry["reason"] = _reason_for_none(result, fault) if finite else NOT_FINITE
                 scores.append(entry)
         return scores, protocols
 
@@ -115,13 +119,16 @@ def _as_float(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _recordable(value: float | None) -> float | None:
-    """`value`, or None where a record cannot hold it."""
-    return value if value is not None and abs(value) <= LARGEST_FIGURE else None
+def _fault_of_value(value: float | None, bounds: tuple[float, float]) -> str:
+    """Why a record cannot hold a value; empty if it can."""
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    if abs(value) >= LARGEST_FIGURE:
+        return f"beyond {LARGEST_FIGURE:g}"
+    low, high = bounds
+    return "" if is_within(value, bounds) else f"{value:g}, outside of the metric's bounds, {low:g} to {high:g}"
 
 
-def _reason_for_none(result: Any, value: float | None) -> str:
+def _reason_for_none(result: Any, fault: str) -> str:
     """Why there is no value that a record can hold, for a `result` that a metric gave."""
-    if isinstance(result, NoScore):
-        return printable(result.reason)
-    return "not finite" if value is None or not math.isfinite(value) else f"beyond {LARGEST_FIGURE:g}"
+    return printable(result.reason) if isinstance(result, NoScore) else fault

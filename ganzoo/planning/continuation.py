@@ -64,10 +64,11 @@ def resolve_continuation(
     if dataset.sha256 != before.dataset_sha256:
         raise RecordError(f"dataset '{printable(dataset.name)}' has changed since the run; start a new one")
     _check_weights(before, registry, plan)
+    every = plan.eval_every or _distance_of_scores(before, plan.resume)
     spec = replace(
         before,
         kimg=float(kimg),
-        evaluate_at_kimg=evaluation_points(plan.eval_every or before.evaluate_at_kimg[0], float(kimg)),
+        evaluate_at_kimg=evaluation_points(every, float(kimg)),
         throughput_seconds=plan.throughput_seconds,
         deterministic=plan.deterministic if "deterministic" in asked else before.deterministic,
         continues=record.run_id,
@@ -81,6 +82,14 @@ def resolve_continuation(
     # Named by its folder, because the reproducing command may run where `./runs` is another folder.
     asked_by_folder = replace(plan, resume=str(record.path.parent))
     return ResolvedPlan((run,), dataset, asked_by_folder, tuple(notes))
+
+
+def _distance_of_scores(before: RunSpec, run: str) -> float:
+    """After how many kimg the run was first scored. Raises `UsageError` for a run that was not to be."""
+    # A run of speed alone has none, or in early records 0.
+    if not before.evaluate_at_kimg or not before.evaluate_at_kimg[0]:
+        raise UsageError(f"--resume {printable(run)}: its record says no kimg at which to score; give --eval-every")
+    return before.evaluate_at_kimg[0]
 
 
 def _check_fixed_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:

@@ -201,7 +201,8 @@ def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
     if kimg / every > MOST:
         count = f"{kimg / every:,.0f} evaluations"
         raise UsageError(f"--eval-every {every:g}: that is {count}; give at least {kimg / MOST:g}")
-    return (*(round(every * index, 6) for index in range(1, math.ceil(kimg / every))), kimg)
+    points = (round(every * index, 6) for index in range(1, math.ceil(kimg / every)))
+    return (*filter(None, points), kimg)
 
 
 def _resolved_spec(

@@ -22,7 +22,6 @@ from ganzoo.records.folder import CLAIMS, claim, refuse_links
 from ganzoo.records.store import (
     BEFORE,
     GENERATOR,
-    LARGEST_FIGURE,
     QUARANTINE,
     RECORD,
     RUN_FILES,
@@ -32,7 +31,7 @@ from ganzoo.records.store import (
     read_content,
     record_of,
 )
-from ganzoo.runs import RunRecord
+from ganzoo.runs import LARGEST_FIGURE, RunRecord
 from ganzoo.util.files import LINK, PUT_ASIDE, begun_file, free_place, sha256_of_file
 from ganzoo.util.images import read_grid
 from ganzoo.util.rights import make_folder

@@ -15,11 +15,12 @@ from typing import Any, get_args
 
 import orjson
 
-from ganzoo.errors import RecordError
+from ganzoo.errors import RecordError, RecordRefused
+from ganzoo.records.bounds import bound_faults
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.upgrades import upgrade
-from ganzoo.runs import SCHEMA, RunRecord, RunSpec, Status
-from ganzoo.util.conversion import convert, fault_of
+from ganzoo.runs import LARGEST_TERM, SCHEMA, RunRecord, RunSpec, Status
+from ganzoo.util.conversion import convert, fault_of, fault_of_json
 from ganzoo.util.files import LINK, read_regular, reading_error, write_atomically
 from ganzoo.util.rights import make_folder, with_owner
 from ganzoo.util.text import printable, slug
@@ -37,12 +38,16 @@ BEFORE = ".before"
 QUARANTINE = "quarantine"
 """The folder to which `ganzoo doctor --fix` moves what is broken; ganzoo reads no record from it."""
 
-LARGEST_RECORD = 64 << 20
-DEEPEST = 32
-"""Limits of a record in bytes and in levels of nesting; a larger file is refused before it is parsed."""
+LARGEST_RECORD = 16 << 20
+"""The most bytes of a record, some thirty thousand scores; a larger file is refused before it is read."""
 
-LARGEST_FIGURE = 1e30
-"""Sums and squares of numbers below it stay finite."""
+MOST_VALUES, MOST_CONTAINERS = 800_000, 200_000
+"""The most values of a record, and the most objects and arrays. A text with more is refused before it is parsed: an
+empty array is three bytes of text and sixty-four of memory.
+"""
+
+SURELY_SMALL = 1 << 20
+"""A text of fewer bytes needs no counting."""
 
 STATUSES = get_args(Status)
 
@@ -85,7 +90,18 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 
 
 def _text_of(record: RunRecord) -> bytes:
-    return json.dumps(_json_value(record.to_json()), indent=1, allow_nan=False, default=str).encode()
+    content = _json_value(record.to_json())
+    training = content["training"]
+    if isinstance(training, dict) and isinstance(curves := training.get("curves"), dict):
+        training["curves"] = {name: _without_absurd(curve) for name, curve in curves.items()}
+    return json.dumps(content, indent=1, allow_nan=False, default=str).encode()
+
+
+def _without_absurd(curve: Any) -> Any:
+    """A curve with None for terms that are as good as infinite."""
+    if not isinstance(curve, list):
+        return curve
+    return [None if isinstance(term, (int, float)) and abs(term) >= LARGEST_TERM else term for term in curve]
 
 
 def _readable(record: RunRecord, path: Path) -> RunRecord:
@@ -114,7 +130,7 @@ def _fault_of_record(record: RunRecord, path: Path) -> str | None:
     if len(text) > LARGEST_RECORD:
         return f"it takes more than {LARGEST_RECORD >> 20} MiB"
     try:
-        record_of(_content_of(text, path), path)
+        _valid_record(_content_of(text, path), path)
     except RecordError as error:
         return str(error).removeprefix(f"{printable(path)}: ")
     return None
@@ -123,11 +139,11 @@ def _fault_of_record(record: RunRecord, path: Path) -> str | None:
 def read_record(path: Path) -> RunRecord:
     """Read one `record.json`, or the folder that holds it.
 
-    Raises `RecordError` with the fault, `RecordMissing` if there is no record, and `RecordUnreadable` if the file
-    system fails to read it.
+    Raises `RecordRefused` with the fault, `RecordMissing` if there is no record, `RecordUnreadable` if the file system
+    fails to read it, and `RecordError` if another version of ganzoo can.
     """
     path = path / RECORD if os.path.isdir(path) else path
-    return record_of(read_content(path), path)
+    return _valid_record(read_content(path), path)
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -140,40 +156,53 @@ def read_content(path: Path) -> dict[str, Any]:
 
 def _content_of(text: bytes, path: Path) -> dict[str, Any]:
     where = printable(path)
+    if len(text) > SURELY_SMALL and (
+        text.count(b",") >= MOST_VALUES or text.count(b"[") + text.count(b"{") > MOST_CONTAINERS
+    ):
+        raise RecordRefused(
+            f"{where}: holds more than {MOST_VALUES:,} values, or {MOST_CONTAINERS:,} objects and arrays"
+        )
     try:
         content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise RecordError(f"{where}: is not JSON ({printable(error)})") from error
+        raise RecordRefused(f"{where}: is not JSON ({printable(error)})") from error
     if not isinstance(content, dict):
-        raise RecordError(f"{where}: is not a record")
-    if _nests_deeper(content, DEEPEST):
-        raise RecordError(f"{where}: is not a record: it nests deeper than {DEEPEST}")
+        raise RecordRefused(f"{where}: is not a record")
+    if fault := fault_of_json(content):
+        raise RecordRefused(f"{where}: {fault}")
     return content
 
 
+def _valid_record(content: Mapping[str, Any], path: Path) -> RunRecord:
+    """A record by `record_of` whose scores are possible, too. Raises `RecordError`."""
+    record = record_of(content, path)
+    for fault in bound_faults(record):
+        raise RecordRefused(f"{printable(path)}: {fault}")
+    return record
+
+
 def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
-    """Upgrade and validate `content`, the JSON read from `path`. Raises `RecordError`."""
+    """Upgrade `content`, the JSON read from `path`, and hold it against the types and limits of a record.
+
+    Raises `RecordRefused` with the fault, and `RecordError` for a version that is newer than this ganzoo.
+    """
     where = printable(path)
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise RecordError(f"{where}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise RecordError(f"{where}: has no schema that this version knows")
+        raise RecordRefused(f"{where}: has no schema that this version knows")
     content = upgrade(content)
     missing = [name for name in ("run_id", "status", "spec") if content.get(name) is None]
     if missing:
-        raise RecordError(f"{where}: lacks {', '.join(missing)}")
+        raise RecordRefused(f"{where}: lacks {', '.join(missing)}")
     if content["status"] not in STATUSES:
-        raise RecordError(f"{where}: has the unknown status {printable(content['status'])}")
+        raise RecordRefused(f"{where}: has the unknown status {printable(content['status'])}")
     parts = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
     fault = fault_of(parts, RunRecord) or fault_of(parts["spec"], RunSpec, "spec")
     if fault:
-        raise RecordError(f"{where}: {fault}")
-    record = RunRecord(**parts, path=path)
-    for figure in _figures_of_record(record):
-        if isinstance(figure, (int, float)) and abs(figure) > LARGEST_FIGURE:
-            raise RecordError(f"{where}: holds the figure {figure:.3g}, beyond anything that is measured")
-    return record
+        raise RecordRefused(f"{where}: {fault}")
+    return RunRecord(**parts, path=path)
 
 
 RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")
@@ -182,42 +211,9 @@ PARTS = tuple(name for name in RECORD_KEYS if name not in ("schema", "run_id", "
 """The parts of a record that a failed run may lack."""
 
 
-def _nests_deeper(value: dict[str, Any], limit: int) -> bool:
-    """Whether JSON nests objects and arrays more than `limit` deep; without recursion."""
-    level = [value]
-    for _ in range(limit):
-        level = [item for container in level for item in _containers_in(container)]
-    return any(level)
-
-
-def _containers_in(container: dict[str, Any] | list[Any]) -> list[Any]:
-    """The objects and arrays that are direct items of one; the set of types skips arrays of numbers fast."""
-    items = container.values() if isinstance(container, dict) else container
-    return [] if CONTAINERS.isdisjoint(map(type, items)) else [item for item in items if type(item) in CONTAINERS]
-
-
-CONTAINERS = frozenset({dict, list})
-
-
 def read_spec(spec: Mapping[str, Any]) -> RunSpec:
     """A `RunSpec` from its JSON; an option that is newer than the record has its default."""
     return convert(spec, RunSpec)
-
-
-def _figures_of_record(record: RunRecord) -> Iterator[Any]:
-    """The values of a record of which tables compute means."""
-    for score in record.scores:
-        yield from (score["value"], score["kimg"], score.get("train_seconds"))
-    throughput: Mapping[str, Any] = record.throughput
-    for value in throughput.values():
-        yield from (value["median"], value["low"], value["high"], *value["samples"]) if _is_summary(value) else (value,)
-    yield record.training.get("train_seconds")
-    for point in (record.training.get("best") or {}).values():
-        yield point["value"]
-
-
-def _is_summary(value: object) -> bool:
-    return isinstance(value, dict) and "median" in value
 
 
 def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
@@ -232,6 +228,8 @@ def find_records(folders: Sequence[Path]) -> tuple[list[RunRecord], list[str]]:
         for path in _all_record_files(folders, complaints):
             try:
                 records.append(read_record(path))
+            except RecordRefused as error:
+                complaints.append(f"{error}; `ganzoo doctor --fix` moves it aside")
             except RecordError as error:
                 complaints.append(str(error))
     return _without_duplicates(records, complaints), complaints

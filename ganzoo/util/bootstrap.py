@@ -6,11 +6,20 @@ NumPy promises the raw output of a bit generator for a seed ("Compatibility Guar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+
+BLOCK = 1 << 20
+"""So many numbers are drawn at once, which takes 16 MiB, however large a sample is."""
+
+Figure = Callable[..., Any]
+"""`numpy.mean` or `numpy.median`."""
 
 INTERVAL = "bootstrap-2000-pcg64-raw"
 """What a record calls an interval of `RESAMPLES` resamples drawn as here; another way to draw has another name."""
@@ -33,9 +42,26 @@ def draw_places(stream: np.random.PCG64, count: int, shape: tuple[int, ...]) -> 
     return raw.view(np.int64)
 
 
-def resampled(stream: np.random.PCG64, sample: NDArray[np.float64], times: int = RESAMPLES) -> NDArray[np.float64]:
-    """(times, len(sample)): as many samples of the same size, drawn from `sample` with replacement."""
-    return sample.take(draw_places(stream, len(sample), (times, len(sample))))
+def resampled(
+    stream: np.random.PCG64, sample: NDArray[np.float64], figure: Figure, times: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """(times,): the `figure` of as many samples of the same size, drawn from `sample` with replacement."""
+    return in_blocks(lambda count: draw_places(stream, len(sample), (count, len(sample))), sample, figure, times)
+
+
+def in_blocks(
+    draw: Callable[[int], NDArray[np.int64]], sample: NDArray[np.float64], figure: Figure, times: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """As `resampled`, with the places of `count` samples, (count, len(sample)), by `draw(count)`.
+
+    No more than `BLOCK` numbers are drawn at once, unless a single sample has more.
+    """
+    figures = np.empty(times)
+    at_once = max(1, BLOCK // len(sample))
+    for start in range(0, times, at_once):
+        count = min(at_once, times - start)
+        figures[start : start + count] = figure(sample.take(draw(count)), axis=1)
+    return figures
 
 
 def percentile_interval(figures: NDArray[np.float64]) -> tuple[float, float]:
@@ -47,4 +73,4 @@ def percentile_interval(figures: NDArray[np.float64]) -> tuple[float, float]:
 
 def median_interval(samples: NDArray[np.float64]) -> tuple[float, float]:
     """The bootstrap 95 % interval of the median of `samples`."""
-    return percentile_interval(np.median(resampled(seeded_stream(), samples), axis=1))
+    return percentile_interval(resampled(seeded_stream(), samples, np.median))

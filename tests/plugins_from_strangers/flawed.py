@@ -221,5 +221,6 @@ def ganzoo_metrics():
     yield ganzoo.Metric("flawed-same-scores", drifting, better=lower)
     yield ganzoo.Metric("flawed-json-settings", distance, lower, settings=lambda n_real, n_fake: {"sizes": {1: n_fake}})
     yield ganzoo.Metric("flawed-direction", distance, better=higher)
+    yield ganzoo.Metric("flawed-within-bounds", distance, better=lower, bounds={"gap": (0, 1e-6)})
     yield ganzoo.Metric("flawed-few-images", with_neighbours, better=lower)
     yield ganzoo.Metric("flawed-class-names", by_rank, better=lower, labelled=True)

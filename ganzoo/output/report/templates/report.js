@@ -5,6 +5,8 @@
   const MARKERS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star"];
   const DASHES = ["solid", "dash", "dot", "dashdot"];
   const HUES = 6;
+  const WIDER = Math.log10(1.25);
+  const DECADES = 12; // a logarithmic axis over more of them has no room for every power of ten
 
   const table = document.getElementById("table");
   const body = table.tBodies[0];
@@ -157,20 +159,28 @@
     return [band, trace];
   }
 
-  // 1, 2 and 5 times the powers of ten, written out, in a range that holds at least three of them.
+  // 1, 2 and 5 times the powers of ten, written out, in a range that holds at least three of them; over many decades
+  // some powers of ten alone. In logarithms: the least number there is cannot be divided, nor the greatest multiplied.
   function logAxis(values) {
-    let least = Math.min(...values);
-    let most = Math.max(...values);
-    for (;;) {
+    const places = values.map(Math.log10);
+    let low = places.reduce((least, place) => Math.min(least, place));
+    let high = places.reduce((most, place) => Math.max(most, place));
+    const inside = () => {
+      const step = Math.ceil((high - low) / DECADES) || 1;
       const ticks = [];
-      for (let power = Math.floor(Math.log10(least)); power <= Math.log10(most); power += 1) {
-        for (const factor of [1, 2, 5]) ticks.push(Number(`${factor}e${power}`));
+      for (let power = Math.floor(low / step) * step; power <= high; power += step) {
+        for (const factor of step > 1 ? [1] : [1, 2, 5]) {
+          const place = power + Math.log10(factor);
+          if (place >= low - 1e-9 && place <= high + 1e-9) ticks.push(Number(`${factor}e${power}`));
+        }
       }
-      const inside = ticks.filter((tick) => tick >= least && tick <= most);
-      if (inside.length > 2 || !(least > 0)) return { ticks: inside, range: [Math.log10(least), Math.log10(most)] };
-      least /= 1.25;
-      most *= 1.25;
+      return ticks.filter((tick) => tick > 0 && Number.isFinite(tick));
+    };
+    for (let widened = 0; widened < 10 && inside().length < 3; widened += 1) {
+      low -= WIDER;
+      high += WIDER;
     }
+    return { ticks: inside(), range: [low, high] };
   }
 
   function ticked(log, given, values) {
@@ -181,7 +191,7 @@
     return { tickvals: shown, ticktext: shown.map(tickText), range: [range[0] - room, range[1] + room] };
   }
 
-  const tickText = (tick) => (tick >= 10000 ? `${tick / 1000}k` : String(tick));
+  const tickText = (tick) => (tick >= 1e4 && tick < 1e9 ? `${tick / 1000}k` : String(tick));
 
   function layoutOf(panel, series, node, entries, look) {
     const narrow = node.clientWidth < 560;
