@@ -90,28 +90,30 @@ class Batch:
 class Phase:
     """One kind of update in a step.
 
-    `function(generator, discriminator, batch, hyper) -> {name: 0-dim tensor}` is pure: the harness sums the terms,
-    runs backward, steps the optimizers and logs every term. `hyper` maps names to 0-dim tensors on the device, which
-    must not be branched on. `updates` names players (`"generator"`, `"discriminator"`) or submodules of them
+    `function` names what it needs of the players, `batch`, `hyper` and the loss's coefficients, and gives
+    `{name: 0-dim tensor}`. It is pure: the harness sums the terms, runs backward, steps the optimizers and logs every
+    term. Coefficients are 0-dim tensors on the device, which must not be branched on; `hyper` maps their names to them.
+    `updates` names players (`"generator"`, `"discriminator"`) or submodules of them
     (`"discriminator.code_head"`); everything else is frozen and keeps its gradients at None.
 
     The phase runs in each step whose index is a multiple of `every`, `repeats` times over; each repeat of a phase
-    that updates the discriminator draws a fresh batch of real images. `after(parameters, hyper)` is called without
-    gradients after each update with the list of the updated parameters (weight clipping).
+    that updates the discriminator draws a fresh batch of real images. `after` may name `parameters`, `hyper` and
+    coefficients; it is called without gradients after each update with the list of the updated parameters (weight
+    clipping).
     """
 
     name: str
     """The first part of a term's name, and of `--set VARIANT.NAME.repeats=…`."""
     function: Callable[..., Terms]
-    """`f(generator, discriminator, batch, hyper) -> {name: 0-dim tensor}`, without side effects."""
+    """`f(generator, discriminator, batch, *, margin) -> {name: 0-dim tensor}`, with the names of what it needs."""
     updates: str | tuple[str, ...]
     """`"generator"`, `"discriminator"`, a submodule such as `"discriminator.code_head"`, or a tuple of them."""
     repeats: int = 1
     """How often it runs in a step."""
     every: int = 1
     """It runs in steps whose index is a multiple of this."""
-    after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
-    """`after(parameters, hyper)`, without gradients, after each update."""
+    after: Callable[..., None] | None = None
+    """`after(parameters, *, clip)`, without gradients, after each update."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -128,23 +130,22 @@ class Phase:
 class Penalty:
     """A term added to the discriminator's phase of a loss of logits, such as R1.
 
-    `function(discriminator, real, fake, labels, hyper) -> 0-dim tensor`; input gradients come from
-    `ganzoo.losses.input_gradient` only. `hyper` holds its own coefficients and their defaults, which `--set` reaches
+    `function` names what it needs of the players, `real` and `fake` (images), `real_logits`, `fake_logits`, `labels`,
+    `latent`, `batch`, `hyper` and its own coefficients, and gives a 0-dim tensor; input gradients come from
+    `ganzoo.losses.input_gradient` only. `hyper` holds its coefficients and their defaults, which `--set` reaches
     as `PENALTY.NAME` (`r1.gamma`). With `every` above 1 it is lazy: a phase of its own in each step whose index is a
-    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1). With `uses_fakes=False`
-    a lazy one is spared the generator's forward pass and is given None as `fake`.
+    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1); fakes are made for it only
+    if it names them.
     """
 
     name: str
     """The name of its term and of its coefficients (`r1.gamma`)."""
     function: Callable[..., Tensor]
-    """`f(discriminator, real, fake, labels, hyper) -> 0-dim tensor`."""
+    """`f(discriminator, real, labels, *, gamma) -> 0-dim tensor`, with the names of what it needs."""
     hyper: Mapping[str, float] = field(default_factory=dict)
-    """Its own coefficients, which the function sees under their own names."""
+    """Its own coefficients, which the function may name."""
     every: int = 1
     """Above 1 it is lazy."""
-    uses_fakes: bool = True
-    """False: a phase of its own is spared the generator and is given None as `fake`."""
     summary: str = ""
     """One line."""
     reference: str = ""
@@ -175,13 +176,13 @@ class Loss:
     """How many logits per image the functions want."""
     penalties: tuple[str | Penalty, ...] = ()
     """Penalties that belong to the loss, by name or as objects."""
-    discriminator: Callable[[Tensor, Tensor], Terms] | None = None
+    discriminator: Callable[..., Terms] | None = None
     """Set by `of_logits`."""
     generator: Callable[..., Terms] | None = None
     """Set by `of_logits`."""
     repeats: int = 1
     """Set by `of_logits`; for phases see `Phase`."""
-    after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
+    after: Callable[..., None] | None = None
     """Set by `of_logits`; for phases see `Phase`."""
 
     @classmethod
@@ -189,7 +190,7 @@ class Loss:
         cls,
         name: str,
         *,
-        discriminator: Callable[[Tensor, Tensor], Terms],
+        discriminator: Callable[..., Terms],
         generator: Callable[..., Terms],
         summary: str = "",
         reference: str = "",
@@ -197,13 +198,14 @@ class Loss:
         logits: Literal[1, 2] = 1,
         penalties: Sequence[str | Penalty] = (),
         repeats: int = 1,
-        after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None,
+        after: Callable[..., None] | None = None,
     ) -> Loss:
         """A loss written as two functions of logits; the harness does the forward passes.
 
-        `discriminator(real_logits, fake_logits) -> {name: scalar}`;
-        `generator(fake_logits)` or `generator(fake_logits, real_logits) -> {name: scalar}`: the real logits are
-        computed in the generator's phase only for a function of two. Logits are (N,), or (N, 2) with `logits=2`.
+        `discriminator(real, fake) -> {name: scalar}` and `generator(fake) -> {name: scalar}`: each is given by name
+        what it asks for of `real` and `fake` (logits), `labels`, `hyper` and the loss's coefficients. In the
+        generator's phase the real logits are computed only if its function names `real`. Logits are (N,), or (N, 2)
+        with `logits=2`.
         `repeats` is the number of discriminator updates per generator update (n_critic). `after` is called after
         each update of the discriminator, as in `Phase`.
         """

@@ -286,7 +286,7 @@ def test_label_smoothing_is_refused_where_no_term_is_the_real_one():
     from ganzoo.training.objective import phases_of
 
     loss = Loss.of_logits(
-        "odd", discriminator=lambda r, f: {"a": r.mean(), "b": f.mean()}, generator=lambda f: {"c": f}
+        "odd", discriminator=lambda real, fake: {"a": real.mean(), "b": fake.mean()}, generator=lambda fake: {"c": fake}
     )
     with pytest.raises(UsageError, match="one term, or the two terms 'real' and 'fake'"):
         phases_of(loss, (), Recipe(label_smoothing=0.1))

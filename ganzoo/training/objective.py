@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
-from ganzoo.registry.signatures import takes_real_logits
+from ganzoo.registry.signatures import by_name
 from ganzoo.runs import PhaseFrequency
 from ganzoo.training.players import DiscriminatorPlayer as Discriminator
 from ganzoo.training.players import Generator, StandIn
@@ -48,7 +48,7 @@ def phases_of(
     if loss.phases:
         if joined:
             raise UsageError(_NOT_JOINED.format(loss=loss.name, penalty=joined[0].name))
-        phases = [*loss.phases]
+        phases = [_by_name(phase, loss) for phase in loss.phases]
         if recipe.label_smoothing:
             phases = _with_label_smoothing(phases, loss, recipe.label_smoothing)
     else:
@@ -78,6 +78,35 @@ def phases_of(
     return StepPhases(tuple(phases), sharing)
 
 
+def _by_name(phase: Phase, loss: Loss) -> Phase:
+    """A phase of a plugin with functions that are given everything, and pass on what the plugin's ask for."""
+    function = by_name(phase, "function", loss.hyper)
+
+    def phase_by_name(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
+        given = {"generator": generator, "discriminator": discriminator, "batch": batch}
+        terms: Terms = function({**given, **_coefficients(hyper, loss)})
+        return terms
+
+    return replace(phase, function=phase_by_name, after=_after_by_name(phase, loss))
+
+
+def _after_by_name(record: Phase | Loss, loss: Loss) -> Callable[[Sequence[Tensor], Hyper], None] | None:
+    if record.after is None:
+        return None
+    after = by_name(record, "after", loss.hyper)
+    return lambda parameters, hyper: after({"parameters": parameters, **_coefficients(hyper, loss)})
+
+
+def _coefficients(hyper: Hyper, record: Loss | Penalty) -> dict[str, Any]:
+    """What a function of a loss or a penalty may name of its coefficients: all of them as `hyper`, and each alone.
+
+    The coefficients of a penalty are called `r1.gamma` in the recipe, and `gamma` by the penalty.
+    """
+    prefix = f"{record.name}." if isinstance(record, Penalty) else ""
+    own = {name: hyper[prefix + name] for name in record.hyper}
+    return {**own, "hyper": own}
+
+
 _NOT_JOINED = (
     "loss '{loss}' is written as phases, which penalty '{penalty}' cannot join, and a phase of its own in every step "
     "would be a second update of the discriminator; give its term in the discriminator's phase, by a function of "
@@ -87,34 +116,50 @@ _NOT_JOINED = (
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> Phase:
     logits_terms = _smoothed(loss, recipe.label_smoothing)
+    functions = {penalty.name: by_name(penalty, "function", penalty.hyper) for penalty in penalties}
 
     def discriminator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels)
         real_logits = discriminator(batch.real, batch.labels)
         fake_logits = discriminator(fake, batch.labels)
-        terms = dict(logits_terms(real_logits, fake_logits))
+        given = {"real": real_logits, "fake": fake_logits, "labels": batch.labels, **_coefficients(hyper, loss)}
+        terms = dict(logits_terms(given))
+        judged = {"fake": fake, "real_logits": real_logits, "fake_logits": fake_logits}
         for penalty in penalties:
             if penalty.name in terms:
                 raise PluginError(f"loss '{loss.name}' has a term '{penalty.name}' already; rename the penalty")
-            terms[penalty.name] = penalty.function(
-                discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name)
+            terms[penalty.name] = functions[penalty.name](
+                {**_of_batch(generator, discriminator, batch), **judged, **_coefficients(hyper, penalty)}
             )
         return terms
 
-    return Phase("discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=loss.after)
+    return Phase(
+        "discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=_after_by_name(loss, loss)
+    )
+
+
+def _of_batch(generator: Generator, discriminator: Discriminator, batch: Batch) -> dict[str, Any]:
+    """What a penalty may name in any phase."""
+    return {
+        "generator": generator,
+        "discriminator": discriminator,
+        "batch": batch,
+        "real": batch.real,
+        "labels": batch.labels,
+        "latent": batch.latent,
+    }
 
 
 def _generator_phase(loss: Loss) -> Phase:
-    function = loss.generator
-    assert function is not None
-    wants_real = takes_real_logits(function)
+    function = by_name(loss, "generator", loss.hyper)
 
     def generator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
         fake = generator(batch.latent, batch.labels)
-        fake_logits = discriminator(fake, batch.labels)
-        if wants_real:
-            return function(fake_logits, discriminator(batch.real, batch.labels))
-        return function(fake_logits)
+        given = {"fake": discriminator(fake, batch.labels), "labels": batch.labels, **_coefficients(hyper, loss)}
+        if "real" in function.names:
+            given["real"] = discriminator(batch.real, batch.labels)
+        terms: Terms = function(given)
+        return terms
 
     return Phase("generator", generator_phase, "generator")
 
@@ -150,32 +195,39 @@ def _feature_matching(phase: Phase, weight: float) -> Callable[..., Terms]:
     return feature_matching_phase
 
 
-def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:
+def _smoothed(loss: Loss, smoothing: float) -> Callable[[Mapping[str, Any]], Terms]:
     """One-sided label smoothing: the real term is mixed with what the same logits cost as fakes.
 
     For BCE this is exactly the target 1 - s, because BCE is linear in its target. A loss of one term compares real with
     fake, and its label says which is which: there the mixture is with the two exchanged.
     """
-    function = loss.discriminator
-    assert function is not None
+    function = by_name(loss, "discriminator", loss.hyper)
     if not smoothing:
         return function
-    probe = torch.zeros((2,) if loss.logits == 1 else (2, 2))
-    names = set(function(probe, probe))
+    names = set(function(_probe(loss)))
     if len(names) == 1:
-        return lambda real_logits, fake_logits: {
-            name: (1 - smoothing) * term + smoothing * function(fake_logits, real_logits)[name]
-            for name, term in function(real_logits, fake_logits).items()
+        return lambda given: {
+            name: (1 - smoothing) * term
+            + smoothing * function({**given, "real": given["fake"], "fake": given["real"]})[name]
+            for name, term in function(given).items()
         }
     if names != {"real", "fake"}:
         raise UsageError(_NOT_SMOOTHED.format(loss.name))
 
-    def smoothed(real_logits: Tensor, fake_logits: Tensor) -> Terms:
-        terms = function(real_logits, fake_logits)
-        real_as_fake = function(real_logits, real_logits)["fake"]
+    def smoothed(given: Mapping[str, Any]) -> Terms:
+        terms = function(given)
+        real_as_fake = function({**given, "fake": given["real"]})["fake"]
         return {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake, "fake": terms["fake"]}
 
     return smoothed
+
+
+def _probe(loss: Loss) -> dict[str, Any]:
+    """Two images' logits and what else a function of logits may name, to learn the names of its terms."""
+    logits = torch.zeros((2,) if loss.logits == 1 else (2, 2))
+    hyper = {name: torch.tensor(float(value)) for name, value in loss.hyper.items()}
+    labels = torch.zeros(2, dtype=torch.int64)
+    return {"real": logits, "fake": logits, "labels": labels, **_coefficients(hyper, loss)}
 
 
 _NOT_SMOOTHED = (
@@ -201,12 +253,19 @@ def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float)
 
 
 def _penalty_phase(penalty: Penalty) -> Phase:
-    """A lazy penalty: every so many steps, and as many times as strong."""
+    """A lazy penalty: every so many steps, and as many times as strong. It makes no fakes that it does not ask for."""
+    function = by_name(penalty, "function", penalty.hyper)
+    asks_for = frozenset(function.names)
 
     def penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
-        fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
-        value = penalty.function(discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name))
-        return {penalty.name: penalty.every * value}
+        given = {**_of_batch(generator, discriminator, batch), **_coefficients(hyper, penalty)}
+        if asks_for & {"fake", "fake_logits"}:
+            given["fake"] = generator(batch.latent, batch.labels)
+        if "real_logits" in asks_for:
+            given["real_logits"] = discriminator(batch.real, batch.labels)
+        if "fake_logits" in asks_for:
+            given["fake_logits"] = discriminator(given["fake"], batch.labels)
+        return {penalty.name: penalty.every * function(given)}
 
     return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
 
@@ -230,9 +289,3 @@ def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
         return terms
 
     return replace(phase, function=weight_penalty_phase)
-
-
-def _coefficients_of(hyper: Hyper, penalty: str) -> Hyper:
-    """The coefficients of one penalty without its prefix: `r1.gamma` as `gamma`."""
-    prefix = f"{penalty}."
-    return {name.removeprefix(prefix): value for name, value in hyper.items() if name.startswith(prefix)}
