@@ -102,7 +102,7 @@ def _asked(function: Callable[..., Any], what: str) -> dict[str, bool]:
     which Python does not know them, or that takes any others.
     """
     wrap = "; wrap it in a lambda that names what it needs"
-    called = function.forward if _is_module(function) else function
+    called = getattr(function, "forward") if _is_module(function) else function  # noqa: B009, torch is not imported
     try:
         parameters = inspect.signature(called).parameters
     except (ValueError, TypeError):

@@ -253,11 +253,21 @@ def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float)
 
 
 def _penalty_phase(penalty: Penalty) -> Phase:
-    """A lazy penalty: every so many steps, and as many times as strong. It makes no fakes that it does not ask for."""
+    """A lazy penalty: every so many steps, and as many times as strong."""
+    function = penalty_alone(penalty)
+
+    def penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
+        return {penalty.name: penalty.every * function(generator, discriminator, batch, hyper)}
+
+    return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
+
+
+def penalty_alone(penalty: Penalty) -> Callable[[Generator, Discriminator, Batch, Hyper], Tensor]:
+    """A penalty with forward passes of its own, as many as what it names asks for."""
     function = by_name(penalty, "function", penalty.hyper)
     asks_for = frozenset(function.names)
 
-    def penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
+    def value(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Tensor:
         given = {**_of_batch(generator, discriminator, batch), **_coefficients(hyper, penalty)}
         if asks_for & {"fake", "fake_logits"}:
             given["fake"] = generator(batch.latent, batch.labels)
@@ -265,9 +275,10 @@ def _penalty_phase(penalty: Penalty) -> Phase:
             given["real_logits"] = discriminator(batch.real, batch.labels)
         if "fake_logits" in asks_for:
             given["fake_logits"] = discriminator(given["fake"], batch.labels)
-        return {penalty.name: penalty.every * function(given)}
+        result: Tensor = function(given)
+        return result
 
-    return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
+    return value
 
 
 def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
