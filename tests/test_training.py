@@ -301,9 +301,9 @@ def test_rate_decay_reaches_the_optimizers():
 
 def test_a_schedule_reaches_a_coefficient():
     run = assembled("r3gan")
-    start = run.updates[0].hyper["r1.gamma"].item()
+    start = run.values.hyper["r1.gamma"].item()
     train(run, 0.08)
-    assert run.updates[0].hyper["r1.gamma"].item() < start
+    assert run.values.hyper["r1.gamma"].item() < start
 
 
 def test_diverged_run_names_the_exploding_term():

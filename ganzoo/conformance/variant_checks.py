@@ -170,11 +170,12 @@ def penalty_gradients(trial: Trial) -> None:
     run = trial.assemble()
     generator, discriminator = run.players.generator, run.players.discriminator
     weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
-    batch, hyper = _batch(run), run.updates[0].hyper
+    batch = _batch(run)
     for penalty in penalties:
-        value = penalty_alone(penalty)
+        function = penalty_alone(penalty)
         for _ in range(3):
-            if _has_gradient(value(generator, discriminator, batch, hyper), weights):
+            terms = function(generator, discriminator, batch, run.values)
+            if _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
                 break
             with torch.no_grad():
                 torch._foreach_mul_([weight.data for weight in weights], 4.0)

@@ -1,8 +1,8 @@
 """The functions of a plugin are given by name what they ask for, as pluggy gives a hook the arguments that it names.
 
 `lambda real, fake, *, margin: …` is given the logits of both sides and the loss's own coefficient `margin`. What each
-function may name stands in `TABLE`; a function may also name any coefficient of its own record, and where players are
-at hand, any player. Arguments are given by keyword, so their order says nothing.
+function may name stands in `TABLE`; a function may also name any coefficient and any state of its own record, and where
+players are at hand, any player. Arguments are given by keyword, so their order says nothing.
 
 When a plugin loads, only the form is checked. Whether a name stands for anything is decided where a loss meets an
 architecture, before anything is trained.
@@ -21,16 +21,18 @@ from ganzoo.types import Loss, Metric, Penalty, Phase
 from ganzoo.util.text import printable
 
 TABLE: Mapping[tuple[type[Any], str], tuple[str, ...]] = {
-    (Phase, "function"): ("batch", "hyper"),
-    (Phase, "after"): ("parameters", "hyper"),
-    (Loss, "discriminator"): ("real", "fake", "labels", "hyper"),
-    (Loss, "generator"): ("real", "fake", "labels", "hyper"),
-    (Loss, "after"): ("parameters", "hyper"),
-    (Penalty, "function"): ("real", "fake", "real_logits", "fake_logits", "labels", "latent", "batch", "hyper"),
+    (Phase, "function"): ("batch", "hyper", "state"),
+    (Phase, "after"): ("parameters", "hyper", "state"),
+    (Loss, "discriminator"): ("real", "fake", "labels", "hyper", "state"),
+    (Loss, "generator"): ("real", "fake", "labels", "hyper", "state"),
+    (Loss, "after"): ("parameters", "hyper", "state"),
+    (Penalty, "function"): (
+        *("real", "fake", "real_logits", "fake_logits", "labels", "latent", "batch", "hyper", "state"),
+    ),
     (Metric, "score"): ("real", "fake", "settings"),
     (Metric, "settings"): ("n_real", "n_fake"),
 }
-"""What the function in a field of a record may name, beside players and the record's own coefficients."""
+"""What the function in a field of a record may name, beside players and the record's own coefficients and state."""
 
 WITH_PLAYERS = frozenset({(Phase, "function"), (Penalty, "function")})
 """The functions that may name players."""
@@ -52,25 +54,25 @@ class ByName:
         return self.function(**{name: available[name] for name in self.names})
 
 
-def by_name(record: Any, field: str, hyper: Collection[str] = (), players: Collection[str] = PLAYERS) -> ByName:
+def by_name(record: Any, field: str, own: Collection[str] = (), players: Collection[str] = PLAYERS) -> ByName:
     """The function in a field of a record, ready to be given what it asks for.
 
-    `hyper` names the coefficients of the loss or penalty that it belongs to; one goes before a player of that name. A
-    parameter with a default keeps it, unless its name is one of `TABLE` or a coefficient's. Raises `PluginError` for a
-    name that stands for nothing, with those that do.
+    `own` names the coefficients and the state of the loss or penalty that it belongs to; one goes before a player of
+    that name. A parameter with a default keeps it, unless its name is one of `TABLE` or of these. Raises `PluginError`
+    for a name that stands for nothing, with those that do.
     """
     type_ = type(record)
     function = getattr(record, field)
-    own = [*TABLE[type_, field], *hyper]
+    names = [*TABLE[type_, field], *own]
     others = players if (type_, field) in WITH_PLAYERS else ()
     asked = []
     for name, required in _asked(function, _called(record, field)).items():
-        if name in own or (required and name in others):
+        if name in names or (required and name in others):
             asked.append(name)
         elif required:
             raise PluginError(
                 f"{_called(record, field)} asks for '{printable(name)}'; arguments go by name, and it may name "
-                f"{', '.join(map(printable, dict.fromkeys([*others, *own])))}"
+                f"{', '.join(map(printable, dict.fromkeys([*others, *names])))}"
             )
     return ByName(function, tuple(asked))
 
@@ -80,15 +82,21 @@ def check_functions(record: Any) -> None:
     for type_, field in TABLE:
         if isinstance(record, type_) and (function := getattr(record, field)) is not None:
             _asked(function, _called(record, field))
-    for name in getattr(record, "hyper", {}) if isinstance(record, (Loss, Penalty)) else ():
-        if name in RESERVED:
-            raise PluginError(
-                f"{type(record).__name__.lower()} '{record.name}' has a coefficient '{name}', and functions are given "
-                "something else under that name; rename it"
-            )
+    if isinstance(record, (Loss, Penalty)):
+        _check_names(record)
     if isinstance(record, Metric):
         for field in ("score", "settings"):
             by_name(record, field)
+
+
+def _check_names(record: Loss | Penalty) -> None:
+    for kind, names in (("coefficient", record.hyper), ("state", record.state)):
+        for name in names:
+            if name in RESERVED or (kind == "state" and name in record.hyper):
+                raise PluginError(
+                    f"{type(record).__name__.lower()} '{record.name}' has a {kind} '{printable(name)}', and functions "
+                    "are given something else under that name; rename it"
+                )
 
 
 def _called(record: Any, field: str) -> str:
