@@ -26,6 +26,7 @@ from ganzoo.comparing.table import meanings
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
+from ganzoo.registry.signatures import PLAYERS, TABLE, WITH_PLAYERS
 from ganzoo.runs import RunRecord
 from ganzoo.training.loop import TrainResult
 
@@ -68,6 +69,16 @@ def call(name: str, function: Any) -> str:
     positional = [name for name, parameter in parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY]
     keywords = [name for name in parameters if name not in positional]
     return f"\n`{name}({', '.join([*positional, *['*'] * bool(keywords), *keywords])})`\n\n"
+
+
+def named_arguments() -> str:
+    """What each function of a plugin may name, beside its own coefficients."""
+    held: dict[tuple[str, ...], list[str]] = {}
+    for (record, field), names in TABLE.items():
+        players = PLAYERS if (record, field) in WITH_PLAYERS else ()
+        held.setdefault((*players, *names), []).append(f"{record.__name__}.{field}")
+    rows = ((", ".join(map(code, functions)), ", ".join(map(code, names))) for names, functions in held.items())
+    return table(("function", "may name"), rows)
 
 
 def field_table(record: type) -> str:

@@ -40,6 +40,7 @@ from ganzoo.types import (
     Reporter,
     Sample,
     Schedule,
+    Terms,
     Variant,
 )
 
@@ -124,6 +125,7 @@ __all__ = [
     "Schedule",
     "Scored",
     "StageChanged",
+    "Terms",
     "TrainingProgress",
     "UnknownName",
     "UsageError",

@@ -6,7 +6,7 @@ under graph capture, and does not change BatchNorm's running statistics or spect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
 import torch
@@ -75,31 +75,27 @@ def squared_norm(gradient: Tensor) -> Tensor:
     return gradient.square().flatten(1).sum(1)
 
 
-def r1(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, hyper: Mapping[str, Tensor]
-) -> Tensor:
+def r1(discriminator: nn.Module, real: Tensor, labels: Tensor | None = None, *, gamma: Tensor) -> Tensor:
     """gamma/2 · E‖∇D(x)‖² on real images (Mescheder et al. 2018, equation 9)."""
-    return hyper["gamma"] / 2 * squared_norm(input_gradient(discriminator, real, labels)).mean()
+    return gamma / 2 * squared_norm(input_gradient(discriminator, real, labels)).mean()
 
 
-def r2(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, hyper: Mapping[str, Tensor]
-) -> Tensor:
+def r2(discriminator: nn.Module, fake: Tensor, labels: Tensor | None = None, *, gamma: Tensor) -> Tensor:
     """gamma/2 · E‖∇D(x)‖² on fake images (Mescheder et al. 2018, equation 10)."""
-    return hyper["gamma"] / 2 * squared_norm(input_gradient(discriminator, fake, labels)).mean()
+    return gamma / 2 * squared_norm(input_gradient(discriminator, fake, labels)).mean()
 
 
 def gradient_penalty(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, hyper: Mapping[str, Tensor]
+    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None = None, *, weight: Tensor
 ) -> Tensor:
     """weight · E(‖∇D(x̂)‖ − 1)² at random points between real and fake (Gulrajani et al. 2017, equation 3)."""
     mix = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
     between = real + mix * (fake - real)
     norm = (squared_norm(input_gradient(discriminator, between, labels)) + 1e-12).sqrt()
-    return hyper["weight"] * (norm - 1).square().mean()
+    return weight * (norm - 1).square().mean()
 
 
-def clip_weights(parameters: Sequence[Tensor], hyper: Mapping[str, Tensor]) -> None:
+def clip_weights(parameters: Sequence[Tensor], clip: Tensor) -> None:
     """Clamp every weight to [−clip, clip] in place (Arjovsky et al. 2017, algorithm 1)."""
     for parameter in parameters:
-        parameter.clamp_(-hyper["clip"], hyper["clip"])
+        parameter.clamp_(-clip, clip)

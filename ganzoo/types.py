@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 ImageShape = tuple[int, int, int]
 """(channels, height, width)."""
 
-Terms = Mapping[str, "Tensor"]
-"""Named scalar terms of a loss; the harness minimizes their sum and logs each one."""
+
+@dataclass(frozen=True)
+class Terms:
+    """What a function of a loss gives, where a mapping of losses by name is not enough."""
+
+    losses: Mapping[str, Tensor]
+    """0-dim tensors by name; the harness minimizes their sum and logs each one."""
+    monitors: Mapping[str, Tensor] = field(default_factory=dict)
+    """0-dim tensors by name that are logged beside the losses and minimized by nobody."""
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    """The next values of declared state, written once the update is done."""
 
 
 # --- what a plugin yields -----------------------------------------------------------------------------------------
@@ -90,28 +99,30 @@ class Batch:
 class Phase:
     """One kind of update in a step.
 
-    `function(generator, discriminator, batch, hyper) -> {name: 0-dim tensor}` is pure: the harness sums the terms,
-    runs backward, steps the optimizers and logs every term. `hyper` maps names to 0-dim tensors on the device, which
-    must not be branched on. `updates` names players (`"generator"`, `"discriminator"`) or submodules of them
+    `function` names what it needs of the players, `batch`, the loss's coefficients and its state, and gives
+    `{name: 0-dim tensor}` or `Terms`. It is pure: the harness sums the losses, runs backward, steps the optimizers,
+    logs every term and writes the state. Coefficients are 0-dim tensors on the device, which must not be branched on;
+    `hyper` maps their names to them. `updates` names players (`"generator"`, `"discriminator"`) or submodules of them
     (`"discriminator.code_head"`); everything else is frozen and keeps its gradients at None.
 
     The phase runs in each step whose index is a multiple of `every`, `repeats` times over; each repeat of a phase
-    that updates the discriminator draws a fresh batch of real images. `after(parameters, hyper)` is called without
-    gradients after each update with the list of the updated parameters (weight clipping).
+    that updates the discriminator draws a fresh batch of real images. `after` may name `parameters`, `hyper` and
+    coefficients; it is called without gradients after each update with the list of the updated parameters (weight
+    clipping).
     """
 
     name: str
     """The first part of a term's name, and of `--set VARIANT.NAME.repeats=…`."""
-    function: Callable[..., Terms]
-    """`f(generator, discriminator, batch, hyper) -> {name: 0-dim tensor}`, without side effects."""
+    function: Callable[..., Terms | Mapping[str, Tensor]]
+    """`f(generator, discriminator, batch, *, margin) -> {name: 0-dim tensor}`, with the names of what it needs."""
     updates: str | tuple[str, ...]
     """`"generator"`, `"discriminator"`, a submodule such as `"discriminator.code_head"`, or a tuple of them."""
     repeats: int = 1
     """How often it runs in a step."""
     every: int = 1
     """It runs in steps whose index is a multiple of this."""
-    after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
-    """`after(parameters, hyper)`, without gradients, after each update."""
+    after: Callable[..., None] | None = None
+    """`after(parameters, *, clip)`, without gradients, after each update."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -128,23 +139,24 @@ class Phase:
 class Penalty:
     """A term added to the discriminator's phase of a loss of logits, such as R1.
 
-    `function(discriminator, real, fake, labels, hyper) -> 0-dim tensor`; input gradients come from
-    `ganzoo.losses.input_gradient` only. `hyper` holds its own coefficients and their defaults, which `--set` reaches
+    `function` names what it needs of the players, `real` and `fake` (images), `real_logits`, `fake_logits`, `labels`,
+    `latent`, `batch`, `hyper` and its own coefficients, and gives a 0-dim tensor; input gradients come from
+    `ganzoo.losses.input_gradient` only. `hyper` holds its coefficients and their defaults, which `--set` reaches
     as `PENALTY.NAME` (`r1.gamma`). With `every` above 1 it is lazy: a phase of its own in each step whose index is a
-    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1). With `uses_fakes=False`
-    a lazy one is spared the generator's forward pass and is given None as `fake`.
+    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1); fakes are made for it only
+    if it names them.
     """
 
     name: str
     """The name of its term and of its coefficients (`r1.gamma`)."""
-    function: Callable[..., Tensor]
-    """`f(discriminator, real, fake, labels, hyper) -> 0-dim tensor`."""
+    function: Callable[..., Tensor | Terms | Mapping[str, Tensor]]
+    """`f(discriminator, real, labels, *, gamma) -> 0-dim tensor`, with the names of what it needs."""
     hyper: Mapping[str, float] = field(default_factory=dict)
-    """Its own coefficients, which the function sees under their own names."""
+    """Its own coefficients, which the function may name."""
+    state: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    """Its own state by name, with its start; the function may name it, and gives its next values in `Terms`."""
     every: int = 1
     """Above 1 it is lazy."""
-    uses_fakes: bool = True
-    """False: a phase of its own is spared the generator and is given None as `fake`."""
     summary: str = ""
     """One line."""
     reference: str = ""
@@ -171,17 +183,20 @@ class Loss:
     """The source, with the equation."""
     hyper: Mapping[str, float] = field(default_factory=dict)
     """Coefficients and their defaults; `--set VARIANT.NAME=VALUE`."""
+    state: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    """What the updates themselves keep and change, by name, with its start: BEGAN's k. Kept in checkpoints, drawn as a
+    curve."""
     logits: Literal[1, 2] = 1
     """How many logits per image the functions want."""
     penalties: tuple[str | Penalty, ...] = ()
     """Penalties that belong to the loss, by name or as objects."""
-    discriminator: Callable[[Tensor, Tensor], Terms] | None = None
+    discriminator: Callable[..., Terms | Mapping[str, Tensor]] | None = None
     """Set by `of_logits`."""
-    generator: Callable[..., Terms] | None = None
+    generator: Callable[..., Terms | Mapping[str, Tensor]] | None = None
     """Set by `of_logits`."""
     repeats: int = 1
     """Set by `of_logits`; for phases see `Phase`."""
-    after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None
+    after: Callable[..., None] | None = None
     """Set by `of_logits`; for phases see `Phase`."""
 
     @classmethod
@@ -189,21 +204,23 @@ class Loss:
         cls,
         name: str,
         *,
-        discriminator: Callable[[Tensor, Tensor], Terms],
-        generator: Callable[..., Terms],
+        discriminator: Callable[..., Terms | Mapping[str, Tensor]],
+        generator: Callable[..., Terms | Mapping[str, Tensor]],
         summary: str = "",
         reference: str = "",
         hyper: Mapping[str, float] | None = None,
+        state: Mapping[str, float | tuple[float, ...]] | None = None,
         logits: Literal[1, 2] = 1,
         penalties: Sequence[str | Penalty] = (),
         repeats: int = 1,
-        after: Callable[[Sequence[Tensor], Mapping[str, Tensor]], None] | None = None,
+        after: Callable[..., None] | None = None,
     ) -> Loss:
         """A loss written as two functions of logits; the harness does the forward passes.
 
-        `discriminator(real_logits, fake_logits) -> {name: scalar}`;
-        `generator(fake_logits)` or `generator(fake_logits, real_logits) -> {name: scalar}`: the real logits are
-        computed in the generator's phase only for a function of two. Logits are (N,), or (N, 2) with `logits=2`.
+        `discriminator(real, fake) -> {name: scalar}` and `generator(fake) -> {name: scalar}`: each is given by name
+        what it asks for of `real` and `fake` (logits), `labels`, the loss's coefficients and its state. In the
+        generator's phase the real logits are computed only if its function names `real`. Logits are (N,), or (N, 2)
+        with `logits=2`.
         `repeats` is the number of discriminator updates per generator update (n_critic). `after` is called after
         each update of the discriminator, as in `Phase`.
         """
@@ -212,6 +229,7 @@ class Loss:
             summary=summary,
             reference=reference,
             hyper=dict(hyper or {}),
+            state=dict(state or {}),
             logits=logits,
             penalties=tuple(penalties),
             discriminator=discriminator,

@@ -58,7 +58,7 @@ def test_onednn_gradient_penalties_have_the_gradients_of_blas():
     close(input_gradient(fast, real), input_gradient(network, real))
     for one in (network, fast):
         torch.manual_seed(1)
-        gradient_penalty(one, real, fake, None, {"weight": torch.tensor(10.0)}).backward()
+        gradient_penalty(one, real, fake, weight=torch.tensor(10.0)).backward()
     for ours, theirs in zip(fast.parameters(), network.parameters(), strict=True):
         if theirs.grad is not None:
             close(ours.grad, theirs.grad)

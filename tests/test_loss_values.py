@@ -11,6 +11,7 @@ from torch import nn
 
 import ganzoo
 from ganzoo.losses import clip_weights, gradient_penalty, input_gradient, r1, r2
+from ganzoo.registry.signatures import by_name
 
 REAL = np.array([2.0, -0.5, 0.3, 1.5, -3.0])
 FAKE = np.array([-1.0, 0.7, 0.0, -2.5, 4.0])
@@ -75,7 +76,7 @@ def logits_for(name):
 
 
 def generator_terms(name, real, fake):
-    return LOSSES[name].generator(fake, real) if name == "relativistic" else LOSSES[name].generator(fake)
+    return by_name(LOSSES[name], "generator")({"real": real, "fake": fake})
 
 
 def assert_terms(terms, expected):
@@ -144,7 +145,7 @@ def test_wasserstein_clips_weights():
     assert loss.after is clip_weights
     assert loss.hyper == {"clip": 0.01}
     weights = [torch.tensor([0.5, -0.5, 0.001]), torch.tensor([[-0.02]])]
-    loss.after(weights, {"clip": torch.tensor(0.01)})
+    loss.after(weights, clip=torch.tensor(0.01))
     torch.testing.assert_close(weights[0], torch.tensor([0.01, -0.01, 0.001]))
     torch.testing.assert_close(weights[1], torch.tensor([[-0.01]]))
 
@@ -196,8 +197,12 @@ def images(seed, double=False):
     return torch.rand(5, 2, 8, 8, generator=generator, dtype=torch.float64 if double else torch.float32) * 2 - 1
 
 
-def hyper(name):
-    return {key: torch.tensor(value) for key, value in PENALTIES[name].hyper.items()}
+def value_of(name, discriminator, real, fake, labels=None):
+    """A penalty with its default coefficients."""
+    penalty = PENALTIES[name]
+    given = {"discriminator": discriminator, "real": real, "fake": fake, "labels": labels}
+    hyper = {key: torch.tensor(value) for key, value in penalty.hyper.items()}
+    return by_name(penalty, "function", hyper)({**given, **hyper})
 
 
 def test_penalties_have_functions_and_default_coefficients():
@@ -219,8 +224,8 @@ def test_penalties_of_a_linear_critic():
     real, fake = images(1), images(2)
     torch.testing.assert_close(input_gradient(network, real), weight.view(1, 2, 8, 8).expand(5, -1, -1, -1))
     expected = {"r1": 5 * norm**2, "r2": 5 * norm**2, "gradient-penalty": 10 * (norm - 1) ** 2}
-    for name, penalty in PENALTIES.items():
-        value = penalty.function(network, real, fake, None, hyper(name))
+    for name in PENALTIES:
+        value = value_of(name, network, real, fake)
         assert value.shape == ()
         assert value.item() == pytest.approx(expected[name], rel=1e-5), name
 
@@ -229,7 +234,7 @@ def test_gradient_of_a_linear_critics_penalty():
     """d/dw gamma/2 · ‖w‖² = gamma · w, and the bias has no gradient."""
     weight = torch.linspace(-0.3, 0.4, 2 * 8 * 8)
     network = Linear(weight.clone())
-    r1(network, images(1), images(2), None, hyper("r1")).backward()
+    value_of("r1", network, images(1), images(2)).backward()
     torch.testing.assert_close(network.weight.grad, 10 * weight)
     assert network.bias.grad is None or not network.bias.grad.any()
 
@@ -239,7 +244,7 @@ def test_r1_looks_at_real_images_and_r2_at_fake_ones():
     network, real, fake = Quadratic(0.5), images(1), 0.1 * images(2)
     for name, side in (("r1", real), ("r2", fake)):
         expected = 5 * 0.25 * side.square().flatten(1).sum(1).mean().item()
-        value = PENALTIES[name].function(network, real, fake, None, hyper(name))
+        value = value_of(name, network, real, fake)
         assert value.item() == pytest.approx(expected, rel=1e-5), name
 
 
@@ -249,7 +254,7 @@ def test_gradient_penalty_looks_between_real_and_fake():
     torch.manual_seed(3)
     t = torch.rand(5, 1, 1, 1).flatten()
     torch.manual_seed(3)
-    value = gradient_penalty(network, real, torch.zeros_like(real), None, hyper("gradient-penalty"))
+    value = value_of("gradient-penalty", network, real, torch.zeros_like(real))
     norm = 0.5 * (1 - t) * real.flatten(1).norm(dim=1)
     assert value.item() == pytest.approx(10 * (norm - 1).square().mean().item(), rel=1e-5)
 
@@ -273,7 +278,7 @@ def test_penalties_against_autograd(name, norm):
     real, fake = images(1), images(2)
     network, twin = critic(norm), critic(norm)
     torch.manual_seed(4)
-    value = PENALTIES[name].function(network, real, fake, None, hyper(name))
+    value = value_of(name, network, real, fake)
     torch.manual_seed(4)
     expected = reference(name, twin, real, fake)
     torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
@@ -295,7 +300,7 @@ def test_penalties_leave_running_statistics_alone(name):
     network(images(5))
     before = {key: buffer.clone() for key, buffer in network.named_buffers()}
     assert before
-    PENALTIES[name].function(network, images(1), images(2), None, hyper(name)).backward()
+    value_of(name, network, images(1), images(2)).backward()
     for key, buffer in network.named_buffers():
         torch.testing.assert_close(buffer, before[key], rtol=0, atol=0)
 
@@ -309,7 +314,7 @@ def test_penalties_of_zoo_discriminators_are_finite_and_backpropagate(architectu
     real, fake = (torch.rand(4, 2, 16, 16) * 2 - 1 for _ in range(2))
     before = {key: buffer.clone() for key, buffer in discriminator.named_buffers()}
     labels = torch.arange(4) if record.conditional else None
-    value = PENALTIES[name].function(discriminator, real, fake, labels, hyper(name))
+    value = value_of(name, discriminator, real, fake, labels)
     value.backward()
     assert value.isfinite()
     assert value.shape == ()
@@ -362,10 +367,10 @@ def test_infogan_adversarial_terms_are_non_saturating():
     data = batch()
     first, second, _ = LOSSES["infogan"].phases
     real, fake = discriminator(data.real).double(), discriminator(generator(data.latent)).double()
-    terms = first.function(generator, discriminator, data, COEFFICIENTS)
+    terms = first.function(generator, discriminator, data)
     expected = LOSSES["non-saturating"].discriminator(real, fake)
     torch.testing.assert_close(terms, {key: value.float() for key, value in expected.items()})
-    terms = second.function(generator, discriminator, data, COEFFICIENTS)
+    terms = second.function(generator, discriminator, data)
     expected = LOSSES["non-saturating"].generator(fake)
     torch.testing.assert_close(terms, {key: value.float() for key, value in expected.items()})
 
@@ -381,14 +386,14 @@ def test_infogan_information_by_hand():
     category = latent[:, :10].argmax(1)
     likelihood = softmax(guess[:, :10])[np.arange(6), category]
     distance = ((latent[:, 10:12] - guess[:, 10:]) ** 2).sum(1)
-    terms = LOSSES["infogan"].phases[2].function(generator, discriminator, data, COEFFICIENTS)
+    terms = LOSSES["infogan"].phases[2].function(generator, discriminator, data, **COEFFICIENTS)
     assert terms["category"].item() == pytest.approx(-2.0 * np.log(likelihood).mean(), rel=1e-4)
     assert terms["continuous"].item() == pytest.approx(0.3 * 0.5 * distance.mean(), rel=1e-4)
 
 
 def test_infogan_information_reaches_generator_and_code_head():
     generator, discriminator = infogan()
-    terms = LOSSES["infogan"].phases[2].function(generator, discriminator, batch(), COEFFICIENTS)
+    terms = LOSSES["infogan"].phases[2].function(generator, discriminator, batch(), **COEFFICIENTS)
     sum(terms.values()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in generator.parameters())
     assert all(parameter.grad is not None for parameter in discriminator.code_head.parameters())
@@ -398,4 +403,4 @@ def test_infogan_information_reaches_generator_and_code_head():
 def test_infogan_refuses_architectures_without_a_code_head():
     generator, discriminator = infogan("dcgan")
     with pytest.raises(ganzoo.UsageError, match="needs a discriminator with a code_head"):
-        LOSSES["infogan"].phases[2].function(generator, discriminator, batch(), COEFFICIENTS)
+        LOSSES["infogan"].phases[2].function(generator, discriminator, batch(), **COEFFICIENTS)

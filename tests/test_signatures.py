@@ -1,14 +1,16 @@
-"""Functions of a plugin are called by position: names that say something else, and coefficients that nothing reads."""
+"""Functions of a plugin are given what they name; names that stand for nothing, and coefficients that nothing reads."""
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 
 import pytest
+import torch
 
 import ganzoo
 from ganzoo.errors import PluginError
-from ganzoo.registry.signatures import takes_real_logits
+from ganzoo.registry.signatures import by_name
 from ganzoo.registry.validation import check_record
 
 
@@ -32,86 +34,87 @@ def metric(score):
     return ganzoo.Metric("odd", score, better={"odd": "lower"})
 
 
-REFUSED = {
-    "hyper for logits": (
-        lambda: of_logits(generator=lambda fake, hyper: {}),
-        "generator of loss 'odd' would take 'real' for its parameter 'hyper': it is given (fake, real) in this order",
+REFUSED_AT_LOADING = {
+    "all arguments": (
+        lambda: of_logits(lambda *logits: {}),
+        "discriminator of loss 'odd' takes '*logits', and arguments go by name; wrap it in a lambda that names",
     ),
-    "a coefficient for logits": (
-        lambda: of_logits(generator=lambda fake, margin: {}),
-        "call the second parameter 'real', not 'margin'",
+    "anything": (lambda: phase(lambda batch, **others: {}), "function of phase 'only' takes '**others'"),
+    "by position only": (
+        lambda: ganzoo.Penalty("odd", lambda real, /, fake: 0),
+        "function of penalty 'odd' takes 'real', and arguments go by name",
     ),
-    "real and fake exchanged": (
-        lambda: of_logits(lambda fake, real: {}),
-        "discriminator of loss 'odd' would take 'real' for its parameter 'fake'",
+    "no signature": (lambda: of_logits(torch.add), "discriminator of loss 'odd' has no signature"),
+    "a coefficient that hides an argument": (
+        lambda: of_logits(hyper={"labels": 1.0}),
+        "loss 'odd' has a coefficient 'labels', and functions are given something else under that name; rename it",
     ),
-    "labels for logits": (lambda: of_logits(lambda real, labels: {}), "would take 'fake' for its parameter 'labels'"),
-    "too many logits": (lambda: of_logits(lambda real, fake, margin: {}), "cannot be called, missing a required"),
-    "too few logits": (lambda: of_logits(lambda real: {}), "discriminator of loss 'odd' cannot be called, too many"),
-    "coefficients of logits": (
-        lambda: of_logits(hyper={"margin": 1.0}),
-        "loss 'odd' has coefficients (margin), and functions of logits are given none; write phases",
+    "a coefficient of a penalty": (
+        lambda: ganzoo.Penalty("odd", lambda real: 0, hyper={"batch": 1.0}),
+        "penalty 'odd' has a coefficient 'batch'",
     ),
-    "players exchanged": (
-        lambda: phase(lambda discriminator, generator, batch, hyper: {}),
-        "function of phase 'only' would take 'generator' for its parameter 'discriminator'",
+    "a metric of nothing": (
+        lambda: metric(lambda real, generated, settings: {}),
+        "score of metric 'odd' asks for 'generated'; arguments go by name, and it may name real, fake, settings",
     ),
-    "no coefficients": (
-        lambda: phase(lambda generator, discriminator, batch: {}),
-        "function of phase 'only' cannot be called, too many positional arguments: it is given (generator, ",
-    ),
-    "images exchanged": (
-        lambda: ganzoo.Penalty("odd", lambda discriminator, fake_images, real_images, labels, hyper: 0),
-        "function of penalty 'odd' would take 'real' for its parameter 'fake_images'",
-    ),
-    "after": (lambda: of_logits(after=lambda hyper, parameters: None), "would take 'parameters' for its parameter"),
-    "samples exchanged": (
-        lambda: metric(lambda fake, real, settings: {}),
-        "score of metric 'odd' would take 'real' for its parameter 'fake'",
+    "settings of a metric": (
+        lambda: ganzoo.Metric("odd", lambda real: {}, better={"odd": "lower"}, settings=lambda count: {}),
+        "settings of metric 'odd' asks for 'count'; arguments go by name, and it may name n_real, n_fake",
     ),
 }
 
 
-@pytest.mark.parametrize("fault", REFUSED)
-def test_functions_that_take_one_thing_for_another_are_refused(fault):
-    make, reason = REFUSED[fault]
+@pytest.mark.parametrize("fault", REFUSED_AT_LOADING)
+def test_a_function_that_cannot_be_called_by_name_is_refused_when_it_loads(fault):
+    make, reason = REFUSED_AT_LOADING[fault]
     with pytest.raises(PluginError) as refused:
         check_record(make())
     assert reason in str(refused.value)
 
 
-ACCEPTED = {
-    "names of one's own": lambda: of_logits(lambda r, f: {}, lambda f: {}),
-    "a relativistic pair": lambda: of_logits(generator=lambda fake_logits, real_logits: {}),
-    "short names": lambda: of_logits(generator=lambda f, r: {}),
-    "defaults": lambda: of_logits(lambda real, fake, margin=1.0: {}, lambda fake, margin=1.0: {}),
-    "a partial": lambda: of_logits(generator=partial(lambda fake, margin: {}, margin=1.0)),
-    "all arguments": lambda: of_logits(lambda *logits: {}, lambda *logits: {}),
-    "coefficients for after": lambda: of_logits(hyper={"clip": 1.0}, after=lambda weights, hyper: None),
-    "a critic": lambda: phase(lambda g, critic, batch, coefficients: {}),
-    "a penalty of the rest": lambda: ganzoo.Penalty("odd", lambda critic, real, *others: 0),
-    "a metric": lambda: metric(lambda real, fake, settings: {}),
-}
+class Hinge(torch.nn.Module):
+    def forward(self, real, fake):
+        return {"pair": torch.relu(1 - real + fake).mean()}
 
 
-@pytest.mark.parametrize("form", ACCEPTED)
-def test_names_that_say_nothing_else_are_accepted(form):
-    check_record(ACCEPTED[form]())
+def relayed(function):
+    @functools.wraps(function)
+    def relay(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return relay
 
 
 @pytest.mark.parametrize(
-    ("function", "asks"),
+    ("function", "names"),
     [
-        (lambda fake: {}, False),
-        (lambda fake, real: {}, True),
-        (lambda fake, real_logits=None: {}, True),
-        (lambda fake, margin=1.0: {}, False),
-        (partial(lambda fake, margin: {}, margin=1.0), False),
-        (lambda *logits: {}, False),
+        (lambda fake: {}, ("fake",)),
+        (lambda fake, real: {}, ("fake", "real")),
+        (lambda real, *, margin: {}, ("real", "margin")),
+        (lambda real, fake, scale=1.0: {}, ("real", "fake")),
+        (lambda real, labels=None, margin=2.0: {}, ("real", "labels", "margin")),
+        (partial(lambda real, fake, margin: {}, margin=1.0), ("real", "fake")),
+        (partial(lambda scale, real: {}, 2.0), ("real",)),
+        (Hinge(), ("real", "fake")),
+        (relayed(lambda real, hyper: {}), ("real", "hyper")),
     ],
 )
-def test_only_a_second_parameter_asks_for_the_real_logits(function, asks):
-    assert takes_real_logits(function) == asks
+def test_a_function_is_given_what_it_names(function, names):
+    loss = of_logits(function, hyper={"margin": 1.0})
+    check_record(loss)
+    assert by_name(loss, "discriminator", loss.hyper).names == names
+
+
+def test_a_player_is_given_to_a_parameter_without_a_default_only():
+    taken = by_name(ganzoo.Penalty("odd", lambda discriminator, real, generator=None: 0), "function")
+    assert taken.names == ("discriminator", "real")
+
+
+def test_a_coefficient_goes_before_a_player_of_its_name():
+    penalty = ganzoo.Penalty("odd", lambda discriminator: discriminator, hyper={"discriminator": 3.0})
+    check_record(penalty)
+    given = {"generator": "player", "discriminator": "coefficient"}
+    assert by_name(penalty, "function", penalty.hyper)(given) == "coefficient"
 
 
 PLUGIN = """
@@ -130,12 +133,24 @@ def phases(name, **options):
     both = ganzoo.Phase("discriminator", critic, "discriminator"), ganzoo.Phase("generator", fool, "generator")
     return ganzoo.Loss(name, phases=both, **options)
 
+def of_logits(name, discriminator, **hyper):
+    fool = lambda fake: {"fool": -fake.mean()}
+    return ganzoo.Loss.of_logits(name, discriminator=discriminator, generator=fool, hyper=hyper)
+
 @ganzoo.hookimpl
 def ganzoo_losses():
     yield phases("hinge-phases")
     yield phases("idle", hyper={"margin": 1.0})
     yield phases("with-r1", penalties=("r1",))
-    yield ganzoo.Penalty("deaf", lambda critic, real, *rest: critic(real).square().mean(), hyper={"weight": 1.0})
+    yield ganzoo.Penalty("deaf", lambda discriminator, real: discriminator(real).square().mean(), hyper={"weight": 1.0})
+    yield of_logits("old", lambda real_logits, fake_logits: {"pair": (fake_logits - real_logits).mean()})
+    yield of_logits("lost", lambda real, fake, margin: {"pair": (fake - real + margin).mean()})
+    yield of_logits("own", lambda real, fake, margin: {"pair": relu(margin + fake - real).mean()}, margin=1.0)
+    yield of_logits("by-hyper", lambda real, fake, hyper: {"pair": relu(hyper["margin"] + fake).mean()}, margin=1.0)
+    yield of_logits("by-label", lambda real, fake, labels: {"pair": ((1 + labels) * (fake - real)).mean()})
+    yield ganzoo.Penalty("drift", lambda real_logits, *, weight: weight * real_logits.mean(), hyper={"weight": 0.001})
+    yield ganzoo.Penalty("lost-penalty", lambda encoder, real: encoder(real).mean())
+    yield ganzoo.Loss("lost-phase", phases=(ganzoo.Phase("only", lambda g, batch: {}, "generator"),))
 """
 
 PLAN = ("bench", "--dataset", "digits", "--device", "cpu", "--throughput-only", "--dry-run", "--json")
@@ -153,6 +168,10 @@ def planned(invoke, tmp_path):
         ("mlp+idle", (), "no function reads the coefficient 'margin'"),
         ("mlp+idle", ("*.margin=2",), "no function reads the coefficient 'margin'"),
         ("mlp+hinge+deaf", (), "no function reads the coefficient 'deaf.weight'"),
+        ("mlp+old", (), "discriminator of loss 'old' asks for 'real_logits'; arguments go by name, and it may name"),
+        ("mlp+lost", (), "asks for 'margin'; arguments go by name, and it may name real, fake, labels, hyper"),
+        ("mlp+hinge+lost-penalty", (), "function of penalty 'lost-penalty' asks for 'encoder'; arguments go by name"),
+        ("mlp+lost-phase", (), "asks for 'g'; arguments go by name, and it may name generator, discriminator, batch,"),
         ("mlp+hinge-phases+r1", (), "make it lazy, as in --set 'VARIANT.lazy.r1.every=16'"),
         ("mlp+with-r1", (), "give its term in the discriminator's phase, by a function of ganzoo.losses"),
         ("infogan", ("infogan.penalties=r1",), "a phase of its own in every step would be a second update"),
@@ -162,6 +181,11 @@ def test_refused_before_training_with_the_line_that_says_how(models, settings, r
     outcome = planned("--models", models, *(part for setting in settings for part in ("--set", setting)))
     assert outcome.code == 2
     assert reason in outcome.error
+
+
+@pytest.mark.parametrize("models", ["mlp+own", "mlp+by-hyper", "mlp+by-label", "mlp+hinge+drift"])
+def test_coefficients_labels_and_logits_are_given_by_name(models, planned):
+    assert planned("--models", models).code == 0
 
 
 def test_a_lazy_penalty_goes_with_a_loss_of_phases(planned):

@@ -14,6 +14,7 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import run_step, train
+from ganzoo.training.phase_update import Values
 from ganzoo.types import Batch, Loss, Recipe
 
 REGISTRY = discover()
@@ -276,17 +277,17 @@ def test_label_smoothing_of_a_relativistic_loss_equals_bce_with_a_soft_target():
     batch = Batch(torch.zeros(8, 1, 1, 1), None, torch.zeros(8, 1))
     answers = iter([real, fake])
     phase = phases_of(loss, (), Recipe(label_smoothing=0.1)).phases[0]
-    terms = phase.function(lambda latent, labels: batch.real, lambda images, labels: next(answers), batch, {})
+    terms = phase.function(lambda latent, labels: batch.real, lambda images, labels: next(answers), batch, Values({}))
     target = torch.full((8,), 0.9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(real - fake, target)
-    torch.testing.assert_close(sum(terms.values()), expected)
+    torch.testing.assert_close(sum(terms.losses.values()), expected)
 
 
 def test_label_smoothing_is_refused_where_no_term_is_the_real_one():
     from ganzoo.training.objective import phases_of
 
     loss = Loss.of_logits(
-        "odd", discriminator=lambda r, f: {"a": r.mean(), "b": f.mean()}, generator=lambda f: {"c": f}
+        "odd", discriminator=lambda real, fake: {"a": real.mean(), "b": fake.mean()}, generator=lambda fake: {"c": fake}
     )
     with pytest.raises(UsageError, match="one term, or the two terms 'real' and 'fake'"):
         phases_of(loss, (), Recipe(label_smoothing=0.1))
@@ -301,9 +302,9 @@ def test_rate_decay_reaches_the_optimizers():
 
 def test_a_schedule_reaches_a_coefficient():
     run = assembled("r3gan")
-    start = run.updates[0].hyper["r1.gamma"].item()
+    start = run.values.hyper["r1.gamma"].item()
     train(run, 0.08)
-    assert run.updates[0].hyper["r1.gamma"].item() < start
+    assert run.values.hyper["r1.gamma"].item() < start
 
 
 def test_diverged_run_names_the_exploding_term():

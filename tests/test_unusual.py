@@ -262,7 +262,7 @@ def test_penalties_work_where_torch_func_does_not(thing):
     torch.testing.assert_close(ours, theirs)
     for _ in range(2):
         run_step(run)
-    gradient_penalty(critic, images, images.flip(0), None, {"weight": torch.tensor(10.0)}).backward()
+    gradient_penalty(critic, images, images.flip(0), weight=torch.tensor(10.0)).backward()
 
 
 def test_penalty_that_torch_func_refuses_is_refused_in_compiled_steps():

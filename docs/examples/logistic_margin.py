@@ -4,17 +4,17 @@ import ganzoo
 from torch.nn.functional import softplus
 
 
-def discriminator_terms(generator, discriminator, batch, hyper):
+def discriminator_terms(generator, discriminator, batch, *, margin):
     fake = generator(batch.latent, batch.labels)
     real_logits = discriminator(batch.real, batch.labels)
     fake_logits = discriminator(fake, batch.labels)
     return {
-        "real": softplus(hyper["margin"] - real_logits).mean(),
-        "fake": softplus(hyper["margin"] + fake_logits).mean(),
+        "real": softplus(margin - real_logits).mean(),
+        "fake": softplus(margin + fake_logits).mean(),
     }
 
 
-def generator_terms(generator, discriminator, batch, hyper):
+def generator_terms(generator, discriminator, batch):
     fake = generator(batch.latent, batch.labels)
     return {"fool": softplus(-discriminator(fake, batch.labels)).mean()}
 

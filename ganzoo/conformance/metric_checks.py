@@ -11,6 +11,7 @@ import torch
 
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.evaluation.features import FeatureSample
+from ganzoo.evaluation.scorer import result_of, settings_of
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, score_facts
 from ganzoo.types import Metric, NoScore
@@ -38,7 +39,7 @@ def same_scores(metric: Metric) -> None:
 
 def json_settings(metric: Metric) -> None:
     """`settings` are the same after a way through JSON, for they are part of the protocol."""
-    settings = dict(metric.settings(COUNT, COUNT))
+    settings = settings_of(metric, COUNT, COUNT)
     try:
         restored = json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -90,7 +91,7 @@ def class_names(metric: Metric) -> None:
 def few_images(metric: Metric) -> None:
     """A dozen fakes against one real image have a value, NaN, or `NoScore` with the reason; nothing is raised."""
     one, dozen = (_clusters(seed, labelled, count=count) for seed, labelled, count in ((0, True, 1), (1, False, 12)))
-    result = metric.score(one, dozen, dict(metric.settings(1, 12)))  # type: ignore[arg-type]
+    result = result_of(metric, one, dozen, settings_of(metric, 1, 12))
     if set(result) != set(metric.better):
         raise Failed(f"of one real image it scores {_quoted(result)}, and `better` names {_quoted(metric.better)}")
     for name, value in result.items():
@@ -138,9 +139,7 @@ def _clusters(seed: int, labelled: bool, backwards: bool = False, count: int = C
 
 
 def _scores_of(metric: Metric, fakes: FeatureSample, reals: FeatureSample | None = None) -> Mapping[str, Any]:
-    real: Any = reals or real_sample()
-    given: Any = fakes
-    result = metric.score(real, given, dict(metric.settings(COUNT, COUNT)))
+    result = result_of(metric, reals or real_sample(), fakes, settings_of(metric, COUNT, COUNT))
     if not isinstance(result, Mapping):
         raise Failed(f"score gave {type(result).__name__}; it must give {{score: value or (value, std)}}")
     return result

@@ -31,6 +31,7 @@ from ganzoo.running.process import REPEATABLE
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
 from ganzoo.training.loop import due_calls, run_step
+from ganzoo.training.objective import penalty_alone
 from ganzoo.training.weights import NetworkState, load_state, state_of
 from ganzoo.types import Batch, ImageShape
 from ganzoo.util.seeds import seeded
@@ -167,17 +168,14 @@ def penalty_gradients(trial: Trial) -> None:
     if not penalties:
         raise Skipped("the recipe has no penalty")
     run = trial.assemble()
-    discriminator = run.players.discriminator
+    generator, discriminator = run.players.generator, run.players.discriminator
     weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
     batch = _batch(run)
-    fake = run.players.generator(batch.latent, batch.labels).detach()
     for penalty in penalties:
-        prefix = f"{penalty.name}."
-        hyper = {
-            name.removeprefix(prefix): value for name, value in run.updates[0].hyper.items() if name.startswith(prefix)
-        }
+        function = penalty_alone(penalty)
         for _ in range(3):
-            if _has_gradient(penalty.function(discriminator, batch.real, fake, batch.labels, hyper), weights):
+            terms = function(generator, discriminator, batch, run.values)
+            if _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
                 break
             with torch.no_grad():
                 torch._foreach_mul_([weight.data for weight in weights], 4.0)

@@ -15,6 +15,7 @@ from ganzoo.evaluation.extractors import preprocessing_of
 from ganzoo.evaluation.features import FeatureSample, RealSample
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
+from ganzoo.registry.signatures import by_name
 from ganzoo.runs import LARGEST_FIGURE
 from ganzoo.types import Metric, NoScore, Sample
 from ganzoo.util.text import printable
@@ -52,7 +53,7 @@ class Scorer:
             "quantization": "uint8",
             "generator_mode": "eval",
             "ema": ema,
-            "settings": dict(metric.settings(dataset.count, fakes)),
+            "settings": settings_of(metric, dataset.count, fakes),
             "scores": score_facts(metric),
         }
         return protocol_id(content), content
@@ -75,7 +76,7 @@ class Scorer:
             identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
             if finite:
-                values: Mapping[str, Any] = _checked_names(metric, metric.score(real, fake, content["settings"]))
+                values: Mapping[str, Any] = _checked_names(metric, result_of(metric, real, fake, content["settings"]))
             else:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, result in values.items():
@@ -89,6 +90,16 @@ class Scorer:
                     entry["reason"] = _reason_for_none(result, fault) if finite else NOT_FINITE
                 scores.append(entry)
         return scores, protocols
+
+
+def settings_of(metric: Metric, n_real: int, n_fake: int) -> dict[str, Any]:
+    """What else decides the value of a metric for so many images of each kind."""
+    return dict(by_name(metric, "settings")({"n_real": n_real, "n_fake": n_fake}))
+
+
+def result_of(metric: Metric, real: Any, fake: Any, settings: Mapping[str, Any]) -> Any:
+    """What a metric's function gives, unchecked; it may leave out what it needs not."""
+    return by_name(metric, "score")({"real": real, "fake": fake, "settings": settings})
 
 
 def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:

@@ -1,95 +1,136 @@
-"""What the functions of a plugin are given: arguments go by position, so a name must not say something else.
+"""The functions of a plugin are given by name what they ask for, as pluggy gives a hook the arguments that it names.
 
-`lambda fake, hyper: …` as the generator's function of logits would be given the real logits for `hyper`, and a penalty
-that has its images as `fake, real` would punish the wrong ones. Both would train, and nobody would know.
+`lambda real, fake, *, margin: …` is given the logits of both sides and the loss's own coefficient `margin`. What each
+function may name stands in `TABLE`; a function may also name any coefficient and any state of its own record, and where
+players are at hand, any player. Arguments are given by keyword, so their order says nothing.
+
+When a plugin loads, only the form is checked. Whether a name stands for anything is decided where a loss meets an
+architecture, before anything is trained.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ganzoo.errors import PluginError
 from ganzoo.types import Loss, Metric, Penalty, Phase
 from ganzoo.util.text import printable
 
-Given = tuple[str, ...]
-
-GIVEN: dict[tuple[type[Any], str], Given] = {
-    (Phase, "function"): ("generator", "discriminator", "batch", "hyper"),
-    (Phase, "after"): ("parameters", "hyper"),
-    (Loss, "after"): ("parameters", "hyper"),
-    (Loss, "discriminator"): ("real", "fake"),
-    (Loss, "generator"): ("fake", "real"),
-    (Penalty, "function"): ("discriminator", "real", "fake", "labels", "hyper"),
+TABLE: Mapping[tuple[type[Any], str], tuple[str, ...]] = {
+    (Phase, "function"): ("batch", "hyper", "state"),
+    (Phase, "after"): ("parameters", "hyper", "state"),
+    (Loss, "discriminator"): ("real", "fake", "labels", "hyper", "state"),
+    (Loss, "generator"): ("real", "fake", "labels", "hyper", "state"),
+    (Loss, "after"): ("parameters", "hyper", "state"),
+    (Penalty, "function"): (
+        *("real", "fake", "real_logits", "fake_logits", "labels", "latent", "batch", "hyper", "state"),
+    ),
     (Metric, "score"): ("real", "fake", "settings"),
     (Metric, "settings"): ("n_real", "n_fake"),
 }
-"""What the function in a field of a record is given, in this order; a generator's function of logits, where it asks."""
+"""What the function in a field of a record may name, beside players and the record's own coefficients and state."""
 
-NOT_OF_LOGITS = ("hyper", "labels", "batch", "latent", "state", "generator", "discriminator", "progress")
-"""What functions of logits are not given, and a parameter of theirs might be called."""
+WITH_PLAYERS = frozenset({(Phase, "function"), (Penalty, "function")})
+"""The functions that may name players."""
+
+PLAYERS = ("generator", "discriminator")
+
+RESERVED = frozenset(name for names in TABLE.values() for name in names)
+"""What no coefficient may be called."""
+
+
+@dataclass(frozen=True)
+class ByName:
+    """A function of a plugin, and the names of what it asks for."""
+
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+
+    def __call__(self, available: Mapping[str, Any]) -> Any:
+        return self.function(**{name: available[name] for name in self.names})
+
+
+def by_name(record: Any, field: str, own: Collection[str] = (), players: Collection[str] = PLAYERS) -> ByName:
+    """The function in a field of a record, ready to be given what it asks for.
+
+    `own` names the coefficients and the state of the loss or penalty that it belongs to; one goes before a player of
+    that name. A parameter with a default keeps it, unless its name is one of `TABLE` or of these. Raises `PluginError`
+    for a name that stands for nothing, with those that do.
+    """
+    type_ = type(record)
+    function = getattr(record, field)
+    names = [*TABLE[type_, field], *own]
+    others = players if (type_, field) in WITH_PLAYERS else ()
+    asked = []
+    for name, required in _asked(function, _called(record, field)).items():
+        if name in names or (required and name in others):
+            asked.append(name)
+        elif required:
+            raise PluginError(
+                f"{_called(record, field)} asks for '{printable(name)}'; arguments go by name, and it may name "
+                f"{', '.join(map(printable, dict.fromkeys([*others, *names])))}"
+            )
+    return ByName(function, tuple(asked))
 
 
 def check_functions(record: Any) -> None:
-    """Raise `PluginError` where a function of a record cannot take what it is given, or takes it for something else."""
-    for (type_, field), given in GIVEN.items():
-        if not isinstance(record, type_) or (function := getattr(record, field)) is None:
-            continue
-        what = f"{field} of {type_.__name__.lower()} '{record.name}'"
-        of_logits = isinstance(record, Loss) and field != "after"
-        if of_logits and field == "generator" and not takes_real_logits(function):
-            given = given[:1]
-        _check(function, given, what, (*NOT_OF_LOGITS, *record.hyper) if of_logits else ())
-    if isinstance(record, Loss) and record.generator is not None and record.hyper and record.after is None:
-        raise PluginError(
-            f"loss '{record.name}' has coefficients ({', '.join(map(printable, record.hyper))}), and functions of "
-            "logits are given none; write phases, or leave them out"
-        )
+    """Raise `PluginError` where a function of a record cannot be called by name, or a coefficient hides an argument."""
+    for type_, field in TABLE:
+        if isinstance(record, type_) and (function := getattr(record, field)) is not None:
+            _asked(function, _called(record, field))
+    if isinstance(record, (Loss, Penalty)):
+        _check_names(record)
+    if isinstance(record, Metric):
+        for field in ("score", "settings"):
+            by_name(record, field)
 
 
-def takes_real_logits(function: Callable[..., Any]) -> bool:
-    """Whether the generator's function of logits wants the real logits too: it has a second parameter.
+def _check_names(record: Loss | Penalty) -> None:
+    for kind, names in (("coefficient", record.hyper), ("state", record.state)):
+        for name in names:
+            if name in RESERVED or (kind == "state" and name in record.hyper):
+                raise PluginError(
+                    f"{type(record).__name__.lower()} '{record.name}' has a {kind} '{printable(name)}', and functions "
+                    "are given something else under that name; rename it"
+                )
 
-    One that has a default keeps it, unless it is called `real`.
+
+def _called(record: Any, field: str) -> str:
+    return f"{field} of {type(record).__name__.lower()} '{record.name}'"
+
+
+def _asked(function: Callable[..., Any], what: str) -> dict[str, bool]:
+    """The parameters that a function can be given by keyword, and whether each is required.
+
+    A module counts by its `forward`; what a `partial` binds is not asked for. Raises `PluginError` for a function of
+    which Python does not know them, or that takes any others.
     """
-    second = next(iter(_positional(function)[1:]), None)
-    return second is not None and (second.default is second.empty or _role(second.name, ("fake", "real")) == "real")
-
-
-def _check(function: Callable[..., Any], given: Given, what: str, never: Given) -> None:
-    """Raise `PluginError` unless `function` can be called with `given`, each under no other's name."""
-    order = f"it is given ({', '.join(given)}) in this order"
-    for parameter, place in zip(_positional(function), given, strict=False):
-        role, name = _role(parameter.name, given), printable(parameter.name)
-        if role not in (None, place) or (role is None and parameter.name in never):
-            raise PluginError(f"{what} would take '{place}' for its parameter '{name}': {order}")
-        if place == "real" and given[0] == "fake" and role is None and name != "r":
-            # The one place where a further parameter asks for more.
-            raise PluginError(f"{what}: call the second parameter 'real', not '{name}': {order}")
+    wrap = "; wrap it in a lambda that names what it needs"
+    called = getattr(function, "forward") if _is_module(function) else function  # noqa: B009, torch is not imported
     try:
-        signature = inspect.signature(function)
-        signature.bind(*given)
-    except TypeError as error:
-        raise PluginError(f"{what} cannot be called, {printable(error)}: {order}") from None
-    except ValueError:  # Of some callables written in C, Python does not know what they take.
-        return
-
-
-def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters that can be given by position, without `*args`; none where Python does not know them."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(called).parameters
     except (ValueError, TypeError):
-        return []
-    return [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+        raise PluginError(f"{what} has no signature, and arguments go by name{wrap}") from None
+    bound = _bound(called)
+    for parameter in parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise PluginError(f"{what} takes '{printable(str(parameter))}', and arguments go by name{wrap}")
+    return {name: parameter.default is parameter.empty for name, parameter in parameters.items() if name not in bound}
 
 
-def _role(name: str, given: Given) -> str | None:
-    """Which of `given` a parameter is named after: `real` for `real`, `reals` and `real_logits`; None for `x`."""
-    if name in given:
-        return name
-    words = set(name.lower().split("_"))
-    named = [role for role in given if words & {role, f"{role}s"}]
-    return named[0] if len(named) == 1 else None
+def _is_module(function: Callable[..., Any]) -> bool:
+    """Whether it is a torch module, told without importing torch."""
+    return any(type_.__module__ == "torch.nn.modules.module" for type_ in type(function).__mro__)
+
+
+def _bound(function: Callable[..., Any]) -> set[str]:
+    """The names that a `partial`, or one of a `partial`, has given already."""
+    bound: set[str] = set()
+    while isinstance(function, functools.partial):
+        bound |= set(function.keywords)
+        function = function.func
+    return bound

@@ -18,8 +18,8 @@ from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
 from ganzoo.training.cuda_graph import CudaCapture, GraphedStep
-from ganzoo.training.objective import StepPhases, phases_of
-from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, eager_step, make_optimizer
+from ganzoo.training.objective import StepPhases, initial_state, phases_of
+from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, Values, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
 from ganzoo.training.shared_tensors import hold_one_tensor
@@ -40,6 +40,7 @@ class Assembly:
     optimizers: dict[str, torch.optim.Optimizer]
     updates: list[PhaseUpdate]
     perform: Callable[[Sequence[Call]], list[dict[str, Tensor]]]
+    values: Values
     schedules: Schedules
     average: MovingAverage
     batches: Batches
@@ -86,12 +87,19 @@ def spec_players(spec: RunSpec, materials: Materials) -> Players:
         )
 
 
+def spec_values(spec: RunSpec, materials: Materials, device: str | torch.device) -> Values:
+    """The coefficients of a spec and the state that its loss and penalties begin with."""
+    with torch.device(device):
+        hyper = {name: torch.tensor(float(value)) for name, value in spec.recipe.hyper.items()}
+        return Values(hyper, initial_state(materials.loss, materials.penalties))
+
+
 def phase_updates(
     spec: RunSpec,
     materials: Materials,
     players: Players,
     optimizers: Mapping[str, torch.optim.Optimizer],
-    hyper: Mapping[str, Tensor],
+    values: Values,
     *,
     compiled: bool,
     share_fakes: bool = True,
@@ -105,7 +113,7 @@ def phase_updates(
     fakes = SharedFakes(players.generator) if share_fakes else None
     return [
         PhaseUpdate(
-            phase, players, optimizers, hyper, spec.precision, fakes if phase.name in sharing else None, compiled
+            phase, players, optimizers, values, spec.precision, fakes if phase.name in sharing else None, compiled
         )
         for phase in phases
     ]
@@ -160,7 +168,7 @@ def assemble(
         for player, optimizer in spec.recipe.optimizers.items()
         if (weights := players.parameters((player,)))
     }
-    hyper = {name: torch.tensor(float(value), device=spec.device) for name, value in spec.recipe.hyper.items()}
+    values = spec_values(spec, materials, spec.device)
     average = spec.recipe.averages["generator"]
     return Assembly(
         players=players,
@@ -170,16 +178,17 @@ def assemble(
             materials,
             players,
             optimizers,
-            hyper,
+            values,
             compiled=spec.step_mode == "compile",
             share_fakes=share_fakes,
         ),
         perform=GraphedStep(CudaCapture(spec.device)) if graphed else eager_step,
+        values=values,
         schedules=Schedules(
             spec.recipe.rate_decay,
             spec.recipe.schedules,
             optimizers,
-            hyper,
+            values.hyper,
         ),
         average=MovingAverage(players.generator, average.half_life_kimg, average.rampup),
         batches=Batches(

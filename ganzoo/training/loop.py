@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,7 +101,7 @@ def train(
         evaluation_due = bool(due) and result.kimg >= min(due[0], total_kimg)
         if log.counts and (run.step % result.steps_per_point == 0 or evaluation_due or over):
             with clock.stopped():
-                on_progress(result, log.flush(result.kimg))
+                on_progress(result, log.flush(result.kimg, run.values.state))
         if evaluation_due:
             with clock.stopped():
                 on_evaluate(result.kimg)
@@ -185,13 +186,17 @@ class TermLog:
                 self.sums[key] = term.float().clone()
             self.counts[key] += 1
 
-    def flush(self, kimg: float) -> dict[str, float]:
-        """Append the means since the last flush to the curves and return them. Raises `Diverged`."""
-        keys = list(self.sums)
-        values = torch.stack([self.sums[key] for key in keys]).cpu().tolist() if keys else []
-        means = {key: value / self.counts[key] for key, value in zip(keys, values, strict=True)}
+    def flush(self, kimg: float, state: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Append the means since the last flush, and `state` as it is, to the curves, and return them.
+
+        Of a state only what is a single number is drawn. Raises `Diverged` where one is not finite.
+        """
+        now = {f"state/{name}": value for name, value in (state or {}).items() if value.dim() == 0}
+        summed = {**self.sums, **now}
+        values = torch.stack(list(summed.values())).cpu().tolist() if summed else []
+        means = {key: value / self.counts.get(key, 1) for key, value in zip(summed, values, strict=True)}
         for key, mean in means.items():
-            if mean != mean or mean in (float("inf"), float("-inf")):
+            if not math.isfinite(mean):
                 raise Diverged(f"the term '{key}' became {mean} by {kimg:.3f} kimg; lower the learning rate")
         points = len(self.result.curves.setdefault("kimg", []))
         self.result.curves["kimg"].append(kimg)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError, UsageError
-from ganzoo.registry.signatures import takes_real_logits
+from ganzoo.registry.signatures import by_name
 from ganzoo.runs import PhaseFrequency
+from ganzoo.training.phase_update import StepPhase, Values
 from ganzoo.training.players import DiscriminatorPlayer as Discriminator
 from ganzoo.training.players import Generator, StandIn
 from ganzoo.types import Batch, Loss, Penalty, Phase, Recipe, Terms
-
-Hyper = Mapping[str, Tensor]
+from ganzoo.util.text import printable
 
 
 class StepPhases(NamedTuple):
@@ -29,7 +29,7 @@ class StepPhases(NamedTuple):
     The first of these makes the fakes and the second takes them. Where none share, each phase makes its own.
     """
 
-    phases: tuple[Phase, ...]
+    phases: tuple[StepPhase, ...]
     sharing_fakes: tuple[str, ...] = ()
 
 
@@ -48,7 +48,7 @@ def phases_of(
     if loss.phases:
         if joined:
             raise UsageError(_NOT_JOINED.format(loss=loss.name, penalty=joined[0].name))
-        phases = [*loss.phases]
+        phases = [_by_name(phase, loss) for phase in loss.phases]
         if recipe.label_smoothing:
             phases = _with_label_smoothing(phases, loss, recipe.label_smoothing)
     else:
@@ -78,6 +78,76 @@ def phases_of(
     return StepPhases(tuple(phases), sharing)
 
 
+def _by_name(phase: Phase, loss: Loss) -> StepPhase:
+    """A phase of a plugin with functions that are given everything, and pass on what the plugin's ask for."""
+    function = by_name(phase, "function", _names(loss))
+
+    def phase_by_name(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+        given = {"generator": generator, "discriminator": discriminator, "batch": batch}
+        return _terms_of(function({**given, **_own(values, loss)}), loss, f"phase '{phase.name}'")
+
+    return StepPhase(phase.name, phase_by_name, phase.updates, phase.repeats, phase.every, _after_by_name(phase, loss))
+
+
+def _after_by_name(record: Phase | Loss, loss: Loss) -> Callable[[Sequence[Tensor], Values], None] | None:
+    if record.after is None:
+        return None
+    after = by_name(record, "after", _names(loss))
+    return lambda parameters, values: after({"parameters": parameters, **_own(values, loss)})
+
+
+def _own(values: Values, record: Loss | Penalty) -> dict[str, Any]:
+    """What a function of a loss or a penalty may name of its own: each coefficient and state, and all as mappings."""
+    prefix = _prefix(record)
+    hyper = {name: values.hyper[prefix + name] for name in record.hyper}
+    state = {name: values.state[prefix + name] for name in record.state}
+    return {**hyper, **state, "hyper": hyper, "state": state}
+
+
+def _names(record: Loss | Penalty) -> tuple[str, ...]:
+    """The names of its coefficients and its state."""
+    return (*record.hyper, *record.state)
+
+
+def _prefix(record: Loss | Penalty) -> str:
+    """What is `gamma` to the penalty r1 is `r1.gamma` to the recipe; a loss's own names are the recipe's too."""
+    return f"{record.name}." if isinstance(record, Penalty) else ""
+
+
+def initial_state(loss: Loss, penalties: Sequence[Penalty]) -> dict[str, Tensor]:
+    """The state of a loss and its penalties before the first step, float32, on the current default device."""
+    records: tuple[Loss | Penalty, ...] = (loss, *penalties)
+    return {
+        _prefix(record) + name: torch.tensor(value, dtype=torch.float32)
+        for record in records
+        for name, value in record.state.items()
+    }
+
+
+def _terms_of(result: Any, record: Loss | Penalty, what: str) -> Terms:
+    """What a plugin's function gave as `Terms`, with the recipe's names for its state.
+
+    Raises `PluginError` where it is neither terms nor a mapping, or has a state that nobody declared.
+    """
+    if isinstance(result, Mapping):
+        result = Terms(result)
+    if not isinstance(result, Terms):
+        raise PluginError(f"{what} gave {type(result).__name__}; it must give {{name: 0-dim tensor}} or ganzoo.Terms")
+    for name in result.state:
+        if name not in record.state:
+            raise PluginError(
+                f"{what} gives the state '{printable(name)}', which it does not declare; write it as "
+                f"`state={{'{printable(name)}': START}}`"
+            )
+    return replace(result, state={_prefix(record) + name: value for name, value in result.state.items()})
+
+
+def _joined(first: Terms, second: Terms) -> Terms:
+    return Terms(
+        {**first.losses, **second.losses}, {**first.monitors, **second.monitors}, {**first.state, **second.state}
+    )
+
+
 _NOT_JOINED = (
     "loss '{loss}' is written as phases, which penalty '{penalty}' cannot join, and a phase of its own in every step "
     "would be a second update of the discriminator; give its term in the discriminator's phase, by a function of "
@@ -85,41 +155,56 @@ _NOT_JOINED = (
 )
 
 
-def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> Phase:
+def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> StepPhase:
     logits_terms = _smoothed(loss, recipe.label_smoothing)
+    functions = {penalty.name: by_name(penalty, "function", _names(penalty)) for penalty in penalties}
 
-    def discriminator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
+    def discriminator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
         fake = generator(batch.latent, batch.labels)
         real_logits = discriminator(batch.real, batch.labels)
         fake_logits = discriminator(fake, batch.labels)
-        terms = dict(logits_terms(real_logits, fake_logits))
+        given = {"real": real_logits, "fake": fake_logits, "labels": batch.labels, **_own(values, loss)}
+        terms = logits_terms(given)
+        judged = {"fake": fake, "real_logits": real_logits, "fake_logits": fake_logits}
         for penalty in penalties:
-            if penalty.name in terms:
-                raise PluginError(f"loss '{loss.name}' has a term '{penalty.name}' already; rename the penalty")
-            terms[penalty.name] = penalty.function(
-                discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name)
-            )
+            given = {**_of_batch(generator, discriminator, batch), **judged, **_own(values, penalty)}
+            more = _penalty_terms(functions[penalty.name](given), penalty)
+            if twice := more.losses.keys() & terms.losses.keys():
+                raise PluginError(f"loss '{loss.name}' has a term '{min(twice)}' already; rename the penalty")
+            terms = _joined(terms, more)
         return terms
 
-    return Phase("discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=loss.after)
+    return StepPhase(
+        "discriminator", discriminator_phase, "discriminator", repeats=loss.repeats, after=_after_by_name(loss, loss)
+    )
 
 
-def _generator_phase(loss: Loss) -> Phase:
-    function = loss.generator
-    assert function is not None
-    wants_real = takes_real_logits(function)
+def _of_batch(generator: Generator, discriminator: Discriminator, batch: Batch) -> dict[str, Any]:
+    """What a penalty may name in any phase."""
+    return {
+        "generator": generator,
+        "discriminator": discriminator,
+        "batch": batch,
+        "real": batch.real,
+        "labels": batch.labels,
+        "latent": batch.latent,
+    }
 
-    def generator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
+
+def _generator_phase(loss: Loss) -> StepPhase:
+    function = by_name(loss, "generator", _names(loss))
+
+    def generator_phase(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
         fake = generator(batch.latent, batch.labels)
-        fake_logits = discriminator(fake, batch.labels)
-        if wants_real:
-            return function(fake_logits, discriminator(batch.real, batch.labels))
-        return function(fake_logits)
+        given = {"fake": discriminator(fake, batch.labels), "labels": batch.labels, **_own(values, loss)}
+        if "real" in function.names:
+            given["real"] = discriminator(batch.real, batch.labels)
+        return _terms_of(function(given), loss, f"loss '{loss.name}'")
 
-    return Phase("generator", generator_phase, "generator")
+    return StepPhase("generator", generator_phase, "generator")
 
 
-def _with_feature_matching(phases: Sequence[Phase], loss: Loss, weight: float) -> list[Phase]:
+def _with_feature_matching(phases: Sequence[StepPhase], loss: Loss, weight: float) -> list[StepPhase]:
     """Adds weight · ‖E f(x) − E f(G(z))‖² to the first phase that updates the generator as a whole.
 
     f is what the discriminator's head sees (Salimans et al. 2016, section 3.1). The phase's own fakes are kept as it
@@ -133,49 +218,62 @@ def _with_feature_matching(phases: Sequence[Phase], loss: Loss, weight: float) -
     )
 
 
-def _feature_matching(phase: Phase, weight: float) -> Callable[..., Terms]:
-    def feature_matching_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
+def _feature_matching(phase: StepPhase, weight: float) -> Callable[..., Terms]:
+    def with_matching(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
         kept: list[Tensor] = []
 
         def keep(latent: Tensor, labels: Tensor | None) -> Tensor:
             kept.append(generator(latent, labels))
             return kept[-1]
 
-        terms = dict(phase.function(StandIn(generator, keep), discriminator, batch, hyper))
+        terms = phase.function(StandIn(generator, keep), discriminator, batch, values)
         fake = kept[-1] if kept else generator(batch.latent, batch.labels)
         real_mean = discriminator.features(batch.real, batch.labels).mean(0)
         fake_mean = discriminator.features(fake, batch.labels).mean(0)
-        return terms | {"feature_matching": weight * (real_mean - fake_mean).square().sum()}
+        return _joined(terms, Terms({"feature_matching": weight * (real_mean - fake_mean).square().sum()}))
 
-    return feature_matching_phase
+    return with_matching
 
 
-def _smoothed(loss: Loss, smoothing: float) -> Callable[[Tensor, Tensor], Terms]:
+def _smoothed(loss: Loss, smoothing: float) -> Callable[[Mapping[str, Any]], Terms]:
     """One-sided label smoothing: the real term is mixed with what the same logits cost as fakes.
 
     For BCE this is exactly the target 1 - s, because BCE is linear in its target. A loss of one term compares real with
     fake, and its label says which is which: there the mixture is with the two exchanged.
     """
-    function = loss.discriminator
-    assert function is not None
+    asked = by_name(loss, "discriminator", _names(loss))
+
+    def function(given: Mapping[str, Any]) -> Terms:
+        return _terms_of(asked(given), loss, f"loss '{loss.name}'")
+
     if not smoothing:
         return function
-    probe = torch.zeros((2,) if loss.logits == 1 else (2, 2))
-    names = set(function(probe, probe))
-    if len(names) == 1:
-        return lambda real_logits, fake_logits: {
-            name: (1 - smoothing) * term + smoothing * function(fake_logits, real_logits)[name]
-            for name, term in function(real_logits, fake_logits).items()
-        }
-    if names != {"real", "fake"}:
+    names = set(function(_probe(loss)).losses)
+    if len(names) != 1 and names != {"real", "fake"}:
         raise UsageError(_NOT_SMOOTHED.format(loss.name))
 
-    def smoothed(real_logits: Tensor, fake_logits: Tensor) -> Terms:
-        terms = function(real_logits, fake_logits)
-        real_as_fake = function(real_logits, real_logits)["fake"]
-        return {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake, "fake": terms["fake"]}
+    def smoothed(given: Mapping[str, Any]) -> Terms:
+        terms = function(given)
+        if len(names) == 1:
+            exchanged = function({**given, "real": given["fake"], "fake": given["real"]}).losses
+            mixed = {name: (1 - smoothing) * term + smoothing * exchanged[name] for name, term in terms.losses.items()}
+        else:
+            real_as_fake = function({**given, "fake": given["real"]}).losses["fake"]
+            mixed = {
+                "real": (1 - smoothing) * terms.losses["real"] + smoothing * real_as_fake,
+                "fake": terms.losses["fake"],
+            }
+        return replace(terms, losses=mixed)
 
     return smoothed
+
+
+def _probe(loss: Loss) -> dict[str, Any]:
+    """Two images' logits and what else a function of logits may name, to learn the names of its terms."""
+    logits = torch.zeros((2,) if loss.logits == 1 else (2, 2))
+    hyper = {name: torch.tensor(float(value)) for name, value in loss.hyper.items()}
+    labels = torch.zeros(2, dtype=torch.int64)
+    return {"real": logits, "fake": logits, "labels": labels, **_own(Values(hyper, initial_state(loss, ())), loss)}
 
 
 _NOT_SMOOTHED = (
@@ -183,39 +281,72 @@ _NOT_SMOOTHED = (
 )
 
 
-def _with_label_smoothing(phases: Sequence[Phase], loss: Loss, smoothing: float) -> list[Phase]:
+def _with_label_smoothing(phases: Sequence[StepPhase], loss: Loss, smoothing: float) -> list[StepPhase]:
     """The same for a loss of phases: what real images cost as fakes is what the phase gives for a generator of them."""
 
-    def with_smoothing(phase: Phase) -> Phase:
-        def smoothed_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
-            terms = dict(phase.function(generator, discriminator, batch, hyper))
-            if not {"real", "fake"} <= set(terms):
+    def with_smoothing(phase: StepPhase) -> StepPhase:
+        def smoothed_phase(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+            terms = phase.function(generator, discriminator, batch, values)
+            if not {"real", "fake"} <= set(terms.losses):
                 raise UsageError(_NOT_SMOOTHED.format(loss.name))
             reality = StandIn(generator, lambda latent, labels: batch.real)
-            real_as_fake = phase.function(reality, discriminator, batch, hyper)["fake"]
-            return terms | {"real": (1 - smoothing) * terms["real"] + smoothing * real_as_fake}
+            real_as_fake = phase.function(reality, discriminator, batch, values).losses["fake"]
+            real = (1 - smoothing) * terms.losses["real"] + smoothing * real_as_fake
+            return replace(terms, losses={**terms.losses, "real": real})
 
         return replace(phase, function=smoothed_phase)
 
     return [with_smoothing(phase) if phase.targets == ("discriminator",) else phase for phase in phases]
 
 
-def _penalty_phase(penalty: Penalty) -> Phase:
+def _penalty_phase(penalty: Penalty) -> StepPhase:
     """A lazy penalty: every so many steps, and as many times as strong."""
+    function = penalty_alone(penalty)
 
-    def penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
-        fake = generator(batch.latent, batch.labels) if penalty.uses_fakes else None
-        value = penalty.function(discriminator, batch.real, fake, batch.labels, _coefficients_of(hyper, penalty.name))
-        return {penalty.name: penalty.every * value}
+    def penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+        terms = function(generator, discriminator, batch, values)
+        return replace(terms, losses={name: penalty.every * term for name, term in terms.losses.items()})
 
-    return Phase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
+    return StepPhase(penalty.name, penalty_phase, "discriminator", every=penalty.every)
 
 
-def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
+def penalty_alone(penalty: Penalty) -> Callable[[Generator, Discriminator, Batch, Values], Terms]:
+    """A penalty with forward passes of its own, as many as what it names asks for."""
+    function = by_name(penalty, "function", _names(penalty))
+    asks_for = frozenset(function.names)
+
+    def terms(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+        given = {**_of_batch(generator, discriminator, batch), **_own(values, penalty)}
+        if asks_for & {"fake", "fake_logits"}:
+            given["fake"] = generator(batch.latent, batch.labels)
+        if "real_logits" in asks_for:
+            given["real_logits"] = discriminator(batch.real, batch.labels)
+        if "fake_logits" in asks_for:
+            given["fake_logits"] = discriminator(given["fake"], batch.labels)
+        return _penalty_terms(function(given), penalty)
+
+    return terms
+
+
+def _penalty_terms(result: Any, penalty: Penalty) -> Terms:
+    """A penalty's tensor as the term of its name; if it gives several, each is called `PENALTY.TERM`."""
+    if isinstance(result, Tensor):
+        return Terms({penalty.name: result})
+    terms = _terms_of(result, penalty, f"penalty '{penalty.name}'")
+    return replace(
+        terms,
+        **{
+            kind: {f"{penalty.name}.{name}": term for name, term in getattr(terms, kind).items()}
+            for kind in ("losses", "monitors")
+        },
+    )
+
+
+def _with_weight_penalty(phase: StepPhase, recipe: Recipe) -> StepPhase:
     """Adds l1 · Σ|w| and l2 · Σw² over the weights that the phase updates."""
 
-    def weight_penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, hyper: Hyper) -> Terms:
-        terms = dict(phase.function(generator, discriminator, batch, hyper))
+    def weight_penalty_phase(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+        terms = phase.function(generator, discriminator, batch, values)
         players = {"generator": generator, "discriminator": discriminator}
         weights = []
         for target in phase.targets:
@@ -223,16 +354,11 @@ def _with_weight_penalty(phase: Phase, recipe: Recipe) -> Phase:
             # What `build` froze requires no gradient, as while any phase runs.
             module = players[player].network.get_submodule(path)
             weights += [weight for weight in module.parameters() if weight.requires_grad]
+        more = {}
         if recipe.l1:
-            terms["l1"] = recipe.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
+            more["l1"] = recipe.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
         if recipe.l2:
-            terms["l2"] = recipe.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
-        return terms
+            more["l2"] = recipe.l2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+        return _joined(terms, Terms(more))
 
     return replace(phase, function=weight_penalty_phase)
-
-
-def _coefficients_of(hyper: Hyper, penalty: str) -> Hyper:
-    """The coefficients of one penalty without its prefix: `r1.gamma` as `gamma`."""
-    prefix = f"{penalty}."
-    return {name.removeprefix(prefix): value for name, value in hyper.items() if name.startswith(prefix)}

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError
-from ganzoo.training.players import Generator, GeneratorPlayer, Players, StandIn
-from ganzoo.types import Batch, Optimizer, Phase
+from ganzoo.training.players import DiscriminatorPlayer, Generator, GeneratorPlayer, Players, StandIn
+from ganzoo.types import Batch, Optimizer, Phase, Terms
+
+
+class Values(NamedTuple):
+    """The coefficients and the state of a run by name, small tensors on its device; a penalty's begin with its name."""
+
+    hyper: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class StepPhase(Phase):
+    """A phase of a step: its functions are given everything, in one order, and give `Terms`."""
+
+    function: Callable[[Generator, DiscriminatorPlayer, Batch, Values], Terms]
+    after: Callable[[Sequence[Tensor], Values], None] | None = None
 
 
 class SharedFakes:
@@ -45,17 +61,17 @@ class PhaseUpdate:
 
     def __init__(
         self,
-        phase: Phase,
+        phase: StepPhase,
         players: Players,
         optimizers: Mapping[str, torch.optim.Optimizer],
-        hyper: Mapping[str, Tensor],
+        values: Values,
         precision: str = "fp32",
         shared: SharedFakes | None = None,
         compiled: bool = False,
     ) -> None:
         self.phase = phase
         self.players = players
-        self.hyper = hyper
+        self.values = values
         self.function = torch.compile(phase.function, dynamic=False) if compiled else phase.function
         self.updated = players.updated_by(phase)
         if not self.updated:
@@ -79,35 +95,49 @@ class PhaseUpdate:
             optimizers[player]
             for player in sorted({target.split(".")[0] for target in phase.targets} & set(optimizers))
         ]
+        self.writes: frozenset[str] = frozenset()
+        """The state that its last forward pass gave the next values of."""
         device_type = self.updated[0].device.type
         # Autocast does not support the meta device, on which `preflight` checks a run.
         self.device_type = "cpu" if device_type == "meta" else device_type
         self.autocast = precision == "bf16"
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        terms = self.gradients(batch)
+        terms = self._forward_and_backward(batch)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.call_after()
-        return terms
+        for name, value in terms.state.items():
+            # In place, so that a captured step writes what the next replay reads.
+            self.values.state[name].copy_(value.detach())
+        return _logged(terms)
 
     def call_after(self) -> None:
         """The phase's `after`, where it has one, on what it updates."""
         if self.phase.after is not None:
             with torch.no_grad():
-                self.phase.after(self.updated, self.hyper)
+                self.phase.after(self.updated, self.values)
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
         """The forward and backward pass: gradients on what the phase updates, and its detached terms."""
+        return _logged(self._forward_and_backward(batch))
+
+    def _forward_and_backward(self, batch: Batch) -> Terms:
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         for parameter in self.trainable:
             parameter.requires_grad_(True)
         with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            terms = self.function(self.generator, self.players.discriminator, batch, self.hyper)
-        total_of(terms, self.phase).backward()
-        return {name: term.detach() for name, term in terms.items()}
+            terms = self.function(self.generator, self.players.discriminator, batch, self.values)
+        check_terms(terms, self.phase, self.values.state)
+        self.writes = frozenset(terms.state)
+        torch.stack(list(terms.losses.values())).sum().backward()
+        return terms
+
+
+def _logged(terms: Terms) -> dict[str, Tensor]:
+    return {name: term.detach() for name, term in (*terms.losses.items(), *terms.monitors.items())}
 
 
 Call = tuple[PhaseUpdate, Batch]
@@ -119,15 +149,27 @@ def eager_step(calls: Sequence[Call]) -> list[dict[str, Tensor]]:
     return [update(batch) for update, batch in calls]
 
 
-def total_of(terms: Any, phase: Phase) -> Tensor:
-    """The sum of a phase's terms; raises `PluginError` where they are not named 0-dim tensors."""
-    if not isinstance(terms, Mapping) or not terms:
-        raise PluginError(f"phase '{phase.name}' gave {type(terms).__name__}; it must give {{name: 0-dim tensor}}")
-    for name, term in terms.items():
+def check_terms(terms: Terms, phase: Phase, state: Mapping[str, Tensor]) -> None:
+    """Raise `PluginError` where losses and monitors are not 0-dim tensors of names of their own, or a state changes its
+    shape.
+    """
+    if not terms.losses:
+        raise PluginError(f"phase '{phase.name}' gave no loss; it must give {{name: 0-dim tensor}}")
+    if both := terms.losses.keys() & terms.monitors.keys():
+        raise PluginError(f"phase '{phase.name}' gave '{min(both)}' as a loss and as a monitor; rename one")
+    for name, term in (*terms.losses.items(), *terms.monitors.items()):
         if not isinstance(term, Tensor) or term.dim() != 0:
-            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
-            raise PluginError(f"phase '{phase.name}' gave a term '{name}' of shape {shape}; it must be a 0-dim tensor")
-    return torch.stack(list(terms.values())).sum()
+            raise PluginError(f"phase '{phase.name}' gave a term '{name}' of {_shape(term)}; it must be a 0-dim tensor")
+    for name, value in terms.state.items():
+        if not isinstance(value, Tensor) or value.shape != state[name].shape:
+            raise PluginError(
+                f"phase '{phase.name}' gave the state '{name}' as {_shape(value)}; it was declared with the shape "
+                f"{tuple(state[name].shape)}"
+            )
+
+
+def _shape(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
 
 
 def make_optimizer(

@@ -17,8 +17,8 @@ from ganzoo.machine.settings import memory_format
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
-from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players
-from ganzoo.training.phase_update import PhaseUpdate
+from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players, spec_values
+from ganzoo.training.phase_update import PhaseUpdate, Values
 from ganzoo.training.players import Players
 from ganzoo.types import Batch
 from ganzoo.util.text import error_line, printable
@@ -51,9 +51,8 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     materials = materials_of(spec, registry)
     try:
         players = meta_players(lambda: spec_players(spec, materials))
-        with torch.device("meta"):
-            hyper = {name: torch.empty(()) for name in spec.recipe.hyper}
-        updates = phase_updates(spec, materials, players, {}, hyper, compiled=False)
+        values = spec_values(spec, materials, "meta")
+        updates = phase_updates(spec, materials, players, {}, values, compiled=False)
         drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     except GanzooError:
         raise
@@ -64,7 +63,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     layout = memory_format(weights, spec.device, spec.precision)
     flops, count = None, FlopCount()
     try:
-        with ScalarsRead() as read:
+        with TensorsRead() as read:
             with count:
                 flops = _step_flops(updates, spec, drawn.shape[1], count)
             for update in updates:
@@ -75,7 +74,8 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         fault = error_line(error)
     else:
         fault = ""
-        _check_read(hyper, read)
+        _check_read(values, read)
+        _check_written(values, updates)
         if spec.step_mode == "compile" and beyond_transforms(players.discriminator):
             raise PluginError(
                 "a penalty differentiates its discriminator, whose autograd.Function, backward hook or checkpointing "
@@ -149,27 +149,43 @@ class FlopCount(TorchDispatchMode):
         return out
 
 
-def _check_read(hyper: Mapping[str, Tensor], read: ScalarsRead) -> None:
-    """Raise `PluginError` for a coefficient that no operation has read: to set or schedule it would change nothing."""
-    for name, value in hyper.items():
-        if id(value) not in read.scalars:
+def _check_read(values: Values, read: TensorsRead) -> None:
+    """Raise `PluginError` for a coefficient or a state that no operation has read: it would change nothing."""
+    for kind, tensors in (("coefficient", values.hyper), ("state", values.state)):
+        for name, value in tensors.items():
+            if id(value) not in read.tensors:
+                raise PluginError(
+                    f"no function reads the {kind} '{printable(name)}'; take it out of its declaration, or read it "
+                    "where it belongs"
+                )
+
+
+def _check_written(values: Values, updates: Sequence[PhaseUpdate]) -> None:
+    """Raise `PluginError` for a state that no phase writes, or several: its course would depend on their order."""
+    for name in values.state:
+        writers = [update.phase.name for update in updates if name in update.writes]
+        if not writers:
             raise PluginError(
-                f"no function reads the coefficient '{printable(name)}'; take it out of `hyper`, or read it where it "
-                "belongs"
+                f"no function gives the state '{printable(name)}' its next value; return it in ganzoo.Terms(state=…)"
+            )
+        if len(writers) > 1:
+            raise PluginError(
+                f"the state '{printable(name)}' is written by several phases ({printable(', '.join(writers))}); let "
+                "one of them do so"
             )
 
 
-class ScalarsRead(TorchDispatchMode):
-    """The 0-dim tensors that operations have been given, by id."""
+class TensorsRead(TorchDispatchMode):
+    """The tensors that operations have been given, by id."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.scalars: set[int] = set()
+        self.tensors: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for value in (*args, *kwargs.values()):
             for part in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(part, Tensor) and part.dim() == 0:
-                    self.scalars.add(id(part))
+                if isinstance(part, Tensor):
+                    self.tensors.add(id(part))
         return func(*args, **kwargs)

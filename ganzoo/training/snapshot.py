@@ -33,8 +33,8 @@ class State:
 
 
 def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """`(tensors, state)`: copies on the CPU of weights, moving average, optimizers, data order and random numbers; and
-    the curves, clocks and counters as a JSON object.
+    """`(tensors, state)`: copies on the CPU of weights, moving average, optimizers, the losses' state, data order and
+    random numbers; and the curves, clocks and counters as a JSON object.
     """
     tensors = {name: tensor.detach() for name, tensor in _weights(run)}
     for player, optimizer in run.optimizers.items():
@@ -45,6 +45,7 @@ def snapshot(run: Assembly, log: TermLog) -> tuple[dict[str, Tensor], dict[str, 
     tensors |= {f"batches/{name}": tensor for name, tensor in run.batches.position().items()}
     tensors |= {f"random/{name}": tensor for name, tensor in _random_states(run).items()}
     tensors |= {f"terms/{name}": tensor for name, tensor in log.sums.items()}
+    tensors |= {f"state/{name}": tensor for name, tensor in run.values.state.items()}
     extra: dict[str, dict[str, Any]] = {}
     for player, network in _networks(run).items():
         states = extra_states(network)
@@ -73,6 +74,10 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
                 tensor.copy_(tensors[name])
         for player, network in _networks(run).items():
             load_extra_states(network, at.extra.get(player, {}) | _below(f"extra/{player}/", tensors))
+        for name, tensor in run.values.state.items():
+            if tensor.shape != tensors[f"state/{name}"].shape:
+                raise RecordError(f"the checkpoint's state '{name}' has another shape")
+            tensor.copy_(tensors[f"state/{name}"])
         for player, optimizer in run.optimizers.items():
             _restore_optimizer(optimizer, _parameters(run, player), _below(f"optimizer/{player}/", tensors))
         run.batches.go_to(_below("batches/", tensors), at.drawn)

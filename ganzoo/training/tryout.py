@@ -15,7 +15,7 @@ from ganzoo.machine.settings import TORCH_FORMATS
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
-from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players
+from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players, spec_values
 from ganzoo.training.phase_update import PhaseUpdate
 from ganzoo.training.preflight import Preflight
 from ganzoo.types import Batch
@@ -67,8 +67,7 @@ def _try_phases(spec: RunSpec, registry: Registry, layout: str, images: int) -> 
         players = spec_players(spec, materials)
         for player in (players.generator, players.discriminator):
             player.to(memory_format=torch_format).train()
-        hyper = {name: torch.tensor(float(value)) for name, value in spec.recipe.hyper.items()}
-        updates = phase_updates(spec, materials, players, {}, hyper, compiled=False)
+        updates = phase_updates(spec, materials, players, {}, spec_values(spec, materials, "cpu"), compiled=False)
         real = (2 * torch.rand(images, *spec.image_shape) - 1).to(memory_format=torch_format)
         labels = torch.arange(images) % spec.classes if spec.classes else None
         latent = latent_drawer(spec, materials.architecture)(images, torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ bound trains the generator and the code head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -80,7 +80,6 @@ def discriminator_terms(
     generator: Callable[..., Tensor],
     discriminator: Callable[..., Tensor],
     batch: ganzoo.Batch,
-    hyper: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Real against fake, as in the non-saturating loss."""
     fake = generator(batch.latent, batch.labels)
@@ -94,7 +93,6 @@ def generator_terms(
     generator: Callable[..., Tensor],
     discriminator: Callable[..., Tensor],
     batch: ganzoo.Batch,
-    hyper: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Fool the discriminator."""
     fake = generator(batch.latent, batch.labels)
@@ -102,7 +100,7 @@ def generator_terms(
 
 
 def information_terms(
-    generator: Callable[..., Tensor], discriminator: Any, batch: ganzoo.Batch, hyper: Mapping[str, Tensor]
+    generator: Callable[..., Tensor], discriminator: Any, batch: ganzoo.Batch, category: Tensor, continuous: Tensor
 ) -> dict[str, Tensor]:
     """-L_I without its constant: the negative log-likelihood of the codes of `batch.latent` (N, latent) given G(z).
 
@@ -116,8 +114,8 @@ def information_terms(
     log_likelihood = (code[:, :categories] * log_softmax(guess[:, :categories], 1)).sum(1)
     squared_error = (code[:, categories:] - guess[:, categories:]).square().sum(1)
     return {
-        "category": -hyper["category"] * log_likelihood.mean(),
-        "continuous": hyper["continuous"] * squared_error.mean() / 2,
+        "category": -category * log_likelihood.mean(),
+        "continuous": continuous * squared_error.mean() / 2,
     }
 
 
