@@ -34,7 +34,7 @@ LAUNCHES = {
     "wgan": 1769,
     "wgan-gp": 3083,
 }
-"""Operators of a step and of the moving average, as torch 2.14 has them; optimizers are not fused, nor steps captured."""
+"""Operators of a step and of the moving average, as torch 2.14 has them, without fused optimizers."""
 
 SLACK = 1.03
 """Another torch may take some more."""

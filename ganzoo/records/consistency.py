@@ -117,7 +117,7 @@ def speed_faults(record: RunRecord) -> Iterator[str]:
 
 def turn_faults(record: RunRecord) -> Iterator[str]:
     """A run takes turns with other runs than itself, each named by its id, in one session."""
-    others, session = (record.throughput.get(name) for name in ("in_turn_with", "in_turn_session"))
+    others, session = record.throughput.get("in_turn_with"), record.throughput.get("in_turn_session")
     if (others is None) != (not session):
         yield "throughput has one of in_turn_with and in_turn_session, and not the other"
     for other in others or ():
