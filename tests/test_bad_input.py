@@ -448,7 +448,8 @@ def test_conditional_variant_is_refused_on_unlabelled_data(refused, pictures):
         *BENCH, "--models", "cdcgan", "--dataset", f"folder:{pictures}", "--image-size", 16, "--batch-size", 4
     )
     assert line.startswith("ganzoo: cdcgan: ")
-    assert "needs a dataset with labels; this one has none" in line
+    assert "is conditional and needs labels" in line
+    assert line.endswith("has none; choose one that has them")
 
 
 def test_conditional_variant_matched_by_a_glob_is_left_out_on_unlabelled_data(invoke, pictures):
@@ -458,7 +459,7 @@ def test_conditional_variant_matched_by_a_glob_is_left_out_on_unlabelled_data(in
     assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["mlp"]
     (line,) = outcome.err.splitlines()
     assert line.startswith("ganzoo: left out cdcgan: ")
-    assert "needs a dataset with labels" in line
+    assert "is conditional and needs labels" in line
 
 
 def test_unsupported_image_size_is_refused_with_the_supported_ones(refused):

@@ -7,17 +7,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import ganzoo.losses
 import ganzoo_plugins
+from ganzoo.comparing.comparison import compare
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.provenance import code_of, what_changed
 from ganzoo.planning.request import BenchPlan
+from ganzoo.records.consistency import identity_faults
+from ganzoo.records.store import read_record
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.sources import Places, code_behind, imports_of, places_of_module, source_sha256
+from ganzoo.running.identified import IdentifiedRun, RunsOfPlan
 
 ZOO = Path(ganzoo_plugins.__file__).parent
 
@@ -300,35 +305,49 @@ def install(folder: Path, name: str, version: str, module: str) -> None:
 
 
 @pytest.fixture
-def leaning(tmp_path) -> tuple[str, ...]:
-    """A bench of a variant that imports the module of a distribution of another name."""
-    (tmp_path / "plugin").mkdir()
-    (tmp_path / "plugin" / "leaning.py").write_text(LIBRARY_USER)
+def leaning(tmp_path) -> Path:
+    """A plugin with a variant that imports the module of a distribution of another name."""
+    path = tmp_path / "plugin" / "leaning.py"
+    path.parent.mkdir()
+    path.write_text(LIBRARY_USER)
     for name, module in (("tiny-lib", "tinylib"), ("typed", "onlytyped"), ("bystander", "bystander")):
         install(tmp_path / "lib", name, "1.0", module)
-    return (
-        *("bench", "--models", "leaning", "--batch-size", "8", "--throughput-only", "--throughput-seconds", "0.05"),
-        *("--device", "cpu", "--json", "--plugin", "plugin/leaning.py"),
-    )
+    return path
 
 
-def test_a_new_version_of_a_distribution_that_a_plugin_imports_is_another_run(leaning, run_cli, tmp_path):
-    def ran() -> dict:
-        done = run_cli(*leaning, env={"PYTHONPATH": str(tmp_path / "lib")})
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)[0]
+def test_a_new_version_of_a_distribution_that_a_plugin_imports_is_another_run(leaning, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
 
-    first = ran()
-    assert first["environment"]["distributions"] == {"tiny-lib": "1.0"}
+    def planned() -> IdentifiedRun:
+        importlib.invalidate_caches()
+        registry = discover([str(leaning)])
+        resolved = resolve(BenchPlan(("leaning",), device="cpu", throughput_only=True, batch_size=8), registry)
+        (run,) = RunsOfPlan(resolved, registry, tmp_path)
+        return run
+
+    first = planned()
+    assert first.code["distributions"] == {"tiny-lib": "1.0"}
     install(tmp_path / "lib", "bystander", "2.0", "bystander")
-    assert ran()["run_id"] == first["run_id"]
+    assert planned().run_id == first.run_id
     install(tmp_path / "lib", "tiny-lib", "1.1", "tinylib")
-    second = ran()
-    assert second["run_id"] != first["run_id"]
-    assert second["environment"]["distributions"] == {"tiny-lib": "1.1"}
-    assert run_cli("doctor").returncode == 0
-    rows = json.loads(run_cli("compare", "runs", "--format", "json").stdout)
-    assert sorted(row["differs"] for row in rows) == ["tiny-lib 1.0", "tiny-lib 1.1"]
+    second = planned()
+    assert second.code["distributions"] == {"tiny-lib": "1.1"}
+    assert second.run_id != first.run_id
+
+
+def test_the_record_of_a_run_has_them_and_rows_of_two_versions_are_kept_apart(leaning, run_cli, tmp_path):
+    done = run_cli(
+        *("bench", "--models", "leaning", "--batch-size", "8", "--throughput-only", "--throughput-seconds", "0.05"),
+        *("--device", "cpu", "--json", "--plugin", leaning),
+        env={"PYTHONPATH": str(tmp_path / "lib")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "runs").rglob("record.json")
+    record = read_record(path)
+    assert record.environment["distributions"] == {"tiny-lib": "1.0"}
+    assert list(identity_faults(json.loads(path.read_text()))) == []
+    other = replace(record, environment={**record.environment, "distributions": {"tiny-lib": "1.1"}})
+    assert [row.differs for row in compare([record, other]).rows] == ["tiny-lib 1.0", "tiny-lib 1.1"]
 
 
 def test_the_zoo_trains_by_torch_and_the_standard_library_alone():
