@@ -43,6 +43,8 @@ class Rounds:
                 return Outcome(throughput={"train_images_per_second": rate, "flags": ["warm"], "disturbance": 0.0})
             case "interrupted":
                 raise RunInterrupted(Outcome().failed("interrupted", Failure("KeyboardInterrupt", "stopped")))
+            case "ended":
+                raise RunInterrupted(Outcome())
             case status:
                 return Outcome(status, Failure(status, status))
 
@@ -119,6 +121,8 @@ def test_what_was_interrupted_is_measured_anew_and_loses_no_record(turns, tmp_pa
     assert launcher.order == "abbaabbaab"
     with pytest.raises(BenchInterrupted):
         turns(Rounds(c1="interrupted"), seeds=3)
+    with pytest.raises(BenchInterrupted):
+        turns(Rounds(d1="ended"), seeds=4)
     assert sorted(json.loads(path.read_text())["status"] for path in tmp_path.rglob(RECORD)) == [
         *("interrupted", "ok", "ok"),
     ]

@@ -87,16 +87,14 @@ class _Turn:
     plan: PlanUnderWay
     run: IdentifiedRun
     rounds: list[Outcome] = field(default_factory=list)
-    started: bool = False
+    begun: bool = False
     out: bool = False
 
     def take(self) -> None:
         """Time one window; a failure is recorded unless it is to be tried again, and then succeeds."""
-        if not self.started:
-            self.plan.say_started(self.run)
-            self.started = True
         for retries_left in range(RETRIES, -1, -1):
-            outcome = self.plan.launch(self.run, windows=1)
+            begun, self.begun = self.begun, True
+            outcome = self.plan.launch(self.run, windows=1, begun=begun)
             if outcome.status == "ok":
                 self.rounds.append(outcome)
                 return
@@ -147,9 +145,10 @@ class _Session:
         try:
             turn.take()
         except KeyboardInterrupt as interrupt:
-            known = known_record(turn.run.folder, self.on_note)
-            if known is None or not known.ok:
-                turn.plan.record(turn.run, outcome_of_interrupted(interrupt))
+            known, left = known_record(turn.run.folder, self.on_note), outcome_of_interrupted(interrupt)
+            # A run that had just ended has one window, which is no measurement.
+            if left.status != "ok" and (known is None or not known.ok):
+                turn.plan.record(turn.run, left)
             raise
 
 

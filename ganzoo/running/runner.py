@@ -193,7 +193,6 @@ class PlanUnderWay:
     def _attempt(self, run: IdentifiedRun) -> None:
         """Launch until it ends in a way that is not to be tried again, and record how it ended."""
         for retries_left in range(RETRIES, -1, -1):
-            self.say_started(run)
             try:
                 outcome = self.launch(run)
             except KeyboardInterrupt as interrupt:
@@ -211,8 +210,11 @@ class PlanUnderWay:
             self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {outcome.status}")
         return again
 
-    def launch(self, run: IdentifiedRun, windows: int | None = None) -> Outcome:
-        """Do a run and give its outcome; with `windows`, time so many windows of its speed."""
+    def launch(self, run: IdentifiedRun, windows: int | None = None, *, begun: bool = False) -> Outcome:
+        """Do a run and give its outcome; with `windows`, time so many windows of its speed.
+
+        That it is about to start is told, unless it has `begun`.
+        """
         asked = self.plan.asked
         if self.options.wait_until_quiet:
             wait_until_quiet(self.options.max_disturbance, self.on_note)
@@ -231,6 +233,8 @@ class PlanUnderWay:
             max_disturbance=self.options.max_disturbance,
             windows=windows,
         )
+        if not begun:
+            self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
         return self.launcher.launch(request, EventRelay(run.run_id, run.spec, self.tell, self.on_note))
 
     def record(self, run: IdentifiedRun, outcome: Outcome) -> None:
@@ -254,10 +258,6 @@ class PlanUnderWay:
         if record.ok and not self.options.keep_checkpoints:
             remove(run.folder, CHECKPOINT)
         return record
-
-    def say_started(self, run: IdentifiedRun) -> None:
-        """Tell that a run is about to start."""
-        self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
 
     def finish(self, run: IdentifiedRun, *, skipped: bool) -> None:
         """Tell that a run has a record."""
