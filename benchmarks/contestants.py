@@ -2,7 +2,8 @@
 
 The processes are separate because each side has its own environment: ganzoo starts its runs with `RUN_ENVIRONMENT`, a
 plain script with nothing. `python contestants.py NAME SIZE CHANNELS BATCH [WITHOUT]`, where `WITHOUT` names a
-technique to switch off, to see what it gains.
+technique to switch off, to see what it gains. Both sides compute on the accelerator where there is one, and their clock
+stops when its queue is empty.
 """
 
 from __future__ import annotations
@@ -70,23 +71,23 @@ def assembled(variant: str, size: int, channels: int, batch: int, ready: bool, e
     spec = replace(resolved.runs[0].spec, image_shape=(channels, size, size))
     run = assemble(spec, registry, resolved.dataset)
     if ready:
-        run.batches = ReadyBatches(channels, size, batch, spec.memory_format)
+        run.batches = ReadyBatches(channels, size, batch, spec.memory_format, spec.device)
     return run
 
 
 class ReadyBatches:
-    """Batches of random images, already in memory."""
+    """Batches of random images, already in the memory of the device."""
 
     wait_seconds = 0.0
 
-    def __init__(self, channels: int, size: int, batch: int, memory_format: str) -> None:
+    def __init__(self, channels: int, size: int, batch: int, memory_format: str, device: str) -> None:
         import torch
 
         layout = getattr(torch, memory_format + ("_format" if memory_format == "contiguous" else ""))
-        self.device = torch.device("cpu")
+        self.device = torch.device(device)
         self.drawn = 0
         self.images = [
-            torch.rand(batch, channels, size, size).mul_(2).sub_(1).contiguous(memory_format=layout)
+            torch.rand(batch, channels, size, size, device=device).mul_(2).sub_(1).contiguous(memory_format=layout)
             for _ in range(READY_BATCHES)
         ]
 
@@ -101,18 +102,20 @@ def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Ca
     import torch
     from plain_loop import PlainLoop, mnist_loader
 
+    from ganzoo.machine.settings import resolve_device
     from ganzoo.registry.discovery import discover
     from ganzoo.training.players import build_players
 
+    device = resolve_device("auto")
     architecture = discover().get("architectures", variant).record
     players = build_players(architecture, (channels, size, size), architecture.latent, 0, {}, 1)
     networks = players.generator.network, players.discriminator.network
     if ready:
-        made = ReadyBatches(channels, size, batch, "contiguous")
+        made = ReadyBatches(channels, size, batch, "contiguous", device)
         batches: Iterator[torch.Tensor] = (images for images, _ in iter(made.__next__, None))  # type: ignore[misc]
     else:
         batches = mnist_loader(os.environ["GANZOO_DATA"], size, batch)
-    loop = PlainLoop(*networks, architecture.latent, batches)
+    loop = PlainLoop(*networks, architecture.latent, batches, device)
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -173,7 +176,6 @@ CONTESTANTS: dict[str, Callable[..., Callable[[int], object]]] = {
 
 def switch_off(technique: str) -> None:
     """Switch off one of ganzoo's techniques in this process."""
-    import torch
 
     import ganzoo.planning.plan
     import ganzoo.training.assembly
@@ -202,15 +204,24 @@ def switch_off(technique: str) -> None:
         case "freezing":
             ganzoo.training.assembly.PhaseUpdate = Unfrozen  # type: ignore[misc]
         case "fused Adam":
-            ganzoo.training.assembly.make_optimizer = lambda parameters, settings, capturable: torch.optim.Adam(
-                parameters, lr=settings.learning_rate, betas=settings.betas
-            )
+            ganzoo.training.assembly.make_optimizer = unfused_adam
+
+
+def unfused_adam(parameters: Any, settings: Any, capturable: bool = False) -> Any:
+    """Adam as `make_optimizer` makes it, a step of which may be captured, but for the fused kernel."""
+    import torch
+
+    rate = torch.tensor(settings.learning_rate, device=parameters[0].device) if capturable else settings.learning_rate
+    return torch.optim.Adam(parameters, lr=rate, betas=settings.betas, capturable=capturable)
 
 
 def main() -> None:
     """Serve on stdin and stdout until stdin ends."""
     import torch
 
+    from ganzoo.machine.settings import resolve_device, synchronize
+
+    device = resolve_device("auto")
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     name, *shape, without = sys.argv[1:]
@@ -221,6 +232,7 @@ def main() -> None:
     for line in sys.stdin:
         since = time.perf_counter()
         steps(int(line))
+        synchronize(device)
         channel.write(f"{time.perf_counter() - since}\n")
 
 

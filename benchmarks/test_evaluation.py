@@ -8,13 +8,14 @@ import torch
 from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample, RealSample
+from ganzoo.machine.settings import resolve_device, synchronize
 
 FAKES = 5000
 
 
 @pytest.fixture(scope="module")
 def extractor(registry):
-    return load_extractor(registry.get("features", "digits-cnn").record, "cpu")
+    return load_extractor(registry.get("features", "digits-cnn").record, resolve_device("auto"))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,12 @@ def dataset(registry):
 def test_features(benchmark, extractor):
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (FAKES, 1, 16, 16), dtype=torch.uint8, generator=rng)
-    benchmark.pedantic(lambda: extractor(iter(images.split(256))), rounds=5, warmup_rounds=1)
+
+    def features():
+        extractor(iter(images.split(256)))
+        synchronize(resolve_device("auto"))
+
+    benchmark.pedantic(features, rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("name", ["fid", "is", "kid", "prc", "modes"])
@@ -40,9 +46,12 @@ def test_metric(benchmark, registry, extractor, dataset, name):
     chosen = torch.randint(len(real.features), (FAKES,), generator=rng)
     noise = torch.randn(FAKES, real.features.shape[1], generator=rng) * real.features.std() / 2
     settings = metric.settings(dataset.count, FAKES)
+    # Where the extractor leaves them.
+    device = resolve_device("auto")
+    features, logits = (real.features[chosen] + noise).to(device), real.logits[chosen].to(device)
 
     def score():
         # A new sample each time: otherwise the second round would reuse the statistics of the first.
-        return metric.score(real, FeatureSample(real.features[chosen] + noise, real.logits[chosen]), settings)
+        return metric.score(real, FeatureSample(features, logits), settings)
 
     benchmark.pedantic(score, rounds=3, warmup_rounds=1)

@@ -23,6 +23,7 @@ from ganzoo_plugins.features.digit_cnns import DigitCNN
 PAIRS = 9
 
 DATA = os.environ.get("GANZOO_DATA")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="of the table of NVIDIA GPUs")
 needs_mnist = pytest.mark.skipif(DATA is None, reason="set GANZOO_DATA to a folder that holds MNIST")
 
 
@@ -80,6 +81,20 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
             "≥ 3",
             id="mlp-end-to-end",
             marks=needs_mnist,
+        ),
+        pytest.param(
+            "DCGAN, MNIST at 64 px, batch 128, end to end",
+            Race("plain-dcgan", "dcgan", 64, 1, 128, 40),
+            "on a GPU",
+            id="dcgan-end-to-end-gpu",
+            marks=[needs_mnist, needs_cuda],
+        ),
+        pytest.param(
+            "mlp, MNIST, batch 128, end to end",
+            Race("plain-mlp", "mlp", 28, 1, 128, 300),
+            "on a GPU",
+            id="mlp-end-to-end-gpu",
+            marks=[needs_mnist, needs_cuda],
         ),
         pytest.param(
             "harness over its own bare step, DCGAN, MNIST at 28 px",
@@ -156,9 +171,13 @@ def test_evaluation(benchmark, registry, tmp_path):
     from ganzoo.evaluation.extractors import load_extractor
     from ganzoo.evaluation.features import RealSample
     from ganzoo.evaluation.scorer import Scorer
+    from ganzoo.machine.settings import resolve_device
     from ganzoo.util.images import save_png
 
-    extractor = load_extractor(registry.get("features", "mnist-cnn").record, "cpu")
+    device = resolve_device("auto")
+    on_cuda = device.startswith("cuda")
+    # torch-fidelity knows CUDA and the CPU: both sides go where both can.
+    extractor = load_extractor(registry.get("features", "mnist-cnn").record, device if on_cuda else "cpu")
     offer, argument = find_dataset(registry, "mnist")
     dataset = prepare_dataset(registry, offer, argument)
     real = RealSample(dataset, extractor)
@@ -192,7 +211,7 @@ def test_evaluation(benchmark, registry, tmp_path):
             return (self.network(batch[:, :1])[0],)
 
     torch_fidelity.register_feature_extractor("mnist-cnn", Features)
-    settings = {"feature_extractor": "mnist-cnn", "fid": True, "cuda": False, "verbose": False, "batch_size": 256}
+    settings = {"feature_extractor": "mnist-cnn", "fid": True, "cuda": on_cuda, "verbose": False, "batch_size": 256}
     settings |= {"cache_root": str(tmp_path / "cache"), "input2": str(folder), "input2_cache_name": "real"}
 
     def theirs() -> object:

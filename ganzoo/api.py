@@ -66,7 +66,7 @@ def bench(
     logs = (log,) if isinstance(log, str) else tuple(log)
     # Absolute, because a plugin may change the working directory.
     place = Path(results).absolute()
-    prepared = prepare_bench(plan, _warn, results=Path(results), logs=logs, given=options)
+    prepared = prepare_bench(plan, _warn, options=how, results=Path(results), logs=logs, given=options)
     return prepared.run(place, how, on_event=on_event or ignore, on_note=_warn)
 
 

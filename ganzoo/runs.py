@@ -158,7 +158,8 @@ class RunRequest:
     `code` is the answer of `ganzoo.planning.provenance.code_of` when the plan was made; the process loads the plugins
     that it names and no others, and refuses to run if their code is another. Empty: all plugins, and no check.
     `search_path` is where the bench has looked for modules. `max_disturbance` is the share of the CPU that other
-    processes may use while speed is measured; None: any.
+    processes may use while speed is measured; None: any. `windows` is how many windows of its speed are timed; None:
+    the usual number.
     """
 
     run_id: str
@@ -173,6 +174,7 @@ class RunRequest:
     code: Mapping[str, Any] = field(default_factory=dict)
     search_path: tuple[str, ...] = ()
     max_disturbance: float | None = None
+    windows: int | None = None
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -272,6 +274,10 @@ class Throughput(TypedDict, total=False):
     disturbance: FromZero
     device_states: Sequence[Mapping[str, Any]]
     flags: Sequence[str]
+    in_turn_with: Sequence[str]
+    """With `--interleave`: the ids of the runs that took turns with this one, window by window."""
+    in_turn_session: str
+    """What the records of these runs share; another measurement in turn has another."""
 
 
 class Point(TypedDict):
@@ -343,6 +349,7 @@ class Environment(TypedDict, total=False):
     torch: str
     ganzoo: str
     packages: Mapping[str, str | None]
+    distributions: Mapping[str, str | None]
     platform: str
     plugins: Mapping[str, PluginFacts]
     plugin_allow_list: str | None

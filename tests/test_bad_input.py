@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+import ganzoo
 from ganzoo.cli.commands import COMMANDS
 from ganzoo.cli.parser import build_parser
 from ganzoo.planning.plan import resolve
@@ -211,6 +212,37 @@ def test_batch_size_may_equal_the_dataset_size(invoke):
 )
 def test_unknown_arguments_are_refused(args, fix, refused):
     assert fix in refused(*args)
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        (("--max-disturbance", "2"), "--max-disturbance 2.0: give a share from 0 to below 1"),
+        (("--max-disturbance", "nan"), "--max-disturbance nan: give a share"),
+        (("--checkpoint-seconds", "-1"), "--checkpoint-seconds -1.0: give a number from 0"),
+        (("--checkpoint-seconds", "nan"), "--checkpoint-seconds nan: give a number from 0"),
+        (("--timeout", "0"), "--timeout 0.0: give a number of seconds above 0"),
+        (("--retry", "diverged"), "--retry diverged: choose from oom,"),
+        (("--interleave",), "--interleave: only speeds can be measured in turn; add --throughput-only"),
+        (
+            ("--interleave", "--throughput-only"),
+            "--interleave: measures runs in turn with each other",
+        ),
+        (("--interleave", "--throughput-only", "--batch-size", "auto"), "--interleave and --batch-size auto: the"),
+        (("--interleave", "--sweep-batch", "auto"), "--interleave and --sweep-batch auto: the batches must be known"),
+    ],
+)
+def test_options_of_how_to_run_are_checked_before_anything_also_by_a_dry_run(options, fix, dry, refused):
+    assert fix in refused("bench", "--models", "mlp", "--device", "cpu", *options, *dry)
+
+
+def test_the_same_from_python_and_of_a_suite(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ganzoo.UsageError, match="--max-disturbance 2: give a share"):
+        ganzoo.bench("no-such-model", max_disturbance=2)
+    assert "--retry never: choose from" in refused("bench", "--suite", "quick", "--retry", "never", "--dry-run")
+    assert "add --throughput-only" in refused("bench", "--suite", "quick", "--interleave", "--dry-run")
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -430,7 +462,8 @@ def test_conditional_variant_is_refused_on_unlabelled_data(refused, pictures):
         *BENCH, "--models", "cdcgan", "--dataset", f"folder:{pictures}", "--image-size", 16, "--batch-size", 4
     )
     assert line.startswith("ganzoo: cdcgan: ")
-    assert "needs a dataset with labels; this one has none" in line
+    assert "is conditional and needs labels" in line
+    assert line.endswith("has none; choose one that has them")
 
 
 def test_conditional_variant_matched_by_a_glob_is_left_out_on_unlabelled_data(invoke, pictures):
@@ -440,7 +473,7 @@ def test_conditional_variant_matched_by_a_glob_is_left_out_on_unlabelled_data(in
     assert [entry["spec"]["variant"] for entry in json.loads(outcome.out)] == ["mlp"]
     (line,) = outcome.err.splitlines()
     assert line.startswith("ganzoo: left out cdcgan: ")
-    assert "needs a dataset with labels" in line
+    assert "is conditional and needs labels" in line
 
 
 def test_unsupported_image_size_is_refused_with_the_supported_ones(refused):
@@ -621,14 +654,21 @@ def test_images_that_are_not_square_are_what_a_folder_cannot_be_scored_against(r
     assert "'nonsquare' has images of 20 x 28 pixels, and those of a folder are cropped to squares" in line
 
 
-def test_a_stray_picture_beside_the_classes_is_named_where_labels_are_missing(refused, pictures, tmp_path):
+@pytest.mark.parametrize(
+    ("needs", "what"),
+    [
+        (("--models", "mlp", "--metrics", "modes"), "metric 'modes' needs labels"),
+        (("--models", "cdcgan"), "cdcgan: architecture 'cdcgan' is conditional and needs labels"),
+    ],
+)
+def test_a_stray_picture_beside_the_classes_is_named_where_labels_are_missing(needs, what, refused, pictures, tmp_path):
     for label in "01":
         shutil.copytree(pictures, tmp_path / "real" / label)
     Image.new("L", (16, 16)).save(tmp_path / "real" / "stray.png")
-    bench = ("bench", "--models", "mlp", "--device", "cpu", "--image-size", 16, "--features", "digits-cnn")
-    line = refused(*bench, "--dataset", "folder:real", "--metrics", "modes")
-    assert "has none: 1 of" in line
-    assert "images lies beside the subfolders (stray.png), so the subfolders are no labels" in line
+    bench = ("bench", "--device", "cpu", "--image-size", 16, "--features", "digits-cnn", "--dataset", "folder:real")
+    line = refused(*bench, *needs)
+    assert f"{what}, and dataset 'folder:real' has none: 1 of 25 images lies beside the subfolders (stray.png)" in line
+    assert line.endswith("so the subfolders are no labels; move it into one, or out of the folder")
 
 
 # --- broken records ---------------------------------------------------------------------------------------------------

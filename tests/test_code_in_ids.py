@@ -7,17 +7,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import ganzoo.losses
 import ganzoo_plugins
+from ganzoo.comparing.comparison import compare
 from ganzoo.planning.plan import resolve
-from ganzoo.planning.provenance import code_of
+from ganzoo.planning.provenance import code_of, what_changed
 from ganzoo.planning.request import BenchPlan
+from ganzoo.records.consistency import identity_faults
+from ganzoo.records.store import read_record
 from ganzoo.registry.discovery import discover
-from ganzoo.registry.sources import Places, files_of, imports_of, places_of_module, source_sha256
+from ganzoo.registry.sources import Places, code_behind, imports_of, places_of_module, source_sha256
+from ganzoo.running.identified import IdentifiedRun, RunsOfPlan
 
 ZOO = Path(ganzoo_plugins.__file__).parent
 
@@ -71,7 +76,7 @@ def test_an_edit_in_the_zoo_changes_the_ids_of_the_variants_that_use_it_and_of_n
     files = {
         plugin: {
             name: modules.get(name, file)
-            for name, file in files_of(sys.modules[entries[plugin]], registry.sources.places).items()
+            for name, file in code_behind(sys.modules[entries[plugin]], registry.sources.places).files.items()
         }
         for plugin in set().union(*plugins_of.values())
     }
@@ -264,3 +269,101 @@ def test_a_run_finds_a_module_that_its_script_has_found(folder, run_cli, tmp_pat
     (tmp_path / "script.py").write_text(SCRIPT)
     done = run_cli(program=(sys.executable, "script.py"))
     assert done.stdout == "ok ['digits', 'losses', 'mlp', 'mymod']\n", done.stderr
+
+
+# --- the distributions that plugins import ----------------------------------------------------------------------------
+
+LIBRARY_USER = """
+import ganzoo
+import json, torch.nn
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import onlytyped
+
+def build(image_shape, latent, classes):
+    import tinylib.layers
+    from ganzoo_plugins.variants.mlp import build
+    return build(image_shape, latent, classes)
+
+@ganzoo.hookimpl
+def ganzoo_variants():
+    yield ganzoo.Variant("leaning", ganzoo.Architecture("leaning-networks", build), loss="non-saturating")
+"""
+
+
+def install(folder: Path, name: str, version: str, module: str) -> None:
+    """A distribution as pip leaves it: a module, and beside it a `.dist-info` that names it."""
+    for old in folder.glob(f"{name.replace('-', '_')}-*.dist-info"):
+        shutil.rmtree(old)
+    (folder / module).mkdir(parents=True, exist_ok=True)
+    (folder / module / "__init__.py").write_text("")
+    (folder / module / "layers.py").write_text("")
+    facts = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (facts / "top_level.txt").write_text(f"{module}\n")
+
+
+@pytest.fixture
+def leaning(tmp_path) -> Path:
+    """A plugin with a variant that imports the module of a distribution of another name."""
+    path = tmp_path / "plugin" / "leaning.py"
+    path.parent.mkdir()
+    path.write_text(LIBRARY_USER)
+    for name, module in (("tiny-lib", "tinylib"), ("typed", "onlytyped"), ("bystander", "bystander")):
+        install(tmp_path / "lib", name, "1.0", module)
+    return path
+
+
+def test_a_new_version_of_a_distribution_that_a_plugin_imports_is_another_run(leaning, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+
+    def planned() -> IdentifiedRun:
+        importlib.invalidate_caches()
+        registry = discover([str(leaning)])
+        resolved = resolve(BenchPlan(("leaning",), device="cpu", throughput_only=True, batch_size=8), registry)
+        (run,) = RunsOfPlan(resolved, registry, tmp_path)
+        return run
+
+    first = planned()
+    assert first.code["distributions"] == {"tiny-lib": "1.0"}
+    install(tmp_path / "lib", "bystander", "2.0", "bystander")
+    assert planned().run_id == first.run_id
+    install(tmp_path / "lib", "tiny-lib", "1.1", "tinylib")
+    second = planned()
+    assert second.code["distributions"] == {"tiny-lib": "1.1"}
+    assert second.run_id != first.run_id
+
+
+def test_the_record_of_a_run_has_them_and_rows_of_two_versions_are_kept_apart(leaning, run_cli, tmp_path):
+    done = run_cli(
+        *("bench", "--models", "leaning", "--batch-size", "8", "--throughput-only", "--throughput-seconds", "0.05"),
+        *("--device", "cpu", "--json", "--plugin", leaning),
+        env={"PYTHONPATH": str(tmp_path / "lib")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "runs").rglob("record.json")
+    record = read_record(path)
+    assert record.environment["distributions"] == {"tiny-lib": "1.0"}
+    assert list(identity_faults(json.loads(path.read_text()))) == []
+    other = replace(record, environment={**record.environment, "distributions": {"tiny-lib": "1.1"}})
+    assert [row.differs for row in compare([record, other]).rows] == ["tiny-lib 1.0", "tiny-lib 1.1"]
+
+
+def test_the_zoo_trains_by_torch_and_the_standard_library_alone():
+    """So the ids of its runs have the versions of ganzoo and torch, and no others."""
+    registry = discover()
+    resolved = resolve(BenchPlan(("all",), device="cpu", throughput_only=True), registry)
+    assert {json.dumps(code_of(run.spec, registry)["distributions"]) for run in resolved.runs} == {"{}"}
+    assert "distributions_by_import" not in vars(registry.sources), "nobody waits for a look at all that is installed"
+
+
+def test_what_changed_names_distributions_where_both_sides_know_them():
+    now = {"plugins": {}, "ganzoo": "1", "torch": "2", "distributions": {"timm": "1.0"}}
+    earlier = {name: value for name, value in now.items() if name != "distributions"}
+    assert list(what_changed(earlier, now)) == []
+    assert list(what_changed({**earlier, "distributions": {"timm": "0.9"}}, now)) == ["timm went from 0.9 to 1.0"]
+    assert list(what_changed({**earlier, "distributions": {"einops": "1"}}, now)) == [
+        "einops went from 1 to none",
+        "timm went from none to 1.0",
+    ]

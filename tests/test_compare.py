@@ -164,6 +164,17 @@ def test_row_whose_seeds_differ_in_memory_or_flags_is_noted(write, invoke):
     assert "mlp: seeds differ in omp_num (0, 1)" in out
 
 
+def test_a_flag_that_is_known_not_to_be_set_differs_from_one_that_is(write, invoke):
+    known = ({"malloc": None}, {"malloc": "8"}, {})
+    for seed, flags in enumerate(known):
+        own = {"environment__flags": flags, "environment__packages": {"torchvision": None if seed else "0.2"}}
+        write(f"runs/{seed}", spec=of("mlp", seed), **own, hardware__driver=(None, "550", "550")[seed])
+    out = invoke("compare", "runs").out
+    assert "mlp: seeds differ in malloc (none, 8)" in out
+    assert "mlp: seeds differ in torchvision (0.2, none)" in out
+    assert "seeds differ in driver" not in out, "a driver that could not be read is not known"
+
+
 def test_throughput_flags_are_noted_once_with_the_largest_share_and_all_variants(write, invoke):
     for variant, shares in (("mlp", (20, 31)), ("dcgan", (31, 8)), ("wgan", (None, None))):
         for seed, share in enumerate(shares):
@@ -828,6 +839,25 @@ def test_diff_shows_changed_settings_and_figures(pair, invoke):
     assert "560.2" in out
     assert "+25.0%" in out
     assert "-50.0%" in out
+
+
+def test_diff_says_nothing_of_how_doubtful_speeds_moved_unless_asked(pair, write, invoke):
+    write("runs/busy", fid=25.0, rate=500.0, throughput__flags=["other processes used 31% of the CPU"])
+    diff = json.loads(invoke("diff", "runs/a", "runs/busy", "--json").out)
+    figures = diff["figures"]
+    assert figures["train_images_per_second"] == {"a": 1000.0, "b": 500.0, "change": None}
+    assert {figures[name]["change"] for name in ("mfu", "sample_latency_seconds", "train_seconds")} == {None}
+    assert figures["fid"]["change"] == 0.25
+    assert figures["peak_memory_bytes"]["change"] == 0.0
+    assert diff["doubts"] == [[], ["other processes used 31% of the CPU"]]
+    out = " ".join(invoke("diff", "runs/a", "runs/busy").out.split())
+    assert "-50.0%" not in out
+    said = "no change of a doubtful speed (B: other processes used 31% of the CPU); --doubtful shows it all the same"
+    assert said in out
+    asked = invoke("diff", "runs/a", "runs/busy", "--doubtful").out
+    assert "-50.0%" in asked
+    assert "doubtful" not in asked
+    assert "doubtful" not in invoke("diff", "runs/a", "runs/b").out
 
 
 def test_diff_of_a_run_with_itself_shows_no_difference(pair, invoke):

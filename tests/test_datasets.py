@@ -447,6 +447,42 @@ def test_lsun_reads_the_database_of_a_class(tmp_path):
     assert DATASETS["lsun"].fingerprint(asked) == DATASETS["lsun"].fingerprint(asked)
 
 
+def test_lsun_puts_transparent_images_on_the_background_and_counts_them(tmp_path):
+    import lmdb
+
+    pictures = [
+        (Image.new("RGBA", (20, 20), (0, 100, 200, 51)), "WEBP"),
+        (Image.new("LA", (20, 20), (7, 0)), "PNG"),
+        (Image.new("L", (20, 20), 9), "PNG"),
+        (Image.new("RGB", (20, 20), (1, 2, 3)), "PNG"),
+    ]
+    for scene in ("tower", "kitchen"):
+        folder = str(tmp_path / f"{scene}_train_lmdb")
+        with lmdb.open(folder) as environment, environment.begin(write=True) as transaction:
+            for index, (image, kind) in enumerate(pictures):
+                stream = io.BytesIO()
+                image.save(stream, format=kind, lossless=True)
+                transaction.put(f"key{index}".encode(), stream.getvalue())
+    loaded = DATASETS["lsun"].load(request(tmp_path, "tower", size=8))
+    shown = [image[:, 0, 0].tolist() for image in loaded.images]
+    assert shown == [[204, 224, 244], [255, 255, 255], [9, 9, 9], [1, 2, 3]]
+    assert loaded.with_alpha == 2
+    assert loaded.notes == {"alpha": "2 of 4 images have transparency; put on #ffffff, see --background"}
+    black = DATASETS["lsun"].load(replace(request(tmp_path, "kitchen", size=8), background="#000000"))
+    assert [image[:, 0, 0].tolist() for image in black.images][:2] == [[0, 20, 40], [0, 0, 0]]
+
+
+def test_lsun_refuses_images_that_would_be_cut_off(tmp_path):
+    import lmdb
+
+    with lmdb.open(str(tmp_path / "tower_train_lmdb")) as environment, environment.begin(write=True) as transaction:
+        stream = io.BytesIO()
+        Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(stream, format="PNG")
+        transaction.put(b"key", stream.getvalue())
+    with pytest.raises(ganzoo.DataUnavailable, match=r"image 0 of lsun:tower cannot be read: its mode is I;16, not"):
+        DATASETS["lsun"].load(request(tmp_path, "tower")).images[0]
+
+
 def test_lsun_without_class_or_database_is_refused_with_the_fix(tmp_path):
     with pytest.raises(ganzoo.UsageError, match="lsun:church_outdoor"):
         DATASETS["lsun"].load(request(tmp_path))
@@ -529,7 +565,7 @@ def test_subfolders_are_the_labels_only_if_they_hold_every_image(tmp_path):
     loaded = folder.load(request(argument=tmp_path))
     assert (loaded.labels, loaded.class_names) == (None, ())
     beside = "1 of 4 images lies beside the subfolders (stray.png), so the subfolders are no labels"
-    assert loaded.notes["labels"] == beside
+    assert loaded.notes["labels"] == f"{beside}; move it into one, or out of the folder"
 
 
 @pytest.mark.parametrize(
@@ -800,7 +836,7 @@ def mixed(place: Path) -> Path:
 
 
 def test_a_folder_says_what_is_not_as_it_seems(tmp_path):
-    assert folder.load(request(argument=mixed(tmp_path / "plain"))).notes == {}
+    assert folder.load(request(argument=mixed(tmp_path / "plain"), size=16)).notes == {}
     place = mixed(tmp_path / "odd")
     half_transparent("LA").resize((16, 16)).save(place / "alpha.png")
     picture(place / "grid.png", size=(146, 146), mode="L")
@@ -809,7 +845,7 @@ def test_a_folder_says_what_is_not_as_it_seems(tmp_path):
     picture(place / "red.png", size=(16, 16), colour=(255, 0, 0))
     for name in ("a.gif", "b.GIF", "c.heic", "d.avif", "samples.npz", "notes.txt", ".hidden.gif"):
         (place / name).write_bytes(b"not opened")
-    loaded = folder.load(request(argument=place))
+    loaded = folder.load(request(argument=place, size=16))
     assert (len(loaded.images), loaded.with_alpha) == (14, 1)
     assert loaded.notes == {
         "alpha": "1 of 14 images has transparency (alpha.png); put on #ffffff, see --background",
@@ -820,6 +856,13 @@ def test_a_folder_says_what_is_not_as_it_seems(tmp_path):
         "save them as PNG to have them read",
     }
     assert loaded.images[loaded.images.paths.index(place / "pages.tif")].unique().tolist() == [1]
+
+
+def test_a_folder_says_that_its_images_are_resized(tmp_path):
+    place = mixed(tmp_path / "plain")
+    assert folder.load(request(argument=place, size=8)).notes == {
+        "resized": "10 of 10 images, most of them of 16x16 pixels, are resized to 8x8"
+    }
 
 
 def test_what_is_passed_over_is_named_where_there_is_nothing_else(tmp_path):

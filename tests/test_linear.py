@@ -49,6 +49,44 @@ def test_onednn_values_and_gradients_equal_blas():
         close(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("way", ["whole", "in place", "a part"])
+def test_a_network_that_its_plugin_compiles_is_compiled_with_ordinary_products(way):
+    """torch's compiler refuses the operator of oneDNN; a backend of our own sees what it is given."""
+    graphs: list[str] = []
+
+    def backend(graph, inputs):
+        graphs.append(graph.print_readable(print_output=False))
+        return graph.forward
+
+    def build():
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 1), nn.Flatten(0))
+        if way == "whole":
+            return torch.compile(network, backend=backend)
+        if way == "in place":
+            network.compile(backend=backend)
+        else:
+            network[1] = torch.compile(network[1], backend=backend)
+        return network
+
+    torch.manual_seed(0)
+    network = build()
+    use_onednn(network, least_weights=0)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 1), nn.Flatten(0))
+    for ours, theirs in zip(plain.parameters(), network.parameters(), strict=True):
+        ours.data.copy_(theirs.data)
+    real, fake = torch.randn(9, 1, 8, 8), torch.randn(9, 1, 8, 8)
+    for one in (network, plain):
+        torch.manual_seed(1)
+        (gradient_penalty(one, real, fake, None, {"weight": 10.0}) + one(real).square().sum()).backward()
+    with torch.inference_mode():
+        close(network(real), plain(real))
+    for ours, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        close(ours.grad, theirs.grad)
+    torch._dynamo.reset()
+    assert any("linear" in graph for graph in graphs)
+    assert not any("mkldnn" in graph for graph in graphs)
+
+
 def test_onednn_gradient_penalties_have_the_gradients_of_blas():
     def build():
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 1), nn.Flatten(0))

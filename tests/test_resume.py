@@ -262,6 +262,28 @@ def test_sigterm_saves_a_checkpoint(run_cli):
     assert record["training"]["kimg"] > 0
 
 
+SLOW_TO_LOAD = """
+import time
+open("loading", "w").close()
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_runs_begin_ends_the_command_as_it_does_during_runs(number, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANZOO_PLUGINS", "")
+    (tmp_path / "slow.py").write_text(SLOW_TO_LOAD)
+    with background(tmp_path, "bench", "--models", "dcgan", "--plugin", "slow.py") as bench:
+        wait_for((tmp_path / "loading").exists)
+        bench.process.send_signal(number)
+        out, err = bench.process.communicate(timeout=HANGING)
+    assert (bench.process.returncode, out, err.splitlines()) == (
+        130,
+        "",
+        ["ganzoo: interrupted; run the same command again to go on"],
+    )
+
+
 def ignore_sigint() -> None:
     """POSIX shells start background commands of a script with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

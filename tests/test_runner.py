@@ -20,6 +20,7 @@ from conftest import ONE_MACHINE
 from skips import needs_system
 
 import ganzoo
+from ganzoo.cli.interruption import stopped_by
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable, UsageError
 from ganzoo.planning.continuation import resolve_continuation
@@ -220,11 +221,25 @@ def test_ignored_signals_stay_ignored_and_handlers_are_restored(signals):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_signals_are_not_held_back_in_another_thread():
+@posix
+def test_signals_stop_a_command_unless_they_are_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    at_first = signal.getsignal(signal.SIGTERM)
+    try:
+        with stopped_by("SIGTERM", "SIGHUP", "SIGOFNOSYSTEM"):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) == at_first
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("context", [held_back, lambda: stopped_by("SIGINT")])
+def test_signals_are_left_alone_in_another_thread(context):
     entered = []
 
     def enter():
-        with held_back():
+        with context():
             entered.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=enter)

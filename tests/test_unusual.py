@@ -202,6 +202,19 @@ def test_a_checkpoint_holds_extra_state():
     assert fresh.players.generator.network.calls == run.players.generator.network.calls != {"trained": 0}
 
 
+def test_the_average_has_the_extra_state_of_the_network_it_follows():
+    run = trial("beside").assemble()
+    assert run.average.enabled
+    for _ in range(3):
+        run_step(run)
+    trained = run.players.generator.network.calls["trained"]
+    averaged = run.average.settled().network
+    assert averaged.calls == {"trained": trained}
+    run_step(run)
+    assert averaged.calls == {"trained": trained}, "it is a copy"
+    assert run.average.settled().network.calls["trained"] > trained
+
+
 # --- images that are not finite ---------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.cli.interruption import INTERRUPTED, say_interrupted, stopped_by
+from ganzoo.cli.interruption import INTERRUPTED, say_interrupted
 from ganzoo.cli.options import asked_for
 from ganzoo.cli.parser import BenchOutput
 from ganzoo.errors import UsageError
@@ -42,14 +42,14 @@ def run_bench(arguments: Namespace) -> int:
     # Wherever a plugin takes the process meanwhile, the records go there.
     results = Path(output.results).absolute()
     with redirect_stdout(sys.stderr):
-        prepared = _prepare(plan, output, vars(arguments), ignore if output.quiet else say_preparing)
+        prepared = _prepare(plan, options, output, vars(arguments), ignore if output.quiet else say_preparing)
     if output.dry_run:
         return _dry_run(prepared.runs, output.json)
     display: Any = nullcontext(ignore) if output.quiet else ProgressDisplay()
     records: Sequence[RunRecord] = []
     interrupted = False
     try:
-        with display as on_event, stopped_by("SIGTERM", "SIGHUP"):
+        with display as on_event:
             records = prepared.run(results, options, on_event=on_event, on_note=print_note)
     except BenchInterrupted as interrupt:
         records, interrupted = interrupt.records, True
@@ -79,16 +79,25 @@ def _check_what_to_run(plan: BenchPlan, output: BenchOutput) -> None:
 
 
 def _prepare(
-    plan: BenchPlan, output: BenchOutput, given: Mapping[str, Any], on_progress: Callable[..., None]
+    plan: BenchPlan, how: RunOptions, output: BenchOutput, given: Mapping[str, Any], on_progress: Callable[..., None]
 ) -> Bench | SuiteBench:
-    """The bench, or the suite, in which options that were `given` replace its values."""
+    """The bench, or the suite, in which options that were `given` replace its values; `how` to run it is checked."""
     from ganzoo.running.bench import prepare_bench
     from ganzoo.running.suites import prepare_suite, read_suite, with_options
 
     options = {option.name: getattr(plan, option.name) for option in options_of(BenchPlan) if option.name in given}
     if output.suite is not None:
-        return prepare_suite(with_options(read_suite(output.suite), options), print_note, on_progress, output.log)
-    return prepare_bench(plan, print_note, on_progress, results=Path(output.results), logs=output.log, given=options)
+        suite = with_options(read_suite(output.suite), options)
+        return prepare_suite(suite, print_note, on_progress, output.log, options=how)
+    return prepare_bench(
+        plan,
+        print_note,
+        on_progress,
+        options=how,
+        results=Path(output.results),
+        logs=output.log,
+        given=options,
+    )
 
 
 def _print_records(records: Sequence[RunRecord], prepared: Bench | SuiteBench, output: BenchOutput) -> None:

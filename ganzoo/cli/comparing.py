@@ -109,7 +109,7 @@ def diff_runs(arguments: Namespace) -> int:
     from ganzoo.records.store import find_run
 
     first, second = find_run(arguments.first), find_run(arguments.second)
-    diff = diff_records(first, second)
+    diff = diff_records(first, second, doubtful=arguments.doubtful)
     if arguments.json:
         print(json.dumps(diff.to_json(), indent=1))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,10 +21,15 @@ def say_interrupted(*, without: str = "") -> None:
 
 @contextmanager
 def stopped_by(*names: str) -> Iterator[None]:
-    """Meet these signals as Ctrl-C is met, unless they are ignored, as under nohup."""
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    """Meet these signals as Ctrl-C is met, unless they are ignored, as under nohup.
+
+    Does nothing outside of the main thread, where Python sets no handler.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    signals = [getattr(signal, name) for name in names if in_main and hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in signals}
-    met = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    # A handler that was set outside of Python (None) cannot be put back, and is left alone.
+    met = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in met:
         signal.signal(number, signal.default_int_handler)
     try:

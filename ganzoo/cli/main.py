@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ganzoo.cli.interruption import INTERRUPTED, say_interrupted
+from ganzoo.cli.interruption import INTERRUPTED, say_interrupted, stopped_by
 from ganzoo.cli.parser import build_parser, join_signs
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.util.streams import open_streams, print_note, reader_may_leave, settle
@@ -27,8 +27,9 @@ def run() -> NoReturn:
     """The command as a program: `main`, and an end that a plugin's stray thread cannot put off for ever."""
     open_streams()
     try:
-        code = main()
-        stray = _thread_that_does_not_end()
+        with stopped_by("SIGTERM", "SIGHUP"):
+            code = main()
+            stray = _thread_that_does_not_end()
     except KeyboardInterrupt:
         # Another end would wait for the very thread that the user is tired of.
         os._exit(INTERRUPTED)
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what goes wrong into one line on stderr and an exit code."""
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        say_interrupted()
+        return INTERRUPTED
     finally:
         settle()
 
@@ -89,8 +93,7 @@ def _run(arguments: Sequence[str]) -> int:
             code = COMMANDS[known.command](known)
         return code
     except KeyboardInterrupt:
-        say_interrupted()
-        return INTERRUPTED
+        raise
     except BaseException as error:  # A plugin may raise anything; where it ends the program, the command has failed.
         if known.debug:
             import traceback

@@ -155,6 +155,7 @@ def _add_options_of_compare(parser: Parser) -> None:
 def _add_options_of_diff(parser: Parser) -> None:
     parser.add_argument("first", metavar="A", help="a run's folder, or the beginning of its name or id in ./runs")
     parser.add_argument("second", metavar="B", help="the other run")
+    _add_doubtful(parser)
     _add_json(parser)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ganzoo.comparing.comparison import Baseline, Comparison
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements, disagreements_of_rows
+from ganzoo.comparing.pairs import ratio_in_turn
 from ganzoo.comparing.rows import Difference, Ratio, Row
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.table import column_names
@@ -148,14 +149,17 @@ def difference_of(first: Sequence[float], second: Sequence[float]) -> Difference
 def speed_ratio(row: Row, other: Row, *, per_peak: bool = False, doubtful: bool = False) -> Ratio | None:
     """The ratio of the mean training rates with its bootstrap 95 % interval; None where a side has no rate.
 
-    None too where either speed is doubtful, unless `doubtful` asks for it. With `per_peak` each run's rate is divided
-    by the peak that was measured in it.
+    Of rows that were measured in turn with each other it is taken from pairs of windows. None too where either speed is
+    doubtful, unless `doubtful` asks for it. With `per_peak` each run's rate is divided by the peak that was measured in
+    it.
     """
     if not doubtful and (row.speed_is_doubtful or other.speed_is_doubtful):
         return None
     sides = [_measured(side, per_peak) for side in (row, other)]
     if not all(sides):
         return None
+    if paired := ratio_in_turn(row, other, per_peak=per_peak):
+        return paired
     scales = [[1 / measured["peak_flops"] if per_peak else 1.0 for measured in side] for side in sides]
     summaries = [[measured["train_images_per_second"] for measured in side] for side in sides]
     first, second = (

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganzoo.comparing.differences import differing_settings
-from ganzoo.comparing.figures import figure_of
+from ganzoo.comparing.figures import OF_SPEED, figure_of
+from ganzoo.comparing.rows import doubts_of_speed
 from ganzoo.comparing.scores import final_scores, scores_of
 from ganzoo.comparing.table import column_names
 from ganzoo.runs import RunRecord
@@ -24,7 +25,8 @@ class RecordDiff:
     """How two runs ended and what differs between them, by dotted names to the two values.
 
     Only `status` and `figures` have what stayed, too. `figures` are medians and final scores; a score under another
-    protocol is another figure.
+    protocol is another figure. `doubts` has for each run what makes its speed doubtful; `doubtful` asks for the change
+    of such speeds too.
     """
 
     status: Sides
@@ -34,20 +36,31 @@ class RecordDiff:
     plugins: Mapping[str, Sides]
     settings: Mapping[str, Sides]
     figures: Mapping[str, Sides]
+    doubts: tuple[Sequence[str], Sequence[str]]
+    doubtful: bool = False
+
+    def change(self, figure: str) -> float | None:
+        """How a figure moved, as a share of what it was; None where nothing can be said, as of a doubtful speed."""
+        return None if self.is_doubtful(figure) else change_of(*self.figures[figure])
+
+    def is_doubtful(self, figure: str) -> bool:
+        """Whether the figure is a speed, and that of either run is doubtful, which was not asked for."""
+        return figure in OF_SPEED and any(self.doubts) and not self.doubtful
 
     def to_json(self) -> dict[str, Any]:
-        """`{"status": [a, b], "hardware": {name: [a, b]}, …, "figures": {name: {"a", "b", "change"}}}`.
+        """`{"status": [a, b], "hardware": {name: [a, b]}, …, "figures": {name: {"a", "b", "change"}}, "doubts": […]}`.
 
-        `change` is a share of a.
+        `change` is a share of a; null where it cannot be said, be it that the speeds are doubtful for what `doubts`
+        says of a and of b.
         """
         parts = ("hardware", "software", "flags", "plugins", "settings")
         changed = {part: {name: list(sides) for name, sides in getattr(self, part).items()} for part in parts}
-        figures = {name: {"a": a, "b": b, "change": change_of(a, b)} for name, (a, b) in self.figures.items()}
-        return {"status": list(self.status), **changed, "figures": figures}
+        figures = {name: {"a": a, "b": b, "change": self.change(name)} for name, (a, b) in self.figures.items()}
+        return {"status": list(self.status), **changed, "figures": figures, "doubts": [*map(list, self.doubts)]}
 
 
-def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
-    """What differs between two records."""
+def diff_records(first: RunRecord, second: RunRecord, *, doubtful: bool = False) -> RecordDiff:
+    """What differs between two records; with `doubtful` how doubtful speeds moved, too."""
     environments: list[dict[str, Any]] = [{**(record.environment or {})} for record in (first, second)]
     flags = [environment.pop("flags", None) or {} for environment in environments]
     plugins = [environment.pop("plugins", None) or {} for environment in environments]
@@ -59,6 +72,8 @@ def diff_records(first: RunRecord, second: RunRecord) -> RecordDiff:
         plugins=_changed(*({name: _source(facts) for name, facts in side.items()} for side in plugins)),
         settings={name: (one, other) for name, (one, other) in differing_settings([first, second]).items()},
         figures=_figures_of_both(first, second),
+        doubts=(doubts_of_speed(first), doubts_of_speed(second)),
+        doubtful=doubtful,
     )
 
 
@@ -71,20 +86,27 @@ def mixed_states(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
 
 
 def _state(run: RunRecord) -> dict[str, str]:
-    """What decides a figure and stands in no spec; memory in whole GiB, for it varies a little from boot to boot."""
+    """What decides a figure and stands in no spec; memory in whole GiB, for it varies a little from boot to boot.
+
+    A flag, a package or a commit that the record holds as null is known not to be there, and reads `none`. What it does
+    not hold is not known, and neither is a fact of the machine that could not be read.
+    """
     hardware: Mapping[str, Any] = run.hardware or {}
     environment: Mapping[str, Any] = run.environment or {}
     memory = hardware.get("machine_memory_bytes")
     facts = {
-        "commit": environment.get("git"),
         "python": environment.get("python"),
         "platform": environment.get("platform"),
         "memory": memory and f"{memory / 2**30:.0f} GiB",
         **{name: hardware.get(name) for name in ("driver", "cuda", "cudnn", "power_limit_watts", "cpu_capability")},
+    }
+    settled = {
+        **({"commit": environment["git"]} if "git" in environment else {}),
         **(environment.get("packages") or {}),
         **(environment.get("flags") or {}),
     }
-    return {name: str(value) for name, value in facts.items() if value is not None}
+    known = {name: str(value) for name, value in facts.items() if value is not None}
+    return {**known, **{name: ABSENT if value is None else str(value) for name, value in settled.items()}}
 
 
 def change_of(before: float | None, now: float | None) -> float | None:

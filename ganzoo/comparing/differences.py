@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ganzoo.records.settings import setting, spec_over_seeds, whole_spec
+from ganzoo.records.store import INSTALLED
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
@@ -164,9 +165,12 @@ PLUGIN = "plugin "
 
 
 def versions_of(record: RunRecord) -> dict[str, str]:
-    """`torch`, `ganzoo` and `plugin NAME` to a version, or to the first digits of a source's hash; what is known."""
+    """`torch`, `ganzoo`, what plugins import, and `plugin NAME`, to a version or the first digits of a source's hash.
+
+    What is not known is not there.
+    """
     environment: Mapping[str, Any] = record.environment or {}
-    known = {name: environment.get(name) for name in ("torch", "ganzoo")}
+    known = {**(environment.get("distributions") or {}), **{name: environment.get(name) for name in INSTALLED}}
     for name, facts in (environment.get("plugins") or {}).items():
         known[f"{PLUGIN}{name}"] = (facts.get("source_sha256") or "")[:HASH_DIGITS]
     return {name: value for name, value in known.items() if value}

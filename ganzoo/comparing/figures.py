@@ -25,6 +25,10 @@ OF_SPEED = frozenset(
     {
         "train_images_per_second",
         "sample_images_per_second",
+        "sample_latency_seconds",
+        "evaluation_images_per_second",
+        "warmup_seconds",
+        "peak_flops",
         "mfu",
         "energy_joules_per_kimg",
         "train_seconds",

@@ -36,11 +36,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A row's training rate as a multiple of the baseline's, with its bootstrap 95 % interval where there is one."""
+    """A row's training rate as a multiple of the baseline's, with its bootstrap 95 % interval where there is one.
+
+    `in_turn` where the two were measured in turn, and it is from pairs of their windows.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    in_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Row:
     @cached_property
     def flags(self) -> str:
         """What makes the speed of the finished runs doubtful."""
-        return "; ".join(_worst_flags(flag for run in self.finished for flag in run.throughput.get("flags") or ()))
+        return "; ".join(_worst_flags(flag for run in self.finished for flag in doubts_of_speed(run)))
 
     @property
     def speed_is_doubtful(self) -> bool:
@@ -137,6 +141,11 @@ class Row:
         environments: list[Mapping[str, Any]] = [run.environment or {} for run in self.runs]
         known = dict.fromkeys(value for environment in environments if (value := environment.get(name)))
         return ", ".join(known) or None
+
+
+def doubts_of_speed(record: RunRecord) -> Sequence[str]:
+    """What was noted while a run's speed was measured: each is a reason to doubt it."""
+    return record.throughput.get("flags") or ()
 
 
 def error_message(record: RunRecord) -> str | None:
@@ -187,7 +196,9 @@ def settings_key(record: RunRecord, ignored: Container[str] = ()) -> bytes:
     environment = record.environment or {}
     plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}
     spec = {name: value for name, value in spec_over_seeds(record.spec).items() if name not in ignored}
-    return as_key([spec, plugins, environment.get("torch"), environment.get("ganzoo")])
+    # A record from before they were recorded goes with those of runs that import none.
+    imported = environment.get("distributions") or {}
+    return as_key([spec, plugins, environment.get("torch"), environment.get("ganzoo"), imported])
 
 
 def as_key(content: object) -> bytes:

@@ -144,7 +144,10 @@ VERSIONS = (
     _environment("torch", "The version of torch."),
     _environment("git", "The commits of ganzoo."),
 )
-RATIO = _interval("ratio", "Of `train_images_per_second` to the baseline's.")
+RATIO = (
+    *_interval("ratio", "Of `train_images_per_second` to the baseline's."),
+    _part("ratio_in_turn", "Whether the two were measured in turn, and it is from pairs of windows.", "in_turn"),
+)
 RATIO_PER_PEAK = _interval("normalized_ratio", "The same, each rate divided by the peak measured in the same run.")
 
 

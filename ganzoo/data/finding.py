@@ -19,11 +19,15 @@ LARGEST_IMAGE = 4096
 def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
     """Raise `UsageError` where a metric needs labels and the dataset has none."""
     for metric in metrics:
-        if metric.labelled and not dataset.classes:
-            why = f": {printable(dataset.notes['labels'])}" if "labels" in dataset.notes else ""
-            raise UsageError(
-                f"metric '{metric.name}' needs labels, and dataset '{printable(dataset.name)}' has none{why}"
-            )
+        if metric.labelled:
+            refuse_without_labels(f"metric '{metric.name}'", dataset)
+
+
+def refuse_without_labels(what: str, dataset: PreparedDataset) -> None:
+    """Raise `UsageError` unless the dataset has the labels that `what` needs, with what the dataset says of them."""
+    if not dataset.classes:
+        why = f": {printable(dataset.notes['labels'])}" if "labels" in dataset.notes else "; choose one that has them"
+        raise UsageError(f"{what} needs labels, and dataset '{printable(dataset.name)}' has none{why}")
 
 
 def find_dataset(registry: Registry, text: str) -> tuple[Offer, str]:

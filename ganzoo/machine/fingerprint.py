@@ -62,6 +62,8 @@ def environment(plugins: Mapping[str, Mapping[str, Any]], linear_backend: str) -
         "packages": {name: _version(name) for name in packages},
         "platform": platform.platform(),
         "plugins": dict(plugins),
+        # Of a run, those that its plugins import.
+        "distributions": {},
         "plugin_allow_list": os.environ.get("GANZOO_PLUGINS"),
         "git": _git_revision(),
         "flags": {

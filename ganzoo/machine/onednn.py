@@ -35,9 +35,10 @@ def use_onednn(network: nn.Module, least_weights: int = 2**16) -> None:
 
 
 def _forward(self: nn.Linear, x: Tensor) -> Tensor:
-    # torch.func's transforms (vmap, jvp, skipped gradients) are implemented for the ordinary product only.
-    transformed = torch._C._are_functorch_transforms_active()
-    if transformed or x.dim() != 2 or x.dtype != torch.float32 or not len(x):
+    # Of a network that its plugin compiles, as a whole or in parts, the compiler sees the ordinary product.
+    # torch.func's transforms (vmap, jvp, skipped gradients) are implemented for that only, too.
+    ordinary = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if ordinary or x.dim() != 2 or x.dtype != torch.float32 or not len(x):
         return nn.functional.linear(x, self.weight, self.bias)
     product = Product.apply(x, self.weight)
     return product if self.bias is None else product + self.bias
@@ -45,6 +46,10 @@ def _forward(self: nn.Linear, x: Tensor) -> Tensor:
 
 def onednn_product(x: Tensor, weight: Tensor) -> Tensor:
     """x Wᵀ of x (N, I) and W (O, I), without a gradient."""
+    # torch's compiler takes the operator for weights that never change only. It may compile this function by itself,
+    # where it cannot trace the one that calls it.
+    if torch.compiler.is_compiling():
+        return nn.functional.linear(x, weight)
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 

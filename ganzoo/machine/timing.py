@@ -49,11 +49,12 @@ def measure_windows(
     *,
     seconds: float,
     device: torch.device,
+    windows: int = WINDOWS,
     cycle: int = 1,
     least_warmup: int = 3,
     at_edge: Callable[[], None] = lambda: None,
 ) -> Windows:
-    """Time `work(steps) -> images` in windows of `seconds` in all.
+    """Time `work(steps) -> images` in `windows` windows, of which `WINDOWS` would take `seconds` in all.
 
     Steps come in multiples of `cycle`, so that every window is the same mixture of work. Warm-up lasts at least
     `least_warmup` cycles, until the rate is steady, and at most as long as the windows. `at_edge` is called off the
@@ -78,12 +79,12 @@ def measure_windows(
     first, warmup_seconds = started - beginning, time.perf_counter() - beginning
     images, spans = [], []
     at_edge()
-    for _ in range(WINDOWS):
+    for _ in range(windows):
         shown, elapsed = _timed(lambda: work(per_window), device)
         at_edge()
         images.append(shown)
         spans.append(elapsed)
-    return Windows(images, [per_window] * WINDOWS, spans, first, warmup_seconds, done, steady)
+    return Windows(images, [per_window] * windows, spans, first, warmup_seconds, done, steady)
 
 
 def _timed(work: Callable[[], int], device: torch.device) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ganzoo.comparing.baseline import check_baseline, with_baseline
 from ganzoo.comparing.comparison import Comparison, compare
-from ganzoo.comparing.diff import RecordDiff, change_of
+from ganzoo.comparing.diff import RecordDiff
 from ganzoo.comparing.filters import sort_each
 from ganzoo.comparing.order import in_words
 from ganzoo.comparing.rows import Row, by_dataset
@@ -151,10 +151,13 @@ def diff_tables(diff: RecordDiff, names: tuple[str, str]) -> Iterator[Table | st
     if not parts:
         yield "machine, software, flags, plugins and settings are the same"
     rows = [
-        (name, *map(show_any, sides), "–" if (change := change_of(*sides)) is None else f"{change:+.1%}")
+        (name, *map(show_any, sides), "–" if (change := diff.change(name)) is None else f"{change:+.1%}")
         for name, sides in diff.figures.items()
     ]
     yield simple_table(("", *names, "change"), rows, "figures")
+    if any(map(diff.is_doubtful, diff.figures)):
+        reasons = [f"{name}: {'; '.join(flags)}" for name, flags in zip(names, diff.doubts, strict=True) if flags]
+        yield safe(f"no change of a doubtful speed ({', '.join(reasons)}); --doubtful shows it all the same")
 
 
 def show_any(value: object) -> str:

@@ -24,6 +24,11 @@ ORDER = (
 
 DOUBTFUL = "no ratio of a rate with a star, nor to one: it is doubtful; --doubtful shows it all the same"
 
+IN_TURN = (
+    "of {}: measured in turn with the baseline; the ratio is the median over pairs of windows of one round, with its "
+    "bootstrap 95 % interval"
+)
+
 MOST_ALIKE = 20
 """Lines of a table that say which rows are not told apart."""
 
@@ -54,6 +59,8 @@ def _how_sure(comparison: Comparison) -> list[str]:
         lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
     if comparison.baseline is None:
         return [*lines, *pair_lines(comparison)]
+    if in_turn := [row.label for row in rows if row.ratio and row.ratio.in_turn]:
+        lines.append(IN_TURN.format(listed(in_turn)))
     doubted = any(row.speed_is_doubtful and row.finished for row in rows)
     return [*lines, DOUBTFUL] if doubted and not comparison.baseline.doubtful else lines
 

@@ -49,11 +49,11 @@ class ProgressDisplay:
     def __init__(self) -> None:
         self.console = Console(file=unfailing_stderr(), highlight=False)
         self.live: Progress | None = None
-        self.task: TaskID | None = None
+        # By the id of the run; those that are measured in turn are under way together.
+        self.tasks: dict[str, TaskID] = {}
+        self.started: dict[str, float] = {}
         self.label = ""
-        self.stage = ""
         self.printed = 0.0
-        self.started = 0.0
         self.last_line = 0.0
 
     def __enter__(self) -> ProgressDisplay:
@@ -77,24 +77,22 @@ class ProgressDisplay:
         """Show one event."""
         match event:
             case RunStarted():
-                name = _run_name(event.spec)
-                self.label = f"[{event.index}/{event.total}] {name}"
-                self.printed, self.started = 0.0, time.monotonic()
+                self.label = f"[{event.index}/{event.total}] {_run_name(event.spec)}"
+                self.printed, self.started[event.run_id] = 0.0, time.monotonic()
                 if self.live is not None:
                     kimg = setting(event.spec, "kimg") or 1
-                    self.task = self.live.add_task(safe(self.label), total=kimg, state="starting")
+                    self.tasks[event.run_id] = self.live.add_task(safe(self.label), total=kimg, state="starting")
                 else:
                     self._line("started")
             case StageChanged():
-                self.stage = event.stage
-                self._update(state=event.stage)
+                self._update(event.run_id, state=event.stage)
             case TrainingProgress():
                 terms = "  ".join(f"{_term_label(name)} {value:.3g}" for name, value in event.terms.items())
                 state = (
                     f"{event.kimg:,.1f}/{event.total_kimg:,.1f} kimg  {event.images_per_second:,.0f} images/s  "
                     f"{terms}  {show_duration(event.seconds_left)} left"
                 )
-                self._update(completed=event.kimg, state=safe(state))
+                self._update(event.run_id, completed=event.kimg, state=safe(state))
                 share = event.kimg / event.total_kimg
                 waited = time.monotonic() - self.last_line
                 if self.live is None and (share >= self.printed + 1 / LINES_PER_RUN or waited > LINE_SECONDS):
@@ -108,7 +106,7 @@ class ProgressDisplay:
                     if score["ema"] == averaged
                 )
                 if self.live is not None:
-                    self._update(state=safe(values))
+                    self._update(event.run_id, state=safe(values))
                 else:
                     self._line(f"scored at {event.kimg:,.1f} kimg: {values}")
             case RunFinished():
@@ -116,27 +114,25 @@ class ProgressDisplay:
 
     def _finish(self, event: RunFinished) -> None:
         record = event.record
+        self.label = f"[{event.index}/{event.total}] {_run_name(record.spec)}"
         if event.skipped:
-            spec = record.spec
-            name = _run_name(spec)
-            self.label = f"[{event.index}/{event.total}] {name}"
             failed = f"{record.status} already, and not tried again"
             self._say("done before, skipped (--force does it again)" if record.ok else failed)
             return
-        seconds = show_duration(time.monotonic() - self.started)
+        seconds = show_duration(time.monotonic() - self.started[event.run_id])
         message = (record.error or {}).get("message", "")
         state = f"done in {seconds}" if record.ok else f"{record.status}: {message}"
-        if self.live is not None and self.task is not None:
+        if self.live is not None:
             style = "green" if record.ok else "red"
-            self.live.update(self.task, state=f"[{style}]{safe(state)}[/{style}]")
+            self._update(event.run_id, state=f"[{style}]{safe(state)}[/{style}]")
             if record.ok:
-                self.live.update(self.task, completed=setting(record.spec, "kimg") or 1)
+                self._update(event.run_id, completed=setting(record.spec, "kimg") or 1)
         else:
             self._line(state)
 
-    def _update(self, **fields: Any) -> None:
-        if self.live is not None and self.task is not None:
-            self.live.update(self.task, **fields)
+    def _update(self, run_id: str, **fields: Any) -> None:
+        if self.live is not None and run_id in self.tasks:
+            self.live.update(self.tasks[run_id], **fields)
 
     def _say(self, text: str) -> None:
         if self.live is not None:

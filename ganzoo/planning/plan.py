@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
+from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset, refuse_without_labels
 from ganzoo.data.prepared import OnProgress, PreparedDataset
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.extractors import find_weights
@@ -115,6 +115,8 @@ def resolve(
         try:
             settings, applied = settled_recipe(selection, registry, matching, plan.loss, batch_size)
             recipe = recipe_of(settings)
+            if registry.get("architectures", recipe.architecture).record.conditional:
+                refuse_without_labels(f"architecture '{printable(recipe.architecture)}' is conditional and", dataset)
             spec = _resolved_spec(
                 selection.label,
                 recipe,

@@ -11,36 +11,49 @@ from typing import Any
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.request import BenchPlan
+from ganzoo.records.store import INSTALLED
 from ganzoo.registry.discovery import ALLOW_LIST
-from ganzoo.registry.registry import Registry
+from ganzoo.registry.distributions import imported_distributions
+from ganzoo.registry.registry import Kind, Registry
 from ganzoo.runs import RunSpec
 from ganzoo.util.options import options_of
 from ganzoo.util.text import printable
 
-INSTALLED = ("ganzoo", "torch")
-"""The distributions whose versions belong to a run's id."""
-
 
 def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
-    """The code that a run uses, as in a record's `environment`: plugins, their allow-list, versions."""
-    allowed = os.environ.get(ALLOW_LIST)
-    return {"plugins": used_plugins(spec, registry), "plugin_allow_list": allowed, **versions()}
+    """The code that a run uses, as in a record's `environment`: plugins, their allow-list, versions.
+
+    `distributions` are those that the plugins import which train: a dataset is told by the sha256 of its images, and a
+    score by its protocol.
+    """
+    return {
+        "plugins": used_plugins(spec, registry),
+        "plugin_allow_list": os.environ.get(ALLOW_LIST),
+        "distributions": imported_distributions(registry.sources, _training_plugins(spec, registry)),
+        **versions(),
+    }
+
+
+def _training_plugins(spec: RunSpec, registry: Registry) -> set[str]:
+    """The plugins that a run has its variant, networks, loss and penalties from."""
+    names: list[tuple[Kind, str]] = [("architectures", spec.recipe.architecture), ("losses", spec.recipe.loss)]
+    names += [("losses", penalty.name) for penalty in spec.recipe.penalties]
+    # A pair such as dcgan+hinge belongs to no plugin.
+    return {registry.get(kind, name).plugin for kind, name in names} | _plugins_with(registry, "variants", spec.variant)
+
+
+def _plugins_with(registry: Registry, kind: Kind, name: str) -> set[str]:
+    return {offer.plugin for offer in registry.offers[kind] if name in (offer.record.name, offer.qualified)}
 
 
 def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
     """Version and source hash of every plugin that a run uses."""
-    names: list[tuple[Any, str]] = [("architectures", spec.recipe.architecture), ("losses", spec.recipe.loss)]
-    names += [("losses", penalty.name) for penalty in spec.recipe.penalties]
-    names += [("metrics", metric) for metric in spec.metrics]
+    names: list[tuple[Kind, str]] = [("metrics", metric) for metric in spec.metrics]
     names += [("features", spec.features)] if spec.features else []
-    plugins = {registry.get(kind, name).plugin for kind, name in names}
-    # A pair such as dcgan+hinge belongs to no plugin, and a dataset's name may carry its argument.
-    for kind, name in (
-        ("variants", spec.variant),
-        ("datasets", spec.dataset),
-        ("datasets", spec.dataset.split(":")[0]),
-    ):
-        plugins |= {offer.plugin for offer in registry.offers[kind] if name in (offer.record.name, offer.qualified)}  # type: ignore[index]
+    plugins = _training_plugins(spec, registry) | {registry.get(kind, name).plugin for kind, name in names}
+    # A dataset's name may carry its argument.
+    for name in (spec.dataset, spec.dataset.split(":")[0]):
+        plugins |= _plugins_with(registry, "datasets", name)
     statuses = {name: registry.status_of(name) for name in sorted(plugins)}
     return {
         name: {"version": status.version, "source_sha256": status.source_sha256} for name, status in statuses.items()
@@ -61,6 +74,12 @@ def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
     for name in INSTALLED:
         if then.get(name) != now[name]:
             yield f"{name} went from {printable(then.get(name))} to {printable(now[name])}"
+    # Earlier records do not say what their plugins imported.
+    imported = then.get("distributions", now["distributions"])
+    for name in sorted({*imported, *now["distributions"]}):
+        if imported.get(name) != now["distributions"].get(name):
+            sides = (printable(side.get(name) or "none") for side in (imported, now["distributions"]))
+            yield f"{printable(name)} went from {' to '.join(sides)}"
 
 
 def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registry) -> None:

@@ -6,6 +6,7 @@ Each function looks for one kind of fault and yields a description of each. No p
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, get_type_hints
 from ganzoo.machine.timing import summary
 from ganzoo.records.bounds import CLOSE, Bounds, bound_faults
 from ganzoo.records.protocols import direction_of, protocol_id
-from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder
+from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder, versions_in_id
 from ganzoo.runs import Point, RunRecord, Score, Summary, Throughput
 from ganzoo.util.bootstrap import in_blocks, percentile_interval
 from ganzoo.util.text import printable
@@ -32,6 +33,7 @@ def faults(content: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
     yield from status_faults(record)
     yield from dataset_faults(record)
     yield from speed_faults(record)
+    yield from turn_faults(record)
     yield from protocol_faults(record)
     yield from score_faults(record)
     yield from training_faults(record)
@@ -41,8 +43,7 @@ def identity_faults(content: Mapping[str, Any]) -> Iterator[str]:
     """The run id must be the hash of the spec as written, the plugins' source and the versions."""
     environment = content.get("environment") or {}
     plugins = {name: facts.get("source_sha256") for name, facts in (environment.get("plugins") or {}).items()}
-    versions = {name: environment.get(name) for name in ("ganzoo", "torch")}
-    if content["run_id"] != identity_of(content["spec"], plugins, versions):
+    if content["run_id"] != identity_of(content["spec"], plugins, versions_in_id(environment)):
         yield "run_id is not that of its spec, plugins and versions: one of them was changed"
 
 
@@ -97,6 +98,16 @@ def speed_faults(record: RunRecord) -> Iterator[str]:
 
 SUMMARIES = tuple(name for name, hint in get_type_hints(Throughput).items() if hint is Summary)
 """The measurements that were taken several times."""
+
+
+def turn_faults(record: RunRecord) -> Iterator[str]:
+    """A run takes turns with other runs than itself, each named by its id, in one session."""
+    others, session = record.throughput.get("in_turn_with"), record.throughput.get("in_turn_session")
+    if (others is None) != (not session):
+        yield "throughput has one of in_turn_with and in_turn_session, and not the other"
+    for other in others or ():
+        if other == record.run_id or not re.fullmatch("[0-9a-f]{64}", other):
+            yield f"throughput.in_turn_with has {printable(other, 80)}, which is no other run's id"
 
 
 def doubts(record: RunRecord) -> Iterator[str]:

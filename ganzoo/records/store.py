@@ -52,7 +52,16 @@ SURELY_SMALL = 1 << 20
 STATUSES = get_args(Status)
 
 
-def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str]) -> str:
+INSTALLED = ("ganzoo", "torch")
+"""The distributions whose versions belong to every run's id."""
+
+
+def versions_in_id(environment: Mapping[str, Any]) -> dict[str, str | None]:
+    """The versions that belong to a run's id, of a record's `environment`: ganzoo's, torch's, those plugins import."""
+    return {**(environment.get("distributions") or {}), **{name: environment.get(name) for name in INSTALLED}}
+
+
+def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]) -> str:
     """The sha256 of a run's spec as canonical JSON, the hashes of its plugins' sources and the versions it runs on."""
     return identity_of(spec.to_json(), plugin_hashes, versions)
 

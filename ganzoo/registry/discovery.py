@@ -30,9 +30,10 @@ from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import RECORD_TYPES, SINGULAR, Kind, Offer, PluginStatus, Registry
 from ganzoo.registry.sources import (
     FILE_MODULE,
+    Code,
     Places,
     Sources,
-    files_of,
+    code_behind,
     places_of_file,
     places_of_module,
     source_sha256,
@@ -204,7 +205,7 @@ class _Loader:
                 plugin = import_plugin()
                 offers, observers = self.collect(status.name, plugin)
                 module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(module_name)
-                files = files_of(module, self.registry.sources.places) if module is not None else {}
+                code = code_behind(module, self.registry.sources.places) if module is not None else Code()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -219,13 +220,14 @@ class _Loader:
         for kind, offer in offers:
             self.registry.offers[kind].append(offer)
         self.registry.observers += observers
-        self.registry.sources.files[status.name] = frozenset(files.values())
+        self.registry.sources.files[status.name] = frozenset(code.files.values())
+        self.registry.sources.imports[status.name] = code.imports
         callers = self.manager.get_hookcallers(plugin) or []
         self.registry.statuses.append(
             replace(
                 status,
                 hooks=tuple(sorted(caller.name for caller in callers)),
-                source_sha256=source_sha256(files),
+                source_sha256=source_sha256(code.files),
                 load_seconds=round(time.perf_counter() - started, 4),
             )
         )

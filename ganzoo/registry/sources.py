@@ -3,7 +3,8 @@
 It is the plugin's module and what that imports, also inside functions, from its own package, from the folder of a
 plugin that `--plugin` names, and from the packages of other plugins; and so on from there. Where a package imports by
 names that are not written out, all of its .py files are taken. Of ganzoo it is `LIBRARY`, whose parts end up in
-networks and losses; the rest of it, and other people's libraries, are told by their versions.
+networks and losses; the rest of it, and other people's libraries, are told by their versions
+(`ganzoo.registry.distributions`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import ast
 import hashlib
 import importlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
 import sysconfig
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -67,7 +69,7 @@ class Places:
 def places_of_module(name: str, *, installed: bool) -> Places:
     """The places of the plugin that is the module `name`; where it is not installed, with the folder around it."""
     root = name.partition(".")[0]
-    spec = _root_spec(root)
+    spec = root_spec(root)
     if spec is None:
         return Places()
     if spec.submodule_search_locations is None:
@@ -93,11 +95,31 @@ def _folders(paths: Iterable[Path]) -> frozenset[Path]:
 
 
 @dataclass(frozen=True)
+class Code:
+    """The code of a plugin: its files by the names of their modules, none where it has no source.
+
+    `imports` has the top-level modules that they import, those of the plugin itself included.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    imports: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Sources:
-    """The files of each plugin, by the plugin's name, and the places of the code of all plugins."""
+    """Of each plugin, by its name, the files and the top-level modules that they import; where plugins' code lies."""
 
     places: Places = Places()
     files: dict[str, frozenset[Path]] = field(default_factory=dict)
+    imports: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @cached_property
+    def distributions_by_import(self) -> Mapping[str, Sequence[str]]:
+        """The distributions behind each top-level module that is installed.
+
+        To find out takes a look at all that is installed, for which no start of a command should wait.
+        """
+        return importlib.metadata.packages_distributions()
 
     def loaded_beside(self, modules_before: Collection[str]) -> list[str]:
         """The files of plugins' code that were loaded since `modules_before`, and are no plugin's by these `files`."""
@@ -121,8 +143,8 @@ class _Part:
     package: str
 
 
-def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
-    """The files of the plugin that is `module`, by the names of their modules; none where it has no source."""
+def code_behind(module: ModuleType, places: Places) -> Code:
+    """The code of the plugin that is `module`."""
     file = Path(getattr(module, "__file__", None) or "").resolve()
     if module.__name__.startswith(FILE_MODULE):
         # Its module is named after the folder it lies in.
@@ -130,6 +152,7 @@ def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
     else:
         pending = [_Part(module.__name__, file, module.__package__ or ""), *_parts(module.__name__, places)]
     files: dict[str, Path] = {}
+    imports: set[str] = set()
     while pending:
         part = pending.pop()
         if part.name in files or not part.file.is_file():
@@ -139,14 +162,15 @@ def files_of(module: ModuleType, places: Places) -> dict[str, Path]:
             continue
         names, dynamic = imports_of(read_regular(part.file, LARGEST_SOURCE, links=True), part.package)
         for name in names:
+            imports.add(name.partition(".")[0])
             pending += _imported(name, places)
         if dynamic:
             pending += _whole_package(part.name.partition(".")[0])
-    return files
+    return Code(files, frozenset(imports))
 
 
 def source_sha256(files: Mapping[str, Path]) -> str | None:
-    """The sha256 of an answer of `files_of`, wherever the files lie; None where there are none."""
+    """The sha256 of the files of a plugin's `Code`, wherever the files lie; None where there are none."""
     if not files:
         return None
     digest = hashlib.sha256()
@@ -178,7 +202,7 @@ def _parts(name: str, places: Places) -> Iterator[_Part]:
 def _specs(name: str) -> Iterator[tuple[str, importlib.machinery.ModuleSpec]]:
     """The import specs of a module and the packages around it, as far as they are there. Nothing is imported."""
     module, *rest = name.split(".")
-    spec = _root_spec(module)
+    spec = root_spec(module)
     while spec is not None:
         yield module, spec
         if not rest:
@@ -190,8 +214,8 @@ def _specs(name: str) -> Iterator[tuple[str, importlib.machinery.ModuleSpec]]:
         spec = min(found, key=lambda one: one.loader is None, default=None)
 
 
-def _root_spec(root: str) -> importlib.machinery.ModuleSpec | None:
-    """The import spec of a top-level module, loaded or not."""
+def root_spec(root: str) -> importlib.machinery.ModuleSpec | None:
+    """The import spec of a top-level module, loaded or not. Nothing is imported."""
     spec = getattr(sys.modules.get(root), "__spec__", None)
     if spec is None:
         try:
@@ -203,7 +227,7 @@ def _root_spec(root: str) -> importlib.machinery.ModuleSpec | None:
 
 def _whole_package(root: str) -> Iterator[_Part]:
     """All that Python can import from a top-level package: .py files and extensions."""
-    spec = _root_spec(root)
+    spec = root_spec(root)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in Path(folder).resolve().rglob("*"):
             if file.suffix not in (".py", Path(importlib.machinery.EXTENSION_SUFFIXES[-1]).suffix):

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ganzoo.errors import UsageError
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.running.events import OnEvent, OnNote
-from ganzoo.running.options import RunOptions
+from ganzoo.running.options import DEFAULTS, RunOptions, check_run_options
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
@@ -50,8 +51,11 @@ class Bench:
 
     def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
         """Do what `results` does not hold yet; see `ganzoo.running.runner.run_plan`, also for what it raises."""
+        from ganzoo.running.in_turn import run_in_turn
         from ganzoo.running.runner import run_plan
 
+        if options.interleave:
+            return run_in_turn([(self.resolved, on_event)], self.registry, results, options, on_note=on_note)
         return run_plan(self.resolved, self.registry, results, options, on_event=on_event, on_note=on_note)
 
 
@@ -60,6 +64,7 @@ def prepare_bench(
     on_note: OnNote,
     on_progress: Callable[[int, int, int], None] = ignore,
     *,
+    options: RunOptions = DEFAULTS,
     results: Path = Path("runs"),
     registry: Registry | None = None,
     logs: Sequence[str] = (),
@@ -67,6 +72,7 @@ def prepare_bench(
 ) -> Bench:
     """Discover the plugins and resolve the plan, with a note for each plugin and variant that is left out.
 
+    The `options` that the runs will be carried out by are checked first, so that a dry run refuses what a run would.
     A `registry` of the plan's plugins and logs is taken as it is. `results` is where a run that the plan goes on with
     is looked for, and `given` names the fields of the plan that were given, be it with their default. `logs` observe in
     this process only, so that none takes part in what a run measures.
@@ -76,6 +82,8 @@ def prepare_bench(
     from ganzoo.planning.continuation import resolve_continuation
     from ganzoo.planning.plan import resolve
 
+    check_run_options(options)
+    check_interleaved(options, plan)
     plan = replace(plan, plugins=distinct_plugins(plan.plugins))
     registry = registry or discover_noting(plan.plugins, plan.strict, on_note, logs)
     with undisturbed():
@@ -83,9 +91,27 @@ def prepare_bench(
             resolved = resolve(plan, registry, on_progress)
         else:
             resolved = resolve_continuation(plan, registry, results, on_progress, given)
+    check_several(options, len(resolved.runs))
     for note in resolved.notes:
         on_note(note)
     return Bench(plan, registry, resolved)
+
+
+def check_interleaved(options: RunOptions, plan: BenchPlan) -> None:
+    """Raise `UsageError` where runs that are to be measured in turn do more than measure, or are not known before."""
+    if not options.interleave:
+        return
+    if not plan.throughput_only and plan.sweep_batch is None:
+        raise UsageError("--interleave: only speeds can be measured in turn; add --throughput-only")
+    for flag, value in (("--batch-size", plan.batch_size), ("--sweep-batch", plan.sweep_batch)):
+        if value == "auto":
+            raise UsageError(f"--interleave and {flag} auto: the batches must be known before; give numbers")
+
+
+def check_several(options: RunOptions, count: int) -> None:
+    """Raise `UsageError` where there are not even two runs to be measured in turn."""
+    if options.interleave and count < 2:
+        raise UsageError("--interleave: measures runs in turn with each other, and there is one; name more --models")
 
 
 def discover_noting(plugins: Sequence[str], strict: bool, on_note: OnNote, logs: Sequence[str] = ()) -> Registry:

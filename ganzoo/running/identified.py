@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ganzoo.planning.plan import ResolvedPlan
-from ganzoo.planning.provenance import INSTALLED, code_of
+from ganzoo.planning.provenance import code_of
 from ganzoo.records.folder import refuse_links, stamp_of
-from ganzoo.records.store import BEFORE, RECORD, run_folder, run_id_of
+from ganzoo.records.store import BEFORE, RECORD, run_folder, run_id_of, versions_in_id
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
 
@@ -77,7 +77,7 @@ class RunsOfPlan:
     def _identify(self, index: int, spec: RunSpec, continues: str | None) -> IdentifiedRun:
         code = code_of(spec, self.registry)
         hashes = {name: facts["source_sha256"] for name, facts in code["plugins"].items()}
-        run_id = run_id_of(spec, hashes, {name: code[name] for name in INSTALLED})
+        run_id = run_id_of(spec, hashes, versions_in_id(code))
         folder = run_folder(self.results, spec, run_id)
         refuse_links(self.results, folder, folder.with_name(folder.name + BEFORE))
         return IdentifiedRun(index, spec, run_id, folder, continues, code, stamp_of(folder / RECORD))

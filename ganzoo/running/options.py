@@ -14,11 +14,12 @@ MAY_BE_RETRIED = ("oom", "crashed", "timeout", "disturbed")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How runs are carried out; no option here changes the result of a run.
+    """How runs are carried out; no option here changes what a run computes.
 
     Each field declares its command-line option. With `wait_until_quiet` each run waits until other processes leave the
-    CPU alone; one during whose measurement they used more than `max_disturbance` of it ends as disturbed. A run that
-    takes longer than `timeout` seconds is stopped. `retry` names the statuses after which a run is tried again at once,
+    CPU alone; one during whose measurement they used more than `max_disturbance` of it ends as disturbed. With
+    `interleave` speeds are measured in turn (see `ganzoo.running.in_turn`). A run that takes longer than `timeout`
+    seconds is stopped; in turn, one window of it. `retry` names the statuses after which a run is tried again at once,
     `keep_going=False` ends the plan at the first run that fails. A checkpoint is written every `checkpoint_seconds`,
     and thrown away when its run is done unless `keep_checkpoints`. With `force` finished runs are done again from the
     start; until a run is done again its files stay in a folder beside, whose name ends in `.before`.
@@ -49,6 +50,12 @@ class RunOptions:
         default=None,
         metavar="SHARE",
         help="end a run as disturbed if others used more than SHARE of the CPU (0.05) while it was measured",
+    )
+    interleave: bool = option(
+        "--interleave",
+        default=False,
+        help="measure the speeds of --throughput-only in turn, window by window, so that a machine that drifts "
+        "affects all alike",
     )
     force: bool = option("--force", default=False, help="run finished runs again")
 

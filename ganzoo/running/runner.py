@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,13 +61,9 @@ def run_plan(
     saves itself and is recorded as interrupted; then raises `BenchInterrupted` with the records so far.
     """
     check_run_options(options)
-    _check_writable(results)
-
-    def tell(event: Event) -> None:
-        on_event(event)
-        registry.notify(event, on_note)
-
-    bench = _Bench(plan, registry, results, options, launcher or ProcessLauncher(options.timeout), tell, on_note)
+    check_writable(results)
+    tell = telling(registry, on_event, on_note)
+    bench = PlanUnderWay(plan, registry, results, options, launcher or ProcessLauncher(options.timeout), tell, on_note)
     try:
         bench.run_all()
     except KeyboardInterrupt as interrupt:
@@ -74,12 +71,22 @@ def run_plan(
     return bench.records_in_order()
 
 
+def telling(registry: Registry, on_event: OnEvent, on_note: OnNote) -> OnEvent:
+    """A function that gives an event to `on_event`, then to the observers of the registry."""
+
+    def tell(event: Event) -> None:
+        on_event(event)
+        registry.notify(event, on_note)
+
+    return tell
+
+
 def start_over(plan: ResolvedPlan, registry: Registry, results: Path, on_note: OnNote = lambda line: None) -> None:
     """Lay aside what `results` holds of a plan, as `RunOptions.force` does before the first run.
 
     It is done for all runs at once, so that the plan without `force` then goes on with those that are left.
     """
-    _check_writable(results)
+    check_writable(results)
     runs = RunsOfPlan(plan, registry, results)
     finished = 0
     with held_back():
@@ -104,7 +111,7 @@ def _begin_anew(run: IdentifiedRun, runs: RunsOfPlan, on_note: OnNote) -> bool:
 
 
 @dataclass
-class _Bench:
+class PlanUnderWay:
     """A plan under way: `records` by the index of their run."""
 
     plan: ResolvedPlan
@@ -118,17 +125,17 @@ class _Bench:
 
     def run_all(self) -> None:
         """Do the runs that no other process is doing; then wait for those others, most of which are done by then."""
-        runs = list(self._runs)
+        runs = list(self.runs)
         if self.options.force:
             start_over(self.plan, self.registry, self.results, self.on_note)
         left: list[IdentifiedRun] = []
         for run in runs:
-            if self._given_up():
+            if self.given_up:
                 return
             if self._wanted(run.spec) and not self._do(run):
                 left.append(run)
         for run in left:
-            if self._given_up():
+            if self.given_up:
                 return
             self._do(run, wait=True)
 
@@ -137,10 +144,13 @@ class _Bench:
         return [self.records[index] for index in sorted(self.records)]
 
     @property
-    def _runs(self) -> RunsOfPlan:
+    def runs(self) -> RunsOfPlan:
+        """The runs of the plan."""
         return RunsOfPlan(self.plan, self.registry, self.results)
 
-    def _given_up(self) -> bool:
+    @property
+    def given_up(self) -> bool:
+        """Whether a run has failed where that ends the plan."""
         return not self.options.keep_going and not all(record.ok for record in self.records.values())
 
     def _wanted(self, spec: RunSpec) -> bool:
@@ -155,11 +165,7 @@ class _Bench:
 
     def _do(self, run: IdentifiedRun, *, wait: bool = False) -> bool:
         """Do one run unless its record is there; False where another process is doing it."""
-
-        def on_wait() -> None:
-            self.on_note(f"{printable(run.folder.name)} is being done by another process; waiting for it")
-
-        with claim(self.results, run.run_id, on_wait=on_wait if wait else None) as claimed:
+        with self.claimed(run, wait=wait) as claimed:
             if not claimed:
                 return False
             remove_partial_files(run.folder)
@@ -167,36 +173,50 @@ class _Bench:
             if known is not None:
                 # Its process was killed, perhaps, right after the record.
                 clear_away(run.folder, known)
-            if known is not None and (self._runs.counts(known, run) or is_done_by_another(known, run)):
+            if known is not None and (self.runs.counts(known, run) or is_done_by_another(known, run)):
                 self.records[run.index] = known
-                self._finish(run, skipped=True)
+                self.finish(run, skipped=True)
             else:
                 self._attempt(run)
-        if self.records[run.index].status == "oom" and (smaller := self._runs.half_of(run)):
+        if self.records[run.index].status == "oom" and (smaller := self.runs.half_of(run)):
             self._say_halved(run, smaller)
             return self._do(smaller, wait=True)
         return True
+
+    def claimed(self, run: IdentifiedRun, *, wait: bool) -> AbstractContextManager[bool]:
+        """Lock a run for this process; see `ganzoo.records.folder.claim`."""
+
+        def on_wait() -> None:
+            self.on_note(f"{printable(run.folder.name)} is being done by another process; waiting for it")
+
+        return claim(self.results, run.run_id, on_wait=on_wait if wait else None)
 
     def _attempt(self, run: IdentifiedRun) -> None:
         """Launch until it ends in a way that is not to be tried again, and record how it ended."""
         make_run_folder(run.folder)
         for retries_left in range(RETRIES, -1, -1):
             try:
-                outcome = self._launch(run)
+                outcome = self.launch(run)
             except KeyboardInterrupt as interrupt:
-                left = interrupt.outcome if isinstance(interrupt, RunInterrupted) else _stopped_by_user()
-                with held_back():
-                    self.records[run.index] = self._record(run, left)
+                self.record(run, outcome_of_interrupted(interrupt))
                 raise
-            # A run that has ended is recorded, whoever is in a hurry by now.
-            with held_back():
-                self.records[run.index] = record = self._record(run, outcome)
-            self._finish(run, skipped=False)
-            if record.status not in self.options.retry or not retries_left:
+            self.record(run, outcome)
+            self.finish(run, skipped=False)
+            if not self.tries_again(run, outcome, retries_left):
                 return
-            self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {record.status}")
 
-    def _launch(self, run: IdentifiedRun) -> Outcome:
+    def tries_again(self, run: IdentifiedRun, outcome: Outcome, retries_left: int) -> bool:
+        """Whether a run that has ended so is to be tried again, which is said then."""
+        again = outcome.status in self.options.retry and retries_left > 0
+        if again:
+            self.on_note(f"{printable(run.folder.name)} is tried again after it ended as {outcome.status}")
+        return again
+
+    def launch(self, run: IdentifiedRun, windows: int | None = None, *, begun: bool = False) -> Outcome:
+        """Do a run and give its outcome; with `windows`, time so many windows of its speed.
+
+        That it is about to start is told, unless it has `begun`.
+        """
         asked = self.plan.asked
         if self.options.wait_until_quiet:
             wait_until_quiet(self.options.max_disturbance, self.on_note)
@@ -213,11 +233,18 @@ class _Bench:
             code=run.code,
             search_path=absolute_search_path(),
             max_disturbance=self.options.max_disturbance,
+            windows=windows,
         )
-        self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
+        if not begun:
+            self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))
         return self.launcher.launch(request, EventRelay(run.run_id, run.spec, self.tell, self.on_note))
 
-    def _record(self, run: IdentifiedRun, outcome: Outcome) -> RunRecord:
+    def record(self, run: IdentifiedRun, outcome: Outcome) -> None:
+        """Record a run that has ended, whoever is in a hurry by now."""
+        with held_back():
+            self.records[run.index] = self._write_record(run, outcome)
+
+    def _write_record(self, run: IdentifiedRun, outcome: Outcome) -> RunRecord:
         """Write the record; only then is there anything to be removed."""
         # A process that died has said nothing of its environment.
         outcome.environment = outcome.environment or run.code
@@ -234,7 +261,8 @@ class _Bench:
             remove(run.folder, CHECKPOINT)
         return record
 
-    def _finish(self, run: IdentifiedRun, *, skipped: bool) -> None:
+    def finish(self, run: IdentifiedRun, *, skipped: bool) -> None:
+        """Tell that a run has a record."""
         record, total = self.records[run.index], len(self.plan.runs)
         self.tell(RunFinished(run.run_id, record, skipped=skipped, index=run.index, total=total))
 
@@ -243,13 +271,15 @@ class _Bench:
         self.on_note(f"{printable(run.spec.variant)}: batch size {size} does not fit into memory; trying {half}")
 
 
-def _stopped_by_user() -> Outcome:
-    """The outcome of a run whose launcher was stopped before it could ask the run to save itself."""
+def outcome_of_interrupted(interrupt: KeyboardInterrupt) -> Outcome:
+    """What a run left that was interrupted, be it before its launcher could ask it to save itself."""
+    if isinstance(interrupt, RunInterrupted):
+        return interrupt.outcome
     return Outcome().failed("interrupted", Failure("KeyboardInterrupt", "stopped by the user"))
 
 
-def _check_writable(results: Path) -> None:
-    """Fail now rather than after an hour of training."""
+def check_writable(results: Path) -> None:
+    """Fail now rather than after an hour of training. Raises `RecordError`."""
     probe = results / f".writable-{os.getpid()}-{time.time_ns()}"
     try:
         make_folder(results)

@@ -31,10 +31,11 @@ WAIT_SHARE = 0.02
 """The share of the time that a step may wait for streamed images before its rate is flagged."""
 
 
-def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
+def measure_training(run: Assembly, seconds: float, windows: int = WINDOWS) -> dict[str, Any]:
     """Rates of the training step: real images per second, as `kimg` counts them, and seconds per step.
 
-    `run` is used up: give it networks that nothing else uses. `seconds` is the total of the measured windows.
+    `run` is used up: give it networks that nothing else uses. `seconds` is the total of `WINDOWS` windows, of which
+    `windows` are measured.
     """
 
     def steps(count: int) -> int:
@@ -46,9 +47,10 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
     graphed = run.perform if isinstance(run.perform, GraphedStep) else None
     waited = run.batches.wait_seconds
     watch = Watch(run.batches.device)
-    windows = measure_windows(
+    timed = measure_windows(
         steps,
         seconds=seconds,
+        windows=windows,
         device=run.batches.device,
         # A full cycle of the lazy phases makes every window the same mixture of work.
         cycle=math.lcm(*(update.phase.every for update in run.updates)),
@@ -58,22 +60,22 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
     )
     joules, reason = watch.energy()
     # Waiting in the warm-up counts too, so the share is an upper bound where data is slow to start.
-    share = (run.batches.wait_seconds - waited) / (sum(windows.seconds) + windows.warmup_seconds)
+    share = (run.batches.wait_seconds - waited) / (sum(timed.seconds) + timed.warmup_seconds)
     flags = watch.flags()
     if share > WAIT_SHARE:
         flags.append(f"waited for data {share:.0%} of the time")
     return {
-        "train_images_per_second": summary(windows.rates),
-        "step_seconds": summary([span / count for span, count in zip(windows.seconds, windows.steps, strict=True)]),
-        "window_seconds": list(windows.seconds),
-        "short_windows": min(windows.seconds) < SHORT * WINDOW_SECONDS,
-        "warmup_seconds": windows.warmup_seconds,
-        "warmup_steps": windows.warmup_steps,
-        "warmup_steady": windows.steady,
-        "first_step_seconds": windows.first_step_seconds,
+        "train_images_per_second": summary(timed.rates),
+        "step_seconds": summary([span / count for span, count in zip(timed.seconds, timed.steps, strict=True)]),
+        "window_seconds": list(timed.seconds),
+        "short_windows": min(timed.seconds) < SHORT * WINDOW_SECONDS,
+        "warmup_seconds": timed.warmup_seconds,
+        "warmup_steps": timed.warmup_steps,
+        "warmup_steady": timed.steady,
+        "first_step_seconds": timed.first_step_seconds,
         "capture_seconds": graphed.capture_seconds if graphed else None,
         "data_wait_share": share,
-        "energy_joules_per_kimg": None if joules is None else 1000 * joules / sum(windows.images),
+        "energy_joules_per_kimg": None if joules is None else 1000 * joules / sum(timed.images),
         "energy_source": watch.meter.source,
         "energy_reason": reason,
         "disturbance": watch.disturbance(),
@@ -82,7 +84,7 @@ def measure_training(run: Assembly, seconds: float) -> dict[str, Any]:
     }
 
 
-def measure_sampling(run: Assembly, batch_size: int, seconds: float) -> dict[str, Any]:
+def measure_sampling(run: Assembly, batch_size: int, seconds: float, windows: int = WINDOWS) -> dict[str, Any]:
     """The generator in eval mode, from latents to float32 images on the device: rate at the batch, latency at one."""
     labels = None
     generator = run.players.generator
@@ -102,7 +104,7 @@ def measure_sampling(run: Assembly, batch_size: int, seconds: float) -> dict[str
     bfloat16 = run.updates[0].autocast
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False)
     with eval_mode(generator), torch.inference_mode(), autocast:
-        windows = measure_windows(batches, seconds=seconds, device=device)
+        timed = measure_windows(batches, seconds=seconds, windows=windows, device=device)
         latencies: list[float] = []
         until = time.perf_counter() + seconds / WINDOWS
         draw(1)
@@ -112,7 +114,7 @@ def measure_sampling(run: Assembly, batch_size: int, seconds: float) -> dict[str
             draw(1)
             synchronize(device)
             latencies.append(time.perf_counter() - since)
-    return {"sample_images_per_second": summary(windows.rates), "sample_latency_seconds": summary(latencies)}
+    return {"sample_images_per_second": summary(timed.rates), "sample_latency_seconds": summary(latencies)}
 
 
 def utilization(spec: RunSpec, checked: Preflight, images_per_second: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ganzoo.evaluation.quantization import Quantizer
 from ganzoo.evaluation.sampling import draw_images, eval_mode, generated_images, noise_seed
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
-from ganzoo.machine.timing import summary
+from ganzoo.machine.timing import WINDOWS, summary
 from ganzoo.planning.provenance import check_code_inside, check_unchanged
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
@@ -104,7 +104,7 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
     else:
         emit(Stage("measuring"))
         outcome.throughput = {"import_seconds": import_seconds}
-        _measure(spec, registry, dataset, checked, outcome, check_process)
+        _measure(spec, registry, dataset, checked, outcome, check_process, request.windows or WINDOWS)
         _refuse_disturbed(outcome.throughput, request.max_disturbance)
     if not spec.kimg:
         return
@@ -169,6 +169,7 @@ def _measure(
     checked: Preflight,
     outcome: Outcome,
     check_process: Callable[[], None],
+    windows: int,
 ) -> None:
     """Speed and memory, before the training: peak memory is the step's then, and not the feature extractor's."""
     throughput = outcome.throughput
@@ -176,8 +177,8 @@ def _measure(
     measured = assemble(spec, registry, dataset, purpose="throughput")
     outcome.dataset["resident"] = measured.batches.resident
     throughput["assemble_seconds"] = time.perf_counter() - started
-    throughput |= measure_training(measured, spec.throughput_seconds)
-    throughput |= measure_sampling(measured, spec.recipe.batch_size, spec.throughput_seconds)
+    throughput |= measure_training(measured, spec.throughput_seconds, windows)
+    throughput |= measure_sampling(measured, spec.recipe.batch_size, spec.throughput_seconds, windows)
     # What is recorded of the process was in force while it was measured.
     check_process()
     throughput["peak_memory_bytes"], throughput["peak_memory_reserved_bytes"] = peak_memory_bytes(spec.device)

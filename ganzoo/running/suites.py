@@ -13,9 +13,17 @@ from ganzoo.planning.plan import PlannedRun
 from ganzoo.planning.request import BenchPlan, SuitePlan
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.validation import check_record
-from ganzoo.running.bench import Bench, discover_noting, ignore, prepare_bench
+from ganzoo.running.bench import (
+    Bench,
+    check_interleaved,
+    check_several,
+    discover_noting,
+    ignore,
+    prepare_bench,
+)
 from ganzoo.running.events import OnEvent, OnNote
-from ganzoo.running.options import RunOptions
+from ganzoo.running.in_turn import run_in_turn
+from ganzoo.running.options import DEFAULTS, RunOptions, check_run_options
 from ganzoo.runs import BenchInterrupted, Event, RunFinished, RunRecord, RunStarted
 from ganzoo.util.files import read_regular
 from ganzoo.util.options import options_of
@@ -74,8 +82,16 @@ class SuiteBench:
     def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
         """Do what `results` does not hold yet, part by part, as `Bench.run` does.
 
-        Events count the runs of the whole suite. `BenchInterrupted` has the records of all parts.
+        Events count the runs of the whole suite. `BenchInterrupted` has the records of all parts. With
+        `options.interleave` the runs of all parts are measured in turn with each other.
         """
+        if options.interleave:
+            places = [sum(len(bench.runs) for bench in self.benches[:index]) for index in range(len(self.benches))]
+            parts = [
+                (bench.resolved, self._counted_from(before, on_event))
+                for bench, before in zip(self.benches, places, strict=True)
+            ]
+            return run_in_turn(parts, self.registry, results, options, on_note=on_note)
         if options.force:
             # Of all parts at once: without it the suite then goes on with what is left.
             for bench in self.benches:
@@ -155,11 +171,16 @@ def prepare_suite(
     on_note: OnNote,
     on_progress: Callable[[int, int, int], None] = ignore,
     logs: Sequence[str] = (),
+    *,
+    options: RunOptions = DEFAULTS,
 ) -> SuiteBench:
-    """Resolve every part before any runs, under all the plugins that any part names.
+    """Resolve every part before any runs, under all the plugins that any part names; `options` are checked first.
 
     Raises what `prepare_bench` does; an optional part without its data or weights is left out with a note.
     """
+    check_run_options(options)
+    for part in suite.parts:
+        check_interleaved(options, part.plan)
     plugins = tuple(dict.fromkeys(plugin for part in suite.parts for plugin in part.plan.plugins))
     registry = discover_noting(plugins, any(part.plan.strict for part in suite.parts), on_note, logs)
     benches: list[Bench] = []
@@ -173,7 +194,9 @@ def prepare_suite(
             on_note(f"suite {printable(suite.name)}: left out {printable(plan.dataset)}: {error}")
     if not benches:
         raise DataUnavailable(f"suite {printable(suite.name)}: no part of it has its data here")
-    return SuiteBench(tuple(benches))
+    prepared = SuiteBench(tuple(benches))
+    check_several(options, len(prepared.runs))
+    return prepared
 
 
 def _suite_part(where: str, table: Mapping[str, Any], folder: Path) -> SuitePart:

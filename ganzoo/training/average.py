@@ -24,6 +24,7 @@ class MovingAverage:
     """
 
     def __init__(self, network: nn.Module, half_life_kimg: float, rampup: float) -> None:
+        self.network = network
         self.half_life_kimg = half_life_kimg
         self.rampup = rampup
         self.average = _copy_of(network).eval().requires_grad_(False) if half_life_kimg else network
@@ -39,9 +40,13 @@ class MovingAverage:
         return self.half_life_kimg > 0
 
     def settled(self) -> nn.Module:
-        """The average, ready to be drawn from: spectral norm's vectors are those of the averaged weights."""
+        """The average, ready to be drawn from: spectral norm's vectors are those of the averaged weights.
+
+        What modules keep beside their tensors (`get_extra_state`) is that of the network as it is now.
+        """
         if self.enabled:
             settle_spectral_norms(self.average)
+            _copy_extra_states(self.network, self.average)
         return self.average
 
     @torch.no_grad()
@@ -80,6 +85,12 @@ def _copy_of(network: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 vars(module)[name] = value.detach()
     return copy.deepcopy(network)
+
+
+def _copy_extra_states(network: nn.Module, average: nn.Module) -> None:
+    for own, averaged in zip(network.modules(), average.modules(), strict=True):
+        if type(own).get_extra_state is not nn.Module.get_extra_state:
+            averaged.set_extra_state(copy.deepcopy(own.get_extra_state()))
 
 
 def _running_statistics(network: nn.Module) -> Iterator[Tensor]:

@@ -186,7 +186,9 @@ def build_players(
         generator, discriminator = architecture.build(image_shape, latent, classes, **options)
     except (ValueError, TypeError) as error:
         raise UsageError(f"architecture '{name}' cannot be built: {error}") from error
-    _refuse_lazy_layers(name, {"generator": generator, "discriminator": discriminator})
+    networks = {"generator": generator, "discriminator": discriminator}
+    _refuse_lazy_layers(name, networks)
+    _refuse_state_that_cannot_be_given_back(name, networks)
     return Players(
         GeneratorPlayer(generator, architecture.conditional, image_shape),
         DiscriminatorPlayer(discriminator, architecture.conditional, architecture.logits, logits),
@@ -201,6 +203,22 @@ def _refuse_lazy_layers(architecture: str, networks: Mapping[str, nn.Module]) ->
                 raise PluginError(
                     f"architecture '{architecture}' has a lazy layer in its {player} ('{name}' has no size yet); "
                     "give the layer its number of inputs"
+                )
+
+
+def _refuse_state_that_cannot_be_given_back(architecture: str, networks: Mapping[str, nn.Module]) -> None:
+    """Raise `PluginError` for a module that gives extra state and takes none: averages and checkpoints give it back."""
+    for player, network in networks.items():
+        for name, module in network.named_modules():
+            gives, takes = (
+                getattr(type(module), method) is not getattr(nn.Module, method)
+                for method in ("get_extra_state", "set_extra_state")
+            )
+            if gives and not takes:
+                part = f" ('{name}')" if name else ""
+                raise PluginError(
+                    f"architecture '{architecture}' has a module in its {player}{part} with get_extra_state and "
+                    "without set_extra_state; give it both, or neither"
                 )
 
 

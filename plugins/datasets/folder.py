@@ -162,7 +162,7 @@ def read_folder(path: Path, size: int, skip_bad_images: bool = False, background
         independent=True,
         class_names=class_names,
         with_alpha=sum(header.transparent for header in headers.values()),
-        notes=notes_of(path, headers, found.passed_over, background),
+        notes=notes_of(path, headers, found.passed_over, background, size),
     )
 
 
@@ -254,7 +254,7 @@ def labels_of(paths: Sequence[Path], folder: Path) -> tuple[Tensor | None, tuple
 
 
 def notes_of(
-    folder: Path, headers: Mapping[Path, Header], passed_over: Sequence[Path], background: str
+    folder: Path, headers: Mapping[Path, Header], passed_over: Sequence[Path], background: str, size: int
 ) -> dict[str, str]:
     """A line for each thing of the images that a user may not know, by what it is about."""
     count = len(headers)
@@ -267,24 +267,30 @@ def notes_of(
     coloured = [path for path, header in headers.items() if not header.grey]
     beside = [path for path in headers if path.parent == folder]
     several = [path for path, header in headers.items() if header.pictures > 1]
-    size = Counter(header.size for header in headers.values()).most_common(1)[0][0]
-    odd = [path for path, header in headers.items() if header.size != size]
+    usual = Counter(header.size for header in headers.values()).most_common(1)[0][0]
+    odd = [path for path, header in headers.items() if header.size != usual]
+    others = sum(header.size != (size, size) for header in headers.values())
     notes = {}
     if transparent:
-        notes["alpha"] = f"{some(transparent, 'has', 'have', 'transparency')}; put on {background}, see --background"
+        notes["alpha"] = put_on(some(transparent, "has", "have", "transparency"), background)
     if 0 < len(coloured) < count:
         grey = [path for path, header in headers.items() if header.grey]
         rare, kind = (coloured, "in colour") if len(coloured) <= len(grey) else (grey, "grey")
         notes["channels"] = f"{some(rare, 'is', 'are', kind)} and the others are not, so all are read as RGB"
     if 0 < len(beside) < count:
-        notes["labels"] = f"{some(beside, 'lies', 'lie', 'beside the subfolders')}, so the subfolders are no labels"
+        where = some(beside, "lies", "lie", "beside the subfolders")
+        them = "it" if len(beside) == 1 else "them"
+        notes["labels"] = f"{where}, so the subfolders are no labels; move {them} into one, or out of the folder"
     if several:
         notes["pages"] = f"{some(several, 'holds', 'hold', 'several pictures')}, of which the first is taken"
     if outside := outside_of(folder, headers):
         notes["links"] = some(outside, "lies", "lie", "outside of the folder, where links lead")
     if 0 < 5 * len(odd) <= count:
-        most = "x".join(map(str, size))
+        most = "x".join(map(str, usual))
         notes["sizes"] = f"{some(odd, 'is', 'are', f'not of {most} pixels like most')}, cropped and resized"
+    if others and usual != (size, size):
+        most = "x".join(map(str, usual))
+        notes["resized"] = f"{others} of {count} images, most of them of {most} pixels, are resized to {size}x{size}"
     if passed_over:
         notes["passed over"] = f"passed over {kinds_of(passed_over, folder)}; save them as PNG to have them read"
     return notes
@@ -301,6 +307,11 @@ def outside_of(folder: Path, paths: Iterable[Path]) -> list[Path]:
     for parent in {path.parent for path in paths}:
         inside[parent] = lies_inside(parent / "any")
     return [path for path in paths if not (lies_inside(path) if path.is_symlink() else inside[path.parent])]
+
+
+def put_on(what: str, background: str) -> str:
+    """What became of transparent images."""
+    return f"{what}; put on {background}, see --background"
 
 
 def named(paths: Sequence[Path], folder: Path) -> str:

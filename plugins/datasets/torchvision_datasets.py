@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.datasets.folder import FORMATS, square
+from ganzoo_plugins.datasets.folder import EIGHT_BIT, FORMATS, WHITE, put_on, square
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,13 @@ SOURCES = [
 
 
 class Squares(Sequence[Tensor]):
-    """The images of a sequence of (Pillow image, target) pairs as uint8 (C, size, size), decoded when asked for."""
+    """The images of a sequence of (Pillow image, target) pairs as uint8 (C, size, size), decoded when asked for.
 
-    def __init__(self, pairs: Any, size: int, name: str):
-        self.pairs, self.size, self.name = pairs, size, name
+    Transparent ones are put on `background`. Without a `mode` grey images stay grey, and all others become RGB.
+    """
+
+    def __init__(self, pairs: Any, size: int, name: str, background: str = WHITE, mode: str = ""):
+        self.pairs, self.size, self.name, self.background, self.mode = pairs, size, name, background, mode
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -184,7 +187,10 @@ class Squares(Sequence[Tensor]):
             # torchvision opens CelebA's pictures in any format; they are decoded here.
             if image.format not in (None, *FORMATS):
                 raise OSError(f"it is {image.format}, none of {', '.join(FORMATS)}")
-            return square(image, self.size, "L" if image.mode == "L" else "RGB")
+            if image.mode not in EIGHT_BIT:
+                raise OSError(f"its mode is {image.mode}, not 8 bits per channel")
+            mode = self.mode or ("L" if image.mode == "L" else "RGB")
+            return square(image, self.size, mode, self.background)
         except OSError as error:
             raise ganzoo.DataUnavailable(f"image {index} of {self.name} cannot be read: {error}") from error
 
@@ -296,7 +302,7 @@ def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImage
     """The central squares of the images, resized; grey ones have one channel."""
     pairs = read(source, request.root)
     return ganzoo.LabelledImages(
-        images=Squares(pairs, request.image_size, source.name),
+        images=Squares(pairs, request.image_size, source.name, request.background),
         labels=torch.as_tensor(getattr(pairs, source.labels)).long() if source.labels else None,
         source=f"torchvision.datasets.{source.kind}",
         split=source.split,
@@ -367,7 +373,15 @@ class Lmdb(Sequence[tuple[Any, None]]):
 
         with self.environment.begin() as transaction:
             encoded = io.BytesIO(transaction.get(self.keys[index]) or b"")
-        return Image.open(encoded, formats=FORMATS).convert("RGB"), None
+        return Image.open(encoded, formats=FORMATS), None
+
+    def transparent(self) -> int:
+        """How many of the images have transparency, by their headers; what cannot be read is left to be decoded."""
+        count = 0
+        for index in range(len(self)):
+            with contextlib.suppress(OSError):
+                count += self[index][0].has_transparency_data
+        return count
 
 
 def lsun_folder(request: ganzoo.DatasetRequest) -> Path:
@@ -390,16 +404,24 @@ def lsun_folder(request: ganzoo.DatasetRequest) -> Path:
 
 
 def load_lsun(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
-    """The training images of one class of LSUN, unlabelled: their central squares, resized."""
+    """The training images of one class of LSUN, unlabelled: their central squares, on the background, resized."""
     folder = lsun_folder(request)
     try:
         check_regular(folder / "data.mdb")
         pairs = Lmdb(folder)
+        transparent = pairs.transparent()
     except ImportError as error:
         raise ganzoo.DataUnavailable("lsun is read with the package lmdb: pip install 'ganzoo[lsun]'") from error
     except Exception as error:  # lmdb's errors share no built-in base
         raise ganzoo.DataUnavailable(f"{folder} cannot be read: {one_line(error)}; unpack it again") from error
-    return ganzoo.LabelledImages(Squares(pairs, request.image_size, f"lsun:{request.argument}"), source=str(folder))
+    has = "has" if transparent == 1 else "have"
+    what = put_on(f"{transparent} of {len(pairs)} images {has} transparency", request.background)
+    return ganzoo.LabelledImages(
+        Squares(pairs, request.image_size, f"lsun:{request.argument}", request.background, "RGB"),
+        source=str(folder),
+        with_alpha=transparent,
+        notes={"alpha": what} if transparent else {},
+    )
 
 
 def fingerprint_lsun(request: ganzoo.DatasetRequest) -> str:
