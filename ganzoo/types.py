@@ -123,6 +123,8 @@ class Phase:
     """It runs in steps whose index is a multiple of this."""
     after: Callable[..., None] | None = None
     """`after(parameters, *, clip)`, without gradients, after each update."""
+    penalties: bool | None = None
+    """Whether penalties join it; None: they join the only phase that updates the discriminator as a whole."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -137,7 +139,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A term added to the discriminator's phase of a loss of logits, such as R1.
+    """A term of the discriminator, such as R1, which joins the phase of any loss that updates it as a whole.
 
     `function` names what it needs of the players, `real` and `fake` (images), `real_logits`, `fake_logits`, `labels`,
     `latent`, `batch`, `hyper` and its own coefficients, and gives a 0-dim tensor; input gradients come from

@@ -10,8 +10,13 @@ import torch
 
 import ganzoo
 from ganzoo.errors import PluginError
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
 from ganzoo.registry.signatures import by_name
 from ganzoo.registry.validation import check_record
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import train
 
 
 def judge(real, fake):
@@ -133,6 +138,20 @@ def phases(name, **options):
     both = ganzoo.Phase("discriminator", critic, "discriminator"), ganzoo.Phase("generator", fool, "generator")
     return ganzoo.Loss(name, phases=both, **options)
 
+def reals(discriminator, batch):
+    return {"real": relu(1 - discriminator(batch.real, batch.labels)).mean()}
+
+def fakes(generator, discriminator, batch):
+    return {"fake": relu(1 + discriminator(generator(batch.latent, batch.labels), batch.labels)).mean()}
+
+def in_two(name, penalties_on_reals=None, **options):
+    parts = (
+        ganzoo.Phase("reals", reals, "discriminator", penalties=penalties_on_reals),
+        ganzoo.Phase("fakes", fakes, "discriminator"),
+        ganzoo.Phase("generator", fool, "generator"),
+    )
+    return ganzoo.Loss(name, phases=parts, **options)
+
 def of_logits(name, discriminator, **hyper):
     fool = lambda fake: {"fool": -fake.mean()}
     return ganzoo.Loss.of_logits(name, discriminator=discriminator, generator=fool, hyper=hyper)
@@ -142,6 +161,10 @@ def ganzoo_losses():
     yield phases("hinge-phases")
     yield phases("idle", hyper={"margin": 1.0})
     yield phases("with-r1", penalties=("r1",))
+    yield in_two("in-two", penalties=("r1",))
+    yield in_two("r1-on-reals", True, penalties=("r1",))
+    yield in_two("on-reals", True, penalties=("gradient-penalty",))
+    yield ganzoo.Loss("nowhere", phases=(ganzoo.Phase("generator", fool, "generator"),), penalties=("r1",))
     yield ganzoo.Penalty("deaf", lambda discriminator, real: discriminator(real).square().mean(), hyper={"weight": 1.0})
     yield of_logits("old", lambda real_logits, fake_logits: {"pair": (fake_logits - real_logits).mean()})
     yield of_logits("lost", lambda real, fake, margin: {"pair": (fake - real + margin).mean()})
@@ -172,9 +195,13 @@ def planned(invoke, tmp_path):
         ("mlp+lost", (), "asks for 'margin'; arguments go by name, and it may name real, fake, labels, hyper"),
         ("mlp+hinge+lost-penalty", (), "function of penalty 'lost-penalty' asks for 'encoder'; arguments go by name"),
         ("mlp+lost-phase", (), "asks for 'g'; arguments go by name, and it may name generator, discriminator, batch,"),
-        ("mlp+hinge-phases+r1", (), "make it lazy, as in --set 'VARIANT.lazy.r1.every=16'"),
-        ("mlp+with-r1", (), "give its term in the discriminator's phase, by a function of ganzoo.losses"),
-        ("infogan", ("infogan.penalties=r1",), "a phase of its own in every step would be a second update"),
+        ("mlp+in-two", (), "does so in reals and fakes; say which by Phase(…, penalties=True), or make it lazy, as in"),
+        ("mlp+nowhere", (), "loss 'nowhere' does so in none; say which by Phase(…, penalties=True)"),
+        (
+            "mlp+on-reals",
+            (),
+            "names what phase 'reals' has in one call discriminator(what the generator gave), and there",
+        ),
     ],
 )
 def test_refused_before_training_with_the_line_that_says_how(models, settings, reason, planned):
@@ -186,6 +213,33 @@ def test_refused_before_training_with_the_line_that_says_how(models, settings, r
 @pytest.mark.parametrize("models", ["mlp+own", "mlp+by-hyper", "mlp+by-label", "mlp+hinge+drift"])
 def test_coefficients_labels_and_logits_are_given_by_name(models, planned):
     assert planned("--models", models).code == 0
+
+
+@pytest.mark.parametrize("models", ["mlp+hinge-phases+r1", "mlp+with-r1", "mlp+r1-on-reals", "infogan+infogan+r1"])
+def test_a_penalty_joins_a_loss_of_phases(models, planned):
+    outcome = planned("--models", models)
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty", "drift"])
+def test_one_loss_in_two_spellings_has_the_same_bits_and_updates_with_a_penalty(penalty, tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    registry = discover([str(tmp_path / "mine.py")])
+    sides = []
+    for loss in ("hinge", "hinge-phases"):
+        plan = BenchPlan((f"mlp+{loss}+{penalty}",), batch_size=8, throughput_only=True, device="cpu")
+        resolved = resolve(plan, registry)
+        run = assemble(resolved.runs[0].spec, registry, resolved.dataset, share_fakes=False)
+        result = train(run, 0.08)
+        weights = [
+            weight.tolist()
+            for player in ("generator", "discriminator")
+            for weight in getattr(run.players, player).parameters()
+        ]
+        sides.append((weights, result.updates, result.curves))
+    assert sides[0] == sides[1]
+    assert sides[0][1] == {"generator": 10, "discriminator": 10}
+    assert f"discriminator/{penalty}" in sides[0][2]
 
 
 def test_a_lazy_penalty_goes_with_a_loss_of_phases(planned):

@@ -6,7 +6,7 @@ smoothing, feature matching and weight penalties are added. After this, training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -46,9 +46,13 @@ def phases_of(
     lazy = [penalty for penalty in penalties if penalty.every > 1]
     joined = [penalty for penalty in penalties if penalty.every == 1]
     if loss.phases:
-        if joined:
-            raise UsageError(_NOT_JOINED.format(loss=loss.name, penalty=joined[0].name))
-        phases = [_by_name(phase, loss) for phase in loss.phases]
+        homes = [_home_of(penalty, loss) for penalty in joined]
+        phases = [
+            _with_penalties(
+                _by_name(phase, loss), [p for p, home in zip(joined, homes, strict=True) if home is phase], loss
+            )
+            for phase in loss.phases
+        ]
         if recipe.label_smoothing:
             phases = _with_label_smoothing(phases, loss, recipe.label_smoothing)
     else:
@@ -148,11 +152,85 @@ def _joined(first: Terms, second: Terms) -> Terms:
     )
 
 
-_NOT_JOINED = (
-    "loss '{loss}' is written as phases, which penalty '{penalty}' cannot join, and a phase of its own in every step "
-    "would be a second update of the discriminator; give its term in the discriminator's phase, by a function of "
-    "ganzoo.losses, or make it lazy, as in --set 'VARIANT.lazy.{penalty}.every=16'"
-)
+def _home_of(penalty: Penalty, loss: Loss) -> Phase:
+    """The phase of a loss of phases that a penalty joins: the only one that updates the discriminator as a whole.
+
+    Raises `UsageError` where there is none or several, unless one says so by `Phase.penalties`.
+    """
+    updating = [phase for phase in loss.phases if "discriminator" in phase.targets and phase.penalties is not False]
+    homes = [phase for phase in updating if phase.penalties] or updating
+    if len(homes) != 1:
+        found = f"in {' and '.join(phase.name for phase in homes)}" if homes else "in none"
+        raise UsageError(
+            f"penalty '{penalty.name}' joins the phase that updates the discriminator as a whole, and loss "
+            f"'{loss.name}' does so {found}; say which by Phase(…, penalties=True), or make it lazy, as in --set "
+            f"'VARIANT.lazy.{penalty.name}.every=16'"
+        )
+    return homes[0]
+
+
+def _with_penalties(phase: StepPhase, penalties: Sequence[Penalty], loss: Loss) -> StepPhase:
+    """Adds the terms of penalties, which see what the phase itself gives the discriminator: its real images and fakes.
+
+    They are detached, for a penalty of the discriminator must not push the generator where a phase updates both.
+    """
+    if not penalties:
+        return phase
+    functions = [(penalty, by_name(penalty, "function", _names(penalty))) for penalty in penalties]
+
+    def with_penalties(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+        made: list[Tensor] = []
+        judged: list[tuple[Tensor, Tensor]] = []
+
+        def keep(latent: Tensor, labels: Tensor | None = None) -> Tensor:
+            made.append(generator(latent, labels))
+            return made[-1]
+
+        with discriminator.watched(judged):
+            terms = phase.function(StandIn(generator, keep), discriminator, batch, values)
+        for penalty, function in functions:
+            given = {**_of_batch(generator, discriminator, batch), **_own(values, penalty)}
+            given |= _judged_in(phase, penalty, function.names, batch.real, made, judged)
+            terms = _with_penalty(terms, _penalty_terms(function(given), penalty), loss)
+        return terms
+
+    return replace(phase, function=with_penalties)
+
+
+def _judged_in(
+    phase: Phase,
+    penalty: Penalty,
+    names: Collection[str],
+    real: Tensor,
+    made: Sequence[Tensor],
+    judged: Sequence[tuple[Tensor, Tensor]],
+) -> dict[str, Tensor]:
+    """The fakes and logits that a penalty names, from the calls of the discriminator in a phase.
+
+    Raises `PluginError` where the phase judges none, or several batches of them.
+    """
+    found: dict[str, Tensor] = {}
+    for side, sources in (("real", [real]), ("fake", made)):
+        # The real images are there, judged or not.
+        if f"{side}_logits" not in names and not (side == "fake" and "fake" in names):
+            continue
+        calls = [(images, logits) for images, logits in judged if any(images is source for source in sources)]
+        if len(calls) != 1:
+            what = "batch.real" if side == "real" else "what the generator gave"
+            raise PluginError(
+                f"penalty '{penalty.name}' names what phase '{phase.name}' has in one call discriminator({what}), and "
+                f"there are {len(calls)} such calls"
+            )
+        ((images, logits),) = calls
+        found |= {side: images.detach(), f"{side}_logits": logits}
+    return found
+
+
+def _with_penalty(terms: Terms, more: Terms, loss: Loss) -> Terms:
+    """Raises `PluginError` where a penalty has a term of the loss's name."""
+    if twice := more.losses.keys() & terms.losses.keys():
+        raise PluginError(f"loss '{loss.name}' has a term '{min(twice)}' already; rename the penalty")
+    return _joined(terms, more)
 
 
 def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recipe) -> StepPhase:
@@ -168,10 +246,7 @@ def _discriminator_phase(loss: Loss, penalties: Sequence[Penalty], recipe: Recip
         judged = {"fake": fake, "real_logits": real_logits, "fake_logits": fake_logits}
         for penalty in penalties:
             given = {**_of_batch(generator, discriminator, batch), **judged, **_own(values, penalty)}
-            more = _penalty_terms(functions[penalty.name](given), penalty)
-            if twice := more.losses.keys() & terms.losses.keys():
-                raise PluginError(f"loss '{loss.name}' has a term '{min(twice)}' already; rename the penalty")
-            terms = _joined(terms, more)
+            terms = _with_penalty(terms, _penalty_terms(functions[penalty.name](given), penalty), loss)
         return terms
 
     return StepPhase(

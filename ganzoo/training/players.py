@@ -7,6 +7,7 @@ both, so that any loss works with any architecture, and raises `PluginError` whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -108,8 +109,24 @@ class DiscriminatorPlayer(Player):
         super().__init__(network, conditional)
         self.logits = logits
         self.wanted = wanted
+        self._calls: list[tuple[Tensor, Tensor]] | None = None
+
+    @contextmanager
+    def watched(self, calls: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
+        """Add the images and the logits of each call to `calls`."""
+        self._calls = calls
+        try:
+            yield
+        finally:
+            self._calls = None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits = self._logits(images, labels)
+        if self._calls is not None:
+            self._calls.append((images, logits))
+        return logits
+
+    def _logits(self, images: Tensor, labels: Tensor | None) -> Tensor:
         logits = self.call(self.network, images, labels)
         declared = (len(images),) if self.logits == 1 else (len(images), 2)
         if logits.shape != declared:
