@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -114,13 +114,13 @@ class _Loader:
         return self.allowed is None or name in self.allowed
 
     def load_entry_points(self) -> None:
-        for entry_point in _entry_points(hookspecs.PROJECT):
-            distribution = _distribution(entry_point)
+        for installed in _entry_points(hookspecs.PROJECT):
+            entry_point, distribution = installed.point, installed.distribution
             taken = {status.name for status in self.registry.statuses}
             status = PluginStatus(
                 name=entry_point.name if entry_point.name not in taken else f"{entry_point.name}@{distribution}",
                 source=f"{entry_point.value} ({distribution})",
-                version=entry_point.dist.version if entry_point.dist else None,
+                version=installed.version,
             )
             if not self.allows(entry_point.name):
                 self.registry.statuses.append(replace(status, state="disabled", error=f"not in {ALLOW_LIST}"))
@@ -150,19 +150,18 @@ class _Loader:
 
     def load_log(self, log: str) -> None:
         known = _entry_points(LOGS)
-        matches = [entry_point for entry_point in known if entry_point.name == log]
+        matches = [installed for installed in known if installed.point.name == log]
         if not matches:
-            names = [entry_point.name for entry_point in known]
+            names = [installed.point.name for installed in known]
             raise UsageError(f"--log: no log is called '{printable(log)}'{did_you_mean(log, names)}")
-        distribution, *others = sorted({_distribution(entry_point) for entry_point in matches})
+        distribution, *others = sorted({installed.distribution for installed in matches})
         if others:
             owners = printable(" and ".join([distribution, *others]))
             raise UsageError(f"--log {printable(log)}: {owners} each have a log of that name; uninstall one")
-        entry_point = matches[0]
+        entry_point, version = matches[0].point, matches[0].version
         if distribution != OWN_DISTRIBUTION and not self.allows(log):
             raise UsageError(f"--log {printable(log)}: it is of {printable(distribution)} and not in {ALLOW_LIST}")
         source = f"{entry_point.value} ({distribution})"
-        version = entry_point.dist.version if entry_point.dist else None
         self.load(
             PluginStatus(name=self.free_name(log), source=source, version=version), entry_point.load, entry_point.module
         )
@@ -284,7 +283,7 @@ class _Loader:
 def _places(named: Sequence[str]) -> Places:
     """Where the code of plugins lies: of those that are installed, be they allowed or not, and of those named."""
     places = Places()
-    for module in {point.module for group in (hookspecs.PROJECT, LOGS) for point in _entry_points(group)}:
+    for module in {installed.point.module for group in (hookspecs.PROJECT, LOGS) for installed in _entry_points(group)}:
         places |= places_of_module(module, installed=True)
     for plugin in named:
         is_path = _is_path(plugin)
@@ -296,14 +295,26 @@ def _is_path(plugin: str) -> bool:
     return Path(plugin).suffix == ".py" or os.sep in plugin
 
 
-def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+@dataclass(frozen=True)
+class _Installed:
+    """An entry point, and the name and version of its distribution; `?` and None where there is none."""
+
+    point: importlib.metadata.EntryPoint
+    distribution: str
+    version: str | None
+
+
+def _entry_points(group: str) -> list[_Installed]:
     """Each entry point once: an editable install beside a stale egg-info lists one distribution twice."""
-    points = importlib.metadata.entry_points(group=group)
-    return list({(point.name, point.value, _distribution(point)): point for point in points}.values())
-
-
-def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
-    return entry_point.dist.name if entry_point.dist else "?"
+    facts: dict[int, tuple[str, str | None]] = {}
+    found: dict[tuple[str, str, str], _Installed] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        # Name and version are each read from a file that is parsed anew, and a zoo has many entry points.
+        if id(point.dist) not in facts:
+            facts[id(point.dist)] = (point.dist.name, point.dist.version) if point.dist else ("?", None)
+        installed = _Installed(point, *facts[id(point.dist)])
+        found[point.name, point.value, installed.distribution] = installed
+    return list(found.values())
 
 
 def _inline_offers(plugin: str, offers: Sequence[tuple[Kind, Offer]]) -> list[tuple[Kind, Offer]]:

@@ -15,6 +15,7 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import os
 import pkgutil
 import sys
 import sysconfig
@@ -60,10 +61,15 @@ class Places:
         root = module.partition(".")[0]
         if root == __package__.partition(".")[0]:
             return False
-        return any(file == place or place in file.parents for place in self.plugins) or any(
-            folder in file.parents and file.relative_to(folder).parts[0] in (root, f"{root}{file.suffix}")
+        return any(file == place or _lies_in(file, place) for place in self.plugins) or any(
+            _lies_in(file, folder) and file.relative_to(folder).parts[0] in (root, f"{root}{file.suffix}")
             for folder in self.folders
         )
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    """Whether an absolute path begins with another; `folder in file.parents` makes a path of each parent first."""
+    return str(file).startswith(f"{folder}{os.sep}")
 
 
 def places_of_module(name: str, *, installed: bool) -> Places:
@@ -73,9 +79,9 @@ def places_of_module(name: str, *, installed: bool) -> Places:
     if spec is None:
         return Places()
     if spec.submodule_search_locations is None:
-        paths = [Path(spec.origin).resolve()] if spec.has_location and spec.origin else []
+        paths = [_real(spec.origin)] if spec.has_location and spec.origin else []
     else:
-        paths = [Path(folder).resolve() for folder in spec.submodule_search_locations]
+        paths = [_real(folder) for folder in spec.submodule_search_locations]
     return Places(frozenset(paths), frozenset() if installed else _folders(paths))
 
 
@@ -192,7 +198,7 @@ def _parts(name: str, places: Places) -> Iterator[_Part]:
     for module, spec in _specs(name):
         if not spec.has_location or spec.origin is None:
             continue  # A folder without __init__.py; plugins' code may lie in it.
-        file = Path(spec.origin).resolve()
+        file = _real(spec.origin)
         if module in LIBRARY or places.hold(module, file):
             yield _Part(module, file, spec.parent or "")
         elif not any(library.startswith(f"{module}.") for library in LIBRARY):
@@ -236,6 +242,12 @@ def _whole_package(root: str) -> Iterator[_Part]:
             # The name of an extension may go on with the Python that it is for.
             module = package if file.name == "__init__.py" else [*package, file.name.partition(".")[0]]
             yield _Part(".".join(module), file, ".".join(package))
+
+
+@lru_cache(maxsize=4096)
+def _real(path: str) -> Path:
+    """The path behind all links; a link of an installation stays what it is as long as a process lives."""
+    return Path(path).resolve()
 
 
 @lru_cache(maxsize=1024)
