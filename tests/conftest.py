@@ -100,9 +100,14 @@ def wait_for(condition: Callable[[], Found]) -> Found:
     return found
 
 
-def restore_default_sigint() -> None:
-    """For `preexec_fn`: handle Ctrl-C even if a script started the tests in the background, with SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def restore_default_signals() -> None:
+    """For `preexec_fn`: obey the signals that stop a command even if the tests were started with them ignored.
+
+    Scripts start background jobs with SIGINT ignored, and nohup its command with SIGHUP.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def made_once(name: str, make: Callable[[Path], Made], tmp_path_factory: pytest.TempPathFactory) -> Made:

@@ -17,7 +17,7 @@ from conftest import (
     forked,
     fresh_with_forked_runs,
     made_once,
-    restore_default_sigint,
+    restore_default_signals,
     wait_for,
 )
 from PIL import Image
@@ -476,7 +476,7 @@ def test_ctrl_c_records_the_run_as_interrupted(run_cli):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=restore_default_sigint,
+        preexec_fn=restore_default_signals,
     )
     children = wait_for(lambda: _children(process.pid))
     os.killpg(process.pid, signal.SIGINT)

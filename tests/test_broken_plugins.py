@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FRESH, HANGING, ONE_MACHINE, forked, restore_default_sigint
+from conftest import FRESH, HANGING, ONE_MACHINE, forked, restore_default_signals
 from skips import needs_system
 from test_plugins import BROKEN as STRANGERS_BROKEN
 
@@ -220,7 +220,7 @@ def test_ctrl_c_while_a_stray_thread_is_waited_for_ends_the_command_at_once(tmp_
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=restore_default_sigint,
+        preexec_fn=restore_default_signals,
     )
     try:
         assert "and now it waits\n" in iter(process.stdout.readline, "")

@@ -53,7 +53,7 @@ def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, st
 REASONS = {
     "runs": "the flux capacitor is empty",
     "runs-unread": "no function reads the coefficient 'margin'",
-    "runs-second-update": "a phase of its own in every step would be a second update of the discriminator",
+    "runs-homeless-penalty": "joins the phase that updates the discriminator as a whole, and loss",
     "leaves-settings": "a network or a phase has changed a setting of the process: cuDNN, from ",
     "shapes": "at 1x12x12 the generator gives values from -",
     "shapes-in-eval-mode": "at 1x8x8 in eval mode the generator gives values from nan to nan",
@@ -335,7 +335,7 @@ def ganzoo_losses():
         discriminator=lambda real, fake: {"real": softplus(-real).mean(), "fake": softplus(fake).mean()},
         generator=lambda fake: {"fool": softplus(-fake).mean()},
     )
-    yield ganzoo.Penalty("lonely-penalty", lambda discriminator, real, *others: discriminator(real).square().mean())
+    yield ganzoo.Penalty("lonely-penalty", lambda discriminator, real: discriminator(real).square().mean())
 
 
 @ganzoo.hookimpl

@@ -25,7 +25,7 @@ from conftest import (
     forked,
     fresh_with_forked_runs,
     made_once,
-    restore_default_sigint,
+    restore_default_signals,
     wait_for,
 )
 from skips import needs_system
@@ -81,7 +81,7 @@ def background(
     cwd: Path,
     *args: object,
     results: str = "runs",
-    before: Callable[[], None] = restore_default_sigint,
+    before: Callable[[], None] = restore_default_signals,
     program: tuple[str, ...] = FRESH,
 ):
     """Run the command in the background, calling `before` in its process first; at the end kill what is left."""

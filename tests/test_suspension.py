@@ -9,7 +9,7 @@ import sys
 
 import psutil
 import pytest
-from conftest import FRESH, restore_default_sigint, wait_for
+from conftest import FRESH, restore_default_signals, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the states of processes as Linux has them")
 
@@ -23,7 +23,7 @@ def bench(tmp_path):
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=restore_default_sigint,
+        preexec_fn=restore_default_signals,
     )
     yield psutil.Process(process.pid)
     process.kill()

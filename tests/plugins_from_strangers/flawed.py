@@ -101,8 +101,8 @@ def penalty(flaw):
         value = hyper["gamma"] * squared_norm(gradient).mean()
         return value.detach() if flaw == "penalty-gradients" else value
 
-    # Only a lazy one goes with a loss of phases.
-    every = 1 if flaw in ("penalty-gradients", "runs-second-update") else 4
+    # A lazy one is a phase of its own; any other joins the discriminator's.
+    every = 1 if flaw in ("penalty-gradients", "runs-homeless-penalty") else 4
     return ganzoo.Penalty(f"{flaw}-penalty", function, hyper={"gamma": 0.01}, every=every)
 
 
@@ -143,11 +143,12 @@ def loss(flaw):
             discriminator=lambda real, fake: {"real": softplus(-real).mean(), "fake": softplus(fake).mean()},
             generator=lambda fake: {"fool": softplus(-fake).mean()},
         )
+    takes_penalties = False if flaw == "runs-homeless-penalty" else None
     updates = ("generator", "discriminator.spare") if flaw == "updates" else "generator"
     return ganzoo.Loss(
         f"{flaw}-loss",
         phases=(
-            ganzoo.Phase("discriminator", discriminator_terms, updates="discriminator"),
+            ganzoo.Phase("discriminator", discriminator_terms, updates="discriminator", penalties=takes_penalties),
             ganzoo.Phase("generator", generator_terms, updates=updates),
         ),
         hyper={"margin": 1.0} if flaw == "runs-unread" else {},
@@ -155,7 +156,15 @@ def loss(flaw):
 
 
 FLAWS = (
-    *("runs", "runs-unread", "runs-second-update", "leaves-settings", "shapes", "shapes-in-eval-mode", "finite-terms"),
+    *(
+        "runs",
+        "runs-unread",
+        "runs-homeless-penalty",
+        "leaves-settings",
+        "shapes",
+        "shapes-in-eval-mode",
+        "finite-terms",
+    ),
     *("updates", "updates-beside", "updates-detached", "updates-frozen", "penalty-gradients"),
     *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
     *("no-host-sync-in-a-phase", "batch-independence", "batch-independence-mixed", "state-dict"),
