@@ -53,7 +53,7 @@ def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, st
 REASONS = {
     "runs": "the flux capacitor is empty",
     "runs-unread": "no function reads the coefficient 'margin'",
-    "runs-homeless-penalty": "joins the phase that updates the discriminator as a whole, and loss",
+    "runs-no-home": "joins the phase that updates the discriminator as a whole, and loss",
     "leaves-settings": "a network or a phase has changed a setting of the process: cuDNN, from ",
     "shapes": "at 1x12x12 the generator gives values from -",
     "shapes-in-eval-mode": "at 1x8x8 in eval mode the generator gives values from nan to nan",

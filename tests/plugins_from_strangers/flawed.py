@@ -102,7 +102,7 @@ def penalty(flaw):
         return value.detach() if flaw == "penalty-gradients" else value
 
     # A lazy one is a phase of its own; any other joins the discriminator's.
-    every = 1 if flaw in ("penalty-gradients", "runs-homeless-penalty") else 4
+    every = 1 if flaw in ("penalty-gradients", "runs-no-home") else 4
     return ganzoo.Penalty(f"{flaw}-penalty", function, hyper={"gamma": 0.01}, every=every)
 
 
@@ -143,7 +143,7 @@ def loss(flaw):
             discriminator=lambda real, fake: {"real": softplus(-real).mean(), "fake": softplus(fake).mean()},
             generator=lambda fake: {"fool": softplus(-fake).mean()},
         )
-    takes_penalties = False if flaw == "runs-homeless-penalty" else None
+    takes_penalties = False if flaw == "runs-no-home" else None
     updates = ("generator", "discriminator.spare") if flaw == "updates" else "generator"
     return ganzoo.Loss(
         f"{flaw}-loss",
@@ -159,7 +159,7 @@ FLAWS = (
     *(
         "runs",
         "runs-unread",
-        "runs-homeless-penalty",
+        "runs-no-home",
         "leaves-settings",
         "shapes",
         "shapes-in-eval-mode",
