@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from ganzoo.data.prepared import PreparedDataset, prepare
+from ganzoo.data.prepared import PreparedDataset, prepare, whole_dataset
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.registry.discovery import discover
@@ -218,6 +218,15 @@ def test_a_damaged_dataset_is_named_by_doctor_and_made_again(damage, grey, invok
     assert again.folder == str(grey)
     assert np.array_equal(again.images(), IMAGES)
     assert invoke("doctor").code == 0
+
+
+@pytest.mark.parametrize("fact", [{"classes": 7}, {"with_alpha": 3}, {"background": "#000000"}, {"notes": {"a": "b"}}])
+def test_what_a_dataset_says_of_itself_is_checked_too(fact, grey):
+    path = grey / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fact))
+    assert whole_dataset(grey) is None
+    again = prepare_grey()
+    assert {name: getattr(again, name) for name in fact} != fact
 
 
 @pytest.mark.parametrize("obstacle", ["link", "file of a user", "plain file"])

@@ -40,7 +40,11 @@ def deep() -> Any:
     return value
 
 
+ABSENT = object()
+"""In place of a value: the field itself is gone."""
+
 OTHERS: dict[str, Callable[[], Any]] = {
+    "absent": lambda: ABSENT,
     "null": lambda: None,
     "true": lambda: True,
     "zero": lambda: 0,
@@ -94,7 +98,10 @@ def changed(content: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[
     holder: Any = content
     for key in path[:-1]:
         holder = holder[key]
-    holder[path[-1]] = value
+    if value is ABSENT:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
     return content
 
 
@@ -288,6 +295,13 @@ REFUSALS = {
     ),
     "points": (("spec", "evaluate_at_kimg"), [-1.0], "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
     "curve": (("training", "curves", "generator/fool"), [1e308], "fool[0] is 1e+308; it must be a number below 1e+100"),
+    "player": (
+        ("spec", "recipe", "optimizers", "discriminator"),
+        ABSENT,
+        "spec.recipe.optimizers lacks 'discriminator'",
+    ),
+    "players": (("spec", "recipe", "optimizers"), {}, "spec.recipe.optimizers lacks 'generator'"),
+    "average": (("spec", "recipe", "averages"), {}, "spec.recipe.averages lacks 'generator'"),
     "key": (("anything",), {str(index): 0 for index in range(10_001)}, "an object must be of at most 10,000 keys"),
     "deep": (("spec", "recipe", "options"), deep(), "nests deeper than 10 levels"),
     "many": (("files",), [[]] * 600_000, "holds more than 800,000 values, or 200,000 objects and arrays"),

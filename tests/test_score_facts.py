@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ONE_MACHINE
 
+from ganzoo.errors import RecordError
 from ganzoo.records.protocols import (
     bounds_of,
     direction_of,
@@ -20,6 +21,7 @@ from ganzoo.records.protocols import (
 )
 from ganzoo.records.score_facts import OLD_METRICS, with_score_facts
 from ganzoo.records.store import read_content, read_record
+from ganzoo.records.upgrades import upgrade
 from ganzoo.registry.discovery import discover
 from ganzoo.types import Metric
 
@@ -194,7 +196,7 @@ def test_records_with_and_without_score_facts_share_a_column(tmp_path, invoke):
     record["spec"]["seed"] = 1
     record["run_id"] = "1" * 64
     for protocol in record["protocols"].values():
-        protocol["scores"] = {protocol["metric"]: GAP}
+        protocol["scores"] = {protocol["metric"]: {"title": "Another title"}}
     new.mkdir()
     (new / "record.json").write_text(json.dumps(record))
     (row,) = json.loads(invoke("compare", tmp_path / "runs", "--format", "json").out)
@@ -228,7 +230,7 @@ def test_the_facts_of_old_records_are_those_that_the_zoo_declares():
     [
         {"metric": "fid", "metric_plugin": "my_metrics.py"},
         {"metric": "fid", "metric_plugin": 7},
-        {"metric": "fid", "scores": {}},
+        {"metric": "fid", "scores": 7},
         {"metric": ["fid"]},
         {"metric": "mean-gap"},
         {},
@@ -244,3 +246,23 @@ def test_third_party_or_broken_protocol_is_not_upgraded(protocol):
 @pytest.mark.parametrize("content", [{}, {"protocols": None}, {"protocols": []}, {"protocols": 7}])
 def test_a_record_without_protocols_stays_as_it_is(content):
     assert with_score_facts(content) == content
+
+
+@pytest.mark.parametrize("scores", [{}, {"fid": {}}, {"fid": {"title": "FID", "better": "lower", "log": True}}])
+def test_facts_that_a_record_has_lost_are_those_of_the_zoo(scores):
+    protocol = {"metric": "fid", "metric_plugin": "fid", "scores": scores}
+    found = with_score_facts({"protocols": {"p": protocol}})["protocols"]["p"]["scores"]["fid"]
+    assert found == OLD_METRICS["fid"][1]["fid"]
+
+
+@pytest.mark.parametrize(("fact", "value"), [("bounds", [-10, None]), ("better", "higher"), ("log", False)])
+def test_a_record_that_says_something_else_of_a_score_of_the_zoo_is_refused(fact, value, tmp_path):
+    path = tmp_path / "record.json"
+    content = read_content(next(ONE_MACHINE.glob("*/dcgan-digits-*/record.json")))
+    content = json.loads(json.dumps(with_score_facts(upgrade(content))))
+    for protocol in content["protocols"].values():
+        if protocol["metric"] == "fid":
+            protocol["scores"]["fid"][fact] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=rf"scores\.fid\.{fact} is .*; of fid it is"):
+        read_record(path)

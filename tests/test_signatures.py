@@ -144,6 +144,14 @@ def reals(discriminator, batch):
 def fakes(generator, discriminator, batch):
     return {"fake": relu(1 + discriminator(generator(batch.latent, batch.labels), batch.labels)).mean()}
 
+def both(generator, discriminator, batch):
+    fake_logits = discriminator(generator(batch.latent, batch.labels), batch.labels)
+    real_logits = discriminator(batch.real, batch.labels)
+    return {"real": relu(1 - real_logits).mean(), "fool": -fake_logits.mean()}
+
+def on_own_fakes(generator, discriminator, latent, c):
+    return c * discriminator(generator(latent)).mean()
+
 def in_two(name, penalties_on_reals=None, **options):
     parts = (
         ganzoo.Phase("reals", reals, "discriminator", penalties=penalties_on_reals),
@@ -161,6 +169,9 @@ def ganzoo_losses():
     yield phases("hinge-phases")
     yield phases("idle", hyper={"margin": 1.0})
     yield phases("with-r1", penalties=("r1",))
+    yield ganzoo.Loss("joint", phases=(ganzoo.Phase("both", both, ("generator", "discriminator")),))
+    yield ganzoo.Penalty("on-fakes", lambda fake_logits, c: c * fake_logits.square().mean(), hyper={"c": 1.0})
+    yield ganzoo.Penalty("by-itself", on_own_fakes, hyper={"c": 1.0})
     yield in_two("in-two", penalties=("r1",))
     yield in_two("r1-on-reals", True, penalties=("r1",))
     yield in_two("on-reals", True, penalties=("gradient-penalty",))
@@ -240,6 +251,39 @@ def test_one_loss_in_two_spellings_has_the_same_bits_and_updates_with_a_penalty(
     assert sides[0] == sides[1]
     assert sides[0][1] == {"generator": 10, "discriminator": 10}
     assert f"discriminator/{penalty}" in sides[0][2]
+
+
+def trained(models, registry, **options):
+    plan = BenchPlan((models,), **{"batch_size": 8, "throughput_only": True, "device": "cpu"} | options)
+    resolved = resolve(plan, registry)
+    run = assemble(resolved.runs[0].spec, registry, resolved.dataset)
+    return run, train(run, 0.008)
+
+
+@pytest.mark.parametrize("penalty", ["on-fakes", "by-itself"])
+def test_a_penalty_of_a_joint_phase_does_not_push_the_generator(penalty, tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    registry = discover([str(tmp_path / "mine.py")])
+    sides = []
+    for weight in ("1e-6", "1000"):
+        run, _ = trained(f"mlp+joint+{penalty}", registry, set=(f"*.{penalty}.c={weight}",))
+        sides.append([[w.tolist() for w in run.players.parameters((name,))] for name in ("generator", "discriminator")])
+    assert sides[0][0] == sides[1][0]
+    assert sides[0][1] != sides[1][1]
+
+
+@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty", "drift"])
+def test_label_smoothing_leaves_a_penalty_as_it_is(penalty, tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    registry = discover([str(tmp_path / "mine.py")])
+    values = {}
+    for loss in ("hinge", "hinge-phases"):
+        for smoothing in ("0", "0.1"):
+            settings = (f"*.label_smoothing={smoothing}", "*.learning_rate=1e-9", "*.flips=false")
+            curves = trained(f"mlp+{loss}+{penalty}", registry, set=settings)[1].curves
+            values[loss, smoothing] = curves[f"discriminator/{penalty}"]
+    assert values["hinge-phases", "0"] == values["hinge-phases", "0.1"]
+    assert values["hinge", "0"] == values["hinge", "0.1"]
 
 
 def test_a_lazy_penalty_goes_with_a_loss_of_phases(planned):

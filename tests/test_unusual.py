@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from ganzoo.testing import subjects_of
 from ganzoo.training.average import MovingAverage
 from ganzoo.training.loop import TermLog, TrainResult, due_calls, run_step
 from ganzoo.training.preflight import preflight
+from ganzoo.training.shared_tensors import hold_one_tensor
 from ganzoo.training.snapshot import restore, snapshot
 from ganzoo.training.weights import read_state, state_bytes
 
@@ -87,6 +90,68 @@ def test_gradient_of_the_generator_is_right_where_both_networks_hold_a_module():
     expected = torch.autograd.grad(loss, list(network.parameters()))
     for (name, mine), theirs in zip(ours.items(), expected, strict=True):
         torch.testing.assert_close(mine, theirs, msg=name)
+
+
+class Slotted:
+    __slots__ = ("layer",)
+
+    def __init__(self, layer):
+        self.layer = layer
+
+
+HOLDERS = {
+    "list": lambda layer: [layer],
+    "closure": lambda layer: lambda x: layer(x),
+    "default": lambda layer: lambda x, layer=layer: layer(x),
+    "method": lambda layer: layer.forward,
+    "partial": lambda layer: partial(nn.functional.linear, weight=layer.weight),
+    "object": lambda layer: SimpleNamespace(deep={"layer": layer}),
+    "slots": Slotted,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_tensor_that_both_networks_hold_is_found_wherever_it_is(holder):
+    layer, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    generator, discriminator = nn.Sequential(layer), nn.Sequential(nn.Linear(2, 1))
+    vars(discriminator)["held"] = HOLDERS[holder](other)
+    assert not hold_one_tensor(generator, discriminator)
+    vars(discriminator)["held"] = HOLDERS[holder](layer)
+    assert hold_one_tensor(generator, discriminator)
+
+
+HIDDEN = """
+import math
+import ganzoo
+from torch import nn
+
+HELD = {}
+
+class Discriminator(nn.Module):
+    def __init__(self, pixels):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 1), nn.Flatten(0))
+
+    def forward(self, images):
+        return self.layers(images) * (1 + HELD["layer"].weight.square().sum())
+
+def build(image_shape, latent, classes):
+    HELD["layer"] = nn.Linear(latent, math.prod(image_shape))
+    return nn.Sequential(HELD["layer"], nn.Tanh(), nn.Unflatten(1, image_shape)), Discriminator(math.prod(image_shape))
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    yield ganzoo.Architecture("hidden", build, latent=8, image_sizes=None)
+"""
+
+
+def test_a_tensor_that_both_networks_hold_unseen_is_refused_before_training(tmp_path, invoke):
+    (tmp_path / "hidden.py").write_text(HIDDEN)
+    plan = ("bench", "--models", "hidden+hinge", "--plugin", "hidden.py", "--device", "cpu", "--throughput-only")
+    outcome = invoke(*plan, "--dry-run")
+    assert outcome.code == 2
+    assert "phase 'discriminator' gives the generator a gradient" in outcome.error
+    assert "make what they share a submodule of both" in outcome.error
 
 
 def test_networks_that_share_a_module_pass_the_check_of_updates():

@@ -110,7 +110,8 @@ def prepare(
     try:
         make_folder(temporary)
         prepared = _write(name, folder, temporary, loaded, request.background, on_progress)
-        (temporary / "dataset.json").write_text(json.dumps(asdict(prepared), indent=1))
+        facts = asdict(prepared)
+        (temporary / "dataset.json").write_text(json.dumps({**facts, FACTS_SHA256: _facts_sha256(facts)}, indent=1))
         for path in temporary.iterdir():
             share_with_group(path)
         try:
@@ -188,6 +189,8 @@ def whole_dataset(folder: Path, wanted: str | None = None) -> PreparedDataset | 
     """
     try:
         facts = json.loads(read_regular(folder / "dataset.json", LARGEST_FACTS, links=True))
+        if facts.pop(FACTS_SHA256, None) != _facts_sha256(facts):
+            return None
         # The cache may have been moved since.
         prepared = convert({**facts, "folder": str(folder)}, PreparedDataset)
         if wanted not in (None, prepared.sha256):
@@ -203,6 +206,14 @@ def whole_dataset(folder: Path, wanted: str | None = None) -> PreparedDataset | 
     except Exception:  # NumPy raises almost anything on a damaged file
         return None
     return prepared if digest.hexdigest() == prepared.sha256 else None
+
+
+FACTS_SHA256 = "facts_sha256"
+"""The key of `dataset.json` that holds the sha256 of its other keys."""
+
+
+def _facts_sha256(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 LARGEST_FACTS = 64 << 20

@@ -1,13 +1,15 @@
-"""Titles, directions and bounds of scores for records of schema 1 and 2, which do not hold them.
+"""Titles, directions and bounds of the zoo's oldest scores: records of schema 1 and 2 do not hold them.
 
 A frozen table of the metrics that existed then; do not change it with a metric. Metrics now declare these facts in
-their plugins.
+their plugins, and records hold them; what a record says of these scores is held against the table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from ganzoo.util.text import printable
 
 Facts = Mapping[str, Mapping[str, Any]]
 
@@ -42,12 +44,34 @@ def with_score_facts(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _completed(protocol: Any) -> Any:
-    """A protocol of a metric of the zoo with the facts of its scores, if it lacks them; any other as it is."""
-    metric = protocol.get("metric") if isinstance(protocol, Mapping) else None
-    if not isinstance(metric, str) or metric not in OLD_METRICS or "scores" in protocol:
+    """A protocol of a metric of the zoo with the facts of its scores that it lacks; any other as it is."""
+    known = _known_facts(protocol)
+    given = protocol.get("scores", {}) if known else None
+    if not isinstance(given, Mapping) or not all(isinstance(facts, Mapping) for facts in given.values()):
         return protocol
+    return {**protocol, "scores": {**given, **{name: {**known[name], **given.get(name, {})} for name in known}}}
+
+
+def facts_fault(protocols: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is wrong where a protocol says something else of a score of the zoo than the zoo does; its id holds no fact.
+
+    With other bounds an impossible value would pass, and with another direction the worst row would be the best.
+    """
+    for identity, protocol in protocols.items():
+        for score, facts in _known_facts(protocol).items():
+            given = protocol["scores"][score]
+            for name in ("better", "bounds", "log"):
+                if given[name] != facts[name]:
+                    where = f"protocols.{printable(identity, 80)}.scores.{score}.{name}"
+                    return f"{where} is {printable(given[name], 80)}; of {score} it is {facts[name]}"
+    return ""
+
+
+def _known_facts(protocol: Any) -> Facts:
+    """The facts of the scores of the metric of the zoo that a protocol is of; none for any other metric."""
+    metric = protocol.get("metric") if isinstance(protocol, Mapping) else None
+    if not isinstance(metric, str) or metric not in OLD_METRICS:
+        return {}
     plugin, facts = OLD_METRICS[metric]
     # A third-party metric of the same name is another measure. Old records that name no plugin mean the zoo's.
-    if protocol.get("metric_plugin") not in (None, plugin, f"{plugin}@ganzoo"):
-        return protocol
-    return {**protocol, "scores": facts}
+    return facts if protocol.get("metric_plugin") in (None, plugin, f"{plugin}@ganzoo") else {}

@@ -18,6 +18,7 @@ import orjson
 from ganzoo.errors import RecordError, RecordRefused
 from ganzoo.records.bounds import bound_faults
 from ganzoo.records.checkpoint import CHECKPOINT
+from ganzoo.records.score_facts import facts_fault, with_score_facts
 from ganzoo.records.upgrades import upgrade
 from ganzoo.runs import LARGEST_TERM, SCHEMA, RunRecord, RunSpec, Status
 from ganzoo.util.conversion import convert, fault_of, fault_of_json
@@ -201,7 +202,7 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
         raise RecordError(f"{where}: has schema {schema}, newer than {SCHEMA}; upgrade ganzoo to read it")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise RecordRefused(f"{where}: has no schema that this version knows")
-    content = upgrade(content)
+    content = with_score_facts(upgrade(content))
     missing = [name for name in ("run_id", "status", "spec") if content.get(name) is None]
     if missing:
         raise RecordRefused(f"{where}: lacks {', '.join(missing)}")
@@ -209,9 +210,19 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
         raise RecordRefused(f"{where}: has the unknown status {printable(content['status'])}")
     parts = {name: content[name] for name in RECORD_KEYS if content.get(name) is not None}
     fault = fault_of(parts, RunRecord) or fault_of(parts["spec"], RunSpec, "spec")
+    fault = fault or _absent_player(parts["spec"]["recipe"]) or facts_fault(parts.get("protocols", {}))
     if fault:
         raise RecordRefused(f"{where}: {fault}")
     return RunRecord(**parts, path=path)
+
+
+def _absent_player(recipe: Mapping[str, Any]) -> str:
+    """What is wrong where a recipe does not say how each player is updated, or whether the generator is averaged."""
+    for key, players in (("optimizers", ("generator", "discriminator")), ("averages", ("generator",))):
+        for player in players:
+            if player not in recipe[key]:
+                return f"spec.recipe.{key} lacks '{player}'"
+    return ""
 
 
 RECORD_KEYS = tuple(field.name for field in fields(RunRecord) if field.name != "path")

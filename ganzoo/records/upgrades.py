@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ganzoo.records.score_facts import with_score_facts
-
 Content = Mapping[str, Any]
 """The JSON of a record, not validated yet."""
 
@@ -52,7 +50,7 @@ def upgrade_2_to_3(content: Content) -> Content:
     if isinstance(scores, list):
         unknown = {"code": None, "date": None}
         changed["scores"] = [{**score, **unknown} if isinstance(score, Mapping) else score for score in scores]
-    return with_score_facts({**content, **changed})
+    return {**content, **changed}
 
 
 UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2, upgrade_2_to_3)

@@ -46,15 +46,14 @@ def phases_of(
     lazy = [penalty for penalty in penalties if penalty.every > 1]
     joined = [penalty for penalty in penalties if penalty.every == 1]
     if loss.phases:
-        homes = [_home_of(penalty, loss) for penalty in joined]
-        phases = [
-            _with_penalties(
-                _by_name(phase, loss), [p for p, home in zip(joined, homes, strict=True) if home is phase], loss
-            )
-            for phase in loss.phases
-        ]
-        if recipe.label_smoothing:
-            phases = _with_label_smoothing(phases, loss, recipe.label_smoothing)
+        homes = [(penalty, _home_of(penalty, loss)) for penalty in joined]
+        phases = []
+        for phase in loss.phases:
+            plain = _by_name(phase, loss)
+            whole = _with_penalties(plain, [penalty for penalty, home in homes if home is phase], loss)
+            if recipe.label_smoothing and phase.targets == ("discriminator",):
+                whole = _with_label_smoothing(whole, plain, loss, recipe.label_smoothing)
+            phases.append(whole)
     else:
         phases = [_discriminator_phase(loss, joined, recipe), _generator_phase(loss)]
         sharing = () if recipe.generator_first else tuple(phase.name for phase in phases)
@@ -172,10 +171,12 @@ def _home_of(penalty: Penalty, loss: Loss) -> Phase:
 def _with_penalties(phase: StepPhase, penalties: Sequence[Penalty], loss: Loss) -> StepPhase:
     """Adds the terms of penalties, which see what the phase itself gives the discriminator: its real images and fakes.
 
-    They are detached, for a penalty of the discriminator must not push the generator where a phase updates both.
+    Fakes are detached, and where a phase updates the generator too, judged anew for the penalty: a penalty of the
+    discriminator must not push the generator.
     """
     if not penalties:
         return phase
+    joint = any(target.partition(".")[0] == "generator" for target in phase.targets)
     functions = [(penalty, by_name(penalty, "function", _names(penalty))) for penalty in penalties]
 
     def with_penalties(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
@@ -191,6 +192,10 @@ def _with_penalties(phase: StepPhase, penalties: Sequence[Penalty], loss: Loss) 
         for penalty, function in functions:
             given = {**_of_batch(generator, discriminator, batch), **_own(values, penalty)}
             given |= _judged_in(phase, penalty, function.names, batch.real, made, judged)
+            if joint:
+                given["generator"] = StandIn(generator, lambda *inputs: generator(*inputs).detach())
+                if "fake_logits" in function.names:
+                    given["fake_logits"] = discriminator(given["fake"], batch.labels)
             terms = _with_penalty(terms, _penalty_terms(function(given), penalty), loss)
         return terms
 
@@ -219,11 +224,14 @@ def _judged_in(
             what = "batch.real" if side == "real" else "what the generator gave"
             raise PluginError(
                 f"penalty '{penalty.name}' names what phase '{phase.name}' has in one call discriminator({what}), and "
-                f"there are {len(calls)} such calls"
+                f"there are {len(calls)} such calls" + (_NO_COPY if side == "fake" and not calls else "")
             )
         ((images, logits),) = calls
         found |= {side: images.detach(), f"{side}_logits": logits}
     return found
+
+
+_NO_COPY = "; a detached, augmented or joined copy is another tensor, and no detach is needed"
 
 
 def _with_penalty(terms: Terms, more: Terms, loss: Loss) -> Terms:
@@ -356,22 +364,22 @@ _NOT_SMOOTHED = (
 )
 
 
-def _with_label_smoothing(phases: Sequence[StepPhase], loss: Loss, smoothing: float) -> list[StepPhase]:
-    """The same for a loss of phases: what real images cost as fakes is what the phase gives for a generator of them."""
+def _with_label_smoothing(phase: StepPhase, plain: StepPhase, loss: Loss, smoothing: float) -> StepPhase:
+    """The same for a loss of phases: what real images cost as fakes is what the phase gives for a generator of them.
 
-    def with_smoothing(phase: StepPhase) -> StepPhase:
-        def smoothed_phase(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
-            terms = phase.function(generator, discriminator, batch, values)
-            if not {"real", "fake"} <= set(terms.losses):
-                raise UsageError(_NOT_SMOOTHED.format(loss.name))
-            reality = StandIn(generator, lambda latent, labels: batch.real)
-            real_as_fake = phase.function(reality, discriminator, batch, values).losses["fake"]
-            real = (1 - smoothing) * terms.losses["real"] + smoothing * real_as_fake
-            return replace(terms, losses={**terms.losses, "real": real})
+    `plain` is the phase without its penalties, which are no part of that.
+    """
 
-        return replace(phase, function=smoothed_phase)
+    def smoothed(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
+        terms = phase.function(generator, discriminator, batch, values)
+        if not {"real", "fake"} <= set(terms.losses):
+            raise UsageError(_NOT_SMOOTHED.format(loss.name))
+        reality = StandIn(generator, lambda latent, labels: batch.real)
+        real_as_fake = plain.function(reality, discriminator, batch, values).losses["fake"]
+        real = (1 - smoothing) * terms.losses["real"] + smoothing * real_as_fake
+        return replace(terms, losses={**terms.losses, "real": real})
 
-    return [with_smoothing(phase) if phase.targets == ("discriminator",) else phase for phase in phases]
+    return replace(phase, function=smoothed)
 
 
 def _penalty_phase(penalty: Penalty) -> StepPhase:

@@ -119,6 +119,19 @@ class PhaseUpdate:
             with torch.no_grad():
                 self.phase.after(self.updated, self.values)
 
+    def check_others_untouched(self) -> None:
+        """Raise `PluginError` where the last backward pass gave a gradient to weights that this phase leaves alone.
+
+        The fakes of the generator's phase are made in the discriminator's, with the generator's graph. Only a tensor of
+        the generator that the discriminator holds too, where it cannot be found, gets a gradient there.
+        """
+        updated = {id(parameter) for parameter in self.updated}
+        if any(parameter.grad is not None for parameter in self.trainable if id(parameter) not in updated):
+            raise PluginError(
+                f"phase '{self.phase.name}' gives the generator a gradient: the discriminator holds a tensor of it where "
+                "it is not found; make what they share a submodule of both"
+            )
+
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
         """The forward and backward pass: gradients on what the phase updates, and its detached terms."""
         return _logged(self._forward_and_backward(batch))

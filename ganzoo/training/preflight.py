@@ -121,6 +121,7 @@ def _step_flops(updates: Sequence[PhaseUpdate], spec: RunSpec, latent: int, coun
         for update in updates:
             before = count.total
             update.gradients(batch)
+            update.check_others_untouched()
             flops += (count.total - before) * update.phase.repeats / update.phase.every
             for parameter in update.trainable:
                 parameter.grad = None
