@@ -128,8 +128,8 @@ class PhaseUpdate:
         updated = {id(parameter) for parameter in self.updated}
         if any(parameter.grad is not None for parameter in self.trainable if id(parameter) not in updated):
             raise PluginError(
-                f"phase '{self.phase.name}' gives the generator a gradient: the discriminator holds a tensor of it where "
-                "it is not found; make what they share a submodule of both"
+                f"phase '{self.phase.name}' gives the generator a gradient: the discriminator holds a tensor of it "
+                "where it is not found; make what they share a submodule of both"
             )
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
