@@ -21,6 +21,7 @@ from ganzoo.comparing.table import comparison_table, records_table
 from ganzoo.errors import RecordError
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
+from ganzoo.records.score_facts import OLD_METRICS
 from ganzoo.records.store import LINKED_PARTS, PARTS, read_record, read_spec, run_id_of, write_record
 from ganzoo.registry.discovery import discover
 from ganzoo.runs import SCHEMA, RunRecord
@@ -46,7 +47,7 @@ def record(spec):
             {"metric": "fid", "value": 3.25, "std": None, "protocol": "fid-x", "kimg": 1.0, "ema": True, **SCORED},
             {"metric": "is", "value": 2.5, "std": 0.25, "protocol": "is-x", "kimg": 1.0, "ema": True, **SCORED},
         ],
-        protocols={"fid-x": {"metric": "fid", "scores": {}}, "is-x": {"metric": "is", "scores": {}}},
+        protocols={f"{name}-x": {"metric": name, "scores": OLD_METRICS[name][1]} for name in ("fid", "is")},
         throughput={"train_images_per_second": {"median": 2.0, "low": 1.0, "high": 3.0, "samples": [1.0, 2.0, 3.0]}},
         training={"kimg": 1.0, "curves": {"kimg": [1.0]}},
         environment={"torch": "2.15", "ganzoo": "0.1.0", "plugins": {}},

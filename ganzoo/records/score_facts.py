@@ -53,18 +53,25 @@ def _completed(protocol: Any) -> Any:
 
 
 def facts_fault(protocols: Mapping[str, Mapping[str, Any]]) -> str:
-    """What is wrong where a protocol says something else of a score of the zoo than the zoo does; its id holds no fact.
+    """What is wrong where a protocol contradicts what is known of a score of the zoo; its id holds no fact.
 
-    With other bounds an impossible value would pass, and with another direction the worst row would be the best.
+    With wider bounds an impossible value would pass, and with another direction the worst row would be the best.
+    Narrower bounds are those of a later version.
     """
     for identity, protocol in protocols.items():
         for score, facts in _known_facts(protocol).items():
             given = protocol["scores"][score]
-            for name in ("better", "bounds", "log"):
-                if given[name] != facts[name]:
+            narrower = all(map(_is_within, given["bounds"], facts["bounds"], (1, -1)))
+            for name, holds in (("better", given["better"] == facts["better"]), ("bounds", narrower)):
+                if not holds:
                     where = f"protocols.{printable(identity, 80)}.scores.{score}.{name}"
                     return f"{where} is {printable(given[name], 80)}; of {score} it is {facts[name]}"
     return ""
+
+
+def _is_within(bound: float | None, known: float | None, sign: int) -> bool:
+    """Whether a lower bound (sign 1) or an upper one (-1) is at least as narrow as what is known; None: no bound."""
+    return known is None or (bound is not None and sign * bound >= sign * known)
 
 
 def _known_facts(protocol: Any) -> Facts:
