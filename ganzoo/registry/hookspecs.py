@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PROJECT = "ganzoo"
 """The pluggy project and the entry-point group."""
 
-API_VERSION = 1
+API_VERSION = 2
 """Raised when a hook or a record changes in a way that plugins notice."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
