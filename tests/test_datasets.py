@@ -479,7 +479,7 @@ def test_lsun_refuses_images_that_would_be_cut_off(tmp_path):
         stream = io.BytesIO()
         Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(stream, format="PNG")
         transaction.put(b"key", stream.getvalue())
-    with pytest.raises(ganzoo.DataUnavailable, match=r"image 0 of lsun:tower cannot be read: its mode is I;16, not"):
+    with pytest.raises(ganzoo.DataUnavailable, match=r"image 0 of lsun:tower cannot be read: its mode is I(;16)?, not"):
         DATASETS["lsun"].load(request(tmp_path, "tower")).images[0]
 
 

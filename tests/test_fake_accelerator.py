@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,8 @@ def test_a_step_launches_no_more_than_it_did(step):
 
 
 def test_flaws_that_a_cpu_forgives_are_found(step):
-    assert "found at least two devices, fakegpu:0 and cpu" in step["flawed-on_the_cpu"]["error"]
+    # The words are torch's, and differ between its versions.
+    assert re.search("found (at least )?two.* devices?.*fakegpu", step["flawed-on_the_cpu"]["error"])
     assert step["flawed-waits"]["error"].startswith("DataDependentOutputException")
     assert step["flawed-copies"]["blocking"] == ["aten._to_copy.default of (8,)"]
 
