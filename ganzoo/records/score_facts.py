@@ -61,7 +61,7 @@ def facts_fault(protocols: Mapping[str, Mapping[str, Any]]) -> str:
     for identity, protocol in protocols.items():
         for score, facts in _known_facts(protocol).items():
             given = protocol["scores"][score]
-            narrower = all(map(_is_within, given["bounds"], facts["bounds"], (1, -1)))
+            narrower = all(map(_is_as_narrow, given["bounds"], facts["bounds"], (1, -1)))
             for name, holds in (("better", given["better"] == facts["better"]), ("bounds", narrower)):
                 if not holds:
                     where = f"protocols.{printable(identity, 80)}.scores.{score}.{name}"
@@ -69,7 +69,7 @@ def facts_fault(protocols: Mapping[str, Mapping[str, Any]]) -> str:
     return ""
 
 
-def _is_within(bound: float | None, known: float | None, sign: int) -> bool:
+def _is_as_narrow(bound: float | None, known: float | None, sign: int) -> bool:
     """Whether a lower bound (sign 1) or an upper one (-1) is at least as narrow as what is known; None: no bound."""
     return known is None or (bound is not None and sign * bound >= sign * known)
 

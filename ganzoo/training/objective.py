@@ -69,10 +69,10 @@ def phases_of(
         if names.count(name) > 1:
             raise PluginError(f"loss '{loss.name}' with its penalties has two phases called '{name}'; rename one")
     # A lazy penalty's phase has its frequency from the penalty.
-    by_name = {frequency.name: frequency for frequency in frequencies}
+    frequency_of = {frequency.name: frequency for frequency in frequencies}
     phases = [
-        replace(phase, repeats=by_name[phase.name].repeats, every=by_name[phase.name].every)
-        if phase.name in by_name
+        replace(phase, repeats=frequency_of[phase.name].repeats, every=frequency_of[phase.name].every)
+        if phase.name in frequency_of
         else phase
         for phase in phases
     ]
@@ -182,13 +182,8 @@ def _with_penalties(phase: StepPhase, penalties: Sequence[Penalty], loss: Loss) 
     def with_penalties(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
         made: list[Tensor] = []
         judged: list[tuple[Tensor, Tensor]] = []
-
-        def keep(latent: Tensor, labels: Tensor | None = None) -> Tensor:
-            made.append(generator(latent, labels))
-            return made[-1]
-
         with discriminator.watched(judged):
-            terms = phase.function(StandIn(generator, keep), discriminator, batch, values)
+            terms = phase.function(_keeping(generator, made), discriminator, batch, values)
         for penalty, function in functions:
             given = {**_of_batch(generator, discriminator, batch), **_own(values, penalty)}
             given |= _judged_in(phase, penalty, function.names, batch.real, made, judged)
@@ -200,6 +195,16 @@ def _with_penalties(phase: StepPhase, penalties: Sequence[Penalty], loss: Loss) 
         return terms
 
     return replace(phase, function=with_penalties)
+
+
+def _keeping(generator: Generator, made: list[Tensor]) -> StandIn:
+    """The generator, which adds the images that it makes to `made`."""
+
+    def make(latent: Tensor, labels: Tensor | None) -> Tensor:
+        made.append(generator(latent, labels))
+        return made[-1]
+
+    return StandIn(generator, make)
 
 
 def _judged_in(
@@ -304,12 +309,7 @@ def _with_feature_matching(phases: Sequence[StepPhase], loss: Loss, weight: floa
 def _feature_matching(phase: StepPhase, weight: float) -> Callable[..., Terms]:
     def with_matching(generator: Generator, discriminator: Discriminator, batch: Batch, values: Values) -> Terms:
         kept: list[Tensor] = []
-
-        def keep(latent: Tensor, labels: Tensor | None) -> Tensor:
-            kept.append(generator(latent, labels))
-            return kept[-1]
-
-        terms = phase.function(StandIn(generator, keep), discriminator, batch, values)
+        terms = phase.function(_keeping(generator, kept), discriminator, batch, values)
         fake = kept[-1] if kept else generator(batch.latent, batch.labels)
         real_mean = discriminator.features(batch.real, batch.labels).mean(0)
         fake_mean = discriminator.features(fake, batch.labels).mean(0)
