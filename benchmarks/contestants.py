@@ -109,7 +109,7 @@ def plain(variant: str, size: int, channels: int, batch: int, ready: bool) -> Ca
     device = resolve_device("auto")
     architecture = discover().get("architectures", variant).record
     players = build_players(architecture, (channels, size, size), architecture.latent, 0, {}, 1)
-    networks = players.generator.network, players.discriminator.network
+    networks = players.generator.network, players["discriminator"].network
     if ready:
         made = ReadyBatches(channels, size, batch, "contiguous", device)
         batches: Iterator[torch.Tensor] = (images for images, _ in iter(made.__next__, None))  # type: ignore[misc]

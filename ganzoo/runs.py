@@ -80,6 +80,8 @@ class ResolvedRecipe(Recipe):
     """By player."""
     averages: Mapping[str, Average]
     """By player; half-life 0 means no moving average."""
+    augment: tuple[str, ...] = ()
+    """The augmentations by name."""
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ def parametrize_checks(target: str | Path, plugins: Sequence[str | Path] = (), d
 class Rehearsal:
     """One variant on small synthetic images, to step by hand; the fixture `ganzoo_variant` returns it.
 
-    Call `generator` and `discriminator` as in a phase: always with labels.
+    Call its players, `generator`, `discriminator` and the others, as in a phase: always with labels.
     """
 
     def __init__(self, name: str, plugins: Sequence[str | Path] = (), *, seed: int = 0, device: str = "cpu") -> None:
@@ -240,8 +240,15 @@ class Rehearsal:
         (selection,) = select(registry, [name])
         with torch.random.fork_rng():
             self._run = Trial(registry, selection, device).assemble(seed=seed)
-        self.generator = self._run.players.generator
-        self.discriminator = self._run.players.discriminator
+        self.players = self._run.players
+        self.generator = self.players.generator
+
+    def __getattr__(self, name: str) -> Any:
+        """A player by its name."""
+        try:
+            return self.__dict__["players"][name]
+        except KeyError:
+            raise AttributeError(f"there is no player '{name}'") from None
 
     def batch(self) -> Batch:
         """The next batch: real images in [-1, 1], labels and latents."""

@@ -1,8 +1,8 @@
 """What plugins yield: frozen, declarative records, made of the standard library only.
 
-`Architecture`, `Loss` (with `Phase` and `Penalty`), `Variant` (a `Recipe`, with `Optimizer` and `Schedule`), `Dataset`,
-`FeatureExtractor`, `Metric`, `Reporter`. Tensors and modules appear in annotations only, so importing this file costs
-nothing.
+`Architecture`, `Loss` (with `Phase` and `Penalty`), `Augmentation`, `Variant` (a `Recipe`, with `Optimizer` and
+`Schedule`), `Dataset`, `FeatureExtractor`, `Metric`, `Reporter`. Tensors and modules appear in annotations only, so
+importing this file costs nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,16 @@ class Terms:
     """0-dim tensors by name that are logged beside the losses and minimized by nobody."""
     state: Mapping[str, Tensor] = field(default_factory=dict)
     """The next values of declared state, written once the update is done."""
+    judged: tuple[Any, Any] | None = None
+    """`(real, fake)`: the inputs of the judge that penalties are to see, where the phase's own calls leave it open; a
+    tensor or `Inputs` each."""
+
+
+class Inputs(tuple[Any, ...]):
+    """The inputs of a player that takes several, as one value: a pair of image and code, or images with labels.
+
+    `discriminator(inputs)` is `discriminator(*inputs)`.
+    """
 
 
 # --- what a plugin yields -----------------------------------------------------------------------------------------
@@ -38,15 +48,18 @@ class Terms:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Builds a generator and a discriminator.
+    """Builds the players: a generator, mostly a discriminator, and any other network that is trained with them.
 
-    `build(image_shape, latent, classes, **options) -> (generator, discriminator)`, where `image_shape` is (C, H, W),
-    `latent` the length of the latent vector and `classes` the number of labels (0 where the data has none). Its
-    keyword-only parameters are the architecture's *options*: JSON-safe, with defaults, each open to `--set`.
+    `build(image_shape, latent, classes, **options)` gives `(generator, discriminator)`, or a mapping of the names in
+    `players` to networks. `image_shape` is (C, H, W), `latent` the length of the latent vector and `classes` the number
+    of labels (0 where the data has none). Its keyword-only parameters are the architecture's *options*: JSON-safe, with
+    defaults, each open to `--set`; but for `discriminator_shape`, under which it is given the shape of what a
+    discriminator of packs sees, (m · C, H, W), in place of None (PacGAN).
 
     * `generator(latent) -> images`: (N, latent) float32 to (N, C, H, W) in [-1, 1].
-    * `discriminator(images) -> logits`: (N, C, H, W) to (N,), or to (N, 2) with column 1 = real when `logits=2`.
-    * With `conditional=True` both take labels, (N,) int64 in [0, classes), as a second argument.
+    * `discriminator(images)` gives what `gives` says. A mapping has that under `logits`, and the rest are heads.
+    * With `conditional=True` both take labels, (N,) int64 in [0, classes), as a further argument. A network that has no
+      room for labels is not given any.
     * A discriminator that has a method `features(images)` giving (N, D) can be used with feature matching; a
       conditional one's takes labels too.
 
@@ -57,8 +70,8 @@ class Architecture:
 
     name: str
     """What `--models NAME+LOSS` and a variant's `architecture` refer to."""
-    build: Callable[..., tuple[nn.Module, nn.Module]]
-    """`build(image_shape, latent, classes, **options) -> (generator, discriminator)`."""
+    build: Callable[..., tuple[nn.Module, nn.Module] | Mapping[str, nn.Module]]
+    """`build(image_shape, latent, classes, **options) -> (generator, discriminator)`, or the players by name."""
     summary: str = ""
     """One line."""
     reference: str = ""
@@ -68,19 +81,38 @@ class Architecture:
     logits: Literal[1, 2] = 1
     """1: the discriminator gives (N,). 2: it gives (N, 2), column 1 = real."""
     conditional: bool = False
-    """Both networks take labels."""
+    """The networks take labels."""
     image_sizes: tuple[int, ...] | None = (16, 28, 32, 64)
     """The sizes in pixels it builds; None: any."""
     channels: tuple[int, ...] = (1, 3)
     """The channel counts it builds."""
     draw_latent: Callable[..., Tensor] | None = None
     """Replaces the standard normal prior."""
+    players: tuple[str, ...] = ("generator", "discriminator")
+    """The names of what `build` gives; `generator` is among them."""
+    judges: tuple[str, ...] = ("discriminator",)
+    """The players that tell real from fake; the first is the one that a loss of logits asks."""
+    gives: Literal["logits", "patches", "energy", "image", "embedding"] = "logits"
+    """What a judge gives: `logits`, one or two for each image; `patches`, maps of logits (N, …) or a list of maps; or,
+    for losses that ask for it by `needs`, an `energy` (N,), an `image`, an `embedding` (N, D)."""
+    present: Callable[..., tuple[Any, Any]] | None = None
+    """`present(generator, encoder, real, latent) -> (real_inputs, fake_inputs)`, with the names of what it needs: what
+    is put before the discriminator. None: `(real, labels)` and `(generator(latent, fake_labels), fake_labels)`."""
 
     @property
     def options(self) -> dict[str, Any]:
         """Names and defaults of the keyword-only parameters of `build`."""
         parameters = inspect.signature(self.build).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != PACKED_SHAPE}
+
+    @property
+    def packs(self) -> bool:
+        """Whether it builds a discriminator that sees several images at once."""
+        return PACKED_SHAPE in inspect.signature(self.build).parameters
+
+
+PACKED_SHAPE = "discriminator_shape"
+"""The parameter of `build` for the shape of a pack."""
 
 
 @dataclass(frozen=True)
@@ -93,22 +125,29 @@ class Batch:
     """(N,) int64, or None where the data has none."""
     latent: Tensor
     """(N, latent) float32, fresh for every call of a phase."""
+    fake_labels: Tensor | None = None
+    """(N,) int64, for the generator: `labels`, unless the variant draws them (`draw_labels`)."""
+    classes: int = 0
+    """How many labels there are."""
+
+    def __post_init__(self) -> None:
+        if self.fake_labels is None:
+            object.__setattr__(self, "fake_labels", self.labels)
 
 
 @dataclass(frozen=True)
 class Phase:
     """One kind of update in a step.
 
-    `function` names what it needs of the players, `batch`, the loss's coefficients and its state, and gives
-    `{name: 0-dim tensor}` or `Terms`. It is pure: the harness sums the losses, runs backward, steps the optimizers,
-    logs every term and writes the state. Coefficients are 0-dim tensors on the device, which must not be branched on;
-    `hyper` maps their names to them. `updates` names players (`"generator"`, `"discriminator"`) or submodules of them
+    `function` names what it needs of the players, `batch`, `augment`, `progress`, the loss's coefficients and its
+    state, and gives `{name: 0-dim tensor}` or `Terms`. It is pure: the harness sums the losses, runs backward, steps
+    the optimizers, logs every term and writes the state. Coefficients are 0-dim tensors on the device, which must not
+    be branched on; `hyper` maps their names to them. `updates` names players (`"generator"`) or submodules of them
     (`"discriminator.code_head"`); everything else is frozen and keeps its gradients at None.
 
     The phase runs in each step whose index is a multiple of `every`, `repeats` times over; each repeat of a phase
-    that updates the discriminator draws a fresh batch of real images. `after` may name `parameters`, `hyper` and
-    coefficients; it is called without gradients after each update with the list of the updated parameters (weight
-    clipping).
+    that updates a judge draws a fresh batch of real images. `after` may name `parameters`, `hyper` and coefficients;
+    it is called without gradients after each update with the list of the updated parameters (weight clipping).
     """
 
     name: str
@@ -116,7 +155,7 @@ class Phase:
     function: Callable[..., Terms | Mapping[str, Tensor]]
     """`f(generator, discriminator, batch, *, margin) -> {name: 0-dim tensor}`, with the names of what it needs."""
     updates: str | tuple[str, ...]
-    """`"generator"`, `"discriminator"`, a submodule such as `"discriminator.code_head"`, or a tuple of them."""
+    """A player, a submodule of one such as `"discriminator.code_head"`, or a tuple of them."""
     repeats: int = 1
     """How often it runs in a step."""
     every: int = 1
@@ -124,7 +163,7 @@ class Phase:
     after: Callable[..., None] | None = None
     """`after(parameters, *, clip)`, without gradients, after each update."""
     penalties: bool | None = None
-    """Whether penalties join it; None: they join the only phase that updates the discriminator as a whole."""
+    """Whether penalties join it; None: each joins the only phase that updates its player as a whole."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -132,27 +171,30 @@ class Phase:
         return (self.updates,) if isinstance(self.updates, str) else tuple(self.updates)
 
     @property
-    def updates_discriminator(self) -> bool:
-        """Whether any target is the discriminator or a part of it: such a phase consumes real images."""
-        return any(target.split(".")[0] == "discriminator" for target in self.targets)
+    def updated_players(self) -> frozenset[str]:
+        """The players of which it updates the whole or a part."""
+        return frozenset(target.partition(".")[0] for target in self.targets)
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """A term of the discriminator, such as R1, which joins the phase of any loss that updates it as a whole.
+    """A term of a player, such as R1, which joins the phase of any loss that updates that player as a whole.
 
-    `function` names what it needs of the players, `real` and `fake` (images), `real_logits`, `fake_logits`, `labels`,
-    `latent`, `batch`, `hyper` and its own coefficients, and gives a 0-dim tensor; input gradients come from
-    `ganzoo.losses.input_gradient` only. `hyper` holds its coefficients and their defaults, which `--set` reaches
-    as `PENALTY.NAME` (`r1.gamma`). With `every` above 1 it is lazy: a phase of its own in each step whose index is a
-    multiple of `every`, multiplied by `every` (StyleGAN2, Karras et al. 2020, section 3.1); fakes are made for it only
-    if it names them.
+    `function` names what it needs and gives a 0-dim tensor: any player; `real` and `fake`, the inputs of the judge in
+    that phase before augmentation (a tensor, or `Inputs` where there are several); `real_logits`, `fake_logits`, all of
+    an image's as one vector; `real_heads`, `fake_heads`; `labels`, `fake_labels`, `latent`, `batch`, `augment`, `hyper`
+    and its own coefficients and state. Gradients by its inputs come from `ganzoo.losses.gradient` only. `hyper` holds
+    its coefficients and their defaults, which `--set` reaches as `PENALTY.NAME` (`r1.gamma`). With `every` above 1 it
+    is lazy: a phase of its own in each step whose index is a multiple of `every`, multiplied by `every` (StyleGAN2,
+    Karras et al. 2020, section 3.1); fakes are made for it only if it names them.
+
+    A judge's penalty sees fakes without their graph, so that it cannot push the generator; any other player's with it.
     """
 
     name: str
     """The name of its term and of its coefficients (`r1.gamma`)."""
     function: Callable[..., Tensor | Terms | Mapping[str, Tensor]]
-    """`f(discriminator, real, labels, *, gamma) -> 0-dim tensor`, with the names of what it needs."""
+    """`f(discriminator, real, *, gamma) -> 0-dim tensor`, with the names of what it needs."""
     hyper: Mapping[str, float] = field(default_factory=dict)
     """Its own coefficients, which the function may name."""
     state: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
@@ -163,16 +205,56 @@ class Penalty:
     """One line."""
     reference: str = ""
     """The source."""
+    player: str = ""
+    """Whose term it is; empty: the first judge's."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A differentiable transform of images before every judge, real and fake alike, in training only.
+
+    `function(images, *, strength) -> images` names what it needs of `images` (N, C, H, W) in [-1, 1], `labels`,
+    `hyper`, `state` and its own coefficients and state. It draws from torch's global generators, keeps the shape, and
+    is differentiable twice. It may give `(images, condition)`; the judge is given the condition after the images.
+
+    One that treats real and fake otherwise says `same_for_real_and_fake=False`, and may name `is_real` (True, False, or
+    None for what is neither, as a mixture of both) and `fake`, a detached batch of the generator's images (APA). One
+    with `state` adapts: `adapt(real_logits, images_seen, *, target)` gives the next values of its state after each
+    update of the judge, from the logits of its augmented call on reals, all of them as one vector, and the number of
+    real images judged so far.
+    """
+
+    name: str
+    """What `--models A+B+NAME` and a variant's `augment` refer to; its coefficients are `NAME.COEFFICIENT`."""
+    function: Callable[..., Tensor | tuple[Tensor, Tensor]]
+    """`f(images) -> images`, with the names of what it needs."""
+    hyper: Mapping[str, float] = field(default_factory=dict)
+    """Its coefficients and their defaults."""
+    state: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    """Its state by name, with its start."""
+    adapt: Callable[..., Mapping[str, Tensor]] | None = None
+    """`adapt(real_logits, images_seen) -> next values of the state`."""
+    same_for_real_and_fake: bool = True
+    """False: real images and fakes are treated differently."""
+    summary: str = ""
+    """One line."""
+    reference: str = ""
+    """The source."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The two-player objective.
+    """The objective of the players.
 
     Either functions of logits, made by `Loss.of_logits`, or `phases` for all else. `logits` is how many the
     functions want for each image: a one-logit loss gets z1 - z0 from a two-way head, a two-logit loss gets (0, z)
     from a one-logit head. `hyper` holds the coefficients that the phases read, with their defaults.
-    `penalties` belong to the loss and join those that a variant asks for.
+    `penalties` belong to the loss and join those that a variant asks for. `needs` is what the judge must give; a loss
+    of `logits` takes patches as well.
+
+    With `share_fakes` a loss of phases promises what holds for functions of logits: the discriminator is updated once,
+    then the generator once, each calls the generator once, with `batch.latent`, and the discriminator judges real
+    images before fakes. Then the fakes of one forward pass serve both.
     """
 
     name: str
@@ -200,6 +282,12 @@ class Loss:
     """Set by `of_logits`; for phases see `Phase`."""
     after: Callable[..., None] | None = None
     """Set by `of_logits`; for phases see `Phase`."""
+    real_side: Callable[..., Terms | Mapping[str, Tensor]] | None = None
+    """Set by `of_logits`."""
+    needs: Literal["logits", "energy", "image", "embedding"] = "logits"
+    """What the judge must give; see `Architecture.gives`."""
+    share_fakes: bool = False
+    """Of a loss of phases: the fakes of one forward pass serve both updates of a step."""
 
     @classmethod
     def of_logits(
@@ -216,13 +304,20 @@ class Loss:
         penalties: Sequence[str | Penalty] = (),
         repeats: int = 1,
         after: Callable[..., None] | None = None,
+        real_side: Callable[..., Terms | Mapping[str, Tensor]] | None = None,
+        needs: Literal["logits", "energy"] = "logits",
     ) -> Loss:
         """A loss written as two functions of logits; the harness does the forward passes.
 
         `discriminator(real, fake) -> {name: scalar}` and `generator(fake) -> {name: scalar}`: each is given by name
-        what it asks for of `real` and `fake` (logits), `labels`, the loss's coefficients and its state. In the
-        generator's phase the real logits are computed only if its function names `real`. Logits are (N,), or (N, 2)
-        with `logits=2`.
+        what it asks for of `real` and `fake` (logits), `real_heads` and `fake_heads` (what else the judge gives, by
+        name), `labels`, `fake_labels`, the loss's coefficients and its state. In the generator's phase the real logits
+        are computed only if its function names `real`. Logits are (N,), or (N, 2) with `logits=2`. Of a judge that
+        gives maps or lists of them each is passed flattened, and the terms are summed over the maps.
+
+        A player that makes what is judged as real (BiGAN's encoder) is trained by `real_side(real) -> {name: scalar}`.
+        Without it, by the generator's function of −real; or by that function itself where its terms depend on `real`.
+
         `repeats` is the number of discriminator updates per generator update (n_critic). `after` is called after
         each update of the discriminator, as in `Phase`.
         """
@@ -238,6 +333,8 @@ class Loss:
             generator=generator,
             repeats=repeats,
             after=after,
+            real_side=real_side,
+            needs=needs,
         )
 
 
@@ -348,14 +445,18 @@ class Recipe:
     """Weight of the sum of squares of the updated weights."""
     flips: bool = False
     """Mirror each real image left to right with probability 1/2."""
+    pack: Annotated[int, Range(1)] = 1
+    """How many images a judge sees at once (PacGAN, Lin et al. 2018); the batch size counts images."""
+    draw_labels: bool = False
+    """Draw the labels of fakes from those of the data, in place of taking those of the real images."""
 
 
 @dataclass(frozen=True)
 class Variant(Recipe):
     """What `--models` selects: an architecture, a loss and a training recipe, all of it open to `--set`.
 
-    `architecture`, `loss` and `penalties` take a registered name or the object itself. The options of `Recipe` are
-    keywords; those given here override the defaults of the architecture (`options`), and of loss and penalties
+    `architecture`, `loss`, `penalties` and `augment` take a registered name or the object itself. The options of
+    `Recipe` are keywords; those given here override the defaults of the architecture (`options`), and of loss and penalties
     (`hyper`).
     """
 
@@ -374,14 +475,18 @@ class Variant(Recipe):
     """Length of the latent vector; None: the architecture's own."""
     penalties: tuple[str | Penalty, ...] = ()
     """Names or `Penalty` objects, beside those of the loss."""
+    augment: tuple[str | Augmentation, ...] = ()
+    """Names or `Augmentation` objects; what judges see in training goes through them one after another."""
     optimizer: Optimizer = Optimizer()
-    """Serves both players, unless there is a `discriminator_optimizer`."""
-    discriminator_optimizer: Optimizer | None = None
-    """The discriminator's, if it differs."""
+    """Serves the players that `optimizers` does not name."""
+    optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+    """By player."""
+    averaged: tuple[str, ...] = ("generator",)
+    """The players of which a moving average is kept."""
     ema_half_life_kimg: NonNegative = Average.half_life_kimg
-    """`Average.half_life_kimg` of the generator."""
+    """`Average.half_life_kimg` of those players."""
     ema_rampup: NonNegative = Average.rampup
-    """`Average.rampup` of the generator."""
+    """`Average.rampup` of those players."""
     full_kimg: float | None = None
     """The budget of the source, chosen by `--kimg full`."""
     expect_learning: bool = True

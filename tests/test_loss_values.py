@@ -200,9 +200,11 @@ def images(seed, double=False):
 def value_of(name, discriminator, real, fake, labels=None):
     """A penalty with its default coefficients."""
     penalty = PENALTIES[name]
-    given = {"discriminator": discriminator, "real": real, "fake": fake, "labels": labels}
+    if labels is not None:
+        real, fake = (ganzoo.Inputs((images, labels)) for images in (real, fake))
+    given = {"discriminator": discriminator, "real": real, "fake": fake}
     hyper = {key: torch.tensor(value) for key, value in penalty.hyper.items()}
-    return by_name(penalty, "function", hyper)({**given, **hyper})
+    return by_name(penalty, "function", hyper, ("discriminator",))({**given, **hyper})
 
 
 def test_penalties_have_functions_and_default_coefficients():

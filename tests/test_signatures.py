@@ -110,8 +110,11 @@ def test_a_function_is_given_what_it_names(function, names):
     assert by_name(loss, "discriminator", loss.hyper).names == names
 
 
+PLAYERS = ("generator", "discriminator")
+
+
 def test_a_player_is_given_to_a_parameter_without_a_default_only():
-    taken = by_name(ganzoo.Penalty("odd", lambda discriminator, real, generator=None: 0), "function")
+    taken = by_name(ganzoo.Penalty("odd", lambda discriminator, real, generator=None: 0), "function", (), PLAYERS)
     assert taken.names == ("discriminator", "real")
 
 
@@ -119,7 +122,7 @@ def test_a_coefficient_goes_before_a_player_of_its_name():
     penalty = ganzoo.Penalty("odd", lambda discriminator: discriminator, hyper={"discriminator": 3.0})
     check_record(penalty)
     given = {"generator": "player", "discriminator": "coefficient"}
-    assert by_name(penalty, "function", penalty.hyper)(given) == "coefficient"
+    assert by_name(penalty, "function", penalty.hyper, PLAYERS)(given) == "coefficient"
 
 
 PLUGIN = """
@@ -203,7 +206,11 @@ def planned(invoke, tmp_path):
         ("mlp+idle", ("*.margin=2",), "no function reads the coefficient 'margin'"),
         ("mlp+hinge+deaf", (), "no function reads the coefficient 'deaf.weight'"),
         ("mlp+old", (), "discriminator of loss 'old' asks for 'real_logits'; arguments go by name, and it may name"),
-        ("mlp+lost", (), "asks for 'margin'; arguments go by name, and it may name real, fake, labels, hyper"),
+        (
+            "mlp+lost",
+            (),
+            "asks for 'margin'; arguments go by name, and it may name real, fake, real_heads, fake_heads, labels,",
+        ),
         ("mlp+hinge+lost-penalty", (), "function of penalty 'lost-penalty' asks for 'encoder'; arguments go by name"),
         ("mlp+lost-phase", (), "asks for 'g'; arguments go by name, and it may name generator, discriminator, batch,"),
         ("mlp+in-two", (), "does so in reals and fakes; say which by Phase(…, penalties=True), or make it lazy, as in"),
@@ -242,11 +249,7 @@ def test_one_loss_in_two_spellings_has_the_same_bits_and_updates_with_a_penalty(
         resolved = resolve(plan, registry)
         run = assemble(resolved.runs[0].spec, registry, resolved.dataset, share_fakes=False)
         result = train(run, 0.08)
-        weights = [
-            weight.tolist()
-            for player in ("generator", "discriminator")
-            for weight in getattr(run.players, player).parameters()
-        ]
+        weights = [weight.tolist() for player in run.players.values() for weight in player.parameters()]
         sides.append((weights, result.updates, result.curves))
     assert sides[0] == sides[1]
     assert sides[0][1] == {"generator": 10, "discriminator": 10}

@@ -42,7 +42,7 @@ def test_lecam_has_the_gradients_and_the_averages_of_a_computation_by_hand():
     """Hinge with LeCam on mlp, step by step, with SGD so that a step is its gradient."""
     kinds = (f"*.{optimizer}.kind=sgd" for optimizer in ("optimizer", "discriminator_optimizer"))
     run = assembled("mlp+hinge+lecam", set=(*kinds, "*.optimizer.learning_rate=0.1"))
-    networks = [run.players.generator.network, run.players.discriminator.network]
+    networks = [run.players.generator.network, run.players["discriminator"].network]
     (group,) = run.optimizers["discriminator"].param_groups
     assert group["momentum"] == 0
     real_mean = fake_mean = 0.0

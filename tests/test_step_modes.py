@@ -63,7 +63,7 @@ class Recorder:
 
     def _tensors(self):
         players = self.run.players
-        tensors = [*players.generator.state_dict().values(), *players.discriminator.state_dict().values()]
+        tensors = [*players.generator.state_dict().values(), *players["discriminator"].state_dict().values()]
         tensors += self.run.values.state.values()
         for optimizer in self.run.optimizers.values():
             tensors += [

@@ -14,10 +14,12 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import run_step, train
-from ganzoo.training.phase_update import Values
+from ganzoo.training.objective import Objective, phases_of
+from ganzoo.training.phase_update import Given, Values
 from ganzoo.types import Batch, Loss, Recipe
 
 REGISTRY = discover()
+MLP = REGISTRY.get("architectures", "mlp").record
 VARIANTS = REGISTRY.names("variants")
 LOSSES = [name for name in REGISTRY.names("losses") if type(REGISTRY.get("losses", name).record).__name__ == "Loss"]
 ARCHITECTURES = REGISTRY.names("architectures")
@@ -42,7 +44,7 @@ def assembled(models: str, **options):
 
 
 def snapshot(run):
-    players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
+    players = {"generator": run.players.generator.network, "discriminator": run.players["discriminator"].network}
     return {
         f"{player}.{name}": parameter.detach().clone()
         for player, network in players.items()
@@ -163,7 +165,7 @@ def test_dcgan_step_equals_plain_pytorch():
     """
     settings = ("dcgan.optimizer.kind=sgd", "dcgan.optimizer.learning_rate=0.01")
     run, hand = (assembled("dcgan", set=settings) for _ in range(2))
-    generator, discriminator = hand.players.generator.network, hand.players.discriminator.network
+    generator, discriminator = hand.players.generator.network, hand.players["discriminator"].network
     generator_optimizer = torch.optim.SGD(generator.parameters(), lr=0.01)
     discriminator_optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.01)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
@@ -225,7 +227,7 @@ def test_sharing_fakes_changes_no_gradient():
 def test_weights_stay_clipped():
     run = assembled("wgan", set=("wgan.clip=0.005",))
     train(run, 0.08)
-    assert all(parameter.abs().max() <= 0.005 + 1e-9 for parameter in run.players.discriminator.parameters())
+    assert all(parameter.abs().max() <= 0.005 + 1e-9 for parameter in run.players["discriminator"].parameters())
 
 
 def test_common_recipe_options_appear_as_loss_terms():
@@ -242,7 +244,7 @@ def test_label_smoothing_equals_bce_with_a_soft_target():
     next(plain.batches)
     batch = Batch(real, labels, smooth.draw_latent(8, smooth.latent_rng))
     terms = smooth.updates[0](batch)
-    logits = plain.players.discriminator(real)
+    logits = plain.players["discriminator"](real)
     target = torch.full((8,), 0.9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
     torch.testing.assert_close(terms["real"], expected.detach())
@@ -252,7 +254,7 @@ def test_label_smoothing_of_a_phase_loss_equals_bce_with_a_soft_target():
     plain, smooth = assembled("infogan"), assembled("infogan", set=("infogan.label_smoothing=0.1",))
     real, labels = next(plain.batches)
     terms = smooth.updates[0](Batch(real, labels, smooth.draw_latent(8, smooth.latent_rng)))
-    logits = plain.players.discriminator(real)
+    logits = plain.players["discriminator"](real)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.full((8,), 0.9))
     torch.testing.assert_close(terms["real"], expected.detach(), rtol=1e-4, atol=1e-5)
 
@@ -271,27 +273,24 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
 
 def test_label_smoothing_of_a_relativistic_loss_equals_bce_with_a_soft_target():
     """The label says that the real image is the more realistic one: with weight 0.9, and 0.1 for the contrary."""
-    from ganzoo.training.objective import phases_of
-
     loss = REGISTRY.get("losses", "relativistic").record
     real, fake = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     batch = Batch(torch.zeros(8, 1, 1, 1), None, torch.zeros(8, 1))
     answers = iter([real, fake])
-    phase = phases_of(loss, (), Recipe(label_smoothing=0.1)).phases[0]
-    terms = phase.function(lambda latent, labels: batch.real, lambda images, labels: next(answers), batch, Values({}))
+    phase = phases_of(Objective(MLP, loss), Recipe(label_smoothing=0.1)).phases[0]
+    players = {"generator": lambda *inputs: batch.real, "discriminator": lambda *inputs: next(answers)}
+    terms = phase.function(Given(players, batch, Values({})))
     target = torch.full((8,), 0.9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(real - fake, target)
     torch.testing.assert_close(sum(terms.losses.values()), expected)
 
 
 def test_label_smoothing_is_refused_where_no_term_is_the_real_one():
-    from ganzoo.training.objective import phases_of
-
     loss = Loss.of_logits(
         "odd", discriminator=lambda real, fake: {"a": real.mean(), "b": fake.mean()}, generator=lambda fake: {"c": fake}
     )
     with pytest.raises(UsageError, match="one term, or the two terms 'real' and 'fake'"):
-        phases_of(loss, (), Recipe(label_smoothing=0.1))
+        phases_of(Objective(MLP, loss), Recipe(label_smoothing=0.1))
 
 
 def test_rate_decay_reaches_the_optimizers():

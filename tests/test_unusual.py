@@ -84,7 +84,7 @@ def test_gradient_of_the_generator_is_right_where_both_networks_hold_a_module():
     first[0](first[1])
     second[0].gradients(second[1])
     ours = {name: weight.grad.clone() for name, weight in run.players.generator.network.named_parameters()}
-    network, critic = run.players.generator.network, run.players.discriminator.network
+    network, critic = run.players.generator.network, run.players["discriminator"].network
     network.requires_grad_(True)
     loss = -critic(network(second[1].latent)).mean()
     expected = torch.autograd.grad(loss, list(network.parameters()))
@@ -325,7 +325,7 @@ def test_doctor_and_sample_know_a_diverged_run_by_its_weights(invoke, finished):
 @pytest.mark.parametrize("thing", ["classic-function", "backward-hook", "checkpoint"])
 def test_penalties_work_where_torch_func_does_not(thing):
     run = trial(thing, "+hinge+r1").assemble()
-    critic = run.players.discriminator
+    critic = run.players["discriminator"]
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     buffers = {name: buffer.clone() for name, buffer in critic.named_buffers()}
     draws = torch.get_rng_state()

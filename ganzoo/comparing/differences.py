@@ -41,10 +41,10 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     where it is known: a run whose process died leaves none.
     """
     wholes = [spec_over_seeds(record.spec) for record in records]
-    hidden = set(FIELDS_WITH_COLUMN)
-    if all(setting(spec, "discriminator_optimizer") == setting(spec, "optimizer") for spec in wholes):
-        # One optimizer for both players is said once.
-        hidden.add("discriminator_optimizer")
+    # One optimizer for all players is said once.
+    others = {name for spec in wholes for name in spec if name.endswith("_optimizer")}
+    hidden = {*FIELDS_WITH_COLUMN}
+    hidden |= {name for name in others if all(spec.get(name) in (None, spec["optimizer"]) for spec in wholes)}
     specs = [dict(flat("", {name: spec[name] for name in spec if name not in hidden})) for spec in wholes]
     telling = _telling(specs, wholes)
     versions = [versions_of(record) for record in records]

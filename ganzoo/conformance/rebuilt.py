@@ -36,8 +36,8 @@ def initial_weights(spec: RunSpec, registry: Registry) -> Digests:
     players = spec_players(spec, materials_of(spec, registry))
     return [
         [f"{player}.{name}", _sha256_of_tensor(tensor)]
-        for player in ("generator", "discriminator")
-        for name, tensor in _named_tensors(getattr(players, player))
+        for player, network in players.items()
+        for name, tensor in _named_tensors(network)
     ]
 
 

@@ -18,7 +18,8 @@ from ganzoo.planning.request import BenchPlan
 from ganzoo.planning.selection import Selection
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
-from ganzoo.training.assembly import Assembly, Materials, assemble, materials_of
+from ganzoo.training.assembly import Assembly, assemble, materials_of
+from ganzoo.training.objective import Objective
 from ganzoo.types import Architecture, ImageShape
 
 IMAGES, CLASSES = 256, 10
@@ -120,6 +121,6 @@ class Trial:
         return assemble(spec, self.registry, images, share_fakes=share_fakes, linear=linear)
 
     @property
-    def materials(self) -> Materials:
+    def materials(self) -> Objective:
         """The records behind the names of the spec."""
         return materials_of(self.spec, self.registry)

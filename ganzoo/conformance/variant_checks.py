@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ganzoo.conformance.apart import check_apart
 from ganzoo.conformance.noise import NoNoise
@@ -22,6 +23,7 @@ from ganzoo.conformance.trial import Trial, TwoTones
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.sampling import eval_mode
+from ganzoo.losses import in_training
 from ganzoo.machine.hostsync import HostSync, no_host_sync
 from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.records.settings import whole_spec
@@ -29,9 +31,13 @@ from ganzoo.records.store import read_spec
 from ganzoo.registry.isolation import check_settings, settings_in_force
 from ganzoo.running.process import REPEATABLE
 from ganzoo.training.assembly import Assembly
+from ganzoo.training.augmenting import Augmenting
 from ganzoo.training.cuda_graph import WARMUP_STEPS, CudaCapture
+from ganzoo.training.judging import Presenter
 from ganzoo.training.loop import due_calls, run_step
-from ganzoo.training.objective import penalty_alone
+from ganzoo.training.penalties import NamedPenalty, penalty_alone
+from ganzoo.training.phase_update import Given
+from ganzoo.training.players import unpacked
 from ganzoo.training.weights import NetworkState, load_state, state_of
 from ganzoo.types import Batch, ImageShape
 from ganzoo.util.seeds import seeded
@@ -99,7 +105,10 @@ def shapes(trial: Trial) -> None:
             generator = run.players.generator
             with torch.no_grad():
                 images = {"": generator(batch.latent, batch.labels)}
-                run.players.discriminator(images[""], batch.labels)
+                judged = Presenter.of(trial.architecture)
+                given = Given(run.players, batch, run.values)
+                for judge in trial.architecture.judges[:1]:
+                    run.players[judge](*judged.fake(given))
                 with eval_mode(generator):
                     images[" in eval mode"] = generator(batch.latent, batch.labels)
         except Exception as error:
@@ -136,7 +145,7 @@ def updates(trial: Trial) -> None:
     freezes stays as it was.
     """
     run = trial.assemble(share_fakes=False)
-    players = {"generator": run.players.generator.network, "discriminator": run.players.discriminator.network}
+    players = {name: player.network for name, player in run.players.items()}
     learnable, frozen, namesakes = _learnable(run, players), _frozen(run), _namesakes(players)
     for update in run.updates:
         before = _weight_copies(players)
@@ -159,28 +168,31 @@ def updates(trial: Trial) -> None:
 
 
 def penalty_gradients(trial: Trial) -> None:
-    """Every penalty has a gradient by the discriminator's weights.
+    """Every penalty has a gradient by the weights of its player.
 
-    Take input gradients from `ganzoo.losses.input_gradient`, and do not detach them. A penalty that is flat near the
+    Take gradients from `ganzoo.losses.gradient`, and do not detach them. A penalty that is flat near the
     start (one-sided ones are) is tried at larger weights too.
     """
     penalties = _penalties(trial)
     if not penalties:
         raise Skipped("the recipe has no penalty")
     run = trial.assemble()
-    generator, discriminator = run.players.generator, run.players.discriminator
-    weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
-    batch = _batch(run)
+    presenter, augmenting = Presenter.of(trial.architecture), Augmenting(trial.materials.augmentations)
+    augmenting.install(run.players, run.values)
+    given = Given(run.players, _batch(run), run.values)
     for penalty in penalties:
-        function = penalty_alone(penalty)
+        named = NamedPenalty.of(penalty, presenter)
+        weights = [weight for weight in run.players[named.player].parameters() if weight.requires_grad]
+        function = penalty_alone(named, presenter, augmenting)
         for _ in range(3):
-            terms = function(generator, discriminator, batch, run.values)
+            with in_training(run.players.together):
+                terms = function(given)
             if _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
                 break
             with torch.no_grad():
                 torch._foreach_mul_([weight.data for weight in weights], 4.0)
         else:
-            raise Failed(f"penalty '{penalty.name}' has no gradient by the discriminator's weights")
+            raise Failed(f"penalty '{penalty.name}' has no gradient by the {named.player}'s weights")
 
 
 def captured_gradients(trial: Trial) -> None:
@@ -313,9 +325,8 @@ def state_dict(trial: Trial) -> None:
     run, anew = trial.assemble(), trial.assemble(seed=trial.spec.seed + 1)
     for _ in range(3):
         run_step(run)
-    batch = _batch(run)
-    for name in ("generator", "discriminator"):
-        old, new = getattr(run.players, name), getattr(anew.players, name)
+    for name, inputs in _inputs_of_players(run).items():
+        old, new = run.players[name], anew.players[name]
         state = state_of(old.network)
         if state.left_out:
             named = printable(", ".join(state.left_out), 100)
@@ -324,12 +335,11 @@ def state_dict(trial: Trial) -> None:
             load_state(new.network, state)
         except RuntimeError as error:
             raise Failed(f"the {name}'s state dict does not fit one that is built anew: {printable(error)}") from error
-        given = batch.latent if name == "generator" else batch.real
         outputs = []
         for player in (old, new):
             with eval_mode(player), torch.no_grad(), seeded(0, trial.device):
-                outputs.append(player(given, batch.labels))
-        if not torch.equal(*(output.nan_to_num() for output in outputs)):
+                outputs.append(tree_leaves(player(*inputs)))
+        if not all(torch.equal(*(output.nan_to_num() for output in pair)) for pair in zip(*outputs, strict=True)):
             raise Failed(f"a {name} with the weights of another gives something else; register what decides it")
 
 
@@ -438,7 +448,29 @@ CHECKS: dict[str, Check] = {
 
 def _batch(run: Assembly) -> Batch:
     real, labels = next(run.batches)
-    return Batch(real, labels, run.draw_latent(len(real), run.latent_rng))
+    return Batch(real, labels, run.draw_latent(len(real), run.latent_rng), classes=run.classes)
+
+
+def _inputs_of_players(run: Assembly) -> dict[str, tuple[Any, ...]]:
+    """What each player is given in a step, by its name; one that no phase calls is absent."""
+    inputs: dict[str, tuple[Any, ...]] = {}
+
+    def note(name: str, given: tuple[Any, ...]) -> None:
+        if not any(
+            isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value) for value in given
+        ):
+            inputs.setdefault(
+                name, tuple(value.detach().clone() if isinstance(value, Tensor) else value for value in given)
+            )
+
+    hooks = [
+        player.register_forward_pre_hook(lambda _, given, name=name: note(name, unpacked(given)))
+        for name, player in run.players.items()
+    ]
+    run_step(run)
+    for hook in hooks:
+        hook.remove()
+    return inputs
 
 
 def _weight_copies(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -452,7 +484,7 @@ def _weight_copies(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 def _weights_along(trial: Trial, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Copies of the weights at the start of a run and after a few steps."""
     run = trial.assemble(seed=seed)
-    players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
+    players = run.players
     start = _weight_copies(players)
     for _ in range(3):
         run_step(run)
@@ -468,7 +500,7 @@ def _learnable(run: Assembly, players: Mapping[str, nn.Module]) -> dict[str, nn.
 
 def _frozen(run: Assembly) -> set[str]:
     """The names of the weights that `build` has frozen."""
-    players = {"generator": run.players.generator, "discriminator": run.players.discriminator}
+    players = run.players
     return {f"{name}.{weight}" for name, player in players.items() for weight in player.frozen_weights}
 
 
@@ -566,20 +598,21 @@ def _distance(actual: Tensor, expected: Tensor) -> float:
 
 
 def _clear(run: Assembly) -> None:
-    for parameter in (*run.players.generator.parameters(), *run.players.discriminator.parameters()):
-        parameter.grad = None
+    for player in run.players.values():
+        for parameter in player.parameters():
+            parameter.grad = None
 
 
 def _states(run: Assembly) -> list[NetworkState]:
     """Copies of what the two networks hold."""
-    states = [state_of(player) for player in (run.players.generator, run.players.discriminator)]
+    states = [state_of(player) for player in run.players.values()]
     return [
         replace(state, tensors={name: tensor.clone() for name, tensor in state.tensors.items()}) for state in states
     ]
 
 
 def _load_states(run: Assembly, states: Sequence[NetworkState]) -> None:
-    for player, state in zip((run.players.generator, run.players.discriminator), states, strict=True):
+    for player, state in zip(run.players.values(), states, strict=True):
         load_state(player, state)
 
 

@@ -71,6 +71,12 @@ class Batches:
         self.drawn += len(real)
         return real, None if self._labels is None else self._labels[index]
 
+    def some_labels(self, count: int, rng: torch.Generator) -> Tensor | None:
+        """(count,) labels drawn as the data has them, with replacement; None where it has none."""
+        if self._labels is None:
+            return None
+        return self._labels[torch.randint(self.count, (count,), generator=rng, device=self.device)]
+
     def position(self) -> dict[str, Tensor]:
         """The state for `go_to`, on the CPU: the rest of the epoch's order, and the states of the random streams."""
         order = torch.cat([*(index for index, _ in self._ahead), self._order])

@@ -75,7 +75,7 @@ def _check_header(weights: Path, spec: RunSpec, registry: Registry) -> None:
     except (Exception, SystemExit):
         return  # A plugin reads values of its tensors while it builds.
     total = psutil.virtual_memory().total
-    networks = (players.generator, players.discriminator)
+    networks = tuple(players.values())
     needed = sum(tensor.nbytes for network in networks for tensor in (*network.parameters(), *network.buffers()))
     if needed > total:
         raise ValueError(f"its networks take {needed / 2**30:,.0f} GiB, and this machine has {total / 2**30:,.0f} GiB")

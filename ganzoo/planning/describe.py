@@ -97,7 +97,9 @@ def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, A
 
 def _build(architecture: Architecture, shape: ImageShape, recipe: Mapping[str, Any]) -> Players:
     return meta_players(
-        lambda: build_players(architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1)
+        lambda: build_players(
+            architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1, pack=recipe["pack"]
+        )
     )
 
 

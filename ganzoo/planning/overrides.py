@@ -121,7 +121,7 @@ def _is_schedule(path: tuple[str, ...]) -> bool:
 
 def _parsed(override: Override, path: tuple[str, ...], current: Any) -> Any:
     text = override.value.strip()
-    if path[-1] == "kind" and path[0] in ("optimizer", "discriminator_optimizer", "rate_decay", "schedules"):
+    if path[-1] == "kind" and (path[0].endswith("optimizer") or _is_schedule(path)):
         choices = SCHEDULES if _is_schedule(path) else OPTIMIZERS
         if text not in choices:
             raise UsageError(f"{override}: choose from {', '.join(choices)}")

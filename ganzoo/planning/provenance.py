@@ -35,9 +35,9 @@ def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
 
 
 def _training_plugins(spec: RunSpec, registry: Registry) -> set[str]:
-    """The plugins that a run has its variant, networks, loss and penalties from."""
+    """The plugins that a run has its variant, networks, loss, penalties and augmentations from."""
     names: list[tuple[Kind, str]] = [("architectures", spec.recipe.architecture), ("losses", spec.recipe.loss)]
-    names += [("losses", penalty.name) for penalty in spec.recipe.penalties]
+    names += [("losses", name) for name in (*(penalty.name for penalty in spec.recipe.penalties), *spec.recipe.augment)]
     # A pair such as dcgan+hinge belongs to no plugin.
     return {registry.get(kind, name).plugin for kind, name in names} | _plugins_with(registry, "variants", spec.variant)
 

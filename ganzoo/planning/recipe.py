@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ganzoo.errors import UsageError
 from ganzoo.planning.overrides import Override, apply_overrides
 from ganzoo.planning.selection import Selection
+from ganzoo.records.settings import GENERATOR_PLAYER, optimizer_field
 from ganzoo.registry.registry import Kind, Registry
 from ganzoo.runs import PenaltyFrequency, PhaseFrequency, ResolvedRecipe
-from ganzoo.types import Architecture, Loss, Optimizer, Penalty, Range, Recipe, Schedule, Variant
+from ganzoo.types import Architecture, Augmentation, Loss, Optimizer, Penalty, Range, Recipe, Schedule, Variant
 from ganzoo.util.conversion import convert
 from ganzoo.util.text import printable
 
@@ -24,7 +25,7 @@ HINTS: Mapping[str, Any] = {
     "phases": Mapping[str, PhaseFrequency],
     "lazy": Mapping[str, PenaltyFrequency],
 }
-"""The types of a recipe's fields, with the ranges of their numbers."""
+"""The types of a recipe's fields, with the ranges of their numbers; that of `PLAYER_optimizer` is `optimizer`'s."""
 
 
 def resolve_recipe(
@@ -58,6 +59,9 @@ def settled_recipe(
         "penalties": tuple(
             _part_name(registry, "losses", value, Penalty, selection.plugin) for value in variant.penalties
         ),
+        "augment": tuple(
+            _part_name(registry, "losses", value, Augmentation, selection.plugin) for value in variant.augment
+        ),
     }
     applied = apply_overrides(parts, [override for override in overrides if override.field in parts], selection.label)
     architecture = registry.get("architectures", parts["architecture"], Architecture).record
@@ -68,16 +72,21 @@ def settled_recipe(
         name = _part_name(registry, "losses", value, Penalty, loss_offer.plugin)
         penalties[name] = registry.get("losses", name, Penalty).record
 
+    augmentations = [registry.get("losses", name, Augmentation).record for name in parts["augment"]]
+
     options = _merged(architecture.options, variant.options, f"architecture '{architecture.name}' has no option")
     hyper = {name: float(value) for name, value in loss.hyper.items()}
-    for penalty in penalties.values():
-        hyper |= {f"{penalty.name}.{name}": float(value) for name, value in penalty.hyper.items()}
+    for part in (*penalties.values(), *augmentations):
+        hyper |= {f"{part.name}.{name}": float(value) for name, value in part.hyper.items()}
+    companions = "penalties and augmentations" if augmentations else "penalties"
     # A recipe written for one loss may run with another; coefficients that the other lacks are dropped then.
-    as_written = parts["loss"] == own_loss and set(parts["penalties"]) >= {_name(p) for p in variant.penalties}
+    as_written = parts["loss"] == own_loss and all(
+        set(parts[kind]) >= {_name(part) for part in getattr(variant, kind)} for kind in ("penalties", "augment")
+    )
     given = {name: float(value) for name, value in variant.hyper.items() if as_written or name in hyper}
-    hyper = _merged(hyper, given, f"loss '{loss.name}' with its penalties has no coefficient")
+    hyper = _merged(hyper, given, f"loss '{loss.name}' with its {companions} has no coefficient")
     if as_written:
-        _merged(hyper, variant.schedules, f"schedules: loss '{loss.name}' with its penalties has no coefficient")
+        _merged(hyper, variant.schedules, f"schedules: loss '{loss.name}' with its {companions} has no coefficient")
     frequencies = (
         {phase.name: {"repeats": phase.repeats, "every": phase.every} for phase in loss.phases}
         if loss.phases
@@ -96,15 +105,32 @@ def settled_recipe(
         "ema_half_life_kimg": float(variant.ema_half_life_kimg),
         "ema_rampup": float(variant.ema_rampup),
     }
-    if variant.discriminator_optimizer is not None:
-        recipe["discriminator_optimizer"] = _as_floats(variant.discriminator_optimizer)
     remaining = [override for override in overrides if override.field not in parts]
-    if any(override.field.startswith("discriminator_optimizer.") for override in remaining):
-        recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
+    recipe |= _own_optimizers(variant, architecture, remaining)
+    _check_players("averaged", variant.averaged, architecture)
     applied += apply_overrides(recipe, remaining, selection.label)
-    recipe.setdefault("discriminator_optimizer", dict(recipe["optimizer"]))
+    for field in map(optimizer_field, architecture.players):
+        recipe.setdefault(field, dict(recipe["optimizer"]))
+    recipe["averaged"] = tuple(dict.fromkeys((GENERATOR_PLAYER, *variant.averaged)))
     _check_recipe(recipe)
-    return recipe | parts, applied
+    return recipe | parts | {"players": architecture.players}, applied
+
+
+def _own_optimizers(
+    variant: Variant, architecture: Architecture, overrides: Sequence[Override]
+) -> dict[str, dict[str, Any]]:
+    """The optimizers that are not the common one, by the fields under which `--set` reaches them.
+
+    `optimizer` is the generator's, and serves every player that has none of its own.
+    """
+    _check_players("optimizers", variant.optimizers, architecture)
+    own = {optimizer_field(name): _as_floats(optimizer) for name, optimizer in variant.optimizers.items()}
+    common = _as_floats(variant.optimizer)
+    for field in map(optimizer_field, set(architecture.players) - {GENERATOR_PLAYER}):
+        # What only the generator has is not common; and what is set for one player changes no other.
+        if GENERATOR_PLAYER in variant.optimizers or any(o.field.startswith(f"{field}.") for o in overrides):
+            own.setdefault(field, dict(common))
+    return own
 
 
 def recipe_of(settings: Mapping[str, Any]) -> ResolvedRecipe:
@@ -118,8 +144,11 @@ def recipe_of(settings: Mapping[str, Any]) -> ResolvedRecipe:
         "latent": settings["latent"],
         "phases": [{"name": name, **frequency} for name, frequency in settings["phases"].items()],
         "penalties": [{"name": name, **frequency} for name, frequency in settings["lazy"].items()],
-        "optimizers": {"generator": settings["optimizer"], "discriminator": settings["discriminator_optimizer"]},
-        "averages": {"generator": average},
+        "optimizers": {
+            player: settings[field] for player in settings["players"] if (field := optimizer_field(player)) in settings
+        },
+        "averages": dict.fromkeys(settings["averaged"], average),
+        "augment": settings["augment"],
     }
     return convert({**options, **parts, "schedules": schedules}, ResolvedRecipe)
 
@@ -150,6 +179,16 @@ def _as_floats(record: Optimizer | Schedule) -> dict[str, Any]:
     }
 
 
+def _check_players(field: str, names: Iterable[str], architecture: Architecture) -> None:
+    """Raise `UsageError` where a field of a recipe names a player that the architecture lacks."""
+    for name in names:
+        if name not in architecture.players:
+            raise UsageError(
+                f"{field} names '{printable(name)}', and the players of architecture '{architecture.name}' are "
+                f"{', '.join(architecture.players)}"
+            )
+
+
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], complaint: str) -> dict[str, Any]:
     for name in given:
         if name not in defaults:
@@ -159,12 +198,16 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], complaint: st
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
     """Raise `UsageError` for a number out of its range and for a value that JSON cannot hold."""
-    for fault in (fault for name, value in recipe.items() for fault in _range_faults(name, value, HINTS[name])):
+    for fault in (fault for name, value in recipe.items() for fault in _range_faults(name, value, _hint(name))):
         raise UsageError(fault)
     try:
         json.dumps(recipe, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error
+
+
+def _hint(field: str) -> Any:
+    return HINTS[field] if field in HINTS else HINTS["optimizer"]
 
 
 def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
@@ -181,7 +224,7 @@ def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
     elif isinstance(value, Mapping) and hint is not Any:
         for name, part in value.items():
             yield from _range_faults(f"{path}.{printable(name)}", part, get_args(hint)[1])
-    elif isinstance(value, tuple) and get_origin(hint) is tuple:
+    elif isinstance(value, tuple) and get_origin(hint) is tuple and Ellipsis not in get_args(hint):
         wanted = get_args(hint)
         if len(value) != len(wanted):
             yield f"{path} is {value}; give {len(wanted)} numbers"

@@ -1,14 +1,16 @@
-"""The grammar of `--models`: names, globs, `all`, `!exclude`, and `architecture+loss` for any pair of the grid."""
+"""The grammar of `--models`: names, globs, `all`, `!exclude`, `architecture+loss+…` for any point of the grid, and
+`variant+…` for a variant with more penalties and augmentations."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.registry.registry import Registry
-from ganzoo.types import Architecture, Loss, Variant
+from ganzoo.types import Architecture, Augmentation, Loss, Penalty, Variant
 from ganzoo.util.text import did_you_mean, printable
 
 
@@ -86,18 +88,48 @@ def _by_name(registry: Registry, name: str) -> Selection:
     return Selection(name, offer.record, offer.plugin)
 
 
+PACK = re.compile(r"pac([2-9]|[1-9][0-9]+)")
+"""A name for the option `pack`, unless a plugin offers something of that name."""
+
+
 def _pair(registry: Registry, token: str) -> Selection:
-    """`architecture+loss`, and any penalties after that, under the default recipe."""
-    architecture, *others = token.split("+")
-    registry.get("architectures", architecture, Architecture)
-    losses: list[str] = []
-    penalties: list[str] = []
+    """`architecture+loss`, and penalties, augmentations and `pac2` in any order after the architecture, under the
+    default recipe; or a variant by name, and what is added to it.
+    """
+    first, *others = token.split("+")
+    parts: dict[type, list[str]] = {Loss: [], Penalty: [], Augmentation: []}
+    pack = 1
+    known = set(registry.names("losses"))
     for name in others:
-        record = registry.get("losses", name).record
-        (losses if isinstance(record, Loss) else penalties).append(name)
+        if name not in known and (packed := PACK.fullmatch(name)):
+            pack = int(packed[1])
+            continue
+        parts[type(registry.get("losses", name).record)].append(name)
+    losses, penalties, augment = parts.values()
+    if not losses and first in registry.names("variants"):
+        offer = registry.get("variants", first)
+        variant = offer.record
+        more = replace(
+            variant,
+            name=token,
+            penalties=(*variant.penalties, *penalties),
+            augment=(*variant.augment, *augment),
+            pack=max(pack, variant.pack),
+        )
+        return Selection(token, more, offer.plugin)
+    registry.get("architectures", first, Architecture)
     if len(losses) != 1:
-        known = did_you_mean("", registry.names("losses"))
-        raise UsageError(f"--models '{printable(token)}': give one architecture and one loss, as in dcgan+hinge{known}")
+        named = did_you_mean("", registry.names("losses"))
+        raise UsageError(f"--models '{printable(token)}': give one architecture and one loss, as in dcgan+hinge{named}")
     return Selection(
-        token, Variant(token, architecture=architecture, loss=losses[0], penalties=tuple(penalties)), plugin=None
+        token,
+        Variant(
+            token,
+            architecture=first,
+            loss=losses[0],
+            penalties=tuple(penalties),
+            augment=tuple(augment),
+            pack=pack,
+        ),
+        plugin=None,
     )

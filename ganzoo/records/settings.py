@@ -17,8 +17,13 @@ GENERATOR_PLAYER = "generator"
 
 SPEC_KEYS = tuple(field.name for field in fields(RunSpec))
 
-OPTION_DEFAULTS = asdict(Recipe())
+OPTION_DEFAULTS = {**asdict(Recipe()), "augment": ()}
 """The value of an option in a record that is older than the option."""
+
+
+def optimizer_field(player: str) -> str:
+    """The name of a player's optimizer among the settings."""
+    return "optimizer" if player == GENERATOR_PLAYER else f"{player}_optimizer"
 
 
 def setting(spec: Mapping[str, Any], name: str) -> Any:
@@ -50,7 +55,7 @@ def _recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for name in RECIPE_KEYS:
         if name == "optimizers":
             for player, optimizer in recipe[name].items():
-                settings["optimizer" if player == GENERATOR_PLAYER else f"{player}_optimizer"] = optimizer
+                settings[optimizer_field(player)] = optimizer
         elif name == "averages":
             for player, average in recipe[name].items():
                 prefix = "ema" if player == GENERATOR_PLAYER else f"{player}_ema"

@@ -19,6 +19,7 @@ from ganzoo.errors import RecordError, RecordRefused
 from ganzoo.records.bounds import bound_faults
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.score_facts import facts_fault, with_score_facts
+from ganzoo.records.settings import GENERATOR_PLAYER
 from ganzoo.records.upgrades import upgrade
 from ganzoo.runs import LARGEST_TERM, SCHEMA, RunRecord, RunSpec, Status
 from ganzoo.util.conversion import convert, fault_of, fault_of_json
@@ -217,11 +218,10 @@ def record_of(content: Mapping[str, Any], path: Path) -> RunRecord:
 
 
 def _absent_player(recipe: Mapping[str, Any]) -> str:
-    """What is wrong where a recipe does not say how each player is updated, or whether the generator is averaged."""
-    for key, players in (("optimizers", ("generator", "discriminator")), ("averages", ("generator",))):
-        for player in players:
-            if player not in recipe[key]:
-                return f"spec.recipe.{key} lacks '{player}'"
+    """What is wrong where a recipe does not say how the generator is updated, or whether it is averaged."""
+    for key in ("optimizers", "averages"):
+        if GENERATOR_PLAYER not in recipe[key]:
+            return f"spec.recipe.{key} lacks '{GENERATOR_PLAYER}'"
     return ""
 
 

@@ -9,7 +9,17 @@ import pluggy
 
 if TYPE_CHECKING:
     from ganzoo.runs import Event
-    from ganzoo.types import Architecture, Dataset, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
+    from ganzoo.types import (
+        Architecture,
+        Augmentation,
+        Dataset,
+        FeatureExtractor,
+        Loss,
+        Metric,
+        Penalty,
+        Reporter,
+        Variant,
+    )
 
 PROJECT = "ganzoo"
 """The pluggy project and the entry-point group."""
@@ -32,8 +42,8 @@ def ganzoo_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body
 
 
 @hookspec
-def ganzoo_losses() -> Iterable[Loss | Penalty]:  # type: ignore[empty-body]
-    """Yield two-player objectives, and penalties that join any of them."""
+def ganzoo_losses() -> Iterable[Loss | Penalty | Augmentation]:  # type: ignore[empty-body]
+    """Yield objectives, penalties that join any of them, and augmentations of what judges see."""
 
 
 @hookspec

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ganzoo.errors import AmbiguousName, UnknownName
 from ganzoo.registry.sources import Sources
-from ganzoo.types import Architecture, Dataset, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
+from ganzoo.types import Architecture, Augmentation, Dataset, FeatureExtractor, Loss, Metric, Penalty, Reporter, Variant
 from ganzoo.util.text import did_you_mean, error_line, printable
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ Kind = Literal["variants", "architectures", "losses", "datasets", "features", "m
 RECORD_TYPES: dict[str, tuple[Kind, tuple[type, ...]]] = {
     "ganzoo_variants": ("variants", (Variant,)),
     "ganzoo_architectures": ("architectures", (Architecture,)),
-    "ganzoo_losses": ("losses", (Loss, Penalty)),
+    "ganzoo_losses": ("losses", (Loss, Penalty, Augmentation)),
     "ganzoo_datasets": ("datasets", (Dataset,)),
     "ganzoo_feature_extractors": ("features", (FeatureExtractor,)),
     "ganzoo_metrics": ("metrics", (Metric,)),
     "ganzoo_reporters": ("reporters", (Reporter,)),
 }
-"""What each hook yields. A `Loss` and a `Penalty` share one name space."""
+"""What each hook yields. A `Loss`, a `Penalty` and an `Augmentation` share one name space."""
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind, _ in RECORD_TYPES.values())
 SINGULAR = {

@@ -17,30 +17,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganzoo.errors import PluginError
-from ganzoo.types import Loss, Metric, Penalty, Phase
+from ganzoo.types import Architecture, Augmentation, Loss, Metric, Penalty, Phase
 from ganzoo.util.text import printable
 
+_OF_LOGITS = ("real", "fake", "real_heads", "fake_heads", "labels", "fake_labels", "hyper", "state")
+
 TABLE: Mapping[tuple[type[Any], str], tuple[str, ...]] = {
-    (Phase, "function"): ("batch", "hyper", "state"),
+    (Phase, "function"): ("batch", "augment", "progress", "hyper", "state"),
     (Phase, "after"): ("parameters", "hyper", "state"),
-    (Loss, "discriminator"): ("real", "fake", "labels", "hyper", "state"),
-    (Loss, "generator"): ("real", "fake", "labels", "hyper", "state"),
+    (Loss, "discriminator"): _OF_LOGITS,
+    (Loss, "generator"): _OF_LOGITS,
+    (Loss, "real_side"): ("real", "real_heads", "labels", "hyper", "state"),
     (Loss, "after"): ("parameters", "hyper", "state"),
     (Penalty, "function"): (
-        *("real", "fake", "real_logits", "fake_logits", "labels", "latent", "batch", "hyper", "state"),
+        *("real", "fake", "real_logits", "fake_logits", "real_heads", "fake_heads", "labels", "fake_labels", "latent"),
+        *("batch", "augment", "progress", "hyper", "state"),
     ),
+    (Augmentation, "function"): ("images", "labels", "is_real", "fake", "hyper", "state"),
+    (Augmentation, "adapt"): ("real_logits", "images_seen", "hyper", "state"),
+    (Architecture, "present"): ("real", "latent", "labels", "fake_labels"),
     (Metric, "score"): ("real", "fake", "settings"),
     (Metric, "settings"): ("n_real", "n_fake"),
 }
 """What the function in a field of a record may name, beside players and the record's own coefficients and state."""
 
-WITH_PLAYERS = frozenset({(Phase, "function"), (Penalty, "function")})
+WITH_PLAYERS = frozenset({(Phase, "function"), (Penalty, "function"), (Architecture, "present")})
 """The functions that may name players."""
 
-PLAYERS = ("generator", "discriminator")
-
 RESERVED = frozenset(name for names in TABLE.values() for name in names)
-"""What no coefficient may be called."""
+"""What no coefficient, state or player may be called."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,12 @@ class ByName:
         return self.function(**{name: available[name] for name in self.names})
 
 
-def by_name(record: Any, field: str, own: Collection[str] = (), players: Collection[str] = PLAYERS) -> ByName:
+def by_name(record: Any, field: str, own: Collection[str] = (), players: Collection[str] = ()) -> ByName:
     """The function in a field of a record, ready to be given what it asks for.
 
-    `own` names the coefficients and the state of the loss or penalty that it belongs to; one goes before a player of
-    that name. A parameter with a default keeps it, unless its name is one of `TABLE` or of these. Raises `PluginError`
-    for a name that stands for nothing, with those that do.
+    `own` names the coefficients and the state of the record that it belongs to; one goes before a player of that name.
+    A parameter with a default keeps it, unless its name is one of `TABLE` or of these. Raises `PluginError` for a name
+    that stands for nothing, with those that do.
     """
     type_ = type(record)
     function = getattr(record, field)
@@ -82,14 +87,54 @@ def check_functions(record: Any) -> None:
     for type_, field in TABLE:
         if isinstance(record, type_) and (function := getattr(record, field)) is not None:
             _asked(function, _called(record, field))
-    if isinstance(record, (Loss, Penalty)):
+    if isinstance(record, (Loss, Penalty, Augmentation)):
         _check_names(record)
+    if isinstance(record, Augmentation):
+        _check_adapts(record)
+    if isinstance(record, Architecture):
+        _check_players(record)
     if isinstance(record, Metric):
         for field in ("score", "settings"):
             by_name(record, field)
 
 
-def _check_names(record: Loss | Penalty) -> None:
+def _check_adapts(record: Augmentation) -> None:
+    """Raise `PluginError` where an augmentation asks for sides that it treats alike, or keeps a state in vain."""
+    own = (*record.hyper, *record.state)
+    asked = by_name(record, "function", own).names
+    if record.same_for_real_and_fake and (named := [name for name in ("is_real", "fake") if name in asked]):
+        raise PluginError(
+            f"augmentation '{record.name}' asks for '{named[0]}'; say same_for_real_and_fake=False, for it treats real "
+            "images and fakes differently"
+        )
+    if bool(record.state) != (record.adapt is not None):
+        raise PluginError(
+            f"augmentation '{record.name}' needs both `state` and `adapt`, which gives its next values, or neither"
+        )
+    if record.adapt is not None:
+        by_name(record, "adapt", own)
+
+
+def _check_players(architecture: Architecture) -> None:
+    """Raise `PluginError` for names of players that functions cannot ask for, or judges that are none."""
+    where = f"architecture '{architecture.name}'"
+    for name in architecture.players:
+        if not name.isidentifier() or name in RESERVED:
+            raise PluginError(f"{where} calls a player '{printable(name)}'; give a name that a function can ask for")
+    if "generator" not in architecture.players or len(set(architecture.players)) < len(architecture.players):
+        raise PluginError(f"{where} has the players {_listed(architecture.players)}; one is 'generator', each once")
+    for name in architecture.judges:
+        if name not in architecture.players or name == "generator":
+            raise PluginError(
+                f"{where} has a judge '{printable(name)}', and its players are {_listed(architecture.players)}"
+            )
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f"'{printable(name)}'" for name in names)
+
+
+def _check_names(record: Loss | Penalty | Augmentation) -> None:
     for kind, names in (("coefficient", record.hyper), ("state", record.state)):
         for name in names:
             if name in RESERVED or (kind == "state" and name in record.hyper):

@@ -18,12 +18,12 @@ from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
 from ganzoo.training.cuda_graph import CudaCapture, GraphedStep
-from ganzoo.training.objective import StepPhases, initial_state, phases_of
+from ganzoo.training.objective import Objective, StepPhases, phases_of
 from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, Values, eager_step, make_optimizer
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.schedules import Schedules
 from ganzoo.training.shared_tensors import hold_one_tensor
-from ganzoo.types import Architecture, Loss, Penalty
+from ganzoo.types import Architecture, Augmentation, Loss, Penalty
 from ganzoo.util.seeds import stream, stream_seed
 
 DrawLatent = Callable[[int, torch.Generator], Tensor]
@@ -32,6 +32,7 @@ DrawLatent = Callable[[int, torch.Generator], Tensor]
 @dataclass
 class Assembly:
     """One run, ready to be stepped. `draw_latent(n, rng)` gives (n, latent) on `rng.device`; `step` counts from 0.
+    `label_rng` draws the labels of fakes, where they are not those of the real images.
 
     `perform` makes the updates of a step and gives their terms: `eager_step`, or a `GraphedStep`.
     """
@@ -42,23 +43,21 @@ class Assembly:
     perform: Callable[[Sequence[Call]], list[dict[str, Tensor]]]
     values: Values
     schedules: Schedules
-    average: MovingAverage
+    averages: dict[str, MovingAverage]
     batches: Batches
     draw_latent: DrawLatent
     latent_rng: torch.Generator
+    classes: int = 0
+    label_rng: torch.Generator | None = None
     step: int = 0
 
-
-@dataclass(frozen=True)
-class Materials:
-    """The registered objects that a spec names."""
-
-    architecture: Architecture
-    loss: Loss
-    penalties: tuple[Penalty, ...]
+    @property
+    def average(self) -> MovingAverage:
+        """That of the generator, from which images are drawn."""
+        return self.averages["generator"]
 
 
-def materials_of(spec: RunSpec, registry: Registry) -> Materials:
+def materials_of(spec: RunSpec, registry: Registry) -> Objective:
     """Look up the objects that a spec names. Raises `UnknownName` where their plugin is not loaded."""
     architecture = registry.get("architectures", spec.recipe.architecture).record
     loss = registry.get("losses", spec.recipe.loss, Loss).record
@@ -66,16 +65,17 @@ def materials_of(spec: RunSpec, registry: Registry) -> Materials:
         replace(registry.get("losses", penalty.name, Penalty).record, every=penalty.every)
         for penalty in spec.recipe.penalties
     )
-    return Materials(architecture, loss, penalties)
+    augmentations = tuple(registry.get("losses", name, Augmentation).record for name in spec.recipe.augment)
+    return Objective(architecture, loss, penalties, augmentations)
 
 
-def spec_phases(spec: RunSpec, materials: Materials) -> StepPhases:
+def spec_phases(spec: RunSpec, materials: Objective) -> StepPhases:
     """The phases of a spec, with its frequencies."""
-    return phases_of(materials.loss, materials.penalties, spec.recipe, spec.recipe.phases)
+    return phases_of(materials, spec.recipe, spec.recipe.phases)
 
 
-def spec_players(spec: RunSpec, materials: Materials) -> Players:
-    """The two players of a spec, on the current default device. What `build` changes of the process is put back."""
+def spec_players(spec: RunSpec, materials: Objective) -> Players:
+    """The players of a spec, on the current default device. What `build` changes of the process is put back."""
     with undisturbed(but={"random numbers"}):
         return build_players(
             materials.architecture,
@@ -84,19 +84,20 @@ def spec_players(spec: RunSpec, materials: Materials) -> Players:
             spec.classes,
             dict(spec.recipe.options),
             materials.loss.logits,
+            spec.recipe.pack,
         )
 
 
-def spec_values(spec: RunSpec, materials: Materials, device: str | torch.device) -> Values:
+def spec_values(spec: RunSpec, materials: Objective, device: str | torch.device) -> Values:
     """The coefficients of a spec and the state that its loss and penalties begin with."""
     with torch.device(device):
         hyper = {name: torch.tensor(float(value)) for name, value in spec.recipe.hyper.items()}
-        return Values(hyper, initial_state(materials.loss, materials.penalties))
+        return Values(hyper, materials.initial_state(), torch.tensor(0.0))
 
 
 def phase_updates(
     spec: RunSpec,
-    materials: Materials,
+    materials: Objective,
     players: Players,
     optimizers: Mapping[str, torch.optim.Optimizer],
     values: Values,
@@ -105,10 +106,15 @@ def phase_updates(
     share_fakes: bool = True,
 ) -> list[PhaseUpdate]:
     """The updates of a step, in order, for players on any device."""
-    phases, sharing = spec_phases(spec, materials)
+    phases, augmenting, sharing, _ = spec_phases(spec, materials)
+    augmenting.install(players, values)
+    for player in players.values():
+        player.progress = values.progress
     # torch.compile frees a graph that spans two compiled functions after the first (PyTorch issue 91542). And where the
     # discriminator's update changes a tensor of the generator, the graph of the fakes holds weights that have changed.
-    if spec.step_mode == "compile" or hold_one_tensor(players.generator, players.discriminator):
+    if spec.step_mode == "compile" or any(
+        hold_one_tensor(players.generator.network, judge.network) for judge in players.judges
+    ):
         share_fakes = False
     fakes = SharedFakes(players.generator) if share_fakes else None
     return [
@@ -157,7 +163,7 @@ def assemble(
     players = spec_players(spec, materials)
     channels_last = spec.memory_format == "channels_last"
     layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
-    for player in (players.generator, players.discriminator):
+    for player in players.values():
         player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
         if (linear or linear_backend(spec.device, spec.precision, spec.step_mode)) == "onednn":
             use_onednn(player)
@@ -169,7 +175,6 @@ def assemble(
         if (weights := players.parameters((player,)))
     }
     values = spec_values(spec, materials, spec.device)
-    average = spec.recipe.averages["generator"]
     return Assembly(
         players=players,
         optimizers=optimizers,
@@ -188,9 +193,12 @@ def assemble(
             spec.recipe.rate_decay,
             spec.recipe.schedules,
             optimizers,
-            values.hyper,
+            values,
         ),
-        average=MovingAverage(players.generator, average.half_life_kimg, average.rampup),
+        averages={
+            name: MovingAverage(players[name], average.half_life_kimg, average.rampup)
+            for name, average in spec.recipe.averages.items()
+        },
         batches=Batches(
             dataset,
             spec.recipe.batch_size,
@@ -201,4 +209,6 @@ def assemble(
         ),
         draw_latent=latent_drawer(spec, materials.architecture),
         latent_rng=stream(spec.seed, f"{purpose}/latents", spec.device),
+        classes=spec.classes,
+        label_rng=stream(spec.seed, f"{purpose}/labels", spec.device) if spec.recipe.draw_labels else None,
     )

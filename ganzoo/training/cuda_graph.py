@@ -9,8 +9,8 @@ CUDA graphs: whole-network capture).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,9 @@ from ganzoo.util.text import printable
 
 WARMUP_STEPS = 3
 """Eager steps before a capture: libraries pick their algorithms, and optimizers allocate their state, in these."""
+
+TENSORS = ("real", "latent", "labels", "fake_labels")
+"""The fields of a `Batch` that hold one, if they hold any."""
 
 StepTerms = list[dict[str, Tensor]]
 """The terms of each call of a step."""
@@ -80,8 +83,7 @@ class GraphedStep:
             return None if tensor is None else kept[id(tensor)]
 
         batches: list[Any] = [
-            Batch(buffer(batch.real), buffer(batch.labels), buffer(batch.latent))  # type: ignore[arg-type]
-            for _, batch in calls
+            replace(batch, **{name: buffer(getattr(batch, name)) for name in TENSORS}) for _, batch in calls
         ]
         on_buffers = [(update, batch) for (update, _), batch in zip(calls, batches, strict=True)]
         replay, terms = self.capture.record(lambda: eager_step(on_buffers))
@@ -89,11 +91,16 @@ class GraphedStep:
         return CapturedStep(batches, replay, terms)
 
 
+def _replaced(batch: Batch, tensors: Mapping[str, Any]) -> Batch:
+    return replace(batch, **tensors)
+
+
 def _fill(buffers: Sequence[Batch], batches: Sequence[Batch]) -> None:
     """Copy each tensor once, whichever phases share it."""
     filled: set[int] = set()
     for into, batch in zip(buffers, batches, strict=True):
-        for buffer, tensor in ((into.real, batch.real), (into.latent, batch.latent), (into.labels, batch.labels)):
+        for name in TENSORS:
+            buffer, tensor = getattr(into, name), getattr(batch, name)
             if buffer is not None and tensor is not None and id(buffer) not in filled:
                 filled.add(id(buffer))
                 buffer.copy_(tensor, non_blocking=True)

@@ -40,8 +40,8 @@ class TrainResult:
     """Where the last evaluation took place."""
     curves: dict[str, list[float]] = field(default_factory=dict)
     """`kimg` and each `phase/term` to arrays of one length; each point is the mean since the last one."""
-    updates: dict[str, int] = field(default_factory=lambda: {"generator": 0, "discriminator": 0})
-    """`generator`, `discriminator`: optimizer steps of each player as a whole."""
+    updates: dict[str, int] = field(default_factory=dict)
+    """Optimizer steps of each player as a whole, by its name."""
     resumed_at_kimg: list[float] = field(default_factory=list)
     """Where another process went on with the run."""
 
@@ -58,8 +58,8 @@ def run_step(run: Assembly, log: TermLog | None = None) -> None:
 def due_calls(run: Assembly) -> list[Call]:
     """The updates of the coming step, each with what it is given.
 
-    All phases of a step share its batch of real images; a repeat of a phase that updates the discriminator draws
-    another. Every call has a latent of its own, unless it takes the fakes that the call before it made.
+    All phases of a step share its batch of real images; a repeat of a phase that updates a judge draws another.
+    Every call has a latent of its own, unless it takes the fakes that the call before it made.
     """
     calls: list[Call] = []
     real, labels = next(run.batches)
@@ -67,10 +67,14 @@ def due_calls(run: Assembly) -> list[Call]:
         if run.step % update.phase.every:
             continue
         for repeat in range(update.phase.repeats):
-            if repeat and update.phase.updates_discriminator:
+            if repeat and update.phase.judges:
                 real, labels = next(run.batches)
-            latent = calls[-1][1].latent if update.takes_fakes else run.draw_latent(len(real), run.latent_rng)
-            calls.append((update, Batch(real, labels, latent)))
+            if update.takes_fakes:
+                calls.append((update, calls[-1][1]))
+                continue
+            latent = run.draw_latent(len(real), run.latent_rng)
+            drawn = None if run.label_rng is None else run.batches.some_labels(len(real), run.label_rng)
+            calls.append((update, Batch(real, labels, latent, drawn, run.classes)))
     return calls
 
 
@@ -91,7 +95,7 @@ def train(
     `evaluate_at_kimg` is reached, and `on_pause()` between two steps whenever `pause_due()`, both off the clock.
     Raises `Diverged` with the phase, the term and the place when a term is not finite.
     """
-    log = log or TermLog(TrainResult())
+    log = log or TermLog(TrainResult(updates=dict.fromkeys(run.players, 0)))
     result = log.result
     clock = Clock(result, run.batches.device)
     setup = SetUp()
@@ -116,7 +120,8 @@ def train(
         with clock.stopped_for_setup() if setup.is_due(run) else nullcontext():
             run_step(run, log)
         seen, result.kimg = result.kimg, run.batches.drawn / 1000
-        run.average.update(result.kimg, result.kimg - seen)
+        for average in run.averages.values():
+            average.update(result.kimg, result.kimg - seen)
         if run.step == 1:
             result.steps_per_point = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
 

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import PluginError
-from ganzoo.training.players import DiscriminatorPlayer, Generator, GeneratorPlayer, Players, StandIn
+from ganzoo.losses import in_training
+from ganzoo.training.players import AnyPlayer, Player, Players, StandIn
 from ganzoo.types import Batch, Optimizer, Phase, Terms
 
 
 class Values(NamedTuple):
-    """The coefficients and the state of a run by name, small tensors on its device; a penalty's begin with its name."""
+    """The coefficients and the state of a run by name, small tensors on its device; those of a penalty and of an
+    augmentation begin with its name. `progress` is the share of the budget that is done, from 0 to 1.
+    """
 
     hyper: Mapping[str, Tensor]
     state: Mapping[str, Tensor] = {}
+    progress: Tensor | float = 1.0
+
+
+class Given(NamedTuple):
+    """What a phase is called with: the players by name, some of them replaced by stand-ins, its batch and values."""
+
+    players: Mapping[str, AnyPlayer]
+    batch: Batch
+    values: Values
 
 
 @dataclass(frozen=True)
 class StepPhase(Phase):
-    """A phase of a step: its functions are given everything, in one order, and give `Terms`."""
+    """A phase of a step: its functions are given everything, and give `Terms`."""
 
-    function: Callable[[Generator, DiscriminatorPlayer, Batch, Values], Terms]
+    function: Callable[[Given], Terms]
     after: Callable[[Sequence[Tensor], Values], None] | None = None
+    judges: bool = False
+    """Whether it updates a judge, or a part of one: such a phase consumes real images."""
 
 
 class SharedFakes:
@@ -35,20 +49,27 @@ class SharedFakes:
     Allowed if nothing in between updates the generator. `maker` and `taker` replace the generator in the two phases.
     """
 
-    def __init__(self, generator: GeneratorPlayer) -> None:
+    def __init__(self, generator: Player) -> None:
         self.generator = generator
         self.maker = StandIn(generator, self._make)
         self.taker = StandIn(generator, self._take)
         self._images: Tensor | None = None
 
-    def _make(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        self._images = self.generator(latent, labels)
-        return self._images.detach()
+    def _make(self, *inputs: Any) -> Tensor:
+        if self._images is not None:
+            raise PluginError(f"the discriminator's phase {_ONCE}")
+        images: Tensor = self.generator(*inputs)
+        self._images = images
+        return images.detach()
 
-    def _take(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+    def _take(self, *inputs: Any) -> Tensor:
         images, self._images = self._images, None
-        assert images is not None, "the discriminator's phase comes first, and each batch of fakes is taken once"
+        if images is None:
+            raise PluginError(f"the generator's phase {_ONCE}")
         return images
+
+
+_ONCE = "must call the generator once, with batch.latent, to share fakes; take share_fakes=True out of the loss"
 
 
 class PhaseUpdate:
@@ -80,21 +101,18 @@ class PhaseUpdate:
                 f"phase '{phase.name}' updates {named}, which has no weight to train; leave the phase out, or "
                 "give it one that `build` does not freeze"
             )
-        self.takes_fakes = shared is not None and not phase.updates_discriminator
+        self.takes_fakes = shared is not None and not phase.judges
         makes_fakes = shared is not None and not self.takes_fakes
-        self.generator: Generator = players.generator
+        self.given_players: Mapping[str, AnyPlayer] = dict(players)
         if shared is not None:
-            self.generator = shared.taker if self.takes_fakes else shared.maker
+            self.given_players = {**players, "generator": shared.taker if self.takes_fakes else shared.maker}
         updated = {id(parameter) for parameter in self.updated}
         # Fakes made for the generator's phase carry its graph, so the generator is not frozen while they are made;
         # they are detached for the discriminator, whose backward pass then leaves the generator alone.
-        others = players.parameters(("discriminator",) if makes_fakes else ("generator", "discriminator"))
+        others = players.parameters(name for name in players if not (makes_fakes and name == "generator"))
         self.trainable = [*self.updated, *(players.parameters(("generator",)) if makes_fakes else ())]
         self.frozen = [parameter for parameter in others if id(parameter) not in updated]
-        self.optimizers = [
-            optimizers[player]
-            for player in sorted({target.split(".")[0] for target in phase.targets} & set(optimizers))
-        ]
+        self.optimizers = [optimizers[player] for player in sorted(phase.updated_players & set(optimizers))]
         self.writes: frozenset[str] = frozenset()
         """The state that its last forward pass gave the next values of."""
         device_type = self.updated[0].device.type
@@ -141,8 +159,11 @@ class PhaseUpdate:
             parameter.requires_grad_(False)
         for parameter in self.trainable:
             parameter.requires_grad_(True)
-        with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            terms = self.function(self.generator, self.players.discriminator, batch, self.values)
+        with (
+            in_training(self.players.together),
+            torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False),
+        ):
+            terms = self.function(Given(self.given_players, batch, self.values))
         check_terms(terms, self.phase, self.values.state)
         self.writes = frozenset(terms.state)
         torch.stack(list(terms.losses.values())).sum().backward()

@@ -59,7 +59,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     except (Exception, SystemExit) as error:
         raise PluginError(f"its plugin raised {type(error).__name__}: {printable(error)}") from error
     parameters = count_parameters(players)
-    weights = (*players.generator.parameters(), *players.discriminator.parameters())
+    weights = [weight for player in players.values() for weight in player.parameters()]
     layout = memory_format(weights, spec.device, spec.precision)
     flops, count = None, FlopCount()
     try:
@@ -76,26 +76,26 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         fault = ""
         _check_read(values, read)
         _check_written(values, updates)
-        if spec.step_mode == "compile" and beyond_transforms(players.discriminator):
+        if spec.step_mode == "compile" and any(map(beyond_transforms, (*players.values(), players.together))):
             raise PluginError(
-                "a penalty differentiates its discriminator, whose autograd.Function, backward hook or checkpointing "
-                "torch.func refuses, and compiled steps know no other way; pass --step-mode eager"
+                "a term differentiates a network whose autograd.Function, backward hook or checkpointing torch.func "
+                "refuses, and compiled steps know no other way; pass --step-mode eager"
+            )
+        if spec.step_mode == "compile" and any(not each.same_for_real_and_fake for each in materials.augmentations):
+            raise PluginError(
+                "an augmentation that treats real images and fakes differently cannot be compiled with gradients by "
+                "its inputs; pass --step-mode eager"
             )
     if flops is None:
         return Preflight(parameters, layout, None, fault=fault)
-    draws = 1 + sum(
-        (update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.updates_discriminator
-    )
+    draws = 1 + sum((update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.judges)
     per_image = flops / draws / spec.recipe.batch_size
     return Preflight(parameters, layout, per_image, tuple(sorted(count.uncounted)), fault)
 
 
 def count_parameters(players: Players) -> dict[str, int]:
     """The number of parameters of each player that training updates."""
-    return {
-        name: sum(parameter.numel() for parameter in players.parameters((name,)))
-        for name in ("generator", "discriminator")
-    }
+    return {name: sum(parameter.numel() for parameter in players.parameters((name,))) for name in players}
 
 
 def meta_players(build: Callable[[], Players]) -> Players:
@@ -105,7 +105,7 @@ def meta_players(build: Callable[[], Players]) -> Players:
             return build()
     except Exception:
         players = build()
-        for player in (players.generator, players.discriminator):
+        for player in players.values():
             player.to("meta")
         return players
 
@@ -116,7 +116,7 @@ def _step_flops(updates: Sequence[PhaseUpdate], spec: RunSpec, latent: int, coun
     with torch.device("meta"):
         real = torch.empty(size, *spec.image_shape)
         labels = torch.empty(size, dtype=torch.int64) if spec.classes else None
-        batch = Batch(real, labels, torch.empty(size, latent))
+        batch = Batch(real, labels, torch.empty(size, latent), classes=spec.classes)
         flops = 0.0
         for update in updates:
             before = count.total

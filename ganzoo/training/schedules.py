@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganzoo.training.phase_update import Values
 from ganzoo.types import Schedule
 
 
@@ -31,18 +32,22 @@ class Schedules:
         rate_decay: Schedule,
         schedules: Mapping[str, Schedule],
         optimizers: Mapping[str, torch.optim.Optimizer],
-        hyper: Mapping[str, Tensor],
+        values: Values,
+        follows_progress: bool = False,
     ) -> None:
+        self.follows_progress = follows_progress
         self.rate_decay = rate_decay
         self.schedules = {name: schedule for name, schedule in schedules.items() if schedule.kind != "constant"}
         self.groups: list[tuple[dict[str, Any], float]] = [
             (group, float(group["lr"])) for optimizer in optimizers.values() for group in optimizer.param_groups
         ]
-        self.hyper = hyper
-        self.base = {name: float(hyper[name]) for name in self.schedules}
+        self.values = values
+        self.base = {name: float(values.hyper[name]) for name in self.schedules}
 
     def apply(self, progress: float, updates: int) -> None:
         """Set every scheduled value for the coming step; nothing is touched where all is constant."""
+        if self.follows_progress and isinstance(self.values.progress, Tensor):
+            self.values.progress.fill_(min(1.0, progress))
         if self.rate_decay.kind != "constant":
             scale = multiplier(self.rate_decay, progress, updates)
             for group, rate in self.groups:
@@ -52,4 +57,4 @@ class Schedules:
                 else:
                     group["lr"] = rate * scale
         for name, schedule in self.schedules.items():
-            self.hyper[name].fill_(self.base[name] * multiplier(schedule, progress, updates))
+            self.values.hyper[name].fill_(self.base[name] * multiplier(schedule, progress, updates))

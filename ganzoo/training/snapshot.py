@@ -16,8 +16,8 @@ from ganzoo.training.weights import extra_states, load_extra_states
 from ganzoo.util.conversion import convert
 from ganzoo.util.text import printable
 
-NETWORKS = ("generator", "discriminator", "average")
-"""Whose weights a snapshot holds, as its names begin."""
+OTHERS = ("optimizer", "batches", "random", "terms", "state", "extra")
+"""What the names of a snapshot's other tensors begin with."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,9 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
 
 
 def _networks(run: Assembly) -> dict[str, nn.Module]:
-    """What a snapshot is of, by the names of `NETWORKS`."""
-    networks: dict[str, nn.Module] = {
-        "generator": run.players.generator,
-        "discriminator": run.players.discriminator,
-    }
-    if run.average.enabled:
-        networks["average"] = run.average.average
-    return networks
+    """The players, and their moving averages as `average of PLAYER`."""
+    averages = {f"average of {name}": average.average for name, average in run.averages.items() if average.enabled}
+    return {**run.players, **averages}
 
 
 def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:
@@ -116,7 +111,7 @@ def _check_names(run: Assembly, tensors: Mapping[str, Tensor]) -> None:
     A buffer that a network makes in its first forward pass would silently begin anew.
     """
     fresh = {name for name, _ in _weights(run)}
-    saved = {name for name in tensors if name.partition("/")[0] in NETWORKS}
+    saved = {name for name in tensors if name.partition("/")[0] not in OTHERS}
     if more := _listed(saved - fresh):
         reason = "which the networks lack when they are built; a buffer must be registered in __init__"
         raise RecordError(f"the checkpoint holds {more}, {reason}")
@@ -130,7 +125,7 @@ def _listed(names: Set[str]) -> str:
 
 def _parameters(run: Assembly, player: str) -> dict[str, nn.Parameter]:
     """What a player's optimizer updates, by name: another process may build the modules in another order."""
-    return dict(getattr(run.players, player).named_parameters())
+    return dict(run.players[player].named_parameters())
 
 
 def _restore_optimizer(
@@ -151,6 +146,8 @@ def _restore_optimizer(
 
 def _random_states(run: Assembly) -> dict[str, Tensor]:
     states = {"latents": run.latent_rng.get_state(), "cpu": torch.get_rng_state()}
+    if run.label_rng is not None:
+        states["labels"] = run.label_rng.get_state()
     if run.batches.device.type != "cpu":
         states["device"] = torch.get_device_module(run.batches.device).get_rng_state()
     return states
@@ -158,6 +155,8 @@ def _random_states(run: Assembly) -> dict[str, Tensor]:
 
 def _restore_random_states(run: Assembly, states: Mapping[str, Tensor]) -> None:
     run.latent_rng.set_state(states["latents"])
+    if run.label_rng is not None:
+        run.label_rng.set_state(states["labels"])
     torch.set_rng_state(states["cpu"])
     if run.batches.device.type != "cpu":
         torch.get_device_module(run.batches.device).set_rng_state(states["device"])

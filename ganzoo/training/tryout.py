@@ -65,13 +65,13 @@ def _try_phases(spec: RunSpec, registry: Registry, layout: str, images: int) -> 
     torch_format = getattr(torch, TORCH_FORMATS[layout])
     with random_numbers_untouched("cpu"):
         players = spec_players(spec, materials)
-        for player in (players.generator, players.discriminator):
+        for player in players.values():
             player.to(memory_format=torch_format).train()
         updates = phase_updates(spec, materials, players, {}, spec_values(spec, materials, "cpu"), compiled=False)
         real = (2 * torch.rand(images, *spec.image_shape) - 1).to(memory_format=torch_format)
         labels = torch.arange(images) % spec.classes if spec.classes else None
         latent = latent_drawer(spec, materials.architecture)(images, torch.Generator().manual_seed(0))
-        put_through(updates, Batch(real, labels, latent))
+        put_through(updates, Batch(real, labels, latent, classes=spec.classes))
 
 
 def put_through(updates: Sequence[PhaseUpdate], batch: Batch) -> None:

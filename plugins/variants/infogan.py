@@ -161,7 +161,7 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
         architecture="infogan",
         loss="infogan",
         optimizer=ganzoo.Optimizer("adam", 1e-3, betas=(0.5, 0.999)),
-        discriminator_optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
+        optimizers={"discriminator": ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999))},
         summary="unsupervised codes: a category and two continuous factors",
         reference="Chen et al. 2016, arXiv:1606.03657, appendix C",
     )

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ class NoHistory(Exception):
 
 
 def hashes_of_installed() -> Hashes:
-    """Hashes of the weights that the installed `ganzoo` trains."""
-    return _train_and_hash(os.environ)["hashes"]
+    """Hashes of the weights that the installed `ganzoo` trains, of the variants that the commit has."""
+    return _train_and_hash(os.environ, sorted(next(iter(next(iter(_read(STORED).values())).values()))))["hashes"]
 
 
 def hashes_of_commit() -> Hashes:
@@ -110,11 +110,11 @@ def _read(path: Path) -> dict[str, dict[str, Hashes]]:
     return known
 
 
-def _train_and_hash(environment: Mapping[str, str]) -> dict[str, Any]:
+def _train_and_hash(environment: Mapping[str, str], names: Sequence[str] = ()) -> dict[str, Any]:
     environment = {name: value for name, value in environment.items() if name != "GANZOO_PLUGINS"}
     # -P: nothing must be imported from the script's folder.
     done = subprocess.run(
-        [sys.executable, "-P", str(SCRIPT)],
+        [sys.executable, "-P", str(SCRIPT), *names],
         env=environment | {"OMP_NUM_THREADS": "1"},
         cwd=SCRIPT.parent,
         stdin=subprocess.DEVNULL,

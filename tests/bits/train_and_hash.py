@@ -46,12 +46,17 @@ def zoo_variants(registry: Any) -> Iterator[Selection]:
             yield selection
 
 
+def discriminator_of(players: Any) -> nn.Module:
+    """The discriminator, which the commit has as an attribute."""
+    return players["discriminator"] if hasattr(players, "keys") else players.discriminator
+
+
 def train_for_100_steps(registry: Any, selection: Selection) -> Any:
     """Train by the loop of `bench`; return the run (players and moving average) after its last step."""
     trial = Trial(registry, selection)
     run = trial.assemble(trial.spec_at(IMAGE_SHAPE, BATCH_SIZE), seed=0)
     run.batches = RandomImages()
-    repeats = sum(update.phase.repeats - 1 for update in run.updates if update.phase.updates_discriminator)
+    repeats = sum(update.phase.repeats - 1 for update in run.updates if "discriminator" in update.phase.targets)
     _train()(run, STEPS * BATCH_SIZE * (1 + repeats) / 1000)
     assert run.step == STEPS, f"{selection.label}: {run.step} steps"
     return run
@@ -76,12 +81,17 @@ def hash_of(*networks: nn.Module) -> str:
 
 
 def main() -> None:
+    """Print the hashes of the variants that are named, or of all."""
     torch.set_num_threads(1)
     registry = discover()
+    names = sys.argv[1:]
     hashes = {}
     for selection in zoo_variants(registry):
+        if names and selection.label not in names:
+            continue
         run = train_for_100_steps(registry, selection)
-        hashes[selection.label] = hash_of(run.players.generator, run.players.discriminator, run.average.average)
+        networks = (run.players.generator, discriminator_of(run.players), run.average.average)
+        hashes[selection.label] = hash_of(*networks)
     json.dump({"ganzoo": str(Path(ganzoo.__file__).parent), "hashes": hashes}, sys.stdout)
 
 

@@ -56,7 +56,7 @@ def ganzoo_variants():
         architecture="cave",
         loss="roar",
         penalties=("claw", "fang"),
-        discriminator_optimizer=ganzoo.Optimizer("sgd", 1e-3, momentum=0.5),
+        optimizers={"discriminator": ganzoo.Optimizer("sgd", 1e-3, momentum=0.5)},
         hyper={"volume": 5},
     )
     yield ganzoo.Variant("wolf.v2", architecture="den", loss="roar", optimizer=ganzoo.Optimizer("adam", 1, (0, 0.9)))
