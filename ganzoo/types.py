@@ -456,8 +456,8 @@ class Variant(Recipe):
     """What `--models` selects: an architecture, a loss and a training recipe, all of it open to `--set`.
 
     `architecture`, `loss`, `penalties` and `augment` take a registered name or the object itself. The options of
-    `Recipe` are keywords; those given here override the defaults of the architecture (`options`), and of loss and penalties
-    (`hyper`).
+    `Recipe` are keywords; those given here override the defaults of the architecture (`options`), and of loss,
+    penalties and augmentations (`hyper`).
     """
 
     name: str

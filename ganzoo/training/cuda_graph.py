@@ -82,17 +82,14 @@ class GraphedStep:
                 kept[id(tensor)] = tensor.clone()
             return None if tensor is None else kept[id(tensor)]
 
-        batches: list[Any] = [
-            replace(batch, **{name: buffer(getattr(batch, name)) for name in TENSORS}) for _, batch in calls
+        batches = [
+            replace(batch, **{name: buffer(getattr(batch, name)) for name in TENSORS})  # type: ignore[arg-type]
+            for _, batch in calls
         ]
         on_buffers = [(update, batch) for (update, _), batch in zip(calls, batches, strict=True)]
         replay, terms = self.capture.record(lambda: eager_step(on_buffers))
         self.capture_seconds += time.perf_counter() - started
         return CapturedStep(batches, replay, terms)
-
-
-def _replaced(batch: Batch, tensors: Mapping[str, Any]) -> Batch:
-    return replace(batch, **tensors)
 
 
 def _fill(buffers: Sequence[Batch], batches: Sequence[Batch]) -> None:
