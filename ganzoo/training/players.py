@@ -274,10 +274,9 @@ class Judge(Player):
         """What the network computes just before its head, (N, D); for feature matching. Augmented like a call."""
         if not hasattr(self.network, "features"):
             raise UsageError("feature matching needs a discriminator with a method features(images) -> (N, D)")
+        function: Any = self.network.features
         given = self._prepared(unpacked(inputs), augmented=True)
-        features = _as_float32(
-            self.call(self.network.features, Room.of(self.network.features, self.conditional), given)
-        )
+        features = _as_float32(self.call(function, Room.of(function, self.conditional), given))
         if not isinstance(features, Tensor):
             raise PluginError(f"features gave a {type(features).__name__}; it must give one tensor")
         return features.flatten(1)
