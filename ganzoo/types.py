@@ -98,6 +98,10 @@ class Architecture:
     present: Callable[..., tuple[Any, Any]] | None = None
     """`present(generator, encoder, real, latent) -> (real_inputs, fake_inputs)`, with the names of what it needs: what
     is put before the discriminator. None: `(real, labels)` and `(generator(latent, fake_labels), fake_labels)`."""
+    stages: Callable[[ImageShape], tuple[tuple[float, int], ...]] | None = None
+    """`stages(image_shape) -> ((until, size), …)`: up to the fraction `until` of the budget it is trained on images of
+    `size` px (ProGAN); the last is `(1.0, H)`. A `forward` that names `image_size` is given that size, one that names
+    `progress` the fraction so far, as a 0-dim tensor."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -367,40 +371,82 @@ BelowOne = Annotated[float, Range(0, 1)]
 """Numbers from 0 to below 1."""
 
 
+OPTIMIZERS = {
+    name.lower(): name
+    for name in (
+        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop"),
+        *("Rprop", "SGD"),
+    )
+}
+"""What `Optimizer.kind` may be, and the class of `torch.optim`: those that need no closure and take dense weights."""
+
+
 @dataclass(frozen=True)
 class Optimizer:
-    """How one player's weights are updated."""
+    """How one player's weights are updated: any optimizer of `torch.optim` by its name in lower case."""
 
-    kind: Literal["adam", "sgd", "rmsprop"] = "adam"
-    """`adam`, `sgd` or `rmsprop`."""
+    kind: str = "adam"
+    """One of `OPTIMIZERS`."""
     learning_rate: Positive = 2e-4
     """Before the variant's `rate_decay` multiplies it."""
     betas: tuple[BelowOne, BelowOne] = (0.5, 0.999)
-    """Adam's."""
+    """Those of Adam and its kin."""
     momentum: BelowOne = 0.0
     """SGD's and RMSprop's."""
+    options: Mapping[str, float | bool] = field(default_factory=dict)
+    """Further arguments of torch's class by name: `weight_decay`, `eps`, `amsgrad`."""
+    parts: Mapping[str, Positive] = field(default_factory=dict)
+    """By submodule (`"mapping"`), by what its learning rate is multiplied."""
+    clip_norm: NonNegative = 0.0
+    """Above 0: the norm to which a longer gradient of the player is shortened before each update."""
+    lazy_correction: bool = False
+    """Shorten the steps for lazy phases in between (StyleGAN2, Karras et al. 2020, appendix B): with one in every k-th
+    step rate and betas are scaled by k / (k + 1)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A multiplier over the course of a run, applied to a learning rate or a coefficient.
+    """A multiplier over the course of a run, applied to a learning rate, a coefficient or what else a recipe schedules.
 
     * `constant`: 1.
-    * `linear`: 1 until the fraction `start` of the budget, then straight down (or up) to `to` at its end.
+    * `linear`: `initial` until the fraction `start` of the budget, then straight to `to` at the fraction `end`. A
+      warm-up is `Schedule("linear", initial=0.0, to=1.0, end=0.05)`.
     * `cosine`: the same along half a cosine.
     * `exponential`: `factor` to the power of updates / `per_updates`, where updates are steps of the loop.
+    * `points`: straight between the `points`, pairs of a fraction of the budget and a multiplier, and level outside.
+
+    `Schedule.of(function)` makes one of any function of the fraction.
     """
 
-    kind: Literal["constant", "linear", "cosine", "exponential"] = "constant"
-    """`constant`, `linear`, `cosine` or `exponential`."""
+    kind: Literal["constant", "linear", "cosine", "exponential", "points"] = "constant"
+    """`constant`, `linear`, `cosine`, `exponential` or `points`."""
     to: float = 0.0
-    """Linear, cosine: the multiplier at the end of the budget."""
+    """Linear, cosine: the multiplier at `end`."""
     start: BelowOne = 0.0
-    """Linear, cosine: the fraction of the budget where it begins; 1 until then."""
+    """Linear, cosine: the fraction of the budget where it begins."""
     factor: Positive = 0.5
     """Exponential: `factor` to the power of steps / `per_updates`."""
     per_updates: Positive = 100_000
     """Exponential: see `factor`; counted in steps of the loop."""
+    initial: float = 1.0
+    """Linear, cosine: the multiplier until `start`."""
+    end: Annotated[float, Range(0, above_low=True)] = 1.0
+    """Linear, cosine: the fraction of the budget where it has arrived."""
+    points: tuple[tuple[float, float], ...] = ()
+    """Points: `((fraction, multiplier), …)` in ascending order."""
+
+    @classmethod
+    def of(cls, function: Callable[[float], float], count: int = 201) -> Schedule:
+        """A function of the fraction of the budget, from 0 to 1, as `count` points, so that a record can hold it."""
+        fractions = [index / (count - 1) for index in range(count)]
+        return cls("points", points=tuple((fraction, float(function(fraction))) for fraction in fractions))
+
+
+SCHEDULED_OF_PLAYER = ("learning_rate", "beta1", "beta2")
+"""What a schedule can move of each player's optimizer, as `PLAYER.NAME`."""
+
+SCHEDULED_OF_RUN = ("ema_half_life_kimg",)
+"""What a schedule can move beside coefficients and optimizers."""
 
 
 @dataclass(frozen=True)
@@ -431,7 +477,8 @@ class Recipe:
     rate_decay: Schedule = Schedule()
     """The multiplier of all learning rates."""
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
-    """The multipliers of coefficients, by the coefficient's name in `hyper`."""
+    """The multipliers of coefficients, by the coefficient's name in `hyper` (`r1.gamma`, `ada.target`); and of
+    `PLAYER.learning_rate`, `PLAYER.beta1`, `PLAYER.beta2` and `ema_half_life_kimg`."""
     generator_first: bool = False
     """Run the generator's phase before the discriminator's."""
     label_smoothing: BelowOne = 0.0

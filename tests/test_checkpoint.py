@@ -172,7 +172,7 @@ def test_checkpoint_buffer_missing_in_a_fresh_network_is_not_dropped_silently(tm
 def test_a_checkpoint_without_a_part_of_the_networks_is_refused_by_name():
     spec, dataset = planned("mlp")
     tensors, state = snapshot(assemble(spec, REGISTRY, dataset), TermLog(TrainResult()))
-    name = next(name for name in tensors if name.startswith("average/"))
+    name = next(name for name in tensors if name.startswith("average of generator/"))
     del tensors[name]
     with pytest.raises(RecordError, match=f"does not hold this run: it lacks {name}"):
         restore(assemble(spec, REGISTRY, dataset), tensors, state)

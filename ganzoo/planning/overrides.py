@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ganzoo.errors import UnknownName, UsageError
+from ganzoo.types import OPTIMIZERS
 from ganzoo.util.text import did_you_mean, printable
 
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
 SCHEDULES = ("constant", "linear", "cosine", "exponential")
 
 

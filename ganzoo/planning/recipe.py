@@ -16,7 +16,19 @@ from ganzoo.planning.selection import Selection
 from ganzoo.records.settings import GENERATOR_PLAYER, optimizer_field
 from ganzoo.registry.registry import Kind, Registry
 from ganzoo.runs import PenaltyFrequency, PhaseFrequency, ResolvedRecipe
-from ganzoo.types import Architecture, Augmentation, Loss, Optimizer, Penalty, Range, Recipe, Schedule, Variant
+from ganzoo.types import (
+    SCHEDULED_OF_PLAYER,
+    SCHEDULED_OF_RUN,
+    Architecture,
+    Augmentation,
+    Loss,
+    Optimizer,
+    Penalty,
+    Range,
+    Recipe,
+    Schedule,
+    Variant,
+)
 from ganzoo.util.conversion import convert
 from ganzoo.util.text import printable
 
@@ -86,7 +98,8 @@ def settled_recipe(
     given = {name: float(value) for name, value in variant.hyper.items() if as_written or name in hyper}
     hyper = _merged(hyper, given, f"loss '{loss.name}' with its {companions} has no coefficient")
     if as_written:
-        _merged(hyper, variant.schedules, f"schedules: loss '{loss.name}' with its {companions} has no coefficient")
+        schedulable = dict.fromkeys(_scheduled_names(hyper, architecture.players))
+        _merged(schedulable, variant.schedules, "schedules: there is no")
     frequencies = (
         {phase.name: {"repeats": phase.repeats, "every": phase.every} for phase in loss.phases}
         if loss.phases
@@ -101,7 +114,10 @@ def settled_recipe(
         "phases": frequencies,
         "lazy": {name: {"every": penalty.every} for name, penalty in penalties.items()},
         "rate_decay": _as_floats(variant.rate_decay),
-        "schedules": {name: _as_floats(variant.schedules.get(name, Schedule())) for name in hyper},
+        "schedules": {
+            name: _as_floats(variant.schedules.get(name, Schedule()))
+            for name in _scheduled_names(hyper, architecture.players)
+        },
         "ema_half_life_kimg": float(variant.ema_half_life_kimg),
         "ema_rampup": float(variant.ema_rampup),
     }
@@ -173,10 +189,15 @@ def _name(value: Any) -> str:
 
 def _as_floats(record: Optimizer | Schedule) -> dict[str, Any]:
     """The fields of an optimizer or schedule, numbers as floats, so that 1 and 1.0 are one recipe."""
-    return {
-        name: value if isinstance(value, str) else tuple(map(float, value)) if name == "betas" else float(value)
-        for name, value in asdict(record).items()
-    }
+    return {name: _with_floats(value) for name, value in asdict(record).items()}
+
+
+def _with_floats(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_floats(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_with_floats, value))
+    return value if isinstance(value, (str, bool)) else float(value)
 
 
 def _check_players(field: str, names: Iterable[str], architecture: Architecture) -> None:
@@ -187,6 +208,12 @@ def _check_players(field: str, names: Iterable[str], architecture: Architecture)
                 f"{field} names '{printable(name)}', and the players of architecture '{architecture.name}' are "
                 f"{', '.join(architecture.players)}"
             )
+
+
+def _scheduled_names(coefficients: Iterable[str], players: Iterable[str]) -> tuple[str, ...]:
+    """What a recipe can schedule: coefficients, rate and betas of each player, and the half-life of the averages."""
+    of_players = (f"{player}.{name}" for player in players for name in SCHEDULED_OF_PLAYER)
+    return (*coefficients, *of_players, *SCHEDULED_OF_RUN)
 
 
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any], complaint: str) -> dict[str, Any]:
@@ -200,6 +227,10 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
     """Raise `UsageError` for a number out of its range and for a value that JSON cannot hold."""
     for fault in (fault for name, value in recipe.items() for fault in _range_faults(name, value, _hint(name))):
         raise UsageError(fault)
+    for name, schedule in (("rate_decay", recipe["rate_decay"]), *recipe["schedules"].items()):
+        fractions = [fraction for fraction, _ in schedule["points"]]
+        if schedule["kind"] == "points" and (not fractions or fractions != sorted(fractions)):
+            raise UsageError(f"{printable(name)} goes by points; give pairs (fraction, multiplier) in ascending order")
     try:
         json.dumps(recipe, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -224,8 +255,10 @@ def _range_faults(path: str, value: Any, hint: Any) -> Iterator[str]:
     elif isinstance(value, Mapping) and hint is not Any:
         for name, part in value.items():
             yield from _range_faults(f"{path}.{printable(name)}", part, get_args(hint)[1])
-    elif isinstance(value, tuple) and get_origin(hint) is tuple and Ellipsis not in get_args(hint):
+    elif isinstance(value, tuple) and get_origin(hint) is tuple:
         wanted = get_args(hint)
+        if Ellipsis in wanted:
+            wanted = (wanted[0],) * len(value)
         if len(value) != len(wanted):
             yield f"{path} is {value}; give {len(wanted)} numbers"
         for index, (part, inner) in enumerate(zip(value, wanted, strict=False)):

@@ -19,9 +19,11 @@ from ganzoo.runs import RunSpec
 from ganzoo.training.average import MovingAverage
 from ganzoo.training.cuda_graph import CudaCapture, GraphedStep
 from ganzoo.training.objective import Objective, StepPhases, phases_of
-from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, Values, eager_step, make_optimizer
+from ganzoo.training.optimizers import optimizer_of
+from ganzoo.training.phase_update import Call, PhaseUpdate, SharedFakes, Values, eager_step
 from ganzoo.training.players import Players, build_players
-from ganzoo.training.schedules import Schedules
+from ganzoo.training.progressive import Stages, size_at, stages_of
+from ganzoo.training.schedules import Schedules, moving_betas
 from ganzoo.training.shared_tensors import hold_one_tensor
 from ganzoo.types import Architecture, Augmentation, Loss, Penalty
 from ganzoo.util.seeds import stream, stream_seed
@@ -49,7 +51,13 @@ class Assembly:
     latent_rng: torch.Generator
     classes: int = 0
     label_rng: torch.Generator | None = None
+    stages: Stages = ()
     step: int = 0
+
+    def enter_stage(self, progress: float) -> None:
+        """Let the players work on images of the size that this share of the budget calls for."""
+        if len(self.stages) > 1:
+            self.players.at_size(size_at(self.stages, progress))
 
     @property
     def average(self) -> MovingAverage:
@@ -106,7 +114,7 @@ def phase_updates(
     share_fakes: bool = True,
 ) -> list[PhaseUpdate]:
     """The updates of a step, in order, for players on any device."""
-    phases, augmenting, sharing, _ = spec_phases(spec, materials)
+    phases, augmenting, sharing, *_ = spec_phases(spec, materials)
     augmenting.install(players, values)
     for player in players.values():
         player.progress = values.progress
@@ -119,7 +127,14 @@ def phase_updates(
     fakes = SharedFakes(players.generator) if share_fakes else None
     return [
         PhaseUpdate(
-            phase, players, optimizers, values, spec.precision, fakes if phase.name in sharing else None, compiled
+            phase,
+            players,
+            optimizers,
+            values,
+            spec.precision,
+            fakes if phase.name in sharing else None,
+            compiled,
+            {name: settings.clip_norm for name, settings in spec.recipe.optimizers.items()},
         )
         for phase in phases
     ]
@@ -169,10 +184,23 @@ def assemble(
             use_onednn(player)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
     graphed = spec.step_mode == "graph"
+    plan = spec_phases(spec, materials)
     optimizers = {
-        player: make_optimizer(weights, optimizer, graphed)
-        for player, optimizer in spec.recipe.optimizers.items()
-        if (weights := players.parameters((player,)))
+        name: optimizer
+        for name, settings in spec.recipe.optimizers.items()
+        if (
+            optimizer := optimizer_of(
+                players[name],
+                settings,
+                plan.phases,
+                capturable=graphed,
+                moving_betas=moving_betas(spec.recipe.schedules, name),
+            )
+        )
+    }
+    averages = {
+        name: MovingAverage(players[name], average.half_life_kimg, average.rampup)
+        for name, average in spec.recipe.averages.items()
     }
     values = spec_values(spec, materials, spec.device)
     return Assembly(
@@ -194,11 +222,10 @@ def assemble(
             spec.recipe.schedules,
             optimizers,
             values,
+            averages,
+            plan.follows_progress or any("progress" in player.room.named for player in players.values()),
         ),
-        averages={
-            name: MovingAverage(players[name], average.half_life_kimg, average.rampup)
-            for name, average in spec.recipe.averages.items()
-        },
+        averages=averages,
         batches=Batches(
             dataset,
             spec.recipe.batch_size,
@@ -210,5 +237,6 @@ def assemble(
         draw_latent=latent_drawer(spec, materials.architecture),
         latent_rng=stream(spec.seed, f"{purpose}/latents", spec.device),
         classes=spec.classes,
+        stages=stages_of(materials.architecture, spec.image_shape),
         label_rng=stream(spec.seed, f"{purpose}/labels", spec.device) if spec.recipe.draw_labels else None,
     )

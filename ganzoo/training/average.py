@@ -39,12 +39,21 @@ class MovingAverage:
         """Whether there is an average apart from the network."""
         return self.half_life_kimg > 0
 
+    def set_half_life(self, half_life_kimg: float) -> None:
+        """Follow with another half-life from now on; one that averages nothing goes on doing so."""
+        if self.enabled:
+            self.half_life_kimg = max(half_life_kimg, 1e-8)
+
     def settled(self) -> nn.Module:
         """The average, ready to be drawn from: spectral norm's vectors are those of the averaged weights.
 
         What modules keep beside their tensors (`get_extra_state`) is that of the network as it is now.
         """
         if self.enabled:
+            # Where the run is, which a copy does not follow.
+            for name in ("progress", "image_size", "image_shape"):
+                if name in vars(self.network):
+                    setattr(self.average, name, getattr(self.network, name))
             settle_spectral_norms(self.average)
             _copy_extra_states(self.network, self.average)
         return self.average

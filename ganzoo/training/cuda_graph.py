@@ -56,11 +56,11 @@ class GraphedStep:
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
         self.capture_seconds = 0.0
-        self._captured: dict[tuple[str, ...], CapturedStep] = {}
-        self._warmed: dict[tuple[str, ...], int] = {}
+        self._captured: dict[tuple[object, ...], CapturedStep] = {}
+        self._warmed: dict[tuple[object, ...], int] = {}
 
     def __call__(self, calls: Sequence[Call]) -> StepTerms:
-        due = tuple(update.phase.name for update, _ in calls)
+        due = (*(update.phase.name for update, _ in calls), calls[0][1].real.shape)
         captured = self._captured.get(due)
         if captured is None:
             warmed = self._warmed.get(due, 0)

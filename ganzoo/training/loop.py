@@ -17,6 +17,7 @@ from ganzoo.machine.settings import synchronize
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.phase_update import Call
+from ganzoo.training.progressive import shrunk
 from ganzoo.types import Batch, Phase
 
 LOG_POINTS = 200
@@ -62,13 +63,13 @@ def due_calls(run: Assembly) -> list[Call]:
     Every call has a latent of its own, unless it takes the fakes that the call before it made.
     """
     calls: list[Call] = []
-    real, labels = next(run.batches)
+    real, labels = _next_batch(run)
     for update in run.updates:
         if run.step % update.phase.every:
             continue
         for repeat in range(update.phase.repeats):
             if repeat and update.phase.judges:
-                real, labels = next(run.batches)
+                real, labels = _next_batch(run)
             if update.takes_fakes:
                 calls.append((update, calls[-1][1]))
                 continue
@@ -95,8 +96,9 @@ def train(
     `evaluate_at_kimg` is reached, and `on_pause()` between two steps whenever `pause_due()`, both off the clock.
     Raises `Diverged` with the phase, the term and the place when a term is not finite.
     """
-    log = log or TermLog(TrainResult(updates=dict.fromkeys(run.players, 0)))
+    log = log or TermLog(TrainResult())
     result = log.result
+    result.updates = {player: result.updates.get(player, 0) for player in run.players}
     clock = Clock(result, run.batches.device)
     setup = SetUp()
     due = sorted(kimg for kimg in evaluate_at_kimg if min(kimg, total_kimg) > result.evaluated_kimg)
@@ -116,6 +118,7 @@ def train(
         if pause_due():
             with clock.stopped():
                 on_pause()
+        run.enter_stage(result.kimg / total_kimg)
         run.schedules.apply(result.kimg / total_kimg, run.step)
         with clock.stopped_for_setup() if setup.is_due(run) else nullcontext():
             run_step(run, log)
@@ -126,11 +129,17 @@ def train(
             result.steps_per_point = max(1, min(100, round(total_kimg / result.kimg / LOG_POINTS)))
 
 
+def _next_batch(run: Assembly) -> tuple[Tensor, Tensor | None]:
+    """Real images of the size that the players work on now, and their labels."""
+    real, labels = next(run.batches)
+    return shrunk(real, run.players.generator.image_size), labels
+
+
 class SetUp:
     """Tells the steps in which this process compiles, or prepares and captures: the first of each mixture of phases."""
 
     def __init__(self) -> None:
-        self.seen: dict[tuple[str, ...], int] = defaultdict(int)
+        self.seen: dict[tuple[object, ...], int] = defaultdict(int)
 
     def is_due(self, run: Assembly) -> bool:
         """Whether the coming step of `run` is one; to be asked once before each step."""
@@ -140,7 +149,8 @@ class SetUp:
             steps = int(any(update.function is not update.phase.function for update in run.updates))
         if not steps:
             return False
-        due = tuple(update.phase.name for update in run.updates if run.step % update.phase.every == 0)
+        names = (update.phase.name for update in run.updates if run.step % update.phase.every == 0)
+        due = (run.players.generator.image_size, *names)
         self.seen[due] += 1
         return self.seen[due] <= steps
 
@@ -181,8 +191,9 @@ class TermLog:
 
     def add(self, phase: Phase, terms: Mapping[str, Tensor]) -> None:
         """Count an update of each player that is updated as a whole, and add the terms, which the caller may reuse."""
-        for player in self.result.updates:
-            self.result.updates[player] += player in phase.targets
+        for player in phase.targets:
+            if "." not in player:
+                self.result.updates[player] = self.result.updates.get(player, 0) + 1
         for name, term in terms.items():
             key = f"{phase.name}/{name}"
             if key in self.sums:

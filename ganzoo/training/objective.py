@@ -52,6 +52,8 @@ class StepPhases(NamedTuple):
     augmenting: Augmenting
     sharing_fakes: tuple[str, ...] = ()
     own_fakes_because: str = ""
+    follows_progress: bool = False
+    """Whether a function asks for `progress`."""
 
 
 def phases_of(objective: Objective, recipe: Recipe, frequencies: Sequence[PhaseFrequency] = ()) -> StepPhases:
@@ -106,7 +108,12 @@ def phases_of(objective: Objective, recipe: Recipe, frequencies: Sequence[PhaseF
         for phase in phases
     ]
     sharing, because = _sharing(phases, loss, presenter)
-    return StepPhases((*phases, *lazy), augmenting, sharing, because)
+    functions = (
+        *(by_name(phase, "function", names_of(loss), presenter.players) for phase in loss.phases),
+        *(penalty.function for penalty in penalties),
+    )
+    follows_progress = any("progress" in function.names for function in functions)
+    return StepPhases((*phases, *lazy), augmenting, sharing, because, follows_progress)
 
 
 def _check_needs(loss: Loss, architecture: Architecture) -> None:

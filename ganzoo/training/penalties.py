@@ -141,7 +141,7 @@ def _of_side(
     if terms.judged is not None:
         wanted = unpacked((terms.judged[index],))
         found = [call for call in calls if call.inputs[0] is wanted[0]]
-        inputs = found[0].inputs if found else judge._room.fitting(wanted, penalty.judge)
+        inputs = found[0].inputs if found else judge.room.fitting(wanted, penalty.judge)
     else:
         sources = [given.batch.real] if side == "real" else seen.made
         found = [call for call in calls if any(value is source for value in call.inputs for source in sources)]
@@ -149,7 +149,7 @@ def _of_side(
             inputs = found[0].inputs
         elif not found and names == {"real"}:
             # The real images are there, judged or not.
-            inputs = judge._room.fitting((given.batch.real, given.batch.labels), penalty.judge)
+            inputs = judge.room.fitting((given.batch.real, given.batch.labels), penalty.judge)
         else:
             what = "batch.real" if side == "real" else "what the generator gave"
             raise PluginError(
@@ -237,7 +237,7 @@ def penalty_alone(penalty: NamedPenalty, presenter: Presenter, augmenting: Augme
                         seen.on_side(value, side == "real")
                 fitting = [
                     seen.on_side(judge.packed(part), side == "real") if _is_tensor(part) else part
-                    for part in judge._room.fitting(inputs, penalty.judge)
+                    for part in judge.room.fitting(inputs, penalty.judge)
                 ]
                 more[side] = _detached(as_value(fitting), seen) if penalty.of_judge else as_value(fitting)
                 if names & {f"{side}_logits", f"{side}_heads"}:

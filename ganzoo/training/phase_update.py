@@ -12,7 +12,7 @@ from torch import Tensor
 from ganzoo.errors import PluginError
 from ganzoo.losses import in_training
 from ganzoo.training.players import AnyPlayer, Player, Players, StandIn
-from ganzoo.types import Batch, Optimizer, Phase, Terms
+from ganzoo.types import Batch, Phase, Terms
 
 
 class Values(NamedTuple):
@@ -89,7 +89,9 @@ class PhaseUpdate:
         precision: str = "fp32",
         shared: SharedFakes | None = None,
         compiled: bool = False,
+        clip_norms: Mapping[str, float] | None = None,
     ) -> None:
+        clip_norms = clip_norms or {}
         self.phase = phase
         self.players = players
         self.values = values
@@ -112,7 +114,8 @@ class PhaseUpdate:
         others = players.parameters(name for name in players if not (makes_fakes and name == "generator"))
         self.trainable = [*self.updated, *(players.parameters(("generator",)) if makes_fakes else ())]
         self.frozen = [parameter for parameter in others if id(parameter) not in updated]
-        self.optimizers = [optimizers[player] for player in sorted(phase.updated_players & set(optimizers))]
+        names = sorted(phase.updated_players & set(optimizers))
+        self.optimizers = [(optimizers[name], clip_norms.get(name, 0.0)) for name in names]
         self.writes: frozenset[str] = frozenset()
         """The state that its last forward pass gave the next values of."""
         device_type = self.updated[0].device.type
@@ -122,7 +125,10 @@ class PhaseUpdate:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         terms = self._forward_and_backward(batch)
-        for optimizer in self.optimizers:
+        for optimizer, clip_norm in self.optimizers:
+            if clip_norm:
+                weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+                torch.nn.utils.clip_grad_norm_(weights, clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.call_after()
@@ -204,27 +210,3 @@ def check_terms(terms: Terms, phase: Phase, state: Mapping[str, Tensor]) -> None
 
 def _shape(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
-
-
-def make_optimizer(
-    parameters: Sequence[Tensor], settings: Optimizer, capturable: bool = False
-) -> torch.optim.Optimizer:
-    """The optimizer of one player, fused where torch has a fused kernel for the device and for its kinds of numbers.
-
-    With `capturable` its counters and its learning rate are tensors on the device, so that a captured step follows
-    the schedule of the rate under replay.
-    """
-    device = parameters[0].device
-    rate = torch.tensor(settings.learning_rate, device=device) if capturable else settings.learning_rate
-    real = not any(parameter.is_complex() for parameter in parameters)
-    fused = {"fused": True} if real and device.type in ("cpu", "cuda") else {}
-    captured = {"capturable": True} if capturable else {}
-    match settings.kind:
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, betas=settings.betas, **fused, **captured)
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, **fused)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate, momentum=settings.momentum, **captured)
-        case kind:
-            raise ValueError(f"unknown optimizer {kind}")

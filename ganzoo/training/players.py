@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.losses import Together, original
+from ganzoo.training.progressive import enlarged
 from ganzoo.types import PACKED_SHAPE, Architecture, ImageShape, Inputs, Phase
 from ganzoo.util.text import printable
 
@@ -38,7 +39,8 @@ class Player(nn.Module):
         self.network = network
         self.conditional = conditional
         self.progress: Tensor | float = 1.0
-        self._room = Room.of(network.forward, conditional)
+        self.image_size = 0
+        self.room = Room.of(network.forward, conditional)
         # By name, for a move to the meta device makes parameters anew. While a phase runs it freezes others too.
         self.frozen_weights = frozenset(name for name, weight in _all_names(network) if not weight.requires_grad)
 
@@ -53,12 +55,12 @@ class Player(nn.Module):
 
     def forward(self, *inputs: Any) -> Any:
         """What the network gives for these inputs, or for those in one `Inputs`; tensors of real numbers as float32."""
-        return _as_float32(self.call(self.network, self._room, inputs))
+        return _as_float32(self.call(self.network, self.room, inputs))
 
     def call(self, function: Callable[..., Any], room: Room, inputs: tuple[Any, ...]) -> Any:
         """Apply the network, or a method of it, to the inputs for which it has room."""
         fitting = room.fitting(inputs, self.player_name)
-        return function(*fitting, progress=self.progress) if room.takes_progress else function(*fitting)
+        return function(*fitting, **{name: getattr(self, name) for name in room.named})
 
     def parameters_now(self) -> dict[str, Tensor]:
         """The weights as they are, by name, for `called_with` and `ganzoo.losses.gradient`."""
@@ -82,10 +84,10 @@ class Player(nn.Module):
 
 @dataclass(frozen=True)
 class Room:
-    """How many inputs a `forward` takes by position (None: any number), and whether it asks for `progress`."""
+    """How many inputs a `forward` takes by position (None: any number), and what of `NAMED` it asks for by name."""
 
     inputs: int | None
-    takes_progress: bool
+    named: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, function: Callable[..., Any], conditional: bool) -> Room:
@@ -93,20 +95,20 @@ class Room:
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (ValueError, TypeError):
-            return cls(None, False)
-        asks = any(parameter.name == "progress" for parameter in parameters)
+            return cls(None)
+        named = tuple(parameter.name for parameter in parameters if parameter.name in NAMED)
         if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-            return cls(None, asks)
+            return cls(None, named)
         positional = [
             parameter
             for parameter in parameters
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-            and parameter.name != "progress"
+            and parameter.name not in NAMED
         ]
         if positional and not conditional and positional[-1].name == "labels":
             optional = positional[-1].default is not inspect.Parameter.empty
-            return cls(len(positional) - optional, asks)
-        return cls(len(positional), asks)
+            return cls(len(positional) - optional, named)
+        return cls(len(positional), named)
 
     def fitting(self, inputs: tuple[Any, ...], player: str) -> tuple[Any, ...]:
         """The inputs without trailing labels for which there is no room. Raises `PluginError` for another surplus."""
@@ -121,6 +123,10 @@ class Room:
                 "left out where a network has no room for them"
             )
         return inputs[: self.inputs]
+
+
+NAMED = ("progress", "image_size")
+"""What the harness tells a `forward` that names it: the share of the budget used up, and the size of the images now."""
 
 
 def unpacked(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -149,10 +155,11 @@ class GeneratorPlayer(Player):
 
     def __init__(self, network: nn.Module, conditional: bool, image_shape: ImageShape) -> None:
         super().__init__("generator", network, conditional)
-        self.image_shape = tuple(image_shape)
+        self.full_shape = self.image_shape = tuple(image_shape)
+        self.image_size = self.full_shape[1]
 
     def forward(self, latent: Tensor, *others: Any) -> Tensor:
-        """The images of latents, and of labels where it takes them."""
+        """The images of latents, and of labels where it takes them; in eval mode always of the full size."""
         images = super().forward(latent, *others)
         if not isinstance(images, Tensor):
             raise PluginError(f"the generator gave a {type(images).__name__}; it must give one tensor")
@@ -160,7 +167,7 @@ class GeneratorPlayer(Player):
             raise PluginError(
                 f"the generator gave shape {tuple(images.shape)}; it must give {(len(latent), *self.image_shape)}"
             )
-        return images
+        return images if self.training else enlarged(images, self.full_shape)
 
 
 class StandIn:
@@ -252,7 +259,8 @@ class Judge(Player):
         self.gives = architecture.gives
         self.logits = architecture.logits
         self.wanted = wanted
-        self.image_shape = tuple(image_shape)
+        self.full_shape = self.image_shape = tuple(image_shape)
+        self.image_size = self.full_shape[1]
         self.pack = pack
         self.augment: Augment | None = None
         self.seen: Seen | None = None
@@ -289,9 +297,9 @@ class Judge(Player):
 
     def _judge(self, inputs: tuple[Any, ...], *, augmented: bool = True) -> Judgement:
         given = unpacked(inputs)
-        output = _as_float32(self.call(self.network, self._room, self._prepared(given, augmented)))
+        output = _as_float32(self.call(self.network, self.room, self._prepared(given, augmented)))
         logits, heads = self._parsed(output, given)
-        judgement = Judgement(self.player_name, self._room.fitting(given, self.player_name), logits, heads)
+        judgement = Judgement(self.player_name, self.room.fitting(given, self.player_name), logits, heads)
         if self.seen is not None and augmented and not self.seen.over:
             self.seen.calls.append(judgement)
         return judgement
@@ -396,6 +404,14 @@ class Players(Mapping[str, Player]):
     def judges(self) -> list[Judge]:
         """The players that tell real from fake."""
         return [player for player in self.values() if isinstance(player, Judge)]
+
+    def at_size(self, size: int) -> None:
+        """Work on images of another size from now on."""
+        for player in self.values():
+            player.image_size = size
+            if isinstance(player, (GeneratorPlayer, Judge)):
+                channels, height, _ = player.full_shape
+                player.image_shape = player.full_shape if size == height else (channels, size, size)
 
     @cached_property
     def together(self) -> Together:

@@ -18,8 +18,11 @@ from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players, spec_values
+from ganzoo.training.optimizers import optimizer_of
 from ganzoo.training.phase_update import PhaseUpdate, Values
 from ganzoo.training.players import Players
+from ganzoo.training.progressive import stages_of
+from ganzoo.training.schedules import moving_betas
 from ganzoo.types import Batch
 from ganzoo.util.text import error_line, printable
 
@@ -52,7 +55,16 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     try:
         players = meta_players(lambda: spec_players(spec, materials))
         values = spec_values(spec, materials, "meta")
+        stages = stages_of(materials.architecture, spec.image_shape)
         updates = phase_updates(spec, materials, players, {}, values, compiled=False)
+        for name, settings in spec.recipe.optimizers.items():
+            optimizer_of(
+                players[name],
+                settings,
+                [update.phase for update in updates],
+                capturable=spec.step_mode == "graph",
+                moving_betas=moving_betas(spec.recipe.schedules, name),
+            )
         drawn = latent_drawer(spec, materials.architecture)(2, torch.Generator().manual_seed(0))
     except GanzooError:
         raise
@@ -65,7 +77,9 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     try:
         with TensorsRead() as read:
             with count:
-                flops = _step_flops(updates, spec, drawn.shape[1], count)
+                for _, size in stages:
+                    players.at_size(size)
+                    flops = _step_flops(updates, spec, players.generator.image_shape, drawn.shape[1], count)
             for update in updates:
                 update.call_after()
     except GanzooError:
@@ -110,11 +124,15 @@ def meta_players(build: Callable[[], Players]) -> Players:
         return players
 
 
-def _step_flops(updates: Sequence[PhaseUpdate], spec: RunSpec, latent: int, count: FlopCount) -> float:
-    """FLOPs of a step's forward and backward passes at the run's batch size, lazy phases by their share."""
+def _step_flops(
+    updates: Sequence[PhaseUpdate], spec: RunSpec, image_shape: Sequence[int], latent: int, count: FlopCount
+) -> float:
+    """FLOPs of a step's forward and backward passes at the run's batch size, lazy phases by their share, on images of
+    one of the sizes that the architecture goes through.
+    """
     size = spec.recipe.batch_size
     with torch.device("meta"):
-        real = torch.empty(size, *spec.image_shape)
+        real = torch.empty(size, *image_shape)
         labels = torch.empty(size, dtype=torch.int64) if spec.classes else None
         batch = Batch(real, labels, torch.empty(size, latent), classes=spec.classes)
         flops = 0.0
