@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,14 +129,16 @@ def sample(
     label: int | None = None,
     seed: int = 0,
     interpolate: bool = False,
+    drawing: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
     device: str = "cpu",
 ) -> Tensor:
     """`n` images of a run's averaged generator: uint8 (n, C, H, W) on the CPU; the same for the same `seed`.
 
     `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` the images
-    are complete walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. Broken plugins
-    are warnings. Raises `UsageError` for a label that the generator does not have.
+    are complete walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. `drawing` has
+    options of drawing, such as `{"truncation": 0.7}`. Broken plugins are warnings. Raises `UsageError` for a label or
+    an option that the generator does not have.
     """
     import torch
 
@@ -144,7 +146,9 @@ def sample(
     from ganzoo.running.bench import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
-    batches = image_batches(run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device)
+    batches = image_batches(
+        run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device, drawing=drawing
+    )
     return torch.cat(list(batches))
 
 

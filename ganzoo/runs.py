@@ -226,6 +226,7 @@ class Protocol(TypedDict, total=False):
     n_fake: Count
     quantization: str
     generator_mode: str
+    drawing: Mapping[str, Any]
     ema: bool | None
     settings: Mapping[str, Any]
     scores: Mapping[str, ScoreFacts]

@@ -98,6 +98,13 @@ class Architecture:
     present: Callable[..., tuple[Any, Any]] | None = None
     """`present(generator, encoder, real, latent) -> (real_inputs, fake_inputs)`, with the names of what it needs: what
     is put before the discriminator. None: `(real, labels)` and `(generator(latent, fake_labels), fake_labels)`."""
+    sample: Callable[..., Tensor] | None = None
+    """`sample(generator, latent, labels, *, truncation=1.0) -> images` draws in place of `generator(latent, labels)`,
+    when images are scored or shown. Its keyword-only parameters are options of drawing, part of the protocol of a score
+    and not of a run."""
+    prepare: Callable[..., None] | None = None
+    """`prepare(generator, draw, *, batches=16)` makes a copy of the generator ready to be drawn from, in eval mode
+    (BigGAN's standing statistics); `draw(count)` gives latents and labels. Its options are options of drawing too."""
     stages: Callable[[ImageShape], tuple[tuple[float, int], ...]] | None = None
     """`stages(image_shape) -> ((until, size), …)`: up to the fraction `until` of the budget it is trained on images of
     `size` px (ProGAN); the last is `(1.0, H)`. A `forward` that names `image_size` is given that size, one that names
@@ -108,6 +115,13 @@ class Architecture:
         """Names and defaults of the keyword-only parameters of `build`."""
         parameters = inspect.signature(self.build).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != PACKED_SHAPE}
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Names and defaults of the options of drawing: the keyword-only parameters of `sample` and `prepare`."""
+        functions = [function for function in (self.sample, self.prepare) if function is not None]
+        parameters = [p for function in functions for p in inspect.signature(function).parameters.values()]
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     @property
     def packs(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganzoo.cli.bench import run_bench
 from ganzoo.cli.comparing import compare_folders, diff_runs, make_leaderboard, make_report
@@ -126,6 +126,7 @@ def sample_run(arguments: Namespace) -> int:
             label=arguments.label,
             seed=arguments.seed,
             interpolate=arguments.interpolate,
+            drawing=_drawing(arguments.draw),
         )
         try:
             count = (_write_pngs if to_folder else _write_grid)(batches, output, arguments.n)
@@ -134,6 +135,20 @@ def sample_run(arguments: Namespace) -> int:
             raise UsageError(f"-o {printable(output)}: cannot be written: {reason}; choose another place") from error
     print_note(f"wrote {count} images to {printable(output)}")
     return 0
+
+
+def _drawing(texts: Sequence[str]) -> dict[str, Any]:
+    """The options of `--draw NAME=VALUE`. Raises `UsageError` for another form."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            raise UsageError(f"--draw {printable(text)}: write NAME=NUMBER, as in truncation=0.7") from None
+        if not equals or not isinstance(options[name], (int, float, bool)):
+            raise UsageError(f"--draw {printable(text)}: write NAME=NUMBER, as in truncation=0.7")
+    return options
 
 
 def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:

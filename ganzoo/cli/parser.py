@@ -181,6 +181,9 @@ def _add_options_of_sample(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the latents (default: 0)")
     parser.add_argument("--interpolate", action="store_true", help="make each row a walk from one latent to another")
     parser.add_argument(
+        "--draw", action="append", default=[], metavar="NAME=VALUE", help="an option of drawing, such as truncation=0.7"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         default="grid.png",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ganzoo.errors import GanzooError, RecordError, UsageError
+from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.quantization import Quantizer
 from ganzoo.records.store import GENERATOR, find_run, read_spec
 from ganzoo.registry.registry import Registry
@@ -28,6 +30,9 @@ from ganzoo.util.tensorfiles import read_header
 from ganzoo.util.text import error_line, printable
 
 BATCH = 256
+
+PLAIN = Drawing({})
+"""Images are what the generator gives."""
 
 EXTRA_STATE = "_extra_state"
 """How torch ends the name of what a module's `get_extra_state` gives."""
@@ -99,6 +104,7 @@ def image_batches(
     seed: int,
     interpolate: bool = False,
     device: str = "cpu",
+    drawing: Mapping[str, Any] | None = None,
 ) -> Iterator[Tensor]:
     """`n` images of a run's generator, drawn as they are asked for: batches of uint8 (N, C, H, W) on the CPU.
 
@@ -118,6 +124,13 @@ def image_batches(
     steps = math.ceil(math.sqrt(n)) if interpolate else 1
     walks = straight_walks if architecture.draw_latent else spherical_walks
     quantize = Quantizer(f"run {printable(run)}")
+    way = Drawing.of(architecture, drawing)
+
+    def some(count: int) -> tuple[Tensor, Tensor | None]:
+        turns = torch.arange(count, device=device) % spec.classes if generator.conditional else None
+        return draw(count, stream(seed, "preparation")).to(device), turns
+
+    ready = way.ready(generator, some, noise_seed(rng), device)
 
     def latents(count: int) -> Tensor:
         return walks(draw(count, rng), draw(count, rng), steps) if interpolate else draw(count, rng)
@@ -130,7 +143,7 @@ def image_batches(
             if generator.conditional:
                 turns = torch.arange(drawn, drawn + count) % spec.classes
                 labels = (turns if label is None else torch.full_like(turns, label)).repeat_interleave(steps).to(device)
-            images = quantize(draw_images(generator, latents(count).to(device), labels, noise_seed(rng, drawn))).cpu()
+            images = quantize(way.images(ready, latents(count).to(device), labels, noise_seed(rng, drawn))).cpu()
             quantize.check()
             drawn += count
             yield images
@@ -147,6 +160,7 @@ def generated_images(
     device: str,
     label_pool: Tensor | None = None,
     whose: str = "the generator",
+    way: Drawing = PLAIN,
 ) -> Iterator[Tensor]:
     """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
 
@@ -155,22 +169,23 @@ def generated_images(
     the last batch where images are not finite; its message calls the generator `whose`.
     """
     quantize = Quantizer(whose)
-    with eval_mode(generator):
+
+    def some_labels(size: int, numbers: torch.Generator) -> Tensor | None:
+        if label_pool is None:
+            return None
+        return label_pool[torch.randint(len(label_pool), (size,), generator=numbers)].to(device)
+
+    def some(size: int) -> tuple[Tensor, Tensor | None]:
+        return draw_latent(size, apart).to(device), some_labels(size, apart)
+
+    apart = torch.Generator().manual_seed(stream_seed(rng.initial_seed(), "preparation"))
+    ready = way.ready(generator, some, noise_seed(rng), device)
+    with eval_mode(ready):
         for start in range(0, count, batch_size):
             size = min(batch_size, count - start)
             latent = draw_latent(size, rng).to(device)
-            labels = None
-            if label_pool is not None:
-                labels = label_pool[torch.randint(len(label_pool), (size,), generator=rng)].to(device)
-            yield quantize(draw_images(generator, latent, labels, noise_seed(rng, start)))
+            yield quantize(way.images(ready, latent, some_labels(size, rng), noise_seed(rng, start)))
     quantize.check()
-
-
-def draw_images(generator: nn.Module, latent: Tensor, labels: Tensor | None, seed: int) -> Tensor:
-    """Images from a generator; the random numbers that it draws itself, such as noise, come from `seed`."""
-    with seeded(seed, latent.device), torch.inference_mode():
-        images: Tensor = generator(latent, labels)
-        return images
 
 
 def noise_seed(latents: torch.Generator, first: int = 0) -> int:

@@ -33,6 +33,8 @@ class Scorer:
     """The plugin that each metric is from: two may give one name to two measures."""
     code: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """For each metric its plugin and the extractor's, each with the hash of its source."""
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    """The options with which images are drawn, where the architecture has some."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
@@ -56,6 +58,8 @@ class Scorer:
             "settings": settings_of(metric, dataset.count, fakes),
             "scores": score_facts(metric),
         }
+        if self.drawing:
+            content["drawing"] = dict(self.drawing)
         return protocol_id(content), content
 
     def score(

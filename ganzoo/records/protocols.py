@@ -65,7 +65,8 @@ def _protocol_parts(content: Mapping[str, Any]) -> list[str]:
 
 
 def _settings_in_words(content: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in (content.get("settings") or {}).items())
+    settings = {**(content.get("settings") or {}), **(content.get("drawing") or {})}
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def protocol_id(content: Mapping[str, Any]) -> str:

@@ -36,12 +36,16 @@ TABLE: Mapping[tuple[type[Any], str], tuple[str, ...]] = {
     (Augmentation, "function"): ("images", "labels", "is_real", "fake", "hyper", "state"),
     (Augmentation, "adapt"): ("real_logits", "images_seen", "hyper", "state"),
     (Architecture, "present"): ("real", "latent", "labels", "fake_labels"),
+    (Architecture, "sample"): ("latent", "labels"),
+    (Architecture, "prepare"): ("draw",),
     (Metric, "score"): ("real", "fake", "settings"),
     (Metric, "settings"): ("n_real", "n_fake"),
 }
 """What the function in a field of a record may name, beside players and the record's own coefficients and state."""
 
-WITH_PLAYERS = frozenset({(Phase, "function"), (Penalty, "function"), (Architecture, "present")})
+WITH_PLAYERS = frozenset(
+    {(Phase, "function"), (Penalty, "function"), *((Architecture, name) for name in ("present", "sample", "prepare"))}
+)
 """The functions that may name players."""
 
 RESERVED = frozenset(name for names in TABLE.values() for name in names)

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from torch import Tensor
 
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import Disturbed, RecordError, RecordMissing, RecordUnreadable
+from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.quantization import Quantizer
-from ganzoo.evaluation.sampling import draw_images, eval_mode, generated_images, noise_seed
+from ganzoo.evaluation.sampling import eval_mode, generated_images, noise_seed
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import WINDOWS, summary
@@ -35,7 +37,7 @@ from ganzoo.registry.search_path import search_like
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
 from ganzoo.running.wire import Note, OnMessage, Outcome, Progress, Scores, Stage
 from ganzoo.runs import Protocol, RunRequest, RunSpec, Score, Throughput
-from ganzoo.training.assembly import Assembly, assemble
+from ganzoo.training.assembly import Assembly, assemble, materials_of
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.snapshot import restore, snapshot
@@ -108,12 +110,13 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         _refuse_disturbed(outcome.throughput, request.max_disturbance)
     if not spec.kimg:
         return
+    drawing = Drawing.of(materials_of(spec, registry).architecture)
     with undisturbed():
-        scorer = _prepare_scorer(request, spec, registry, dataset, emit) if spec.metrics else None
+        scorer = _prepare_scorer(request, spec, registry, dataset, drawing, emit) if spec.metrics else None
     assembly = assemble(spec, registry, dataset)
     outcome.dataset["resident"] = assembly.batches.resident
     log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
-    _Training(request, spec, outcome, emit, stop, scorer, assembly, log).run_training()
+    _Training(request, spec, outcome, emit, stop, scorer, drawing, assembly, log).run_training()
     check_process()
 
 
@@ -201,7 +204,7 @@ def _refuse_disturbed(throughput: Mapping[str, Any], allowed: float | None) -> N
 
 
 def _prepare_scorer(
-    request: RunRequest, spec: RunSpec, registry: Registry, dataset: PreparedDataset, emit: OnMessage
+    request: RunRequest, spec: RunSpec, registry: Registry, dataset: PreparedDataset, drawing: Drawing, emit: OnMessage
 ) -> Scorer:
     """The metrics, and the features of the real images that they compare with."""
     emit(Stage("reference"))
@@ -214,7 +217,7 @@ def _prepare_scorer(
     real.statistics()
     plugins = {metric.record.name: metric.plugin for metric in metrics}
     code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
-    return Scorer([metric.record for metric in metrics], real, plugins, code)
+    return Scorer([metric.record for metric in metrics], real, plugins, code, drawing.options)
 
 
 def _restore_checkpoint(
@@ -252,6 +255,7 @@ class _Training:
     emit: OnMessage
     stop: StopRequest
     scorer: Scorer | None
+    drawing: Drawing
     assembly: Assembly
     log: TermLog
     last_saved: float = field(default_factory=time.monotonic)
@@ -270,7 +274,9 @@ class _Training:
         self._save()
         metrics = self.scorer.metrics if self.scorer else ()
         self.outcome.training = asdict(self.log.result) | _best_and_final(self.outcome.scores, metrics)
-        self.outcome.files = _keep_generator(self.spec, self.assembly, Path(self.request.folder), self.emit)
+        self.outcome.files = _keep_generator(
+            self.spec, self.assembly, self.drawing, Path(self.request.folder), self.emit
+        )
 
     def _train(self) -> None:
         def on_progress(result: TrainResult, terms: dict[str, float]) -> None:
@@ -301,7 +307,7 @@ class _Training:
         self.emit(Stage("scoring"))
         since = time.perf_counter()
         with undisturbed(), random_numbers_untouched(self.spec.device), self.stop.at_once():
-            scores, protocols = _score(self.spec, self.assembly, self.scorer, kimg)
+            scores, protocols = _score(self.spec, self.assembly, self.drawing, self.scorer, kimg)
         scored = self.spec.fakes * len({score["ema"] for score in scores})
         rates = self.outcome.throughput.get("evaluation_images_per_second", {"samples": []})["samples"]
         rates = [*rates, scored / (time.perf_counter() - since)]
@@ -327,7 +333,9 @@ class _Training:
 RESUMED = "resumed: measured by the process that began the run"
 
 
-def _score(spec: RunSpec, run: Assembly, scorer: Scorer, kimg: float) -> tuple[list[Any], dict[str, Any]]:
+def _score(
+    spec: RunSpec, run: Assembly, drawing: Drawing, scorer: Scorer, kimg: float
+) -> tuple[list[Any], dict[str, Any]]:
     """Scores of the averaged generator and of the raw one, from the same latents."""
     generators = {True: run.average.settled(), False: run.players.generator} if run.average.enabled else {}
     scores: list[Any] = []
@@ -342,6 +350,7 @@ def _score(spec: RunSpec, run: Assembly, scorer: Scorer, kimg: float) -> tuple[l
             spec.device,
             scorer.real.labels if generator.conditional else None,
             f"the {_kind(ema)} generator at {kimg:g} kimg",
+            drawing,
         )
         of_generator, used = scorer.score(images, kimg, ema)
         scores += of_generator
@@ -370,7 +379,14 @@ def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric])
     return {"best": best, "final": final}
 
 
-def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: OnMessage) -> dict[str, str]:
+def _turns(run: Assembly, spec: RunSpec, count: int) -> tuple[Tensor, Tensor | None]:
+    """Latents, and labels in turn where the generator takes them."""
+    latent = run.draw_latent(count, stream(spec.seed, "preparation")).to(spec.device)
+    labels = torch.arange(count, device=spec.device) % spec.classes if run.players.generator.conditional else None
+    return latent, labels
+
+
+def _keep_generator(spec: RunSpec, run: Assembly, drawing: Drawing, folder: Path, emit: OnMessage) -> dict[str, str]:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
 
     Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only. Raises
@@ -381,8 +397,9 @@ def _keep_generator(spec: RunSpec, run: Assembly, folder: Path, emit: OnMessage)
     latent = run.draw_latent(SAMPLE_IMAGES, rng).to(spec.device)
     labels = torch.arange(SAMPLE_IMAGES, device=spec.device) % spec.classes if generator.conditional else None
     quantize = Quantizer(f"the {_kind(run.average.enabled)} generator")
-    with eval_mode(generator):
-        images = quantize(draw_images(generator, latent, labels, noise_seed(rng))).cpu()
+    ready = drawing.ready(generator, lambda count: _turns(run, spec, count), noise_seed(rng), spec.device)
+    with eval_mode(ready):
+        images = quantize(drawing.images(ready, latent, labels, noise_seed(rng))).cpu()
     quantize.check()
     label = f"{printable(spec.variant)}, seed {spec.seed}"
 
