@@ -39,11 +39,13 @@ from ganzoo.types import (
     Optimizer,
     Penalty,
     Phase,
+    Reported,
     Reporter,
     Sample,
     Schedule,
     Terms,
     Variant,
+    Weights,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from ganzoo.util.download import download, reachable
     from ganzoo.util.files import cache_folder, fingerprint_files, open_regular, sha256_of_file
     from ganzoo.util.images import resize_images
+    from ganzoo.util.pretrained import weights_file
 
 __version__ = "0.1.0"
 
@@ -93,6 +96,7 @@ _LAZY = {
     "reachable": "ganzoo.util.download",
     "sha256_of_file": "ganzoo.util.files",
     "resize_images": "ganzoo.util.images",
+    "weights_file": "ganzoo.util.pretrained",
 }
 
 __all__ = [
@@ -119,6 +123,7 @@ __all__ = [
     "Phase",
     "PluginError",
     "RecordError",
+    "Reported",
     "Reporter",
     "RunError",
     "RunFinished",
@@ -134,6 +139,7 @@ __all__ = [
     "UnknownName",
     "UsageError",
     "Variant",
+    "Weights",
     "WeightsUnavailable",
     "bench",
     "cache_folder",
@@ -148,6 +154,7 @@ __all__ = [
     "resize_images",
     "sample",
     "sha256_of_file",
+    "weights_file",
 ]
 
 

@@ -554,6 +554,8 @@ class Variant(Recipe):
     """False: a historical recipe that does not learn within a short budget; `reason` says why."""
     reason: str = ""
     """Why learning is not expected."""
+    reported: tuple[Reported, ...] = ()
+    """Published figures; `ganzoo show` has them."""
 
 
 @dataclass(frozen=True)
@@ -657,6 +659,40 @@ class FeatureExtractor:
     """Images per batch."""
     class_names: tuple[str, ...] = ()
     """What the columns of the logits are called; by it they meet a dataset's classes. Empty: by their numbers."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights from elsewhere, of an extractor or of a frozen part of a player; `ganzoo.weights_file` finds them."""
+
+    name: str
+    """The name of the file."""
+    sha256: str
+    """Of the file, checked before every use."""
+    url: str = ""
+    """Where it can be fetched."""
+    package: str = ""
+    """The distribution that ships it: what `pip install` is given."""
+    licence: str = ""
+    """Under which it may be used."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A published figure of a variant. It is never shown in one column with a measured one."""
+
+    metric: str
+    """What was measured: `FID`, `IS`, `modes`."""
+    value: float
+    """As published."""
+    dataset: str
+    """On which images, with their size."""
+    protocol: str
+    """In words: extractor, number of images, reference split, as far as the source says."""
+    source: str
+    """Where it is published: arXiv id and table."""
+    budget: str = ""
+    """How long was trained, in the source's own unit."""
 
 
 @dataclass(frozen=True)

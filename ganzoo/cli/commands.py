@@ -22,6 +22,7 @@ from ganzoo.registry.discovery import discover
 from ganzoo.registry.importing import ended_imports
 from ganzoo.registry.registry import KINDS, Kind
 from ganzoo.running.bench import distinct_plugins
+from ganzoo.types import Augmentation, Penalty
 from ganzoo.util.options import options_of
 from ganzoo.util.streams import print_note, say
 from ganzoo.util.text import did_you_mean, printable
@@ -35,14 +36,22 @@ if TYPE_CHECKING:
 
 def list_offers(arguments: Namespace) -> int:
     """`ganzoo list`."""
-    from ganzoo.output.tables import offers_table
+    from ganzoo.output.tables import offers_table, players_table
     from ganzoo.planning.describe import describe_offer
 
     if arguments.kind == "suites":
         return _list_suites(arguments.json)
     registry = discover_asked(arguments)
-    kinds: tuple[Kind, ...] = (arguments.kind,) if arguments.kind else KINDS
+    asked: Kind | None = {"penalties": "losses", "augmentations": "losses", "players": "architectures"}.get(
+        arguments.kind, arguments.kind
+    )
+    kinds: tuple[Kind, ...] = (asked,) if asked else KINDS
     offers = {kind: [offer for offer in registry.offers[kind] if not offer.inline] for kind in kinds}
+    if one := {"penalties": Penalty, "augmentations": Augmentation}.get(arguments.kind):
+        offers = {kind: [offer for offer in found if isinstance(offer.record, one)] for kind, found in offers.items()}
+    if arguments.kind == "players" and not arguments.json:
+        print_all([players_table(offers["architectures"])])
+        return 0
     if arguments.json:
         described = [
             describe_offer(offer, None if arguments.kind else kind) for kind in kinds for offer in offers[kind]

@@ -104,7 +104,7 @@ def _add_options_of_bench(parser: Parser) -> None:
 def _add_options_of_list(parser: Parser) -> None:
     from ganzoo.registry.registry import KINDS
 
-    kinds = (*KINDS, "suites")
+    kinds = (*KINDS, "penalties", "augmentations", "players", "suites")
     parser.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(kinds))
     _add_json(parser)
 

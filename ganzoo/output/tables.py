@@ -16,7 +16,7 @@ from ganzoo.records.protocols import title_of
 from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
-from ganzoo.types import Penalty
+from ganzoo.types import Augmentation, Penalty
 
 if TYPE_CHECKING:
     from ganzoo.testing import CheckResult
@@ -41,7 +41,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         apart = (setting(entry["spec"], name) for name in ("variant", "batch_size", "dataset", "image_shape"))
         variants.setdefault(tuple(map(str, apart)), []).append(entry)
     rows = [_dry_run_cells(runs) for runs in variants.values()]
-    columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "params G", "params D", "estimate")
+    columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "parameters", "estimate")
     lead, *rest = _fields(columns, rows)
     width = stdout().width
     yield from (table_of(piece, width) for piece in in_pieces([lead], rest, width))
@@ -55,6 +55,9 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         if reason := runs[0]["unknown_because"]:
             variant = safe(setting(runs[0]["spec"], "variant"))
             yield f"? for {variant}: its FLOPs cannot be counted without memory, {safe(reason)}"
+    for runs in variants.values():
+        variant = safe(setting(runs[0]["spec"], "variant"))
+        yield f"{variant}: {safe('; '.join(runs[0]['phases']))}"
     for runs in variants.values():
         spec = runs[0]["spec"]
         seeds = f", seeds {_seeds(runs)}, of which this is the first" if len(runs) > 1 else ""
@@ -76,10 +79,24 @@ def _dry_run_cells(runs: Sequence[Mapping[str, Any]]) -> tuple[object, ...]:
         f"{dataset} {'x'.join(map(str, image_shape))}",
         f"{kimg:g}",
         batch,
-        f"{parameters['generator']:,}",
-        f"{parameters['discriminator']:,}",
+        ", ".join(f"{name} {count:,}" for name, count in parameters.items()),
         estimate + " each" * (len(runs) > 1),
     )
+
+
+def players_table(architectures: Sequence[Offer]) -> Table:
+    """The players of each architecture; judges tell real from fake."""
+    rows = [
+        (
+            offer.record.name,
+            ", ".join(offer.record.players),
+            ", ".join(offer.record.judges),
+            offer.record.gives,
+            offer.plugin,
+        )
+        for offer in architectures
+    ]
+    return simple_table(("architecture", "players", "judges", "what judges give", "plugin"), sorted(rows))
 
 
 def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -94,12 +111,15 @@ def _estimate(seconds: float | None) -> str:
 # --- list, show, score, check, plugins, env ---------------------------------------------------------------------------
 
 
+_PREFIXES = {Penalty: "penalty: ", Augmentation: "augmentation: "}
+
+
 def offers_table(kind: Kind, offers: Sequence[Offer], titled: bool) -> Table:
-    """The offers of one kind by name; losses and penalties share one list, and a penalty says that it is one."""
+    """The offers of one kind by name; losses, penalties and augmentations share one list, and the last two say so."""
     rows = [
         (
             offer.record.name,
-            ("penalty: " if isinstance(offer.record, Penalty) else "") + offer.record.summary,
+            _PREFIXES.get(type(offer.record), "") + offer.record.summary,
             offer.record.reference,
             offer.plugin,
         )

@@ -266,6 +266,7 @@ def _dry_run_entry(run: PlannedRun, rate: float) -> dict[str, Any]:
     return {
         "spec": run.spec.to_json(),
         "parameters": dict(run.preflight.parameters),
+        "phases": list(run.preflight.phases),
         "flops_per_image": flops,
         "unknown_because": run.preflight.fault if flops is None else None,
         "estimated_train_seconds": None if flops is None else run.spec.kimg * 1000 * flops / (REACHED * rate),

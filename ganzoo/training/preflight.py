@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,15 @@ from ganzoo.machine.settings import memory_format
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
-from ganzoo.training.assembly import latent_drawer, materials_of, phase_updates, spec_players, spec_values
+from ganzoo.training.assembly import (
+    latent_drawer,
+    materials_of,
+    phase_updates,
+    spec_phases,
+    spec_players,
+    spec_values,
+)
+from ganzoo.training.objective import StepPhases
 from ganzoo.training.optimizers import optimizer_of
 from ganzoo.training.phase_update import PhaseUpdate, Values
 from ganzoo.training.players import Players
@@ -41,6 +49,8 @@ class Preflight:
     flops_per_image: float | None
     uncounted: tuple[str, ...] = ()
     fault: str = ""
+    phases: tuple[str, ...] = ()
+    """What each phase updates and how often, in words, and whether fakes are shared."""
 
 
 @undisturbed()
@@ -73,6 +83,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     parameters = count_parameters(players)
     weights = [weight for player in players.values() for weight in player.parameters()]
     layout = memory_format(weights, spec.device, spec.precision)
+    phases = tuple(_in_words(spec_phases(spec, materials), updates))
     flops, count = None, FlopCount()
     try:
         with TensorsRead() as read:
@@ -101,10 +112,21 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
                 "its inputs; pass --step-mode eager"
             )
     if flops is None:
-        return Preflight(parameters, layout, None, fault=fault)
+        return Preflight(parameters, layout, None, fault=fault, phases=phases)
     draws = 1 + sum((update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.judges)
     per_image = flops / draws / spec.recipe.batch_size
-    return Preflight(parameters, layout, per_image, tuple(sorted(count.uncounted)), fault)
+    return Preflight(parameters, layout, per_image, tuple(sorted(count.uncounted)), fault, phases)
+
+
+def _in_words(plan: StepPhases, updates: Sequence[PhaseUpdate]) -> Iterator[str]:
+    """`discriminator updates discriminator 5 times`, and why fakes are not shared where they are not."""
+    for phase in plan.phases:
+        often = f" {phase.repeats} times" * (phase.repeats > 1) + f" in every {phase.every}th step" * (phase.every > 1)
+        yield f"{phase.name} updates {', '.join(phase.targets)}{often}"
+    if any(update.takes_fakes for update in updates):
+        yield "one forward pass of the generator serves both"
+    elif plan.own_fakes_because:
+        yield f"each phase makes its own fakes, for {plan.own_fakes_because}"
 
 
 def count_parameters(players: Players) -> dict[str, int]:

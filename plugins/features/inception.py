@@ -53,13 +53,9 @@ def weights(path: Path | None) -> Path:
     if hub.is_file() and ganzoo.sha256_of_file(hub) == SHA256:
         return hub
     try:
-        if not ganzoo.reachable(URL):
-            raise ConnectionError("the network is out of reach")
-        return ganzoo.download(URL, cached, SHA256)
-    except (OSError, ganzoo.DataUnavailable) as error:
-        raise ganzoo.WeightsUnavailable(
-            f"inception has no weights: {error}; put {name} (sha256 {SHA256}) from {URL.rpartition('/')[0]} at {cached}"
-        ) from error
+        return ganzoo.weights_file(ganzoo.Weights(name, SHA256, URL))
+    except ganzoo.WeightsUnavailable as error:
+        raise ganzoo.WeightsUnavailable(f"inception has no weights: {error}") from error
 
 
 def load(path: Path) -> Inception:
