@@ -25,6 +25,7 @@ import pluggy
 
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.registry import hookspecs
+from ganzoo.registry.earlier import advice_for
 from ganzoo.registry.importing import ImportMarker, ended_imports
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import RECORD_TYPES, SINGULAR, Kind, Offer, PluginStatus, Registry
@@ -211,7 +212,7 @@ class _Loader:
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             _forget_file_module(plugin)
-            reason = printable(error) if isinstance(error, PluginError) else error_line(error)
+            reason = printable(error) if isinstance(error, PluginError) else error_line(error) + advice_for(error)
             self.registry.statuses.append(replace(status, state="broken", error=reason))
             return
         finally:
@@ -268,7 +269,7 @@ class _Loader:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise PluginError(f"{hook} raised {error_line(error)}") from error
+            raise PluginError(f"{hook} raised {error_line(error)}{advice_for(error)}") from error
         names = set()
         for record in records:
             if not any(isinstance(record, type_) for type_ in types):
@@ -340,6 +341,8 @@ def _inline_objects(record: Any) -> Iterator[tuple[Kind, Any]]:
         parts += [("architectures", record.architecture), ("losses", record.loss)]
     if isinstance(record, (Variant, Loss)):
         parts += [("losses", penalty) for penalty in record.penalties]
+    if isinstance(record, Variant):
+        parts += [("losses", augmentation) for augmentation in record.augment]
     for kind, part in parts:
         if not isinstance(part, str):
             yield kind, part

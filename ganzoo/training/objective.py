@@ -66,6 +66,8 @@ def phases_of(objective: Objective, recipe: Recipe, frequencies: Sequence[PhaseF
     presenter = Presenter.of(objective.architecture)
     augmenting = Augmenting(objective.augmentations)
     penalties = [NamedPenalty.of(penalty, presenter) for penalty in objective.penalties]
+    if recipe.pack > 1:
+        _refuse_labels_of_packs(penalties)
     if loss.phases:
         phases = [_by_name(phase, loss, presenter, augmenting) for phase in loss.phases]
     else:
@@ -114,6 +116,15 @@ def phases_of(objective: Objective, recipe: Recipe, frequencies: Sequence[PhaseF
     )
     follows_progress = any("progress" in function.names for function in functions)
     return StepPhases((*phases, *lazy), augmenting, sharing, because, follows_progress)
+
+
+def _refuse_labels_of_packs(penalties: Sequence[NamedPenalty]) -> None:
+    """Raise `UsageError` for a penalty that asks for labels: a pack of images has none."""
+    for penalty in penalties:
+        if {"labels", "fake_labels"} & set(penalty.function.names):
+            raise UsageError(
+                f"penalty '{penalty.record.name}' asks for labels, and packs of images have none; leave pack at 1"
+            )
 
 
 def _check_needs(loss: Loss, architecture: Architecture) -> None:

@@ -53,10 +53,14 @@ def lazily_corrected(settings: Optimizer, phases: Sequence[StepPhase], player: s
     """Rate and moments for a player that lazy phases update too, in between its usual updates.
 
     A phase in every k-th step makes k + 1 updates of k, so c = k / (k + 1): the rate is multiplied by c, and each beta
-    is raised to the power c (Karras et al. 2020, arXiv:1912.04958, appendix B, "lazy regularization").
+    is raised to the power c (Karras et al. 2020, arXiv:1912.04958, appendix B, "lazy regularization"). Usual are the
+    phases that run most often; c is their share of all updates.
     """
-    extra = sum(1 / phase.every for phase in phases if player in phase.targets and phase.every > 1)
-    c = 1 / (1 + extra)
+    own = [phase for phase in phases if player in phase.targets]
+    often = min((phase.every for phase in own), default=1)
+    usual = sum(phase.repeats / phase.every for phase in own if phase.every == often)
+    lazy = sum(phase.repeats / phase.every for phase in own if phase.every > often)
+    c = usual / (usual + lazy) if own else 1.0
     first, second = settings.betas
     return replace(settings, learning_rate=settings.learning_rate * c, betas=(first**c, second**c))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ganzoo.errors import GanzooError, PluginError
+from ganzoo.errors import GanzooError, PluginError, UsageError
 from ganzoo.losses import beyond_transforms
 from ganzoo.machine.settings import memory_format
 from ganzoo.registry.isolation import undisturbed
@@ -62,11 +63,17 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     Process state that a plugin changes is restored.
     """
     materials = materials_of(spec, registry)
+    if spec.recipe.batch_size % spec.recipe.pack:
+        raise UsageError(
+            f"{spec.recipe.batch_size} images make no whole packs of {spec.recipe.pack}; give a --batch-size that is a "
+            "multiple of pack"
+        )
     try:
         players = meta_players(lambda: spec_players(spec, materials))
         values = spec_values(spec, materials, "meta")
         stages = stages_of(materials.architecture, spec.image_shape)
         updates = phase_updates(spec, materials, players, {}, values, compiled=False)
+        _check_updated(players, updates)
         for name, settings in spec.recipe.optimizers.items():
             optimizer_of(
                 players[name],
@@ -129,6 +136,18 @@ def _in_words(plan: StepPhases, updates: Sequence[PhaseUpdate]) -> Iterator[str]
         yield f"each phase makes its own fakes, for {plan.own_fakes_because}"
 
 
+def _check_updated(players: Players, updates: Sequence[PhaseUpdate]) -> None:
+    """Raise `UsageError` for a player that no phase updates, not even a part of it, and that is not frozen."""
+    updated = {id(weight) for update in updates for weight in update.updated}
+    for name, player in players.items():
+        weights = player.trained_weights()
+        if weights and not any(id(weight) in updated for weight in weights):
+            raise UsageError(
+                f"no phase updates the player '{name}', and `build` does not freeze it; choose a loss whose phases do, "
+                "or freeze it by requires_grad_(False)"
+            )
+
+
 def count_parameters(players: Players) -> dict[str, int]:
     """The number of parameters of each player that training updates."""
     return {name: sum(parameter.numel() for parameter in players.parameters((name,))) for name in players}
@@ -137,7 +156,9 @@ def count_parameters(players: Players) -> dict[str, int]:
 def meta_players(build: Callable[[], Players]) -> Players:
     """The players on the meta device; built on the CPU and moved there if `build` reads a tensor's values."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            # Weights from elsewhere are not there yet, and need not be.
+            warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model, which is a no-op")
             return build()
     except Exception:
         players = build()

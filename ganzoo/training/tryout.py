@@ -12,6 +12,7 @@ import torch
 from ganzoo.errors import GanzooError, PluginError
 from ganzoo.machine.memory import out_of_memory
 from ganzoo.machine.settings import TORCH_FORMATS
+from ganzoo.registry.earlier import advice_for
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
@@ -43,7 +44,7 @@ def workable_format(spec: RunSpec, registry: Registry, checked: Preflight) -> st
     if fault is not None and not out_of_memory(fault) and (spec.device == "cpu" or isinstance(fault, OF_PYTHON)):
         raise PluginError(
             f"with architecture '{printable(spec.recipe.architecture)}', loss '{printable(spec.recipe.loss)}' raised "
-            f"{error_line(fault)}"
+            f"{error_line(fault)}{advice_for(fault)}"
         ) from fault
     return "contiguous"
 
