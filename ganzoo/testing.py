@@ -23,9 +23,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ganzoo.conformance.checks import CHECKS
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.trial import CLASSES, Trial
-from ganzoo.conformance.variant_checks import CHECKS
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
 from ganzoo.planning.describe import find_by_name
@@ -34,14 +34,14 @@ from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Kind, Offer, Registry
 from ganzoo.training.loop import due_calls
-from ganzoo.types import Architecture, Batch, Loss, Metric, Penalty, Variant
+from ganzoo.types import Architecture, Augmentation, Batch, Loss, Metric, Penalty, Variant
 from ganzoo.util.seeds import stream
 from ganzoo.util.text import error_line, printable
 
 __all__ = ["CheckResult", "Rehearsal", "Subject", "check", "parametrize_checks", "subjects_of"]
 
 PARTNER_ARCHITECTURE, PARTNER_LOSS = "dcgan", "non-saturating"
-"""The other half of the pair in which a lone architecture, loss or penalty is checked."""
+"""The other half of the pair in which a lone architecture, loss, penalty or augmentation is checked."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def check(target: str | Path, plugins: Sequence[str | Path] = (), device: str = 
 def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> list[Subject]:
     """The variants and metrics of `target`, each with its checks.
 
-    For the path of a .py file: every variant that it yields, every architecture, loss and penalty that none of them
-    uses, each with a common partner, and every metric. For a name: the variant, the metric, or the part with a partner;
-    a glob, `all` and `architecture+loss` select variants as `--models` does.
+    For the path of a .py file: every variant that it yields, every architecture, loss, penalty and augmentation that
+    none of them uses, each with a common partner, and every metric. For a name: the variant, the metric, or the part
+    with a partner; a glob, `all` and `architecture+loss` select variants as `--models` does.
 
     Raises `UnknownName` for a name that no plugin offers, `PluginError` for a file that cannot be loaded, and
     `UsageError` if nothing in `target` has checks.
@@ -140,7 +140,7 @@ def _offers_of_file(registry: Registry) -> list[tuple[Kind, Offer]]:
     used = {
         part if isinstance(part, str) else part.name
         for offer in offers["variants"]
-        for part in (offer.record.architecture, offer.record.loss, *offer.record.penalties)
+        for part in (offer.record.architecture, offer.record.loss, *offer.record.penalties, *offer.record.augment)
     }
     return [
         (kind, offer)
@@ -184,7 +184,10 @@ def _selection(registry: Registry, kind: Kind, offer: Offer) -> Selection:
         parts["loss"] = reference
     elif isinstance(record, Penalty):
         parts["penalties"] = (reference,)
-    label = "+".join([parts["architecture"], parts["loss"], *parts.get("penalties", ())])
+    elif isinstance(record, Augmentation):
+        parts["augment"] = (reference,)
+    more = (*parts.get("penalties", ()), *parts.get("augment", ()))
+    label = "+".join([parts["architecture"], parts["loss"], *more])
     return Selection(label, Variant(record.name, **parts), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -18,18 +19,21 @@ from skips import NO_ACCELERATOR
 
 from ganzoo.conformance import variant_checks
 from ganzoo.conformance.apart import check_apart
+from ganzoo.conformance.checks import CHECKS
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial
-from ganzoo.conformance.variant_checks import ATTEMPTS, BATCHES, CHECKS, captured_gradients, finite_terms, runs
+from ganzoo.conformance.variant_checks import ATTEMPTS, BATCHES, captured_gradients, finite_terms, runs
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import PluginError, UnknownName, UsageError
 from ganzoo.machine.hostsync import HostSync, no_host_sync
+from ganzoo.output import checking
 from ganzoo.planning.selection import select
 from ganzoo.registry.discovery import discover
 from ganzoo.testing import Rehearsal, check, parametrize_checks, subjects_of
 
 FLAWED = Path(__file__).parent / "plugins_from_strangers" / "flawed.py"
+FLAWED_PARTS = FLAWED.with_name("flawed_parts.py")
 VARIANTS = discover().names("variants")
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -38,7 +42,7 @@ DEAR = {"shapes", "compiled-gradients"}
 """Slow checks: only tests marked slow apply them to the zoo."""
 
 
-def outcome(name: str, plugins=(FLAWED,), checks=None) -> dict[str, dict[str, str]]:
+def outcome(name: str, plugins=(FLAWED, FLAWED_PARTS), checks=None) -> dict[str, dict[str, str]]:
     """`{"failed": {check: reason}, "skipped": {check: reason}, "passed": {…}}` of one subject."""
     (subject,) = subjects_of(name, plugins, DEVICE)
     found: dict[str, dict[str, str]] = {"passed": {}, "failed": {}, "skipped": {}}
@@ -61,22 +65,36 @@ REASONS = {
     "updates": "phase 'generator' updates 'discriminator.spare' and leaves it as it was",
     "updates-beside": "phase 'generator' moves 'discriminator.head.bias', which its `updates` does not name",
     "updates-detached": "no phase gives a gradient to 'generator.hidden.weight', 'generator.hidden.bias'",
-    "updates-frozen": "phase 'discriminator' moves 'discriminator.frozen', which `build` has frozen",
+    "updated-or-frozen": "no phase updates 'encoder.body.1.weight', and `build` does not freeze it; name it in",
+    "frozen-weights": "'discriminator.frozen', which `build` has frozen, changes in training; change it nowhere",
+    "frozen-weights-statistics": "'discriminator.frozen.layers.1.running_mean', which `build` has frozen, changes in",
+    "averages": "the average of 'generator.hidden.weight' is not that of its values",
+    "lazy-correction": "says lazy_correction, and no lazy phase updates the discriminator; take it out",
     "penalty-gradients": "no gradient by the discriminator's weights",
+    "augmentation": "has another gradient by its images than differences show",
+    "augmentation-once": "has another second derivative by its images than differences show",
+    "augmentation-sides": "treats the same images otherwise where they require gradients, as fakes do",
+    "augmentation-range": "gives images of a root mean square of 4.",
+    "state-moves": "the state 'state-moves-anchor.level' never changes, wherever it begins",
+    "state-moves-to-infinity": "the state 'state-moves-to-infinity-anchor.level' becomes inf in the first steps",
     "captured-gradients": "phase 'discriminator': captured gradients differ",
     "compiled-gradients": "phase 'discriminator': compiled gradients differ",
     "same-bits": "'generator.network.hidden.weight' differs between two runs of one seed",
     "same-bits-seedless": "two seeds give the same weights",
     "same-bits-unordered": "starts otherwise in another process",
+    "resumes": "a run that is taken up again goes another way",
     "no-host-sync-in-a-phase": "phase 'discriminator' waits for the device: .item() in flawed.py, line ",
     "batch-independence": "in eval mode no image can be drawn alone",
     "batch-independence-mixed": "in eval mode an image depends on the others of its batch",
+    "seeded-drawing": "one seed draws other images the second time",
+    "seeded-drawing-sample": "it must give (8, 1, 8, 8) in [-1, 1]",
     "state-dict": "a generator with the weights of another gives something else",
     "state-dict-beside": "_extra_state of the generator can be neither a tensor nor JSON",
     "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after JSON {'flavours': {'8': 1, '12': 1}}",
     "memory-formats": "use flatten or reshape in place of view",
     "memory-formats-scaled": "phase 'discriminator': channels_last gradients differ from eager ones",
     "memory-formats-in-colour": "in channels_last with 3 channel(s): view size is not compatible",
+    "three-channels": "in three channels the term 'discriminator/idle' is -inf",
     "learns": "stays strange to a toy target",
 }
 
@@ -88,16 +106,29 @@ def check_of(flaw: str) -> str:
 
 def test_every_check_has_a_flaw_that_it_finds():
     assert list(dict.fromkeys(check_of(flaw) for flaw in REASONS)) == list(CHECKS)
-    variants = discover([str(FLAWED)]).offers["variants"]
-    flawed = [offer.record.name for offer in variants if offer.plugin == FLAWED.name]
-    assert flawed == ["sound", *(f"flawed-{flaw}" for flaw in REASONS)]
+    variants = discover([str(FLAWED), str(FLAWED_PARTS)]).offers["variants"]
+    flawed = [offer.record.name for offer in variants if offer.plugin in (FLAWED.name, FLAWED_PARTS.name)]
+    assert sorted(flawed) == sorted(["sound", "sound-parts", *(f"flawed-{flaw}" for flaw in REASONS)])
 
 
-def test_flawless_variant_passes_every_check():
-    found = outcome("sound")
-    expected = set() if DEVICE != "cpu" else {"captured-gradients"}
+NOT_OF_SOUND = {"lazy-correction", "augmentation", "state-moves", "three-channels"}
+"""The checks of what `sound` does not have, and `sound-parts` does."""
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"), [("sound", NOT_OF_SOUND), pytest.param("sound-parts", set(), marks=pytest.mark.slow)]
+)
+def test_flawless_variant_passes_every_check(name, absent):
+    found = outcome(name)
+    expected = absent | (set() if DEVICE != "cpu" else {"captured-gradients"})
     expected |= set() if COMPILER else {"compiled-gradients"}
     assert (found["failed"], set(found["skipped"])) == ({}, expected)
+
+
+def test_flawless_variant_of_more_parts_passes_every_quick_check():
+    quick = [name for name in CHECKS if name not in {"compiled-gradients", "same-bits", "learns"}]
+    found = outcome("sound-parts", checks=quick)
+    assert (found["failed"], set(found["skipped"]) - {"captured-gradients"}) == ({}, set())
 
 
 @pytest.mark.parametrize("flaw", REASONS)
@@ -129,10 +160,12 @@ def assert_found(flaw, checks):
 
 
 def test_flawed_networks_compute_on_whichever_device_they_are_moved_to():
-    registry = discover([str(FLAWED)])
-    for name in ("sound", *(f"flawed-{flaw}" for flaw in REASONS if flaw != "runs")):
+    registry = discover([str(FLAWED), str(FLAWED_PARTS)])
+    for name in ("sound", "sound-parts", *(f"flawed-{flaw}" for flaw in REASONS if flaw != "runs")):
         architecture = registry.get("variants", name).record.architecture
-        generator, discriminator = (network.to("meta") for network in architecture.build((1, 8, 8), 16, 0))
+        built = architecture.build((1, 8, 8), 16, 0)
+        networks = built.values() if isinstance(built, dict) else built
+        generator, discriminator, *_ = (network.to("meta") for network in networks)
         assert discriminator(generator(torch.zeros(4, 16, device="meta"))).shape == (4,), name
 
 
@@ -281,6 +314,12 @@ def test_code_without_device_synchronization_passes(use):
 # --- the zoo ----------------------------------------------------------------------------------------------------------
 
 
+OF_SOME = {
+    *("frozen-weights", "averages", "lazy-correction", "penalty-gradients", "augmentation", "state-moves"),
+    "three-channels",
+}
+"""The checks of what not every recipe has."""
+
 QUICK_VARIANTS = ("mlp", "dcgan", "wgan-gp", "conv-sgd", "cdcgan")
 
 
@@ -291,7 +330,7 @@ QUICK_VARIANTS = ("mlp", "dcgan", "wgan-gp", "conv-sgd", "cdcgan")
 def test_zoo_passes_the_quick_checks(variant):
     found = outcome(variant, (), [name for name in CHECKS if name not in DEAR])
     assert found["failed"] == {}
-    assert set(found["skipped"]) <= {"captured-gradients", "penalty-gradients", "learns"}
+    assert set(found["skipped"]) <= {*OF_SOME, "captured-gradients", "learns"}
     assert ("learns" in found["skipped"]) == (variant == "conv-sgd")
 
 
@@ -390,11 +429,24 @@ def test_only_the_checks_that_are_asked_for_are_run_and_each_is_named_as_it_begi
     assert [result["check"] for result in json.loads(outcome.out)] == ["state-dict", "json-spec"]
     (subject,) = {result["subject"] for result in json.loads(outcome.out)}
     assert outcome.err.splitlines() == [f"{subject}: state-dict (1 of 2)", f"{subject}: json-spec (2 of 2)"]
-    refused = invoke("check", path, "--only", "jsonspec")
+    assert invoke("check", path, "--only", "json-spec,state-dict", "--json").err == outcome.err
+    refused = invoke("check", path, "--only", "state-dict,jsonspec")
     assert (refused.code, "--only jsonspec: no check is called that; did you mean 'json-spec'?" in refused.error) == (
         2,
         True,
     )
+
+
+def test_a_bar_on_a_terminal_names_the_check_under_way_and_is_gone_at_the_end(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(checking, "unfailing_stderr", lambda: screen)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = []
+    for check_name in checking.each_shown("my[gan]", ["runs", "json-spec"]):
+        shown.append(check_name)
+        assert ("my[gan]: runs" in screen.getvalue()) or check_name == "runs"
+    assert shown == ["runs", "json-spec"]
+    assert screen.getvalue().endswith("\x1b[2K")
 
 
 @pytest.mark.parametrize(("wrong", "found"), [(BATCHES - 1, False), (BATCHES, True)])

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import HANGING, CommandLine
 
-from ganzoo.conformance.variant_checks import CHECKS
+from ganzoo.conformance.checks import CHECKS
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "first-plugin.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from ganzoo.registry.registry import KINDS, Kind
 from ganzoo.running.bench import distinct_plugins
 from ganzoo.types import Augmentation, Penalty
 from ganzoo.util.options import options_of
-from ganzoo.util.streams import print_note, say
+from ganzoo.util.streams import print_note
 from ganzoo.util.text import did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def score_images(arguments: Namespace) -> int:
 def check_conformance(arguments: Namespace) -> int:
     """`ganzoo check NAME|path.py`."""
     from ganzoo.machine.settings import apply_settings, resolve_device
+    from ganzoo.output.checking import each_shown
     from ganzoo.output.tables import checks_table
     from ganzoo.testing import subjects_of
 
@@ -215,14 +216,12 @@ def check_conformance(arguments: Namespace) -> int:
     # The networks are small: a second thread does not help, and it slows other processes.
     apply_settings(threads=1, precision="fp32")
     subjects = subjects_of(arguments.target, plugins, resolve_device(arguments.device))
-    _check_only(arguments.only, subjects)
+    only = [name.strip() for names in arguments.only for name in names.split(",")]
+    _check_only(only, subjects)
     results = []
     for subject in subjects:
-        wanted = [name for name in subject.checks if not arguments.only or name in arguments.only]
-        of_subject = []
-        for place, name in enumerate(wanted, 1):
-            say(f"{printable(subject.name)}: {name} ({place} of {len(wanted)})")
-            of_subject.append(subject.result(name))
+        wanted = [name for name in subject.checks if not only or name in only]
+        of_subject = [subject.result(name) for name in each_shown(subject.name, wanted)] if wanted else []
         if not of_subject:
             continue
         results += of_subject

@@ -201,7 +201,11 @@ def _add_options_of_score(parser: Parser) -> None:
 def _add_options_of_check(parser: Parser) -> None:
     parser.add_argument("target", metavar="NAME|PATH", help="a variant, architecture, loss or metric; or a .py file")
     parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help="only this check, such as same-bits (repeatable)"
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME…]",
+        help="only these checks, such as same-bits,resumes (repeatable)",
     )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, … (default: cpu)")
     _add_json(parser)

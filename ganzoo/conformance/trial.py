@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -115,12 +116,41 @@ class Trial:
         linear: str | None = None,
         **changes: Any,
     ) -> Assembly:
-        """A run from its start on `TwoTones` of this scale, `changes` made to its spec; the rest as in `assemble`."""
+        """A run of fresh networks on `TwoTones` of this scale, `changes` made to its spec; the rest as in `assemble`.
+
+        Its networks are those of the end of a budget: of the last stage, all faded in.
+        """
         spec = replace(self.spec if spec is None else spec, **changes)
         images = TwoTones.of(spec.image_shape, scale)
-        return assemble(spec, self.registry, images, share_fakes=share_fakes, linear=linear)
+        run = assemble(spec, self.registry, images, share_fakes=share_fakes, linear=linear)
+        go_to(run, 1.0)
+        return run
 
     @property
     def materials(self) -> Objective:
         """The records behind the names of the spec."""
         return materials_of(self.spec, self.registry)
+
+
+def go_to(run: Assembly, progress: float) -> None:
+    """Let the players work as when this share of the budget is used up; rates and coefficients stay as they are."""
+    run.enter_stage(progress)
+    if isinstance(run.values.progress, Tensor):
+        run.values.progress.fill_(progress)
+
+
+def through_stages(run: Assembly) -> Iterator[str]:
+    """Put a run into each of its stages, one after another, and at last where it was; each in words (` at 8 px`).
+
+    A quarter of the way into it: there what fades in is neither absent nor all there is. A run of one stage stays at
+    the end of its budget, and the words for it are empty.
+    """
+    if len(run.stages) < 2:
+        yield ""
+        return
+    start = 0.0
+    for until, size in run.stages:
+        go_to(run, start + (until - start) / 4)
+        yield f" at {size} px"
+        start = until
+    go_to(run, 1.0)

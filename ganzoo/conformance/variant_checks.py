@@ -1,7 +1,7 @@
 """The conformance checks of a variant, each a function of a `Trial`: it returns, or raises `Failed` or `Skipped`.
 
-The docstring of a check tells an author what it demands and how to fix what it finds. Its name is that of the function
-with dashes. All but `shapes` work at the smallest images that the architecture claims, with batches of 8.
+The docstring of a check tells an author what it demands and how to fix what it finds. All but `shapes` work at the
+smallest images that the architecture claims, with batches of 8. `checks` lists these and those of its other files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from ganzoo.conformance.apart import check_apart
 from ganzoo.conformance.noise import NoNoise
 from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
-from ganzoo.conformance.trial import Trial, TwoTones
+from ganzoo.conformance.trial import Trial, TwoTones, go_to, through_stages
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.sampling import eval_mode
@@ -37,7 +37,7 @@ from ganzoo.training.judging import Presenter
 from ganzoo.training.loop import due_calls, run_step
 from ganzoo.training.penalties import NamedPenalty, penalty_alone
 from ganzoo.training.phase_update import Given
-from ganzoo.training.players import unpacked
+from ganzoo.training.progressive import shrunk
 from ganzoo.training.weights import NetworkState, load_state, state_of
 from ganzoo.types import Batch, ImageShape
 from ganzoo.util.seeds import seeded
@@ -64,9 +64,6 @@ Five times the rates let most recipes learn within `STEPS` from pictures that va
 
 LEARNED = 0.6
 """A generator has learned when less than this share of its images is strange to the target, twice in a row."""
-
-
-Check = Callable[[Trial], None]
 
 
 def runs(trial: Trial) -> None:
@@ -97,20 +94,21 @@ def shapes(trial: Trial) -> None:
     In eval mode too, in which images are scored. Mend `build`, end the generator in a tanh, or claim less in
     `image_sizes` and `channels`.
     """
+    presenter, pack = Presenter.of(trial.architecture), trial.spec.recipe.pack
     for shape in trial.shapes:
         named = "x".join(map(str, shape))
+        images: dict[str, Tensor] = {}
         try:
-            run = trial.assemble(trial.spec_at(shape, batch_size=2))
-            (_, batch), *_ = due_calls(run)
+            run = trial.assemble(trial.spec_at(shape, batch_size=2 * pack))
             generator = run.players.generator
-            with torch.no_grad():
-                images = {"": generator(batch.latent, batch.labels)}
-                judged = Presenter.of(trial.architecture)
-                given = Given(run.players, batch, run.values)
-                for judge in trial.architecture.judges[:1]:
-                    run.players[judge](*judged.fake(given))
-                with eval_mode(generator):
-                    images[" in eval mode"] = generator(batch.latent, batch.labels)
+            for stage in through_stages(run):
+                (_, batch), *_ = due_calls(run)
+                with torch.no_grad():
+                    images[stage] = generator(batch.latent, batch.labels)
+                    for judge in trial.architecture.judges[:1]:
+                        run.players[judge](*presenter.fake(Given(run.players, batch, run.values)))
+                    with eval_mode(generator):
+                        images[f"{stage} in eval mode"] = generator(batch.latent, batch.labels)
         except Exception as error:
             reason = printable(error) if isinstance(error, GanzooError) else error_line(error)
             raise Failed(f"at {named}: {reason}") from error
@@ -122,18 +120,20 @@ def shapes(trial: Trial) -> None:
 
 
 def finite_terms(trial: Trial) -> None:
-    """Every term of every phase is a finite number in the first steps.
+    """Every term and every monitor of every phase is a finite number in the first steps, of each stage.
 
     Keep logarithms and roots away from 0, for instance by `softplus` or a small number under the root.
     """
     run = trial.assemble()
-    for step in range(4):
-        calls = due_calls(run)
-        for (update, _), terms in zip(calls, run.perform(calls), strict=True):
-            for name, term in terms.items():
-                if not torch.isfinite(term):
-                    raise Failed(f"the term '{update.phase.name}/{name}' is {float(term)} in step {step}")
-        run.step += 1
+    for stage in through_stages(run):
+        run.step = 0
+        for step in range(4):
+            calls = due_calls(run)
+            for (update, _), terms in zip(calls, run.perform(calls), strict=True):
+                for name, term in terms.items():
+                    if not torch.isfinite(term):
+                        raise Failed(f"the term '{update.phase.name}/{name}' is {float(term)} in step {step}{stage}")
+            run.step += 1
 
 
 def updates(trial: Trial) -> None:
@@ -141,26 +141,24 @@ def updates(trial: Trial) -> None:
 
     A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
     `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
-    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be. What `build`
-    freezes stays as it was.
+    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
     """
     run = trial.assemble(share_fakes=False)
     players = {name: player.network for name, player in run.players.items()}
     learnable, frozen, namesakes = _learnable(run, players), _frozen(run), _namesakes(players)
-    for update in run.updates:
-        before = _weight_copies(players)
-        update(_batch(run))
-        after = _weight_copies(players)
-        moved = [name for name in before if not torch.equal(before[name], after[name])]
-        for target in update.phase.targets:
-            if not any(name.startswith(f"{target}.") for name in moved):
-                raise Failed(f"phase '{update.phase.name}' updates '{target}' and leaves it as it was")
-        for name in moved:
-            if name in frozen:
-                raise Failed(f"phase '{update.phase.name}' moves '{name}', which `build` has frozen")
-            targets = tuple(f"{target}." for target in update.phase.targets)
-            if not any(namesake.startswith(targets) for namesake in namesakes[name]):
-                raise Failed(f"phase '{update.phase.name}' moves '{name}', which its `updates` does not name")
+    for stage in through_stages(run):
+        for update in run.updates:
+            before = _weight_copies(players)
+            update(_batch(run))
+            after = _weight_copies(players)
+            moved = [name for name in before if name not in frozen and not torch.equal(before[name], after[name])]
+            for target in update.phase.targets:
+                if not any(name.startswith(f"{target}.") for name in moved):
+                    raise Failed(f"phase '{update.phase.name}' updates '{target}' and leaves it as it was{stage}")
+            for name in moved:
+                targets = tuple(f"{target}." for target in update.phase.targets)
+                if not any(namesake.startswith(targets) for namesake in namesakes[name]):
+                    raise Failed(f"phase '{update.phase.name}' moves '{name}', which its `updates` does not name")
     if idle := _without_gradient(run, players, learnable):
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         named = ", ".join(f"'{name}'" for name in idle[:3])
@@ -325,7 +323,7 @@ def state_dict(trial: Trial) -> None:
     run, anew = trial.assemble(), trial.assemble(seed=trial.spec.seed + 1)
     for _ in range(3):
         run_step(run)
-    for name, inputs in _inputs_of_players(run).items():
+    for name, (inputs, named_inputs) in _inputs_of_networks(run).items():
         old, new = run.players[name], anew.players[name]
         state = state_of(old.network)
         if state.left_out:
@@ -338,7 +336,7 @@ def state_dict(trial: Trial) -> None:
         outputs = []
         for player in (old, new):
             with eval_mode(player), torch.no_grad(), seeded(0, trial.device):
-                outputs.append(tree_leaves(player(*inputs)))
+                outputs.append(tree_leaves(player.network(*inputs, **named_inputs)))
         if not all(torch.equal(*(output.nan_to_num() for output in pair)) for pair in zip(*outputs, strict=True)):
             raise Failed(f"a {name} with the weights of another gives something else; register what decides it")
 
@@ -411,6 +409,7 @@ def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> f
     run = trial.assemble(replace(spec, seed=seed, recipe=replace(spec.recipe, optimizers=optimizers)), scale)
     toy, before, least = TwoTones.of(spec.image_shape, scale), 1.0, 1.0
     for step in range(1, STEPS + 1):
+        go_to(run, (step - 1) / STEPS)
         run_step(run)
         if step % BETWEEN == 0:
             now = _strangeness(run, toy)
@@ -420,57 +419,38 @@ def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> f
     return least
 
 
-CHECKS: dict[str, Check] = {
-    function.__name__.replace("_", "-"): function
-    for function in (
-        runs,
-        leaves_settings,
-        shapes,
-        finite_terms,
-        updates,
-        penalty_gradients,
-        captured_gradients,
-        compiled_gradients,
-        same_bits,
-        no_host_sync_in_a_phase,
-        batch_independence,
-        state_dict,
-        json_spec,
-        memory_formats,
-        learns,
-    )
-}
-"""The checks of a variant by name, in the order in which they are shown; all others need the first."""
-
-
 # --- what several checks need -----------------------------------------------------------------------------------------
 
 
 def _batch(run: Assembly) -> Batch:
     real, labels = next(run.batches)
+    real = shrunk(real, run.players.generator.image_size)
     return Batch(real, labels, run.draw_latent(len(real), run.latent_rng), classes=run.classes)
 
 
-def _inputs_of_players(run: Assembly) -> dict[str, tuple[Any, ...]]:
-    """What each player is given in a step, by its name; one that no phase calls is absent."""
-    inputs: dict[str, tuple[Any, ...]] = {}
+def _inputs_of_networks(run: Assembly) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What each player's network is given in a step, by the player's name; one that no phase calls is absent."""
+    inputs: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
-    def note(name: str, given: tuple[Any, ...]) -> None:
-        if not any(
-            isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value) for value in given
-        ):
-            inputs.setdefault(
-                name, tuple(value.detach().clone() if isinstance(value, Tensor) else value for value in given)
-            )
+    def note(name: str, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tensors = [value for value in (*given, *named.values()) if isinstance(value, Tensor)]
+        if not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)):
+            inputs.setdefault(name, (tuple(map(_copied, given)), {key: _copied(value) for key, value in named.items()}))
 
     hooks = [
-        player.register_forward_pre_hook(lambda _, given, name=name: note(name, unpacked(given)))
+        player.network.register_forward_pre_hook(
+            lambda _, given, named, name=name: note(name, given, named), with_kwargs=True
+        )
         for name, player in run.players.items()
     ]
     run_step(run)
     for hook in hooks:
         hook.remove()
     return inputs
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _weight_copies(players: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -522,13 +502,14 @@ def _without_gradient(
     watch = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(module))
     try:
         # Several, for what lies behind a weight that starts at zero gets its first gradient in the second.
-        for _ in range(3):
-            for update in run.updates:
-                update.gradients(_batch(run))
-                learning = {id(weight) for weight in update.updated if _learns(weight)}
-                idle = {name: weight for name, weight in idle.items() if id(weight) not in learning}
-                _clear(run)
-            run_step(run)
+        for _ in through_stages(run):
+            for _ in range(3):
+                for update in run.updates:
+                    update.gradients(_batch(run))
+                    learning = {id(weight) for weight in update.updated if _learns(weight)}
+                    idle = {name: weight for name, weight in idle.items() if id(weight) not in learning}
+                    _clear(run)
+                run_step(run)
     finally:
         watch.remove()
     return [name for name, weight in idle.items() if _owner(players, name) in called]

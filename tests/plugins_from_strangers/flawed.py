@@ -108,7 +108,7 @@ def penalty(flaw):
 
 def loss(flaw):
     def discriminator_terms(generator, discriminator, batch, hyper):
-        if flaw == "updates-frozen":
+        if flaw == "frozen-weights":
             with torch.no_grad():
                 discriminator.frozen.mul_(0.99)
         fake = generator(batch.latent, batch.labels)
@@ -165,7 +165,7 @@ FLAWS = (
         "shapes-in-eval-mode",
         "finite-terms",
     ),
-    *("updates", "updates-beside", "updates-detached", "updates-frozen", "penalty-gradients"),
+    *("updates", "updates-beside", "updates-detached", "frozen-weights", "penalty-gradients"),
     *("captured-gradients", "compiled-gradients", "same-bits", "same-bits-seedless", "same-bits-unordered"),
     *("no-host-sync-in-a-phase", "batch-independence", "batch-independence-mixed", "state-dict"),
     *(
