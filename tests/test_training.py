@@ -30,11 +30,11 @@ def architecture_of(variant: str):
     return architecture if not isinstance(architecture, str) else REGISTRY.get("architectures", architecture).record
 
 
-def planned(models: str, **options):
+def planned(models: str, registry=REGISTRY, **options):
     plan = BenchPlan(
         models=(models,), **{"batch_size": 8, "kimg": 0.05, "throughput_only": True, "device": "cpu"} | options
     )
-    resolved = resolve(plan, REGISTRY)
+    resolved = resolve(plan, registry)
     return resolved.runs[0].spec, resolved.dataset
 
 
@@ -44,11 +44,10 @@ def assembled(models: str, **options):
 
 
 def snapshot(run):
-    players = {"generator": run.players.generator.network, "discriminator": run.players["discriminator"].network}
     return {
         f"{player}.{name}": parameter.detach().clone()
-        for player, network in players.items()
-        for name, parameter in network.named_parameters()
+        for player in run.players
+        for name, parameter in run.players[player].network.named_parameters()
     }
 
 
@@ -69,7 +68,7 @@ def test_every_variant_trains_a_few_steps_at_every_size(variant, size):
     assert all(math.isfinite(value) for curve in result.curves.values() for value in curve)
     after = snapshot(run)
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {"generator", "discriminator"}
+    assert moved == set(run.players)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -90,7 +89,7 @@ def test_phase_updates_exactly_its_targets(variant):
             assert any(not torch.equal(before[name], after[name]) for name in own), (
                 f"{step_phase.phase.name} left {target} as it was"
             )
-        everything = run.players.parameters(("generator", "discriminator"))
+        everything = run.players.parameters(run.players)
         assert all(parameter.grad is None for parameter in everything)
 
 
