@@ -21,8 +21,18 @@ from ganzoo.types import Batch, Loss, Recipe
 REGISTRY = discover()
 MLP = REGISTRY.get("architectures", "mlp").record
 VARIANTS = REGISTRY.names("variants")
-LOSSES = [name for name in REGISTRY.names("losses") if type(REGISTRY.get("losses", name).record).__name__ == "Loss"]
-ARCHITECTURES = REGISTRY.names("architectures")
+LOSSES = [
+    name
+    for name in REGISTRY.names("losses")
+    if isinstance(record := REGISTRY.get("losses", name).record, Loss) and (not record.phases or name == "infogan")
+]
+"""Those for two players; other losses of phases are paired in `test_more_players`."""
+ARCHITECTURES = [
+    name
+    for name in REGISTRY.names("architectures")
+    if len(REGISTRY.get("architectures", name).record.players) == 2 and name != "logan"
+]
+"""Those of two players; logan's are sngan's."""
 
 
 def architecture_of(variant: str):
