@@ -187,7 +187,8 @@ def penalty_gradients(trial: Trial) -> None:
         for _ in range(3):
             with in_training(run.players.together):
                 terms = function(given)
-            if _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
+            # One of monitors alone is minimized by nobody.
+            if not terms.losses or _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
                 break
             with torch.no_grad():
                 torch._foreach_mul_([weight.data for weight in weights], 4.0)

@@ -48,6 +48,11 @@ def opponents_phase(loss: Loss, presenter: Presenter) -> StepPhase:
     without it, by the generator's function of −real, unless that function's own terms depend on `real`.
     """
     judge = presenter.judge
+    if "generator" not in presenter.opponents:
+        raise UsageError(
+            f"loss '{loss.name}' would never update the generator, which `present` of its architecture does not call; "
+            "choose a loss of phases that does"
+        )
     asked = by_name(loss, "generator", names_of(loss))
     function = _by_name(loss, asked)
     real_side = by_name(loss, "real_side", names_of(loss)) if loss.real_side is not None else None
