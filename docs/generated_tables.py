@@ -29,6 +29,7 @@ from ganzoo.registry.registry import Registry
 from ganzoo.registry.signatures import TABLE, WITH_PLAYERS
 from ganzoo.runs import RunRecord
 from ganzoo.training.loop import TrainResult
+from ganzoo.types import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,6 +89,11 @@ def field_table(record: type) -> str:
     own = [field for field in fields(record) if field.name not in inherited]
     rows = ((code(field.name), default_of(field), meanings.get(field.name, "")) for field in own)
     return table(("field", "default", "meaning"), rows)
+
+
+def optimizers() -> str:
+    """The names of optimizers."""
+    return f"\n`kind` is one of {', '.join(map(code, OPTIMIZERS))}: the classes of `torch.optim` in lower case.\n\n"
 
 
 def record_table() -> str:
