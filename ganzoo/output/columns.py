@@ -300,7 +300,9 @@ def _updates_text(row: Row) -> str:
     both = f"{'–' if missing(discriminator) else format(discriminator, ',.0f')}/{generator:,.0f}"
     updates = row.finished[0].training.get("updates") or {} if row.finished else {}
     others = (
-        f"{printable(player, 40)} {count:,}" for player, count in updates.items() if player not in ("discriminator", "generator")
+        f"{printable(player, 40)} {count:,}"
+        for player, count in updates.items()
+        if player not in ("discriminator", "generator")
     )
     return " ".join((both, *others))
 
