@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from bits.sides import STORED
 
 from ganzoo.errors import Diverged, UsageError
 from ganzoo.planning.plan import resolve
@@ -24,13 +26,17 @@ VARIANTS = REGISTRY.names("variants")
 LOSSES = [
     name
     for name in REGISTRY.names("losses")
-    if isinstance(record := REGISTRY.get("losses", name).record, Loss) and (not record.phases or name == "infogan")
+    if isinstance(record := REGISTRY.get("losses", name).record, Loss)
+    and record.needs == "logits"
+    and (not record.phases or name == "infogan")
 ]
 """Those for two players; other losses of phases are paired in `test_more_players`."""
 ARCHITECTURES = [
     name
     for name in REGISTRY.names("architectures")
-    if len(REGISTRY.get("architectures", name).record.players) == 2 and name != "logan"
+    if len((record := REGISTRY.get("architectures", name).record).players) == 2
+    and record.gives in ("logits", "patches")
+    and name != "logan"
 ]
 """Those of two players; logan's are sngan's."""
 
@@ -61,9 +67,28 @@ def snapshot(run):
     }
 
 
+SEEDS = frozenset(next(iter(next(iter(json.loads(STORED.read_text()).values())).values())))
+"""The variants that the zoo began with, which tests of each variant go through in the default run; the others, which
+have tests of their own, under `-m slow`."""
+
+
+def each(names, of_the_zoo=VARIANTS, quick=SEEDS):
+    """The names as parameters, all but those in `quick` marked slow."""
+    return [
+        pytest.param(name, marks=() if name in quick or name not in of_the_zoo else pytest.mark.slow) for name in names
+    ]
+
+
+def is_quick(variant, size):
+    """The smallest size of each variant, the small ones of those that the zoo began with, and all of mlp and dcgan."""
+    if variant in ("mlp", "dcgan"):
+        return True
+    return size <= 32 if variant in SEEDS else size == min(architecture_of(variant).image_sizes or (16,))
+
+
 CLAIMS = [
     # That each size builds and has gradients is tested for all of them in `test_zoo_networks`.
-    pytest.param(variant, size, marks=pytest.mark.slow if size > 32 and variant not in ("mlp", "dcgan") else ())
+    pytest.param(variant, size, marks=() if is_quick(variant, size) else pytest.mark.slow)
     for variant in VARIANTS
     for size in architecture_of(variant).image_sizes or (16, 28, 32, 64)
 ]
@@ -81,7 +106,7 @@ def test_every_variant_trains_a_few_steps_at_every_size(variant, size):
     assert moved == set(run.players)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", each(VARIANTS))
 def test_phase_updates_exactly_its_targets(variant):
     run = assembled(variant)
     real, labels = next(run.batches)
@@ -103,7 +128,7 @@ def test_phase_updates_exactly_its_targets(variant):
         assert all(parameter.grad is None for parameter in everything)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", each(VARIANTS))
 def test_every_weight_is_updated_by_some_phase(variant):
     run = assembled(variant)
     before = snapshot(run)
@@ -115,8 +140,16 @@ def test_every_weight_is_updated_by_some_phase(variant):
     assert stuck == []
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "loss"),
+    [
+        pytest.param(
+            architecture, loss, marks=() if architecture in SEEDS or loss in ("non-saturating",) else pytest.mark.slow
+        )
+        for architecture in ARCHITECTURES
+        for loss in LOSSES
+    ],
+)
 def test_every_pair_trains_or_is_refused_with_a_reason(architecture, loss):
     if loss == "infogan" and architecture != "infogan":
         with pytest.raises(UsageError, match="code_head"):

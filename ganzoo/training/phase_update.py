@@ -62,6 +62,11 @@ class SharedFakes:
         self.maker = SharingGenerator(generator, self._make, StandIn(generator, self._make_apart))
         self.taker = SharingGenerator(generator, self._take, generator)
         self._images: Tensor | None = None
+        self._calls = 0
+
+    def begin(self) -> None:
+        """A phase begins, which may call the generator once."""
+        self._calls = 0
 
     def _make_apart(self, *inputs: Any) -> Tensor:
         # The generator is not frozen in the discriminator's phase, which must not push it.
@@ -70,7 +75,8 @@ class SharedFakes:
         return images
 
     def _make(self, *inputs: Any) -> Tensor:
-        if self._images is not None:
+        self._calls += 1
+        if self._calls > 1:
             raise PluginError(f"the discriminator's phase {_ONCE}")
         images: Tensor = self.generator(*inputs)
         self._images = images
@@ -128,6 +134,7 @@ class PhaseUpdate:
                 "give it one that `build` does not freeze"
             )
         self.takes_fakes = shared is not None and not phase.judges
+        self.shared = shared
         makes_fakes = shared is not None and not self.takes_fakes
         self.given_players: Mapping[str, AnyPlayer] = dict(players)
         if shared is not None:
@@ -185,6 +192,8 @@ class PhaseUpdate:
         return _logged(self._forward_and_backward(batch))
 
     def _forward_and_backward(self, batch: Batch) -> Terms:
+        if self.shared is not None:
+            self.shared.begin()
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         for parameter in self.trainable:

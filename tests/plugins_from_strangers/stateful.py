@@ -37,7 +37,7 @@ def hinge(real, fake, **more):
 @ganzoo.hookimpl
 def ganzoo_losses():
     averages = {"real_mean": 0.0, "fake_mean": 0.0}
-    yield ganzoo.Penalty("lecam", lecam, hyper={"weight": 0.3, "decay": 0.9}, state=averages)
+    yield ganzoo.Penalty("averages", lecam, hyper={"weight": 0.3, "decay": 0.9}, state=averages)
     yield loss("balanced", balanced, hyper={"rate": 0.1}, state={"k": 0.5})
     yield loss("undeclared", lambda real, fake: ganzoo.Terms({"pair": (fake - real).mean()}, state={"k": fake.mean()}))
     yield loss(
