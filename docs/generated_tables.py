@@ -29,7 +29,7 @@ from ganzoo.registry.registry import Registry
 from ganzoo.registry.signatures import TABLE, WITH_PLAYERS
 from ganzoo.runs import RunRecord
 from ganzoo.training.loop import TrainResult
-from ganzoo.types import OPTIMIZERS
+from ganzoo.types import OptimizerKind
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -93,7 +93,7 @@ def field_table(record: type) -> str:
 
 def optimizers() -> str:
     """The names of optimizers."""
-    return f"\n`kind` is one of {', '.join(map(code, OPTIMIZERS))}: the classes of `torch.optim` in lower case.\n\n"
+    return f"\n`kind` is one of {', '.join(map(code, get_args(OptimizerKind)))}: the classes of `torch.optim` in lower case.\n\n"
 
 
 def record_table() -> str:
