@@ -93,7 +93,8 @@ def field_table(record: type) -> str:
 
 def optimizers() -> str:
     """The names of optimizers."""
-    return f"\n`kind` is one of {', '.join(map(code, get_args(OptimizerKind)))}: the classes of `torch.optim` in lower case.\n\n"
+    names = ", ".join(map(code, get_args(OptimizerKind)))
+    return f"\n`kind` is one of {names}: the classes of `torch.optim` in lower case.\n\n"
 
 
 def record_table() -> str:
