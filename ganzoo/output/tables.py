@@ -16,7 +16,7 @@ from ganzoo.records.protocols import title_of
 from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
-from ganzoo.types import Penalty
+from ganzoo.types import Augmentation, Penalty
 
 if TYPE_CHECKING:
     from ganzoo.testing import CheckResult
@@ -94,12 +94,16 @@ def _estimate(seconds: float | None) -> str:
 # --- list, show, score, check, plugins, env ---------------------------------------------------------------------------
 
 
+BESIDE_LOSSES: Mapping[type, str] = {Penalty: "penalty: ", Augmentation: "augmentation: "}
+"""What begins the summary of what is no loss in the list of losses."""
+
+
 def offers_table(kind: Kind, offers: Sequence[Offer], titled: bool) -> Table:
-    """The offers of one kind by name; losses and penalties share one list, and a penalty says that it is one."""
+    """The offers of one kind by name; losses share a list with penalties and augmentations, which say what they are."""
     rows = [
         (
             offer.record.name,
-            ("penalty: " if isinstance(offer.record, Penalty) else "") + offer.record.summary,
+            BESIDE_LOSSES.get(type(offer.record), "") + offer.record.summary,
             offer.record.reference,
             offer.plugin,
         )

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import ganzoo
-from ganzoo_plugins.augmentations.pixels import picked, reflected
 from ganzoo_plugins.augmentations.one_logit import one_logit
+from ganzoo_plugins.augmentations.pixels import picked, reflected
 
 SHIFT = 1 / 8
 """The furthest shift, as a share of the image's size: 4 of 32 pixels, as in CR-GAN (Zhang et al. 2020,
