@@ -58,7 +58,9 @@ def test_lecam_has_the_gradients_and_the_averages_of_a_computation_by_hand():
             torch.testing.assert_close(after, weight - group["lr"] * weight.grad, rtol=1e-4, atol=1e-7)
         real_mean = 0.9 * real_mean + 0.1 * real.mean().item()
         fake_mean = 0.9 * fake_mean + 0.1 * fake.mean().item()
-        assert state_of(run) == pytest.approx({"averages.real_mean": real_mean, "averages.fake_mean": fake_mean}, rel=1e-4)
+        assert state_of(run) == pytest.approx(
+            {"averages.real_mean": real_mean, "averages.fake_mean": fake_mean}, rel=1e-4
+        )
 
 
 @pytest.mark.parametrize("models", ["mlp+balanced", "mlp+hinge+averages"])
