@@ -141,8 +141,8 @@ def updates(trial: Trial) -> None:
 
     A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
     `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
-    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be. What `build`
-    freezes stays as it was.
+    `detach` for instance; those of modules that no phase calls, of a judge's heads that no term reads, and those that
+    `build` freezes, may be. What `build` freezes stays as it was.
     """
     run = trial.assemble(share_fakes=False)
     players = {name: player.network for name, player in run.players.items()}
@@ -532,7 +532,30 @@ def _without_gradient(
             run_step(run)
     finally:
         watch.remove()
-    return [name for name, weight in idle.items() if _owner(players, name) in called]
+    idle = {name: weight for name, weight in idle.items() if _owner(players, name) in called}
+    unread = _of_heads_alone(run, idle) if idle else set()
+    return [name for name in idle if name not in unread]
+
+
+def _of_heads_alone(run: Assembly, weights: Mapping[str, nn.Parameter]) -> set[str]:
+    """Which of these weights a judge's heads depend on, and its logits do not."""
+    inputs, found = _inputs_of_players(run), set[str]()
+    for weight in weights.values():
+        weight.requires_grad_()
+    for judge in run.players.judges:
+        if judge.player_name in inputs:
+            heads = dict(judge.heads(*inputs[judge.player_name]))
+            found |= _reaching(heads, weights) - _reaching(heads["logits"], weights)
+    return found
+
+
+def _reaching(output: object, weights: Mapping[str, nn.Parameter]) -> set[str]:
+    """Which of these weights an output depends on."""
+    leaves = [leaf.sum() for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not leaves:
+        return set()
+    gradients = torch.autograd.grad(leaves, list(weights.values()), retain_graph=True, allow_unused=True)
+    return {name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None}
 
 
 def _learns(weight: Tensor) -> bool:

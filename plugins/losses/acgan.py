@@ -24,13 +24,13 @@ def discriminator_term(
     weight: Tensor,
 ) -> Tensor:
     """-L_C: the cross-entropy of the `classes` (N, K) of real images and of fakes with their labels (equation 3)."""
-    of_real = cross_entropy(head(real_heads, "classes", "acgan"), labels)
-    return weight * (of_real + cross_entropy(head(fake_heads, "classes", "acgan"), fake_labels))
+    of_real = cross_entropy(head(real_heads, "classes", "acgan", "dcgan-heads"), labels)
+    return weight * (of_real + cross_entropy(head(fake_heads, "classes", "acgan", "dcgan-heads"), fake_labels))
 
 
 def generator_term(fake_heads: Mapping[str, Tensor], fake_labels: Tensor, weight: Tensor) -> Tensor:
     """What of -L_C the generator can change: the cross-entropy of fakes with the labels that they were made for."""
-    return weight * cross_entropy(head(fake_heads, "classes", "acgan-generator"), fake_labels)
+    return weight * cross_entropy(head(fake_heads, "classes", "acgan-generator", "dcgan-heads"), fake_labels)
 
 
 @ganzoo.hookimpl

@@ -26,7 +26,9 @@ def code_terms(
 
     The head `category` (N, K) is a softmax, each of `continuous` (N, C) the mean of a Gaussian (equation 5).
     """
-    logits, means = (head(fake_heads, name, "infogan-codes") for name in ("category", "continuous"))
+    logits, means = (
+        head(fake_heads, name, "infogan-codes", "dcgan-heads-unlabelled") for name in ("category", "continuous")
+    )
     categories, codes = logits.shape[1], logits.shape[1] + means.shape[1]
     log_likelihood = (latent[:, :categories] * log_softmax(logits, 1)).sum(1)
     squared_error = (latent[:, categories:codes] - means).square().sum(1)

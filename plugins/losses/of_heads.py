@@ -9,12 +9,11 @@ from torch import Tensor
 import ganzoo
 
 
-def head(heads: Mapping[str, Tensor], name: str, penalty: str) -> Tensor:
-    """A judge's head by name. Raises `ganzoo.UsageError` where the judge has none of that name."""
+def head(heads: Mapping[str, Tensor], name: str, penalty: str, architecture: str) -> Tensor:
+    """A judge's head by name. Raises `ganzoo.UsageError` where the judge has none of that name; `architecture` has."""
     if name not in heads:
-        given = ", ".join(f"'{other}'" for other in heads) or "none"
         raise ganzoo.UsageError(
-            f"penalty '{penalty}' needs a judge with a head '{name}', and this one has {given}; choose an "
-            "architecture that has it, such as dcgan-heads"
+            f"penalty '{penalty}' needs a judge with a head '{name}'; choose an architecture that has it, such as "
+            f"{architecture}"
         )
     return heads[name]

@@ -27,8 +27,8 @@ def d2d_cross_entropy(
     Of each image the similarity to its proxy, as far as it is below `margin`, against those to the images of other
     classes in the batch, as far as they are above 1 - `margin`.
     """
-    embeddings = normalize(head(heads, "embedding", penalty))
-    proxies = normalize(head(heads, "proxies", penalty))[labels]
+    embeddings = normalize(head(heads, "embedding", penalty, "dcgan-heads"))
+    proxies = normalize(head(heads, "proxies", penalty, "dcgan-heads"))[labels]
     similar = -relu(margin - (embeddings * proxies).sum(1)) / temperature
     others = relu(embeddings @ embeddings.T - (1 - margin)) / temperature
     same_class = labels[:, None] == labels[None, :]

@@ -30,7 +30,7 @@ def turned(images: Tensor) -> tuple[Tensor, Tensor]:
 def rotation_term(discriminator: Any, images: Tensor, penalty: str) -> Tensor:
     """-E log Q(R = r | images turned by r)."""
     some, turns = turned(images)
-    return cross_entropy(head(discriminator.heads(some), "rotation", penalty), turns)
+    return cross_entropy(head(discriminator.heads(some), "rotation", penalty, "dcgan-heads-unlabelled"), turns)
 
 
 def discriminator_term(discriminator: Any, real: Tensor, weight: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def discriminator_terms(real: Tensor, fake: Tensor, margin: Tensor) -> dict[str,
 
 def pull_away(fake_heads: Mapping[str, Tensor], weight: Tensor) -> Tensor:
     """weight · the mean squared cosine of the codes (N, D) of two different fakes (section 2.4)."""
-    codes = normalize(head(fake_heads, "features", "pull-away"))
+    codes = normalize(head(fake_heads, "features", "pull-away", "ebgan"))
     cosines = codes @ codes.T
     others = 1 - torch.eye(len(codes), device=codes.device)
     return weight * (others * cosines.square()).sum() / others.sum()
