@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from skips import extra_of, of_zoo
 
 from ganzoo.errors import Diverged, UsageError
 from ganzoo.planning.plan import resolve
@@ -52,9 +53,11 @@ def snapshot(run):
     }
 
 
+SLOW = (pytest.mark.slow,)
+
 CLAIMS = [
     # That each size builds and has gradients is tested for all of them in `test_zoo_networks`.
-    pytest.param(variant, size, marks=pytest.mark.slow if size > 32 and variant not in ("mlp", "dcgan") else ())
+    pytest.param(variant, size, marks=(*extra_of(variant), *SLOW * (size > 32 and variant not in ("mlp", "dcgan"))))
     for variant in VARIANTS
     for size in architecture_of(variant).image_sizes or (16, 28, 32, 64)
 ]
@@ -72,7 +75,7 @@ def test_every_variant_trains_a_few_steps_at_every_size(variant, size):
     assert moved == {"generator", "discriminator"}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", of_zoo(VARIANTS))
 def test_phase_updates_exactly_its_targets(variant):
     run = assembled(variant)
     real, labels = next(run.batches)
@@ -94,7 +97,7 @@ def test_phase_updates_exactly_its_targets(variant):
         assert all(parameter.grad is None for parameter in everything)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", of_zoo(VARIANTS))
 def test_every_weight_is_updated_by_some_phase(variant):
     run = assembled(variant)
     before = snapshot(run)
@@ -107,7 +110,7 @@ def test_every_weight_is_updated_by_some_phase(variant):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", of_zoo(ARCHITECTURES))
 def test_every_pair_trains_or_is_refused_with_a_reason(architecture, loss):
     if loss == "infogan" and architecture != "infogan":
         with pytest.raises(UsageError, match="code_head"):
