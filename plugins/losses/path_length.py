@@ -29,7 +29,9 @@ def path_length(generator: Any, latent: Tensor, *, weight: Tensor, decay: Tensor
 
     def projected(w: Tensor) -> Tensor:
         images: Tensor = generator.synthesis(w)
-        return images * torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+        # `randn_like` would fill it in the order in which the images lie in memory.
+        noise = torch.randn(images.shape, device=images.device, dtype=images.dtype)
+        return images * noise / math.sqrt(images.shape[2] * images.shape[3])
 
     by_w = gradient(projected, generator.mapping(latent))
     lengths = (by_w.square().sum(1) + 1e-12).sqrt()
