@@ -40,6 +40,7 @@ results/README
 :caption: Adding to it
 
 docs/first-plugin
+docs/from-paper-to-plugin
 docs/plugins
 docs/reference
 docs/contributing-results

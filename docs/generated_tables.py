@@ -26,9 +26,10 @@ from ganzoo.comparing.table import meanings
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
-from ganzoo.registry.signatures import PLAYERS, TABLE, WITH_PLAYERS
+from ganzoo.registry.signatures import TABLE, WITH_PLAYERS
 from ganzoo.runs import RunRecord
 from ganzoo.training.loop import TrainResult
+from ganzoo.types import OptimizerKind
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,7 +58,7 @@ def hook(name: str) -> str:
 
 
 def signature_of_hook(name: str) -> str:
-    """`def ganzoo_losses() -> Iterable[Loss | Penalty]`."""
+    """`def ganzoo_losses() -> Iterable[Loss | Penalty | Augmentation]`."""
     function = getattr(hookspecs, name)
     arguments = (f"{argument}: {parameter.annotation}" for argument, parameter in parameters_of(function).items())
     return f"def {name}({', '.join(arguments)}) -> {inspect.signature(function).return_annotation}"
@@ -73,11 +74,11 @@ def call(name: str, function: Any) -> str:
 
 def named_arguments() -> str:
     """What each function of a plugin may name, beside its own coefficients."""
-    held: dict[tuple[str, ...], list[str]] = {}
+    held: dict[str, list[str]] = {}
     for (record, field), names in TABLE.items():
-        players = PLAYERS if (record, field) in WITH_PLAYERS else ()
-        held.setdefault((*players, *names), []).append(f"{record.__name__}.{field}")
-    rows = ((", ".join(map(code, functions)), ", ".join(map(code, names))) for names, functions in held.items())
+        players = ["any player"] if (record, field) in WITH_PLAYERS else []
+        held.setdefault(", ".join([*players, *map(code, names)]), []).append(f"{record.__name__}.{field}")
+    rows = ((", ".join(map(code, functions)), names) for names, functions in held.items())
     return table(("function", "may name"), rows)
 
 
@@ -88,6 +89,12 @@ def field_table(record: type) -> str:
     own = [field for field in fields(record) if field.name not in inherited]
     rows = ((code(field.name), default_of(field), meanings.get(field.name, "")) for field in own)
     return table(("field", "default", "meaning"), rows)
+
+
+def optimizers() -> str:
+    """The names of optimizers."""
+    names = ", ".join(map(code, get_args(OptimizerKind)))
+    return f"\n`kind` is one of {names}: the classes of `torch.optim` in lower case.\n\n"
 
 
 def record_table() -> str:
@@ -188,8 +195,8 @@ def registry() -> Registry:
 
 
 def objective_of(variant: Any) -> str:
-    """The loss and its penalties, by name."""
-    parts = (variant.loss, *variant.penalties)
+    """The loss, its penalties and its augmentations, by name."""
+    parts = (variant.loss, *variant.penalties, *variant.augment)
     return " + ".join(code(part if isinstance(part, str) else part.name) for part in parts)
 
 

@@ -385,22 +385,18 @@ BelowOne = Annotated[float, Range(0, 1)]
 """Numbers from 0 to below 1."""
 
 
-OPTIMIZERS = {
-    name.lower(): name
-    for name in (
-        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop"),
-        *("Rprop", "SGD"),
-    )
-}
-"""What `Optimizer.kind` may be, and the class of `torch.optim`: those that need no closure and take dense weights."""
+OptimizerKind = Literal[
+    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "rprop", "sgd"
+]
+"""The optimizers of `torch.optim` that need no closure and take dense weights, by their names in lower case."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """How one player's weights are updated: any optimizer of `torch.optim` by its name in lower case."""
 
-    kind: str = "adam"
-    """One of `OPTIMIZERS`."""
+    kind: OptimizerKind = "adam"
+    """The class of `torch.optim`, in lower case."""
     learning_rate: Positive = 2e-4
     """Before the variant's `rate_decay` multiplies it."""
     betas: tuple[BelowOne, BelowOne] = (0.5, 0.999)

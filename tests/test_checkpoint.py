@@ -10,7 +10,7 @@ import struct
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_training import REGISTRY, VARIANTS, architecture_of, planned
+from test_training import REGISTRY, SEEDS, VARIANTS, architecture_of, each, planned
 
 from ganzoo.data.batches import Batches
 from ganzoo.errors import RecordError
@@ -61,7 +61,11 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("recipe", [*VARIANTS, *RECIPES])
+QUICK = SEEDS | {"bigan", "began", "diffusion-gan", "progan", "stylegan2-small"}
+"""Three players, states, stages, and lazy phases of both players."""
+
+
+@pytest.mark.parametrize("recipe", each([*VARIANTS, *RECIPES], quick=QUICK))
 def test_restored_run_is_bit_for_bit_the_uninterrupted_one(recipe):
     models, options = RECIPES.get(recipe, (recipe, {}))
     size = min(architecture_of(models).image_sizes or (16,)) if recipe in VARIANTS else 16

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HANGING
-from skips import NO_ACCELERATOR
+from skips import NO_ACCELERATOR, extra_of, of_zoo
 
 from ganzoo.conformance import variant_checks
 from ganzoo.conformance.apart import check_apart
@@ -325,7 +325,10 @@ QUICK_VARIANTS = ("mlp", "dcgan", "wgan-gp", "conv-sgd", "cdcgan")
 
 @pytest.mark.parametrize(
     "variant",
-    [pytest.param(name, marks=() if name in QUICK_VARIANTS else pytest.mark.slow) for name in VARIANTS],
+    [
+        pytest.param(name, marks=() if name in QUICK_VARIANTS else (*extra_of(name), pytest.mark.slow))
+        for name in VARIANTS
+    ],
 )
 def test_zoo_passes_the_quick_checks(variant):
     found = outcome(variant, (), [name for name in CHECKS if name not in DEAR])
@@ -335,7 +338,7 @@ def test_zoo_passes_the_quick_checks(variant):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", of_zoo(VARIANTS))
 def test_zoo_passes_the_slow_checks(variant):
     assert outcome(variant, (), DEAR)["failed"] == {}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,12 +16,13 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import generated_tables
 import pandas
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import HANGING, ONE_MACHINE
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -35,7 +38,7 @@ from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine import fingerprint
-from ganzoo.planning.plan import resolve
+from ganzoo.planning.plan import PlannedRun, resolve
 from ganzoo.planning.request import BenchPlan
 from ganzoo.records.store import STATUSES, find_records
 from ganzoo.registry import hookspecs
@@ -45,7 +48,7 @@ from ganzoo.running.options import RunOptions
 from ganzoo.running.speed import summary
 from ganzoo.runs import PenaltyFrequency
 from ganzoo.training.assembly import assemble
-from ganzoo.training.loop import train
+from ganzoo.training.loop import TrainResult, train
 from ganzoo.util import options
 
 ROOT = Path(__file__).parent.parent
@@ -138,7 +141,8 @@ def test_check_reports_an_outdated_generated_table(tmp_path):
 
 
 def test_every_plugin_record_has_a_table_that_explains_every_field():
-    for record in (*RECORDS, types.Phase, types.Penalty, types.Optimizer, types.Schedule, types.Batch, types.Sample):
+    parts = (types.Phase, types.Optimizer, types.Schedule, types.Batch, types.Sample, types.Terms)
+    for record in (*RECORDS, *parts, types.Weights, types.Reported):
         assert f"tables.field_table(ganzoo.{record.__name__})" in PAGES["plugins"].text
         assert set(generated_tables.meanings_of(record)) == {field.name for field in fields(record)}, record.__name__
 
@@ -155,18 +159,20 @@ def test_documented_helpers_are_public():
         if not name.startswith("ganzoo.losses") and "(" in name
     }
     helpers = {"cache_folder", "download", "fingerprint_files", "open_regular", "resize_images", "sha256_of_file"}
-    assert documented == helpers
+    assert documented == helpers | {"weights_file"}
     assert documented <= set(ganzoo.__all__)
 
 
 # --- plugins.md: examples ---------------------------------------------------------------------------------------------
 
-EXAMPLES = {
-    block.split("\n")[0].removeprefix("# "): block
-    for block in PAGES["plugins"].code_blocks("python")
-    if re.match(r"# \w+\.py\n", block)
-}
-"""The plugins in plugins.md: code blocks that begin with the name of their file."""
+
+def files_of(page: str) -> dict[str, str]:
+    """The files in a page: code blocks that begin with the name of their file."""
+    blocks = PAGES[page].code_blocks("python")
+    return {block.split("\n")[0].removeprefix("# "): block for block in blocks if re.match(r"# \w+\.py\n", block)}
+
+
+EXAMPLES = files_of("plugins")
 
 
 @pytest.fixture(scope="module")
@@ -207,28 +213,62 @@ def test_every_example_loads_and_every_hook_has_one(documented):
     assert hooks == HOOKS
 
 
-def test_examples_pass_preflight(documented):
+OF_DCGAN = [
     # Two examples offer one variant on purpose: the same loss inline and by name.
-    models = [
-        *("hinge.py:hinge-dcgan", "hinge_by_name.py:hinge-dcgan", "dcgan-r1", "dcgan-lazy-r1", "dcgan+my-hinge"),
-        *("tiny+non-saturating", "tiny+wasserstein-drift", "dcgan+hinge+one-sided"),
-    ]
-    assert {variant.name for variant in offered(documented, "variants")} <= {model.split(":")[-1] for model in models}
-    plan = BenchPlan(tuple(models), "quadrants", throughput_only=True, device="cpu", set=("tiny*.width=512",))
+    *("hinge.py:hinge-dcgan", "hinge_by_name.py:hinge-dcgan", "dcgan-r1", "dcgan-lazy-r1", "dcgan-two-rates"),
+    *("dcgan+my-hinge", "dcgan+margin-hinge", "dcgan+hinge+one-sided"),
+]
+SMALL = [
+    *("tiny+non-saturating", "tiny+wasserstein-drift", "tiny+look-ahead", "tiny+hinge+smooth", "tiny+hinge+flip"),
+    *("tiny+wasserstein-gp+swapped", "two-judges+two-judges", "two-scales+hinge", "turns+hinge+turns+turns-of-fakes"),
+    *("autoencoder+equilibrium", "packed+hinge+r1+pac2", "growing+non-saturating", "drawn+hinge"),
+]
+"""Together they have every part that the examples offer."""
+
+
+def test_every_part_of_the_examples_is_tried(documented):
+    tried = {name for model in (*OF_DCGAN, *SMALL) for name in model.split(":")[-1].split("+")}
+    for kind in ("variants", "architectures", "losses"):
+        assert {record.name for record in offered(documented, kind)} <= tried
+
+
+def test_examples_on_dcgan_pass_preflight(documented):
+    plan = BenchPlan(tuple(OF_DCGAN), "quadrants", throughput_only=True, device="cpu")
     runs = {run.spec.variant: run for run in resolve(plan, documented).runs}
-    assert list(runs) == models
+    assert list(runs) == OF_DCGAN
     # Every phase went through forward and backward: where that fails, the FLOPs are unknown.
     assert all(run.preflight.flops_per_image for run in runs.values())
     assert runs["hinge.py:hinge-dcgan"].spec.recipe.loss == "hinge.py:my-hinge"
-    assert runs["tiny+non-saturating"].spec.recipe.options == {"width": 512}
     assert runs["dcgan-lazy-r1"].spec.recipe.penalties == (PenaltyFrequency("recipes.py:lazy-r1", 16),)
 
 
+def steps_of(
+    registry: Registry, model: str, dataset: str = "quadrants", **changes: Any
+) -> tuple[PlannedRun, TrainResult]:
+    """A variant of the examples, and what came of four steps on batches of eight."""
+    plan = BenchPlan((model,), dataset, throughput_only=True, device="cpu", batch_size=8, **changes)
+    resolved = resolve(plan, registry)
+    (planned,) = resolved.runs
+    return planned, train(assemble(planned.spec, registry, resolved.dataset), 4 * 8 / 1000)
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_small_examples_train(model, documented):
+    planned, trained = steps_of(documented, model)
+    assert planned.preflight.flops_per_image, planned.preflight.fault
+    assert set(trained.updates) == set(planned.preflight.parameters)
+    assert all(trained.updates.values())
+    assert all(math.isfinite(value) for curve in trained.curves.values() for value in curve)
+
+
+def test_option_of_the_example_architecture_can_be_set(documented):
+    planned, _ = steps_of(documented, "tiny+non-saturating", set=("tiny*.width=512",))
+    assert planned.spec.recipe.options == {"width": 512}
+
+
 def test_the_penalty_in_the_phases_of_the_example_is_no_second_update(documented):
-    plan = BenchPlan(("tiny+wasserstein-drift",), "quadrants", throughput_only=True, device="cpu", batch_size=16)
-    resolved = resolve(plan, documented)
-    run = assemble(resolved.runs[0].spec, documented, resolved.dataset)
-    assert train(run, 0.064).updates == {"generator": 4, "discriminator": 4}
+    _, trained = steps_of(documented, "tiny+wasserstein-drift")
+    assert trained.updates == {"generator": 4, "discriminator": 4}
 
 
 def test_the_example_dataset_extractor_metric_and_reporter_work_together(documented, tmp_path):
@@ -259,6 +299,77 @@ def test_tutorial_package_uses_the_entry_point_group():
     (module,) = project["project"]["entry-points"][hookspecs.PROJECT].values()
     assert project["tool"]["setuptools"]["py-modules"] == [module]
     assert f"{module}.py" in PAGES["plugins"].text
+
+
+# --- from-paper-to-plugin.md ------------------------------------------------------------------------------------------
+
+PAPERS = "from-paper-to-plugin"
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the page."""
+    folder = tmp_path_factory.mktemp("papers")
+    for name, block in files_of(PAPERS).items():
+        (folder / name).write_text(block, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def registry_of_papers(papers: Path) -> Registry:
+    plugins = sorted(path for path in papers.glob("*.py") if not path.name.startswith("test_"))
+    return discover([str(path) for path in plugins], strict=True)
+
+
+def test_commands_with_the_plugins_of_papers_pass_a_dry_run(papers, invoke, tmp_path):
+    commands = [line for block in PAGES[PAPERS].code_blocks("sh") for line in block.splitlines()]
+    assert len(commands) == 4
+    for path in papers.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "ganzoo"
+        outcome = invoke(*arguments, *[] if "--dry-run" in arguments else ["--dry-run"], "--device", "cpu")
+        assert outcome.code == 0, f"{command}\n{outcome.err}"
+        if "my-bigan" in command:
+            assert "generator updates generator, encoder" in outcome.out
+
+
+def test_lecam_of_the_page_remembers(registry_of_papers):
+    _, trained = steps_of(registry_of_papers, "my-lecam", "digits")
+    real, fake, gap = (
+        trained.curves[name]
+        for name in ("state/my-lecam.real_mean", "state/my-lecam.fake_mean", "discriminator/my-lecam.gap")
+    )
+    assert real[-1] != 0
+    assert fake[-1] != 0
+    assert set(trained.updates.values()) == {4}
+    assert all(map(math.isfinite, gap))
+
+
+@pytest.mark.parametrize("model", ["my-bigan", "my-bigan+r1"])
+def test_bigan_of_the_page_updates_three_players(model, registry_of_papers):
+    planned, trained = steps_of(registry_of_papers, model, "digits")
+    assert trained.updates == {"generator": 4, "discriminator": 4, "encoder": 4}
+    assert {"generator/fool", "generator/real_fool"} <= set(trained.curves)
+    assert set(planned.spec.recipe.averages) == {"generator", "encoder"}
+
+
+def test_ada_of_the_page_counts_images_and_adapts(registry_of_papers):
+    # Whatever the discriminator says, it is surer than -1, so p rises by 8 / 1000 in each step of 8 images.
+    _, trained = steps_of(
+        registry_of_papers, "my-ada", "digits", set=("my-ada.target=-1.5", "my-ada.hyper.my-ada.kimg=1")
+    )
+    assert trained.curves["state/my-ada.images_seen"][-1] == 32
+    assert trained.curves["state/my-ada.p"][-1] == pytest.approx(4 * 8 / 1000)
+
+
+def test_tests_of_the_page_pass(papers):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_papers.py"]
+    done = subprocess.run(command, cwd=papers, capture_output=True, text=True, timeout=HANGING)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "4 passed" in done.stdout
 
 
 # --- metrics.md -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -11,6 +12,7 @@ from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import resolve_recipe
 from ganzoo.planning.selection import select
 from ganzoo.registry.discovery import discover
+from ganzoo.types import Optimizer
 
 
 @pytest.fixture
@@ -127,12 +129,8 @@ def test_true_and_false_have_several_words(recipe):
 def test_discriminator_optimizer_is_set_separately(recipe):
     changed = recipe("tiger", "optimizer.learning_rate=0.5", "discriminator_optimizer.momentum=0.25")
     assert changed["optimizer"]["learning_rate"] == 0.5
-    assert changed["discriminator_optimizer"] == {
-        "kind": "sgd",
-        "learning_rate": 1e-3,
-        "betas": (0.5, 0.999),
-        "momentum": 0.25,
-    }
+    own = {"kind": "sgd", "learning_rate": 1e-3, "betas": (0.5, 0.999), "momentum": 0.25}
+    assert changed["discriminator_optimizer"] == asdict(Optimizer()) | own
     # A variant without a discriminator optimizer gets one, which differs in the field that was set.
     changed = recipe("lion", "discriminator_optimizer.learning_rate=0.5")
     assert changed["discriminator_optimizer"] == changed["optimizer"] | {"learning_rate": 0.5}
@@ -206,7 +204,7 @@ def test_an_unknown_field_is_refused_with_the_nearest(recipe, setting, suggestio
         ("widths=8,sixteen", "give numbers with commas between"),
         ("widths=8,16.5", "give numbers with commas between"),
         ("momentum=1", "give a number from 0 to below 1"),
-        ("optimizer.kind=adamw", "choose from adam, sgd, rmsprop"),
+        ("optimizer.kind=adamz", "choose from adadelta, adafactor, adagrad, adam,"),
         ("rate_decay=cosin", "choose from constant, linear, cosine, exponential"),
         ("rate_decay.kind=", "choose from constant"),
         ("schedules.volume=sgd", "choose from constant"),
@@ -237,7 +235,7 @@ def test_invalid_value_is_refused_with_the_valid_ones(recipe, setting, wanted):
 def test_integers_in_a_plugin_become_floats_in_the_recipe(recipe):
     # People write Optimizer("adam", 1, (0, 0.9)); the recipe holds floats all the same.
     plain = recipe("wolf.v2")["optimizer"]
-    assert plain == {"kind": "adam", "learning_rate": 1.0, "betas": (0.0, 0.9), "momentum": 0.0}
+    assert plain == asdict(Optimizer()) | {"learning_rate": 1.0, "betas": (0.0, 0.9)}
     assert json.dumps(plain["learning_rate"]) == "1.0"
     changed = recipe("wolf.v2", "learning_rate=0.5", "betas=0.25,0.75")["optimizer"]
     assert (changed["learning_rate"], changed["betas"]) == (0.5, (0.25, 0.75))

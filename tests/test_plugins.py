@@ -142,7 +142,7 @@ CARELESS = {
     "penalties='r1'": "penalties",
     "penalties=(1,)": "penalties",
     "optimizer='adam'": "optimizer",
-    "optimizer=ganzoo.Optimizer('adamw')": "optimizer.kind",
+    "optimizer=ganzoo.Optimizer('adamz')": "optimizer.kind",
     "optimizer=ganzoo.Optimizer(learning_rate='2e-4')": "optimizer.learning_rate",
     "optimizer=ganzoo.Optimizer(betas=(0.5,))": "optimizer.betas",
     "rate_decay=ganzoo.Schedule('cosin')": "rate_decay.kind",

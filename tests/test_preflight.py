@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import VARIANTS, assembled, planned
+from test_training import VARIANTS, assembled, each, planned
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganzoo.planning.plan import resolve
@@ -19,7 +19,7 @@ from ganzoo.training.preflight import preflight
 REGISTRY = discover()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", each(VARIANTS))
 def test_flops_of_every_variant_are_counted_and_uncounted_operators_named(variant):
     spec, _ = planned(variant)
     checked = preflight(spec, REGISTRY)

@@ -185,7 +185,7 @@ def ganzoo_losses():
     yield of_logits("own", lambda real, fake, margin: {"pair": relu(margin + fake - real).mean()}, margin=1.0)
     yield of_logits("by-hyper", lambda real, fake, hyper: {"pair": relu(hyper["margin"] + fake).mean()}, margin=1.0)
     yield of_logits("by-label", lambda real, fake, labels: {"pair": ((1 + labels) * (fake - real)).mean()})
-    yield ganzoo.Penalty("drift", lambda real_logits, *, weight: weight * real_logits.mean(), hyper={"weight": 0.001})
+    yield ganzoo.Penalty("drifting", lambda real_logits, *, weight: weight * real_logits.mean(), hyper={"weight": 0.1})
     yield ganzoo.Penalty("lost-penalty", lambda encoder, real: encoder(real).mean())
     yield ganzoo.Loss("lost-phase", phases=(ganzoo.Phase("only", lambda g, batch: {}, "generator"),))
 """
@@ -228,7 +228,7 @@ def test_refused_before_training_with_the_line_that_says_how(models, settings, r
     assert reason in outcome.error
 
 
-@pytest.mark.parametrize("models", ["mlp+own", "mlp+by-hyper", "mlp+by-label", "mlp+hinge+drift"])
+@pytest.mark.parametrize("models", ["mlp+own", "mlp+by-hyper", "mlp+by-label", "mlp+hinge+drifting"])
 def test_coefficients_labels_and_logits_are_given_by_name(models, planned):
     assert planned("--models", models).code == 0
 
@@ -239,7 +239,7 @@ def test_a_penalty_joins_a_loss_of_phases(models, planned):
     assert (outcome.code, outcome.err) == (0, "")
 
 
-@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty", "drift"])
+@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty", "drifting"])
 def test_one_loss_in_two_spellings_has_the_same_bits_and_updates_with_a_penalty(penalty, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     registry = discover([str(tmp_path / "mine.py")])
@@ -275,7 +275,7 @@ def test_a_penalty_of_a_joint_phase_does_not_push_the_generator(penalty, tmp_pat
     assert sides[0][1] != sides[1][1]
 
 
-@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty", "drift"])
+@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty", "drifting"])
 def test_label_smoothing_leaves_a_penalty_as_it_is(penalty, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     registry = discover([str(tmp_path / "mine.py")])

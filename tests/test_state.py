@@ -41,7 +41,7 @@ def state_of(run):
 def test_lecam_has_the_gradients_and_the_averages_of_a_computation_by_hand():
     """Hinge with LeCam on mlp, step by step, with SGD so that a step is its gradient."""
     kinds = (f"*.{optimizer}.kind=sgd" for optimizer in ("optimizer", "discriminator_optimizer"))
-    run = assembled("mlp+hinge+lecam", set=(*kinds, "*.optimizer.learning_rate=0.1"))
+    run = assembled("mlp+hinge+averages", set=(*kinds, "*.optimizer.learning_rate=0.1"))
     networks = [run.players.generator.network, run.players["discriminator"].network]
     (group,) = run.optimizers["discriminator"].param_groups
     assert group["momentum"] == 0
@@ -58,10 +58,12 @@ def test_lecam_has_the_gradients_and_the_averages_of_a_computation_by_hand():
             torch.testing.assert_close(after, weight - group["lr"] * weight.grad, rtol=1e-4, atol=1e-7)
         real_mean = 0.9 * real_mean + 0.1 * real.mean().item()
         fake_mean = 0.9 * fake_mean + 0.1 * fake.mean().item()
-        assert state_of(run) == pytest.approx({"lecam.real_mean": real_mean, "lecam.fake_mean": fake_mean}, rel=1e-4)
+        assert state_of(run) == pytest.approx(
+            {"averages.real_mean": real_mean, "averages.fake_mean": fake_mean}, rel=1e-4
+        )
 
 
-@pytest.mark.parametrize("models", ["mlp+balanced", "mlp+hinge+lecam"])
+@pytest.mark.parametrize("models", ["mlp+balanced", "mlp+hinge+averages"])
 def test_a_run_that_goes_on_has_the_state_of_one_that_was_not_stopped(models):
     spec, dataset = planned(models, throughput_only=False)
     whole = trained(spec, dataset, registry=REGISTRY)
@@ -71,7 +73,7 @@ def test_a_run_that_goes_on_has_the_state_of_one_that_was_not_stopped(models):
     assert course(*trained(spec, dataset, saved=part, registry=REGISTRY)) == course(*whole)
 
 
-@pytest.mark.parametrize("models", ["mlp+balanced", "mlp+hinge+lecam"])
+@pytest.mark.parametrize("models", ["mlp+balanced", "mlp+hinge+averages"])
 def test_a_replayed_step_writes_the_state_of_the_eager_one(models):
     states = []
     for graphed in (False, True):

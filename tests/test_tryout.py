@@ -85,7 +85,6 @@ def planned(invoke, tmp_path):
     ("loss", "error"),
     [
         ("absent", "AttributeError: 'Discriminator' object has no attribute 'embedding'"),
-        ("arity", "TypeError: DiscriminatorPlayer.forward() takes from 2 to 3 positional arguments but 4 were given"),
         ("later", "AttributeError: 'Parameter' object has no attribute 'weights'"),
     ],
 )
@@ -94,6 +93,16 @@ def test_a_loss_that_does_not_fit_is_refused_at_planning(architecture, loss, err
     assert outcome.code == 2
     assert outcome.error == (
         f"ganzoo: {architecture}+{loss}: with architecture '{architecture}', loss '{loss}' raised {error}"
+    )
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "dcgan"])
+def test_more_inputs_than_a_player_takes_are_refused_at_planning(architecture, planned):
+    outcome = planned(f"{architecture}+arity")
+    assert outcome.code == 2
+    assert outcome.error == (
+        f"ganzoo: {architecture}+arity: the discriminator is given 3 inputs, and its forward takes 1; only labels are "
+        "left out where a network has no room for them"
     )
 
 

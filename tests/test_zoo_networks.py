@@ -23,6 +23,7 @@ PLUGINS = [
     "r3gan",
     "cdcgan",
     "infogan",
+    "diffusion_gan",
 ]
 RECIPES = ["conv_sgd", "wgan", "wgan_gp", "lsgan", "hinge"]
 CLASSES = 10
@@ -40,6 +41,7 @@ NARROW = {
     "r3gan": {"base_channels": 4},
     "cdcgan": {"base_channels": 8},
     "infogan": {"base_channels": 8, "dense": 128},
+    "diffusion-gan": {"base_channels": 8},
 }
 """Options for the largest claimed size of each architecture, so that the tests take seconds."""
 NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)

@@ -103,7 +103,9 @@ class Trial:
         return self.spec_at(min(self.shapes, key=lambda shape: (shape[1], shape[0])))
 
     def spec_at(self, shape: ImageShape, batch_size: int = 8) -> RunSpec:
-        """The run at another shape."""
+        """The run at another shape, with batches of so many images, or as many more as packs of them need."""
+        pack = self.selection.variant.pack
+        batch_size = -(-batch_size // pack) * pack
         plan = BenchPlan(models=(self.label,), device=self.device, batch_size=batch_size, step_mode="eager")
         return resolve_alone(self.selection, self.registry, plan, TwoTones.of(shape))
 

@@ -141,7 +141,8 @@ def updates(trial: Trial) -> None:
 
     A target that stays has no part in the phase's terms. Weights that move beside it are changed by hand: do so in
     `after`, which is given those of the phase alone. Weights that get no gradient are cut off from all terms, by a
-    `detach` for instance; those of modules that no phase calls, and those that `build` freezes, may be.
+    `detach` for instance; those of modules that no phase calls, of a judge's heads that no term reads, and those that
+    `build` freezes, may be.
     """
     run = trial.assemble(share_fakes=False)
     players = {name: player.network for name, player in run.players.items()}
@@ -185,7 +186,8 @@ def penalty_gradients(trial: Trial) -> None:
         for _ in range(3):
             with in_training(run.players.together):
                 terms = function(given)
-            if _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
+            # One of monitors alone is minimized by nobody.
+            if not terms.losses or _has_gradient(torch.stack(list(terms.losses.values())).sum(), weights):
                 break
             with torch.no_grad():
                 torch._foreach_mul_([weight.data for weight in weights], 4.0)
@@ -512,7 +514,32 @@ def _without_gradient(
                 run_step(run)
     finally:
         watch.remove()
-    return [name for name, weight in idle.items() if _owner(players, name) in called]
+    idle = {name: weight for name, weight in idle.items() if _owner(players, name) in called}
+    unread = _of_heads_alone(run, idle) if idle else set()
+    return [name for name in idle if name not in unread]
+
+
+def _of_heads_alone(run: Assembly, weights: Mapping[str, nn.Parameter]) -> set[str]:
+    """Which of these weights a judge's heads depend on, and its logits do not."""
+    inputs, found = _inputs_of_networks(run), set[str]()
+    for weight in weights.values():
+        weight.requires_grad_()
+    for judge in run.players.judges:
+        if judge.player_name in inputs:
+            given, named = inputs[judge.player_name]
+            output = judge.network(*given, **named)
+            if isinstance(output, Mapping):
+                found |= _reaching(output, weights) - _reaching(output["logits"], weights)
+    return found
+
+
+def _reaching(output: object, weights: Mapping[str, nn.Parameter]) -> set[str]:
+    """Which of these weights an output depends on."""
+    leaves = [leaf.sum() for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not leaves:
+        return set()
+    gradients = torch.autograd.grad(leaves, list(weights.values()), retain_graph=True, allow_unused=True)
+    return {name for name, gradient in zip(weights, gradients, strict=True) if gradient is not None}
 
 
 def _learns(weight: Tensor) -> bool:

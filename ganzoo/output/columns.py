@@ -17,6 +17,7 @@ from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
 from ganzoo.comparing.scores import ScoreKey, with_several_protocols
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.records.protocols import distinctions, title_of
+from ganzoo.util.text import printable
 
 Show = Callable[[Any], str]
 Group = Literal["setting", "score", "target", "speed", "cost"]
@@ -292,9 +293,18 @@ def rate_text(row: Row) -> str:
 
 
 def _updates_text(row: Row) -> str:
-    """Optimizer steps of both players, `625/125`."""
+    """Optimizer steps of discriminator and generator, `625/125`, then of other players, `encoder 125`."""
     discriminator, generator = (row.figure(f"{player}_updates").mean for player in ("discriminator", "generator"))
-    return "–" if missing(discriminator) else f"{discriminator:,.0f}/{generator:,.0f}"
+    if missing(generator):
+        return "–"
+    both = f"{'–' if missing(discriminator) else format(discriminator, ',.0f')}/{generator:,.0f}"
+    updates = row.finished[0].training.get("updates") or {} if row.finished else {}
+    others = (
+        f"{printable(player, 40)} {count:,}"
+        for player, count in updates.items()
+        if player not in ("discriminator", "generator")
+    )
+    return " ".join((both, *others))
 
 
 def _ratio_columns(comparison: Comparison) -> Iterator[Column]:

@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 from ganzoo.errors import UnknownName, UsageError
-from ganzoo.types import OPTIMIZERS
+from ganzoo.types import OptimizerKind
 from ganzoo.util.text import did_you_mean, printable
 
-SCHEDULES = ("constant", "linear", "cosine", "exponential")
+SCHEDULES = ("constant", "linear", "cosine", "exponential", "points")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _is_schedule(path: tuple[str, ...]) -> bool:
 def _parsed(override: Override, path: tuple[str, ...], current: Any) -> Any:
     text = override.value.strip()
     if path[-1] == "kind" and (path[0].endswith("optimizer") or _is_schedule(path)):
-        choices = SCHEDULES if _is_schedule(path) else OPTIMIZERS
+        choices = SCHEDULES if _is_schedule(path) else get_args(OptimizerKind)
         if text not in choices:
             raise UsageError(f"{override}: choose from {', '.join(choices)}")
         return text

@@ -222,6 +222,11 @@ def _resolved_spec(
             f"batch_size {recipe.batch_size} is larger than dataset '{printable(dataset.name)}' "
             f"with its {dataset.count} images; choose a smaller --batch-size"
         )
+    if recipe.batch_size % recipe.pack:
+        raise UsageError(
+            f"batch_size {recipe.batch_size} cannot be divided into packs of {recipe.pack} images; choose a multiple "
+            "with --batch-size"
+        )
     if plan.kimg == "full":
         if full_kimg is None:
             raise UsageError("--kimg full: its source gives no budget; give a number")

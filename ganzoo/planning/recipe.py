@@ -117,6 +117,7 @@ def settled_recipe(
         "schedules": {
             name: _as_floats(variant.schedules.get(name, Schedule()))
             for name in _scheduled_names(hyper, architecture.players)
+            if name in hyper or name in variant.schedules or _is_set(f"schedules.{name}", overrides)
         },
         "ema_half_life_kimg": float(variant.ema_half_life_kimg),
         "ema_rampup": float(variant.ema_rampup),
@@ -144,7 +145,7 @@ def _own_optimizers(
     common = _as_floats(variant.optimizer)
     for field in map(optimizer_field, set(architecture.players) - {GENERATOR_PLAYER}):
         # What only the generator has is not common; and what is set for one player changes no other.
-        if GENERATOR_PLAYER in variant.optimizers or any(o.field.startswith(f"{field}.") for o in overrides):
+        if GENERATOR_PLAYER in variant.optimizers or _is_set(field, overrides):
             own.setdefault(field, dict(common))
     return own
 
@@ -208,6 +209,11 @@ def _check_players(field: str, names: Iterable[str], architecture: Architecture)
                 f"{field} names '{printable(name)}', and the players of architecture '{architecture.name}' are "
                 f"{', '.join(architecture.players)}"
             )
+
+
+def _is_set(field: str, overrides: Sequence[Override]) -> bool:
+    """Whether a `--set` names a field, or a part of it, by its whole path."""
+    return any(override.field == field or override.field.startswith(f"{field}.") for override in overrides)
 
 
 def _scheduled_names(coefficients: Iterable[str], players: Iterable[str]) -> tuple[str, ...]:

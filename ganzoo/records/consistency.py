@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from ganzoo.machine.timing import summary
 from ganzoo.records.bounds import CLOSE, Bounds, bound_faults
 from ganzoo.records.protocols import direction_of, protocol_id
+from ganzoo.records.speeds import SUMMARIES, close, is_ordered, speed_contradictions
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder, versions_in_id
-from ganzoo.runs import Point, RunRecord, Score, Summary, Throughput
+from ganzoo.runs import Point, RunRecord, Score
 from ganzoo.util.bootstrap import in_blocks, percentile_interval
 from ganzoo.util.text import printable
 
@@ -83,21 +84,12 @@ def dataset_faults(record: RunRecord) -> Iterator[str]:
 
 def speed_faults(record: RunRecord) -> Iterator[str]:
     """Summaries must follow from their samples, the MFU from its parts; a share is at most 1."""
+    yield from speed_contradictions(record)
     throughput: Mapping[str, Any] = record.throughput
     for name in SUMMARIES:
         if name in throughput:
-            yield from _summary_faults(f"throughput.{name}", throughput[name], record)
+            yield from _interval_faults(f"throughput.{name}", throughput[name], record)
     yield from _outside("throughput", throughput, {"data_wait_share": (0, 1)})
-    mfu, flops, peak = (throughput.get(name) for name in ("mfu", "flops_per_image", "peak_flops"))
-    rate = throughput.get("train_images_per_second", {}).get("median")
-    if mfu is None:
-        return
-    if flops is None or not peak or rate is None or not _close(mfu, flops * rate / peak):
-        yield "throughput.mfu is not flops_per_image times the median rate over peak_flops"
-
-
-SUMMARIES = tuple(name for name, hint in get_type_hints(Throughput).items() if hint is Summary)
-"""The measurements that were taken several times."""
 
 
 def turn_faults(record: RunRecord) -> Iterator[str]:
@@ -118,20 +110,12 @@ def doubts(record: RunRecord) -> Iterator[str]:
         yield f"throughput.mfu is {mfu:g}, above {MOST_MFU}: the peak may have been measured in a worse moment"
 
 
-def _summary_faults(name: str, part: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
-    samples = part["samples"]
-    if not samples:
-        yield f"{name} has no samples"
+def _interval_faults(name: str, part: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
+    """An interval that is possible, and is not the one that the samples give."""
+    if not part["samples"] or not is_ordered(part):
         return
-    expected = summary(samples)
-    yield from (
-        f"{name}.{key} is {part[key]:g}, and its samples give {expected[key]:g}"
-        for key in ("median", "min", "max")
-        if key in part and not _close(part[key], expected[key])
-    )
-    ordered = min(samples) <= part["low"] <= part["median"] <= part["high"] <= max(samples)
-    interval = _expected_interval(part, expected, record)
-    if not ordered or (interval and not all(map(_close, (part["low"], part["high"]), interval))):
+    interval = _expected_interval(part, summary(part["samples"]), record)
+    if interval and not all(map(close, (part["low"], part["high"]), interval)):
         yield f"{name}.low and .high are not the interval of the median that its samples give"
 
 
@@ -243,7 +227,3 @@ def _outside(where: str, values: Mapping[str, Any], bounds: Mapping[str, Bounds]
         if isinstance(value, (int, float)) and not low <= value <= high:
             shown = "above 0" if low > 0 else f"from {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             yield f"{where}.{printable(name, 80)} is {value:g}, and not {shown}"
-
-
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=CLOSE)

@@ -20,6 +20,7 @@ from ganzoo.records.bounds import bound_faults
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.score_facts import facts_fault, with_score_facts
 from ganzoo.records.settings import GENERATOR_PLAYER
+from ganzoo.records.speeds import speed_contradictions
 from ganzoo.records.upgrades import upgrade
 from ganzoo.runs import LARGEST_TERM, SCHEMA, RunRecord, RunSpec, Status
 from ganzoo.util.conversion import convert, fault_of, fault_of_json
@@ -185,9 +186,12 @@ def _content_of(text: bytes, path: Path) -> dict[str, Any]:
 
 
 def _valid_record(content: Mapping[str, Any], path: Path) -> RunRecord:
-    """A record by `record_of` whose scores are possible, too. Raises `RecordError`."""
+    """A record by `record_of` whose scores are possible, too, and whose speeds are those of its samples.
+
+    Raises `RecordError`.
+    """
     record = record_of(content, path)
-    for fault in bound_faults(record):
+    for fault in (*bound_faults(record), *speed_contradictions(record)):
         raise RecordRefused(f"{printable(path)}: {fault}")
     return record
 

@@ -37,7 +37,7 @@ class NamedAugmentation:
 class Augmenting:
     """The augmentations of a variant, one after another, with their coefficients and state of a run.
 
-    `fakes` are those that an augmentation may put in place of real images; set for each phase by `with_fakes`.
+    The first of `fakes`, once a phase has made them, may be put in place of real images.
     """
 
     def __init__(self, records: Sequence[Augmentation]) -> None:
@@ -49,7 +49,7 @@ class Augmenting:
                 "of them"
             )
         self.values = Values({})
-        self.fakes: Tensor | None = None
+        self.fakes: Sequence[Tensor] = ()
 
     def __bool__(self) -> bool:
         return bool(self.augmentations)
@@ -82,8 +82,9 @@ class Augmenting:
     def __call__(self, images: Tensor, labels: Tensor | None = None, is_real: bool | None = None) -> tuple[Tensor, ...]:
         """`(images,)`, or `(images, condition)`. Raises `PluginError` where a shape changes."""
         conditions: list[Tensor] = []
+        fake = self.fakes[0].detach() if self.fakes else None
         for each in self.augmentations:
-            given = {"images": images, "labels": labels, "is_real": is_real, "fake": self.fakes}
+            given = {"images": images, "labels": labels, "is_real": is_real, "fake": fake}
             result = each.function({**given, **own_values(self.values, each.record)})
             augmented, *condition = result if isinstance(result, (tuple, list)) else (result,)
             if not isinstance(augmented, Tensor) or augmented.shape != images.shape:

@@ -104,17 +104,15 @@ def as_vector(logits: Logits) -> Tensor:
 def by_leaf(
     function: Callable[[Mapping[str, Any]], Terms], given: Mapping[str, Any], sides: Mapping[str, Logits]
 ) -> Terms:
-    """The terms of a function of logits, which is applied to each map of a judge by itself, flattened, and summed.
+    """The terms of a function of logits, which is applied to each map of a judge by itself, and summed.
 
     State and monitors are the mean over the maps.
     """
     parts = {side: leaves(logits) for side, logits in sides.items()}
     count = max(len(part) for part in parts.values())
-    if count == 1 and all(part[0].dim() <= 2 for part in parts.values()):
-        return function({**given, **{side: part[0] for side, part in parts.items()}})
-    terms = [
-        function({**given, **{side: part[index].flatten() for side, part in parts.items()}}) for index in range(count)
-    ]
+    terms = [function({**given, **{side: part[index] for side, part in parts.items()}}) for index in range(count)]
+    if count == 1:
+        return terms[0]
     return Terms(
         {name: torch.stack([each.losses[name] for each in terms]).sum() for name in terms[0].losses},
         {name: torch.stack([each.monitors[name] for each in terms]).mean() for name in terms[0].monitors},

@@ -48,6 +48,11 @@ def opponents_phase(loss: Loss, presenter: Presenter) -> StepPhase:
     without it, by the generator's function of −real, unless that function's own terms depend on `real`.
     """
     judge = presenter.judge
+    if "generator" not in presenter.opponents:
+        raise UsageError(
+            f"loss '{loss.name}' would never update the generator, which `present` of its architecture does not call; "
+            "choose a loss of phases that does"
+        )
     asked = by_name(loss, "generator", names_of(loss))
     function = _by_name(loss, asked)
     real_side = by_name(loss, "real_side", names_of(loss)) if loss.real_side is not None else None
@@ -104,9 +109,19 @@ def _judged(given: Given, judge: str, inputs: tuple[Any, ...], asked: ByName) ->
     """The judge's logits, and its heads where a function asks for some."""
     player = given.players[judge]
     if not set(HEADS) & set(asked.names):
-        return player(*inputs), {}
+        return _as_vectors(player, player(*inputs)), {}
     heads = dict(player.heads(*inputs))
-    return heads.pop("logits"), heads
+    return _as_vectors(player, heads.pop("logits")), heads
+
+
+def _as_vectors(judge: Any, logits: Logits) -> Logits:
+    """Each map of patches as one vector, of two logits for each patch where the loss wants two; others as they are."""
+    if judge.gives != "patches":
+        return logits
+    vectors = [leaf.flatten() for leaf in leaves(logits)]
+    if judge.wanted == 2:
+        return [torch.stack([torch.zeros_like(vector), vector], 1) for vector in vectors]
+    return vectors
 
 
 def _is_made(inputs: tuple[Any, ...]) -> bool:

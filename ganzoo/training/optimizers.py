@@ -13,8 +13,13 @@ from torch import Tensor
 from ganzoo.errors import UsageError
 from ganzoo.training.phase_update import StepPhase
 from ganzoo.training.players import Player
-from ganzoo.types import OPTIMIZERS, Optimizer
+from ganzoo.types import Optimizer
 from ganzoo.util.text import printable
+
+CLASSES: Mapping[str, Any] = {
+    name.lower(): value for name, value in vars(torch.optim).items() if isinstance(value, type)
+}
+"""Those of torch, by the names that `Optimizer.kind` has for them."""
 
 FUSED = ("adam", "adamw", "sgd")
 """Those of which torch's fused kernel is used where it has one for the device and for the kinds of numbers."""
@@ -73,7 +78,7 @@ def make_optimizer(
     With `capturable` its counters, its learning rate and betas that move are tensors on the device, so that a captured
     step follows their schedules under replay. Raises `UsageError` where torch refuses an argument.
     """
-    class_ = getattr(torch.optim, OPTIMIZERS[settings.kind])
+    class_ = CLASSES[settings.kind]
     takes = inspect.signature(class_).parameters
     every = [weight for group in groups for weight in group["params"]]
     device = every[0].device

@@ -12,7 +12,7 @@ from ganzoo.errors import PluginError, UsageError
 from ganzoo.registry.signatures import ByName, by_name
 from ganzoo.training.augmenting import Augmenting
 from ganzoo.training.judging import Presenter, as_value, as_vector, watched
-from ganzoo.training.phase_update import Given, StepPhase
+from ganzoo.training.phase_update import Given, StepPhase, beside_shared_fakes
 from ganzoo.training.players import Judge, Logits, Seen, StandIn, unpacked
 from ganzoo.training.terms import joined, names_of, of_batch, own_values, terms_of
 from ganzoo.types import Inputs, Loss, Penalty, Phase, Terms
@@ -91,9 +91,11 @@ def with_penalties(
 
     def with_their_terms(given: Given) -> Terms:
         seen = Seen(given.batch.real)
+        beside = beside_shared_fakes(given)
         with watched(given, presenter.judges, seen) as watching:
             if augmenting.asks_for_fakes:
-                augmenting.fakes = _fakes_apart(given)
+                # Where the phase is the harness's own, it makes fakes before it judges.
+                augmenting.fakes = [_fakes_apart(beside)] if loss.phases else seen.made
             terms = phase.function(watching)
             seen.over = True
             for penalty in penalties:
@@ -104,8 +106,9 @@ def with_penalties(
                     if penalty.asks_for(side)
                     for name, value in _of_side(side, index, penalty, phase, terms, given, seen, joint).items()
                 }
-                alone = _without_generator(given) if joint else given
+                alone = _without_generator(given) if joint else beside
                 terms = _with_terms(terms, penalty.terms(alone, more, augmenting), loss)
+        augmenting.fakes = ()
         if adapts:
             calls = [call for call in seen.calls if call.judge == presenter.judge]
             terms = replace(terms, state={**terms.state, **augmenting.adapted(given, calls, seen)})
@@ -229,7 +232,7 @@ def penalty_alone(penalty: NamedPenalty, presenter: Presenter, augmenting: Augme
         more: dict[str, Any] = {}
         with watched(given, presenter.judges, seen):
             if augmenting.asks_for_fakes:
-                augmenting.fakes = _fakes_apart(given)
+                augmenting.fakes = [_fakes_apart(given)]
             for side, inputs in sides.items():
                 assert isinstance(judge, (Judge, StandIn))
                 for value in inputs:
@@ -244,7 +247,9 @@ def penalty_alone(penalty: NamedPenalty, presenter: Presenter, augmenting: Augme
                     answer = dict(judge.heads(*unpacked((more[side],))))
                     more[f"{side}_logits"] = as_vector(answer.pop("logits"))
                     more[f"{side}_heads"] = answer
-            return penalty.terms(given, more, augmenting)
+            result = penalty.terms(given, more, augmenting)
+        augmenting.fakes = ()
+        return result
 
     return terms
 

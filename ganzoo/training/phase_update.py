@@ -43,6 +43,14 @@ class StepPhase(Phase):
     """Whether it updates a judge, or a part of one: such a phase consumes real images."""
 
 
+class SharingGenerator(StandIn):
+    """The generator in one of two phases that share fakes; it is called once, and `beside` serves all other calls."""
+
+    def __init__(self, player: Player, function: Callable[..., Any], beside: AnyPlayer) -> None:
+        super().__init__(player, function)
+        self.beside = beside
+
+
 class SharedFakes:
     """One forward pass for two phases: the discriminator's makes the fakes, the generator's takes them.
 
@@ -51,12 +59,24 @@ class SharedFakes:
 
     def __init__(self, generator: Player) -> None:
         self.generator = generator
-        self.maker = StandIn(generator, self._make)
-        self.taker = StandIn(generator, self._take)
+        self.maker = SharingGenerator(generator, self._make, StandIn(generator, self._make_apart))
+        self.taker = SharingGenerator(generator, self._take, generator)
         self._images: Tensor | None = None
+        self._calls = 0
+
+    def begin(self) -> None:
+        """A phase begins, which may call the generator once."""
+        self._calls = 0
+
+    def _make_apart(self, *inputs: Any) -> Tensor:
+        # The generator is not frozen in the discriminator's phase, which must not push it.
+        with torch.no_grad():
+            images: Tensor = self.generator(*inputs)
+        return images
 
     def _make(self, *inputs: Any) -> Tensor:
-        if self._images is not None:
+        self._calls += 1
+        if self._calls > 1:
             raise PluginError(f"the discriminator's phase {_ONCE}")
         images: Tensor = self.generator(*inputs)
         self._images = images
@@ -67,6 +87,16 @@ class SharedFakes:
         if images is None:
             raise PluginError(f"the generator's phase {_ONCE}")
         return images
+
+
+def beside_shared_fakes(given: Given) -> Given:
+    """What a phase is called with, its generator free for calls beside the one that makes or takes shared fakes."""
+    generator = given.players["generator"]
+    while isinstance(generator, StandIn):
+        if isinstance(generator, SharingGenerator):
+            return given._replace(players={**given.players, "generator": generator.beside})
+        generator = generator.player
+    return given
 
 
 _ONCE = "must call the generator once, with batch.latent, to share fakes; take share_fakes=True out of the loss"
@@ -104,6 +134,7 @@ class PhaseUpdate:
                 "give it one that `build` does not freeze"
             )
         self.takes_fakes = shared is not None and not phase.judges
+        self.shared = shared
         makes_fakes = shared is not None and not self.takes_fakes
         self.given_players: Mapping[str, AnyPlayer] = dict(players)
         if shared is not None:
@@ -161,6 +192,8 @@ class PhaseUpdate:
         return _logged(self._forward_and_backward(batch))
 
     def _forward_and_backward(self, batch: Batch) -> Terms:
+        if self.shared is not None:
+            self.shared.begin()
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         for parameter in self.trainable:

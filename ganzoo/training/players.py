@@ -174,14 +174,14 @@ class StandIn:
     """Replaces the call of a player by `function(*inputs)`; attributes are the player's."""
 
     def __init__(self, player: Player | StandIn, function: Callable[..., Any]) -> None:
-        self._player = player
+        self.player = player
         self._function = function
 
     def __call__(self, *inputs: Any) -> Any:
         return self._function(*inputs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._player, name)
+        return getattr(self.player, name)
 
 
 AnyPlayer: TypeAlias = Player | StandIn

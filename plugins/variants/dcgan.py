@@ -111,6 +111,7 @@ def build(
     latent: int,
     classes: int,
     *,
+    discriminator_shape: tuple[int, int, int] | None = None,
     base_channels: int = 64,
     slope: float = 0.2,
     discriminator_norm: str = "batch",
@@ -118,9 +119,10 @@ def build(
 ) -> tuple[nn.Module, nn.Module]:
     """`base_channels` is the width next to the image; it doubles with every halving of the map, down to 4 x 4 (7 x 7).
 
-    The discriminator ends in a linear map of the flattened features, as the paper's does.
+    The discriminator ends in a linear map of the flattened features, as the paper's does. With `discriminator_shape`,
+    (m * C, H, W), it judges packs of m images.
     """
-    discriminator = Discriminator(*trunk(image_shape, base_channels, slope, discriminator_norm))
+    discriminator = Discriminator(*trunk(discriminator_shape or image_shape, base_channels, slope, discriminator_norm))
     return initialize(generator(image_shape, latent, base_channels), init_std), initialize(discriminator, init_std)
 
 

@@ -52,12 +52,17 @@ def build(
     latent: int,
     classes: int,
     *,
+    discriminator_shape: tuple[int, int, int] | None = None,
     generator_widths: Sequence[int] = (256, 512, 512),
     discriminator_widths: Sequence[int] = (512, 512, 512),
     slope: float = 0.2,
 ) -> tuple[nn.Module, nn.Module]:
-    """Hidden layers of the given widths: ReLU in the generator, LeakyReLU of `slope` in the discriminator."""
-    return generator(image_shape, latent, generator_widths), discriminator(image_shape, discriminator_widths, slope)
+    """Hidden layers of the given widths: ReLU in the generator, LeakyReLU of `slope` in the discriminator.
+
+    With `discriminator_shape`, (m * C, H, W), the discriminator judges packs of m images.
+    """
+    judged = discriminator_shape or image_shape
+    return generator(image_shape, latent, generator_widths), discriminator(judged, discriminator_widths, slope)
 
 
 @ganzoo.hookimpl

@@ -6,7 +6,7 @@ from torch.nn.functional import relu, softplus
 import ganzoo
 
 
-def lecam(real_logits, fake_logits, *, weight, decay, real_mean, fake_mean):
+def averages(real_logits, fake_logits, *, weight, decay, real_mean, fake_mean):
     """Regularizes towards the averages of the other side (Tseng et al. 2021, arXiv:2104.03310, equation 4)."""
     distance = (real_logits - fake_mean).square().mean() + (fake_logits - real_mean).square().mean()
     after = {
@@ -36,8 +36,8 @@ def hinge(real, fake, **more):
 
 @ganzoo.hookimpl
 def ganzoo_losses():
-    averages = {"real_mean": 0.0, "fake_mean": 0.0}
-    yield ganzoo.Penalty("lecam", lecam, hyper={"weight": 0.3, "decay": 0.9}, state=averages)
+    start = {"real_mean": 0.0, "fake_mean": 0.0}
+    yield ganzoo.Penalty("averages", averages, hyper={"weight": 0.3, "decay": 0.9}, state=start)
     yield loss("balanced", balanced, hyper={"rate": 0.1}, state={"k": 0.5})
     yield loss("undeclared", lambda real, fake: ganzoo.Terms({"pair": (fake - real).mean()}, state={"k": fake.mean()}))
     yield loss(

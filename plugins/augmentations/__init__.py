@@ -1,0 +1,1 @@
+"""What judges see images through in training (`--models dcgan+hinge+diffaug`)."""

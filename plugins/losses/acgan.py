@@ -1,0 +1,67 @@
+"""ACGAN: the discriminator also says which class an image is of (Odena et al. 2017, arXiv:1610.09585).
+
+`acgan` is the discriminator's term and `acgan-generator` the generator's; a penalty is the term of one player, so the
+two go together: `--models dcgan-heads+hinge+acgan+acgan-generator`. The variant has DCGAN's networks and recipe in
+place of the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+import ganzoo
+from ganzoo_plugins.losses.of_heads import head
+
+
+def discriminator_term(
+    real_heads: Mapping[str, Tensor],
+    fake_heads: Mapping[str, Tensor],
+    labels: Tensor,
+    fake_labels: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """-L_C: the cross-entropy of the `classes` (N, K) of real images and of fakes with their labels (equation 3)."""
+    of_real = cross_entropy(head(real_heads, "classes", "acgan", "dcgan-heads"), labels)
+    return weight * (of_real + cross_entropy(head(fake_heads, "classes", "acgan", "dcgan-heads"), fake_labels))
+
+
+def generator_term(fake_heads: Mapping[str, Tensor], fake_labels: Tensor, weight: Tensor) -> Tensor:
+    """What of -L_C the generator can change: the cross-entropy of fakes with the labels that they were made for."""
+    return weight * cross_entropy(head(fake_heads, "classes", "acgan-generator", "dcgan-heads"), fake_labels)
+
+
+@ganzoo.hookimpl
+def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
+    """Both of the weight 1, as in the paper."""
+    yield ganzoo.Penalty(
+        "acgan",
+        discriminator_term,
+        hyper={"weight": 1.0},
+        summary="the discriminator tells the classes of real images and of fakes",
+        reference="Odena et al. 2017, arXiv:1610.09585, equation 3",
+    )
+    yield ganzoo.Penalty(
+        "acgan-generator",
+        generator_term,
+        hyper={"weight": 1.0},
+        player="generator",
+        summary="the discriminator can tell the classes of fakes",
+        reference="Odena et al. 2017, arXiv:1610.09585, equation 3",
+    )
+
+
+@ganzoo.hookimpl
+def ganzoo_variants() -> Iterator[ganzoo.Variant]:
+    """Needs a dataset with labels. Adam and batches of about 100 are the paper's (appendix A)."""
+    yield ganzoo.Variant(
+        "acgan",
+        architecture="dcgan-heads",
+        loss="non-saturating",
+        penalties=("acgan", "acgan-generator"),
+        optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
+        summary="conditional DCGAN whose discriminator tells classes (needs labels)",
+        reference="Odena et al. 2017, arXiv:1610.09585",
+    )
