@@ -34,14 +34,14 @@ from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Kind, Offer, Registry
 from ganzoo.training.loop import due_calls
-from ganzoo.types import Architecture, Batch, Loss, Metric, Penalty, Variant
+from ganzoo.types import Architecture, Augmentation, Batch, Loss, Metric, Penalty, Variant
 from ganzoo.util.seeds import stream
 from ganzoo.util.text import error_line, printable
 
 __all__ = ["CheckResult", "Rehearsal", "Subject", "check", "parametrize_checks", "subjects_of"]
 
 PARTNER_ARCHITECTURE, PARTNER_LOSS = "dcgan", "non-saturating"
-"""The other half of the pair in which a lone architecture, loss or penalty is checked."""
+"""The other half of the pair in which a lone architecture, loss, penalty or augmentation is checked."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def check(target: str | Path, plugins: Sequence[str | Path] = (), device: str = 
 def subjects_of(target: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> list[Subject]:
     """The variants and metrics of `target`, each with its checks.
 
-    For the path of a .py file: every variant that it yields, every architecture, loss and penalty that none of them
-    uses, each with a common partner, and every metric. For a name: the variant, the metric, or the part with a partner;
-    a glob, `all` and `architecture+loss` select variants as `--models` does.
+    For the path of a .py file: every variant that it yields, every architecture, loss, penalty and augmentation that
+    none of them uses, each with a common partner, and every metric. For a name: the variant, the metric, or the part
+    with a partner; a glob, `all` and `architecture+loss` select variants as `--models` does.
 
     Raises `UnknownName` for a name that no plugin offers, `PluginError` for a file that cannot be loaded, and
     `UsageError` if nothing in `target` has checks.
@@ -137,10 +137,11 @@ def _offers_of_file(registry: Registry) -> list[tuple[Kind, Offer]]:
     if status.state == "broken":
         raise PluginError(f"plugin {printable(status.name)} is broken: {status.error}")
     offers = {kind: [o for o in registry.offers[kind] if o.plugin == status.name and not o.inline] for kind in _CHECKED}
+    variants = [offer.record for offer in offers["variants"]]
     used = {
         part if isinstance(part, str) else part.name
-        for offer in offers["variants"]
-        for part in (offer.record.architecture, offer.record.loss, *offer.record.penalties)
+        for variant in variants
+        for part in (variant.architecture, variant.loss, *variant.penalties, *variant.augment)
     }
     return [
         (kind, offer)
@@ -184,7 +185,9 @@ def _selection(registry: Registry, kind: Kind, offer: Offer) -> Selection:
         parts["loss"] = reference
     elif isinstance(record, Penalty):
         parts["penalties"] = (reference,)
-    label = "+".join([parts["architecture"], parts["loss"], *parts.get("penalties", ())])
+    elif isinstance(record, Augmentation):
+        parts["augment"] = (reference,)
+    label = "+".join([parts["architecture"], parts["loss"], *parts.get("penalties", ()), *parts.get("augment", ())])
     return Selection(label, Variant(record.name, **parts), None)
 
 

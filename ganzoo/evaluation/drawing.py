@@ -1,4 +1,4 @@
-"""How images are drawn from a generator where its architecture has a way of its own (truncation, standing statistics)."""
+"""How images are drawn where an architecture has a way of its own (truncation, standing statistics)."""
 
 from __future__ import annotations
 
