@@ -137,10 +137,11 @@ def _offers_of_file(registry: Registry) -> list[tuple[Kind, Offer]]:
     if status.state == "broken":
         raise PluginError(f"plugin {printable(status.name)} is broken: {status.error}")
     offers = {kind: [o for o in registry.offers[kind] if o.plugin == status.name and not o.inline] for kind in _CHECKED}
+    variants = [offer.record for offer in offers["variants"]]
     used = {
         part if isinstance(part, str) else part.name
-        for offer in offers["variants"]
-        for part in (offer.record.architecture, offer.record.loss, *offer.record.penalties, *offer.record.augment)
+        for variant in variants
+        for part in (variant.architecture, variant.loss, *variant.penalties, *variant.augment)
     }
     return [
         (kind, offer)

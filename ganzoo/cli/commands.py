@@ -242,15 +242,16 @@ def _check_only(names: Sequence[str], subjects: Sequence[Subject]) -> None:
 
 def write_new(arguments: Namespace) -> int:
     """`ganzoo new NAME`."""
-    from ganzoo.conformance.scaffold import new_plugin
+    from ganzoo.conformance.scaffold import KINDS, new_plugin
 
     registry = discover_asked(arguments)
-    files = new_plugin(arguments.name, Path(), registry, single_file=arguments.single_file)
+    files = new_plugin(arguments.name, Path(), registry, kind=arguments.kind, single_file=arguments.single_file)
     for file in files:
         print(printable(file))
     name = arguments.name
     if arguments.single_file:
-        print_note(f"next: ganzoo check {files[0]}, then ganzoo bench --models {name} --plugin {files[0]}")
+        bench = KINDS[arguments.kind].bench.format(name=name)
+        print_note(f"next: ganzoo check {files[0]}, then ganzoo bench {bench} --plugin {files[0]}")
     else:
         print_note(f"next: pip install -e './{name}[test]', then ganzoo check {name}, and pytest in ./{name}")
     return 0

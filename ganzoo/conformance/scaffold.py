@@ -7,6 +7,7 @@ import keyword
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -23,38 +24,66 @@ TAKEN_MODULES = {"ganzoo", "ganzoo_plugins", "torch", "torchvision", "numpy", "p
 PACKAGE = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
-    "{module}.py": "plugin.py",
-    "tests/test_{module}.py": "test.py",
+    "{module}.py": "{template}.py",
+    "tests/test_{module}.py": "test_{template}.py",
 }
 """The files of a package, and the template of each."""
 
 
-def new_plugin(name: str, folder: Path, registry: Registry, *, single_file: bool) -> list[Path]:
-    """Write a plugin that offers a variant called `name` below `folder`, and return its files.
+@dataclass(frozen=True)
+class Kind:
+    """What a plugin may be at first: its template, what it is in words, and the options of a bench that tries it."""
+
+    template: str
+    what: str
+    bench: str = "--models {name}"
+    beside: str = ",dcgan"
+    """What follows in a bench that sets it beside something of the zoo."""
+
+
+KINDS = {
+    "gan": Kind("gan", "a GAN of one's own"),
+    "loss": Kind("loss", "a loss of one's own", beside=",dcgan+hinge"),
+    "architecture": Kind("architecture", "an architecture of one's own"),
+    "augmentation": Kind("augmentation", "an augmentation of one's own"),
+    "metric": Kind("metric", "a metric of one's own", "--models dcgan --metrics fid,{name}", beside=""),
+    "three-players": Kind("three_players", "a GAN of three players", beside=",mlp"),
+}
+"""What `ganzoo new --kind` may name."""
+
+
+def new_plugin(
+    name: str, folder: Path, registry: Registry, *, kind: str = "gan", single_file: bool = False
+) -> list[Path]:
+    """Write a plugin of a kind below `folder`, and return its files. It offers a variant called `name`, or a metric.
 
     A package in `folder/NAME/`, or with `single_file` one file `folder/MODULE.py`, where the module is the name in
     lower case with underscores. Raises `UsageError` where the name cannot be that of a package, a module and a variant,
     where a plugin in `registry` offers it, where the path is there already, or where it would hide an installed module;
     then nothing is written.
     """
+    of_kind = KINDS[kind]
     module = check_name(name, registry)
     target = folder / (f"{module}.py" if single_file else name)
     if target.exists() or target.is_symlink():
         raise UsageError(f"{printable(target)}: exists already; choose another name or move it away")
     if _is_installed(module, folder):
         raise UsageError(f"'{printable(name)}' would hide the installed module '{module}'; choose another name")
-    what = "a GAN of one's own"
     values = {
         "name": name,
         "module": module,
-        "what": what,
-        "sentence": what.capitalize(),
+        "what": of_kind.what,
+        "sentence": of_kind.what[0].upper() + of_kind.what[1:],
+        "bench": of_kind.bench.format(name=name) + of_kind.beside,
         "option": f" --plugin {module}.py" if single_file else "",
     }
     files = (
-        {target: "plugin.py"}
+        {target: f"{of_kind.template}.py"}
         if single_file
-        else {target / path.format(module=module): template for path, template in PACKAGE.items()}
+        else {
+            target / path.format(module=module): template.format(template=of_kind.template)
+            for path, template in PACKAGE.items()
+        }
     )
     contents = {path: _render(template, values) for path, template in files.items()}
     for path, content in contents.items():
@@ -78,7 +107,7 @@ def check_name(name: str, registry: Registry) -> str:
         )
     if module in TAKEN_MODULES or module in sys.stdlib_module_names:
         raise UsageError(f"'{shown}' would hide the module '{module}'; choose another name, as in my-{shown}")
-    for kind in ("variants", "architectures", "losses"):
+    for kind in ("variants", "architectures", "losses", "metrics"):
         if name in registry.names(kind):
             raise UsageError(f"'{shown}' is taken: a plugin offers one of that name (see `ganzoo show {shown}`)")
     return module
