@@ -73,7 +73,8 @@ def build(
     if not 1 <= generators < latent:
         raise ValueError(f"a latent of {latent} cannot hold {generators} generators and noise")
     network = dcgan.generator(image_shape, generators * (latent - generators), base_channels)
-    discriminator = ClassifyingDiscriminator(*dcgan.trunk(image_shape, base_channels, slope), generators)
+    trunk, features = dcgan.trunk(image_shape, base_channels, slope)
+    discriminator = ClassifyingDiscriminator(trunk, features, generators)
     return Mixture(dcgan.initialize(network, init_std), generators), dcgan.initialize(discriminator, init_std)
 
 
