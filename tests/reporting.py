@@ -15,6 +15,20 @@ MODEL = min(ONE_MACHINE.glob("*/dcgan-digits-s0-*"))
 FID = "fid-digits-cnn-5000-ema-b7ae57c3"
 
 
+def set_rate(record: dict[str, Any], median: float, low: float | None = None, high: float | None = None) -> None:
+    """Give a record another training rate, with samples and an MFU that go with it."""
+    throughput = record["throughput"]
+    samples = [low or median, median, high or median]
+    throughput["train_images_per_second"] = {
+        "median": median,
+        "low": samples[0],
+        "high": samples[2],
+        "samples": samples,
+    }
+    if throughput.get("mfu") is not None:
+        throughput["mfu"] = throughput["flops_per_image"] * median / throughput["peak_flops"]
+
+
 def put_record(
     folder: Path,
     name: str,
@@ -43,8 +57,7 @@ def put_record(
         if seconds is not None:
             score["train_seconds"] = seconds[place]
     if rate is not None:
-        rates = record["throughput"]["train_images_per_second"]
-        rates |= dict(zip(("median", "low", "high"), rate, strict=True))
+        set_rate(record, *rate)
     place = folder / name
     place.mkdir(parents=True)
     (place / "record.json").write_text(json.dumps(record), encoding="utf-8")

@@ -32,7 +32,14 @@ def records(tmp_path):
         record["run_id"] = f"{seed:064x}"
         record["spec"]["seed"] = seed
         timed = record["throughput"]["train_images_per_second"]
-        record["throughput"]["evaluation_images_per_second"] = timed | {"median": rate}
+        record["throughput"]["evaluation_images_per_second"] = timed | {
+            "median": rate,
+            "low": rate,
+            "high": rate,
+            "min": rate,
+            "max": rate,
+            "samples": [rate],
+        }
         place.write_text(json.dumps(record))
     records, complaints = find_records([tmp_path / "results"])
     assert (len(records), complaints) == (len(RATES), [])

@@ -47,7 +47,8 @@ def write(tmp_path):
         windows = windows or [rate] * 3
         median = statistics.median(windows)
         summary = {"median": median, "low": min(windows), "high": max(windows), "samples": windows}
-        content["throughput"] |= {"train_images_per_second": summary, "peak_flops": peak, "mfu": rate / peak}
+        speeds = {"train_images_per_second": summary, "flops_per_image": 1.0, "peak_flops": peak, "mfu": median / peak}
+        content["throughput"] |= speeds
         for name, value in changes.items():
             part, _, key = name.partition("__")
             if key:
