@@ -21,6 +21,7 @@ from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.snapshot import restore, snapshot
+from ganzoo.util.tensorfiles import read_header
 
 BATCH = 8
 
@@ -271,6 +272,16 @@ def test_pickle_in_place_of_a_checkpoint_is_refused_unopened(path, tmp_path):
     with pytest.raises(RecordError, match="is a pickle, which can run code"):
         read_checkpoint(path)
     assert not (tmp_path / "opened").exists()
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x4B50])
+def test_header_whose_length_begins_like_a_pickle_is_no_pickle(length, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata={"fill": ""})
+    (empty,) = struct.unpack("<Q", path.read_bytes()[:8])
+    save_file({"weight": torch.ones(2)}, path, metadata={"fill": "x" * (length - empty)})
+    assert path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"PK")
+    assert read_header(path)["weight"]["shape"] == [2]
 
 
 def test_weights_file_in_place_of_a_checkpoint_is_refused(path):

@@ -126,6 +126,13 @@ def test_true_and_false_have_several_words(recipe):
         assert recipe("lion", f"wide={no}")["options"]["wide"] is False
 
 
+def test_points_of_a_schedule_are_json(recipe):
+    changed = recipe("lion", "rate_decay=points", "rate_decay.points=[[0, 0], [0.5, 1]]")
+    assert (changed["rate_decay"]["kind"], changed["rate_decay"]["points"]) == ("points", ((0, 0), (0.5, 1)))
+    with pytest.raises(UsageError, match="rate_decay goes by points; give pairs"):
+        recipe("lion", "rate_decay=points")
+
+
 def test_discriminator_optimizer_is_set_separately(recipe):
     changed = recipe("tiger", "optimizer.learning_rate=0.5", "discriminator_optimizer.momentum=0.25")
     assert changed["optimizer"]["learning_rate"] == 0.5

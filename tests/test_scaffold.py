@@ -18,6 +18,14 @@ import pytest
 from conftest import HANGING, CommandLine
 
 from ganzoo.conformance.checks import CHECKS
+from ganzoo.conformance.metric_checks import METRIC_CHECKS
+from ganzoo.conformance.scaffold import KINDS
+from ganzoo.planning.plan import resolve
+from ganzoo.planning.request import BenchPlan
+from ganzoo.registry.discovery import discover
+from ganzoo.testing import subjects_of
+from ganzoo.training.assembly import assemble
+from ganzoo.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "first-plugin.md").read_text(encoding="utf-8")
@@ -166,6 +174,81 @@ def test_new_single_file_prints_the_next_steps(invoke, tmp_path):
     assert "--plugin my_gan.py" in (tmp_path / "my_gan.py").read_text()
 
 
+# --- each kind --------------------------------------------------------------------------------------------------------
+
+SIZES = (16, 28, 32, 64)
+
+OF_NETWORKS = [kind for kind in KINDS if kind != "metric"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_writes_a_package_that_ruff_likes(kind, invoke, tmp_path):
+    """Under names as short and as long as names may be, for the lines of a template may not depend on them."""
+    ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
+    for name in ("q", "q" * 64, "My.Own-2"):
+        assert invoke("new", name, "--kind", kind).code == 0
+    files = list(tmp_path.rglob("*.py"))
+    assert len(files) == 6
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or not re.search(r"\$|TODO|FIXME", path.read_text())
+    for path in files:
+        ast.parse(path.read_text())
+    if ruff is None:
+        pytest.skip("ruff is not installed")
+    for command in (("check",), ("format", "--check")):
+        done = subprocess.run([ruff, *command, "--isolated", str(tmp_path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_single_file_offers_what_it_says_and_nothing_by_halves(kind, invoke, tmp_path):
+    outcome = invoke("new", "my-own", "--kind", kind, "--single-file")
+    assert (outcome.code, outcome.out) == (0, "my_own.py\n")
+    (bench,) = re.findall(r"then ganzoo (bench .*)", outcome.err)
+    asked = [*shlex.split(bench), "--dry-run", "--device", "cpu", "--image-size", "16"]
+    assert invoke(*asked).code == 0
+    (subject,) = subjects_of(tmp_path / "my_own.py")
+    assert (subject.name, set(subject.checks)) == ("my-own", set(METRIC_CHECKS if kind == "metric" else CHECKS))
+
+
+@pytest.mark.parametrize("kind", OF_NETWORKS)
+def test_each_kind_with_networks_builds_every_size_and_takes_a_step(kind, invoke, tmp_path):
+    assert invoke("new", "my-own", "--kind", kind, "--single-file").code == 0
+    registry = discover([str(tmp_path / "my_own.py")])
+    for size in SIZES:
+        plan = BenchPlan(
+            ("my-own",), "digits", image_size=size, throughput_only=True, device="cpu", batch_size=4, step_mode="eager"
+        )
+        resolved = resolve(plan, registry)
+        (planned,) = resolved.runs
+        assert planned.preflight.flops_per_image, planned.preflight.fault
+    trained = train(assemble(planned.spec, registry, resolved.dataset), 0.004)
+    assert set(trained.updates.values()) == {1}
+    assert ("encoder" in trained.updates) == (kind == "three-players")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_passes_its_checks_and_its_tests(kind, run_cli, tmp_path):
+    assert run_cli("new", "my-own", "--kind", kind).returncode == 0
+    environment = Environment(tmp_path / "author", tmp_path)
+    environment.install("-e", "./my-own")
+    results = json.loads(environment.run("-m", "ganzoo", "check", "my-own", "--json"))
+    assert {result["status"] for result in results} <= {"passed", "skipped"}
+    assert len(results) == len(METRIC_CHECKS if kind == "metric" else CHECKS)
+    checked = "not test_conformance"
+    said = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", checked, cwd=tmp_path / "my-own")
+    assert re.search(r"\d passed", said)
+
+
+def test_unknown_kind_is_refused(invoke, tmp_path):
+    outcome = invoke("new", "my-own", "--kind", "diffusion")
+    assert outcome.code == 2
+    assert "invalid choice: 'diffusion'" in outcome.error
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("name", "fix"),
     [
@@ -182,6 +265,7 @@ def test_new_single_file_prints_the_next_steps(invoke, tmp_path):
         ("rich", "'rich' would hide the installed module 'rich'; choose another name"),
         ("dcgan", "'dcgan' is taken"),
         ("hinge", "'hinge' is taken"),
+        ("kid", "'kid' is taken"),
     ],
 )
 def test_invalid_name_is_refused_and_writes_nothing(name, fix, invoke, tmp_path):

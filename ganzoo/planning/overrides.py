@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from ganzoo.errors import UnknownName, UsageError
-from ganzoo.types import OptimizerKind
+from ganzoo.types import OptimizerKind, Schedule
 from ganzoo.util.text import did_you_mean, printable
 
-SCHEDULES = ("constant", "linear", "cosine", "exponential", "points")
+SCHEDULES = get_args(get_type_hints(Schedule)["kind"])
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ def read_header(path: Path, *, links: bool = False) -> Mapping[str, Any]:
         raise ValueError(f"is {error.strerror}") from error
     with stream:
         begin = stream.read(8)
-        if begin[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise ValueError("is a pickle, which can run code: ganzoo reads safetensors only")
         length = int.from_bytes(begin, "little")
         if len(begin) < 8 or length > min(LONGEST_HEADER, path.stat().st_size - 8):
+            # Only of such a file: the length of a header may begin with these bytes too.
+            if begin[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+                raise ValueError("is a pickle, which can run code: ganzoo reads safetensors only")
             raise ValueError("is no safetensors file: its header claims more bytes than there are")
         text = stream.read(length)
     try:
