@@ -66,13 +66,14 @@ def pretend() -> None:
     import torch._subclasses.fake_tensor as fake_tensor
 
     import ganzoo.training.assembly as assembly
+    import ganzoo.training.optimizers as optimizers
     from ganzoo.util.seeds import stream
 
     # Else tensors of one number keep their value, and it is really computed with.
     fake_tensor.CONSTANT_NUMEL_LIMIT = 0
     torch._C._set_only_lift_cpu_tensors(True)
     nn.Module.to = _moved  # type: ignore[method-assign, assignment]
-    assembly.make_optimizer = _on_the_device(assembly.make_optimizer)  # type: ignore[assignment]
+    optimizers.make_optimizer = _on_the_device(optimizers.make_optimizer)  # type: ignore[assignment]
     # No generator of random numbers can be written in Python.
     assembly.stream = lambda seed, name, device="cpu": stream(seed, name)
     assembly.latent_drawer = lambda spec, architecture: (  # type: ignore[assignment]
@@ -98,8 +99,8 @@ def _moved(self: nn.Module, device: str, memory_format: object = None) -> nn.Mod
 def _on_the_device(make: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
     """Optimizers that count their steps on the device, as they do on CUDA."""
 
-    def made(*arguments: Any) -> torch.optim.Optimizer:
-        optimizer = make(*arguments[:2])
+    def made(*arguments: Any, **of_device: Any) -> torch.optim.Optimizer:
+        optimizer = make(*arguments)
         for group in optimizer.param_groups:
             group |= {"capturable": True} if "capturable" in group else {}
         return optimizer
@@ -113,15 +114,17 @@ def counted(spec: Any, registry: Any, dataset: Any, steps: int) -> dict[str, Any
 
     import ganzoo.training.assembly as assembly
     from ganzoo.training.loop import run_step
-    from ganzoo.training.schedules import Schedules
+    from ganzoo.training.schedules import Moving, Schedules
 
     class Planned(Schedules):
         """Takes the coefficients from the spec: a tensor without a value cannot be asked for its own."""
 
-        def __init__(self, rate_decay: Any, schedules: Any, optimizers: Any, hyper: Any) -> None:
-            super().__init__(rate_decay, {}, optimizers, hyper)
-            self.schedules = {name: one for name, one in schedules.items() if one.kind != "constant"}
-            self.base = {name: float(spec.recipe.hyper[name]) for name in self.schedules}
+        def __init__(self, rate_decay: Any, schedules: Any, optimizers: Any, values: Any, *others: Any) -> None:
+            others_of_run = {name: one for name, one in schedules.items() if name not in values.hyper}
+            super().__init__(rate_decay, others_of_run, optimizers, values, *others)
+            for name in schedules.keys() - others_of_run.keys():
+                base = float(spec.recipe.hyper[name])
+                self.moving.append(Moving(base, (schedules[name],), values.hyper[name].fill_))
 
     assembly.Schedules = Planned  # type: ignore[misc]
     watch = Watch()

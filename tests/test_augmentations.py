@@ -498,7 +498,7 @@ def finished(tmp_path_factory):
     fast = ("--set", "mlp+hinge+ada.ada.kimg=0.1", "--set", "mlp+hinge+ada.ada.target=-2")
     done = run(*bench(",".join(TRAINED), *budget, *fast, "--quiet", "--json"))
     assert done.returncode == 0, done.stderr
-    return {record["spec"]["label"]: record for record in json.loads(done.stdout)}
+    return {record["spec"]["variant"]: record for record in json.loads(done.stdout)}
 
 
 @pytest.mark.parametrize("models", TRAINED)

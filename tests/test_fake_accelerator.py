@@ -77,7 +77,7 @@ def step(tmp_path_factory) -> dict[str, dict]:
 
     def make(folder: Path) -> dict[str, dict]:
         (folder / "flawed.py").write_text(FLAWED)
-        return counted("all", 1, 8, folder / "flawed.py")
+        return counted(",".join((*LAUNCHES, "flawed-*")), 1, 8, folder / "flawed.py")
 
     return made_once("fake-steps", make, tmp_path_factory)
 

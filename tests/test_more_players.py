@@ -358,7 +358,9 @@ def test_frozen_encoder_stays_to_the_bit(registry):
 LOSSES_OF_LOGITS = [
     name
     for name in REGISTRY.names("losses")
-    if isinstance(record := REGISTRY.get("losses", name).record, Loss) and not record.phases
+    if isinstance(record := REGISTRY.get("losses", name).record, Loss)
+    and not record.phases
+    and record.needs == "logits"
 ]
 
 

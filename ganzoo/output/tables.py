@@ -41,7 +41,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
         apart = (setting(entry["spec"], name) for name in ("variant", "batch_size", "dataset", "image_shape"))
         variants.setdefault(tuple(map(str, apart)), []).append(entry)
     rows = [_dry_run_cells(runs) for runs in variants.values()]
-    columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "parameters", "estimate")
+    columns = ("variant", "seed", "architecture + loss", "dataset", "kimg", "batch", "estimate")
     lead, *rest = _fields(columns, rows)
     width = stdout().width
     yield from (table_of(piece, width) for piece in in_pieces([lead], rest, width))
@@ -57,6 +57,8 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
             yield f"? for {variant}: its FLOPs cannot be counted without memory, {safe(reason)}"
     for runs in variants.values():
         variant = safe(setting(runs[0]["spec"], "variant"))
+        parameters = " and ".join(f"{name} {count:,}" for name, count in runs[0]["parameters"].items())
+        yield f"{variant}: {safe(parameters)} parameters"
         yield f"{variant}: {safe('; '.join(runs[0]['phases']))}"
     for runs in variants.values():
         spec = runs[0]["spec"]
@@ -66,7 +68,7 @@ def dry_run_page(entries: Sequence[Mapping[str, Any]], rate: float) -> Iterator[
 
 
 def _dry_run_cells(runs: Sequence[Mapping[str, Any]]) -> tuple[object, ...]:
-    spec, parameters = runs[0]["spec"], runs[0]["parameters"]
+    spec = runs[0]["spec"]
     variant, architecture, loss, dataset, image_shape, kimg, batch = (
         setting(spec, name)
         for name in ("variant", "architecture", "loss", "dataset", "image_shape", "kimg", "batch_size")
@@ -79,7 +81,6 @@ def _dry_run_cells(runs: Sequence[Mapping[str, Any]]) -> tuple[object, ...]:
         f"{dataset} {'x'.join(map(str, image_shape))}",
         f"{kimg:g}",
         batch,
-        ", ".join(f"{name} {count:,}" for name, count in parameters.items()),
         estimate + " each" * (len(runs) > 1),
     )
 

@@ -151,7 +151,7 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
 def ganzoo_losses() -> Iterator[ganzoo.Loss | ganzoo.Penalty]:
     """The Wasserstein loss with one update of each player, and what keeps logits from drifting away from 0."""
     yield ganzoo.Loss.of_logits(
-        "wasserstein-drift",
+        "progan",
         discriminator=lambda real, fake: {"real": -real.mean(), "fake": fake.mean()},
         generator=lambda fake: {"fool": -fake.mean()},
         penalties=("gradient-penalty", "drift"),
@@ -173,7 +173,7 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     yield ganzoo.Variant(
         "progan",
         architecture="progan",
-        loss="wasserstein-drift",
+        loss="progan",
         optimizer=ganzoo.Optimizer("adam", 1e-3, betas=(0.0, 0.99)),
         batch_size=64,
         summary="grows from 4 px to the images' size",
