@@ -504,7 +504,7 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize("models", TRAINED)
 def test_names_train_through_the_command_line(models, finished):
     record = finished[models]
-    assert record["status"] == "done"
+    assert record["status"] == "ok"
     curve = record["training"]["curves"][TRAINED[models]]
     assert len(set(curve)) > 1
 

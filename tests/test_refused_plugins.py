@@ -39,7 +39,7 @@ REFUSED = {
     ),
     "packs that the batch does not fill": (
         "plain+of-logits+pac3",
-        "8 images make no whole packs of 3; give a --batch-size that is a multiple of pack",
+        "batch_size 8 cannot be divided into packs of 3 images",
     ),
     "packs that nobody builds": (
         "encoder+of-logits+pac2",

@@ -63,11 +63,6 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     Process state that a plugin changes is restored.
     """
     materials = materials_of(spec, registry)
-    if spec.recipe.batch_size % spec.recipe.pack:
-        raise UsageError(
-            f"{spec.recipe.batch_size} images make no whole packs of {spec.recipe.pack}; give a --batch-size that is a "
-            "multiple of pack"
-        )
     try:
         players = meta_players(lambda: spec_players(spec, materials))
         values = spec_values(spec, materials, "meta")
