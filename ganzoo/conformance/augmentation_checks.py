@@ -47,7 +47,8 @@ def augmentation(trial: Trial) -> None:
     for record in records:
         _adapt_fully(run, record)
         for is_real in (None,) if record.same_for_real_and_fake else (True, False):
-            _check_function(trial, run, record, is_real)
+            with seeded(2, trial.device):
+                _check_function(trial, run, record, is_real)
     _check_eval_mode(trial, run)
 
 
@@ -88,22 +89,23 @@ def _check_function(trial: Trial, run: Assembly, record: Augmentation, is_real: 
 def _check_slopes(named: str, function: Function, images: Tensor, what: str) -> None:
     """Raise `Failed` where the gradient of a function of images is not what differences along a direction show.
 
-    Several directions are tried, for one may carry a pixel across a kink.
+    Two of three directions have to agree, for one may carry a pixel across a kink, and one may agree by chance.
     """
     given = images.clone().requires_grad_()
     try:
         (gradient,) = torch.autograd.grad(function(given), given)
     except RuntimeError as error:
         raise Failed(f"{named} has no {what} by its images: {printable(error, 200)}") from error
+    agreeing = 0
     for _ in range(3):
         direction = torch.randn_like(images)
         ahead, behind = (function(images + sign * STEP * direction).detach() for sign in (1, -1))
         shown = (ahead.double() - behind.double()) / (2 * STEP)
         told = (gradient.double() * direction).sum()
         scale = max(float(shown.abs()), float((gradient.double() * direction).square().sum().sqrt()))
-        if abs(float(told - shown)) <= SLOPE_TOLERANCE * max(scale, 1e-6):
-            return
-    raise Failed(f"{named} has another {what} by its images than differences show; detach nothing on the way")
+        agreeing += abs(float(told - shown)) <= SLOPE_TOLERANCE * max(scale, 1e-6)
+    if agreeing < 2:
+        raise Failed(f"{named} has another {what} by its images than differences show; detach nothing on the way")
 
 
 def _adapt_fully(run: Assembly, record: Augmentation) -> None:
