@@ -192,10 +192,11 @@ def between(real: Any, fake: Any) -> Any:
     pairs = [(real, fake)] if one else list(zip(real, fake, strict=True))
     rows = next(left for left, _ in pairs if _is_real(left))
     mix = torch.rand(len(rows), *[1] * (rows.dim() - 1), device=rows.device, dtype=rows.dtype)
-    points = [
-        left + mix.view(-1, *[1] * (left.dim() - 1)) * (right - left) if _is_real(left) else left
-        for left, right in pairs
-    ]
+
+    def shares(values: Tensor) -> Tensor:
+        return mix if values.dim() == mix.dim() else mix.view(-1, *[1] * (values.dim() - 1))
+
+    points = [left + shares(left) * (right - left) if _is_real(left) else left for left, right in pairs]
     return points[0] if one else Inputs(points)
 
 

@@ -1,0 +1,72 @@
+"""Steps whose operators were recorded once and are replayed on their tensors give the bits of eager steps.
+
+A stand-in for CUDA graphs: what a capture would do once and a replay never does again, it shows on the CPU.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from replay import Replay
+from trials import differing, run_of, tensors_of
+
+from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
+from ganzoo.training.loop import train
+
+LABELS = {
+    "three players, state that adapts, stages, a slope": ("growing+three+shade+path", 2),
+    "pairs, and a gradient by both": ("pairs+non-saturating+r1", 1),
+    "packs, augmented": ("plain+hinge+pac2+shade", 1),
+    "a lazy penalty": ("plain+hinge+steep-4", 2),
+    "labels": ("labelled+non-saturating", 1),
+    "heads": ("heads+rotations+turned", 1),
+}
+"""What is replayed, and how many recordings it takes: one for each stage, and for each set of phases that fall due."""
+
+REPLAYED = 20
+
+
+@pytest.mark.parametrize("what", LABELS)
+def test_a_replayed_run_is_the_eager_one(what):
+    label, recordings = LABELS[what]
+    # A lazy phase falls due in every fourth step.
+    steps = 4 * (WARMUP_STEPS + 1) + REPLAYED if "steep" in label else recordings * WARMUP_STEPS + REPLAYED
+    runs, recorder = [run_of(label) for _ in range(2)], Replay()
+    runs[1].perform = GraphedStep(recorder)
+    results = []
+    for run in runs:
+        torch.manual_seed(0)
+        results.append(train(run, 0.008 * steps))
+    assert recorder.recorded == recordings
+    assert recorder.replayed >= REPLAYED
+    assert results[0].curves == results[1].curves
+    assert differing(*(tensors_of(run) for run in runs)) == []
+    assert differing(*(dict(run.values.state) for run in runs)) == []
+    assert differing(*(dict(run.average.average.named_parameters()) for run in runs)) == []
+    if "shade" in label:
+        assert runs[0].values.state["shade.strength"] != run_of(label).values.state["shade.strength"]
+
+
+def test_a_number_that_python_counts_stays_as_it_was_recorded():
+    """Or a replay would prove nothing."""
+    runs = [run_of("plain+hinge") for _ in range(2)]
+    for run in runs:
+        counting(run.players.generator.network)
+    runs[1].perform = GraphedStep(Replay())
+    for run in runs:
+        torch.manual_seed(0)
+        train(run, 0.008 * (WARMUP_STEPS + 3))
+    calls = [run.players.generator.network.calls for run in runs]
+    assert calls == [WARMUP_STEPS + 3, WARMUP_STEPS + 1]
+    assert differing(*(tensors_of(run) for run in runs)) != []
+
+
+def counting(network):
+    """Let a network be fainter with every call."""
+    forward, network.calls = network.forward, 0
+
+    def fainter(latent, labels=None):
+        network.calls += 1
+        return (1 - 0.01 * network.calls) * forward(latent)
+
+    network.forward = fainter
