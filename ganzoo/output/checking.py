@@ -28,6 +28,6 @@ def each_shown(subject: str, checks: Sequence[str]) -> Iterator[str]:
     with Progress(*columns, console=console, transient=True) as live:
         task = live.add_task(safe(subject), total=len(checks))
         for check in checks:
-            live.update(task, description=f"{safe(subject)}: {check}")
+            live.update(task, description=f"{safe(subject)}: {check}", refresh=True)
             yield check
             live.advance(task)
