@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import comb
 
 import pytest
 
@@ -38,8 +39,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = [bench.extra_info for bench in (session.benchmarks if session else ()) if "ratios" in bench.extra_info]
     if not rows:
         return
-    terminalreporter.write_sep("=", "ratios, the median of pairs timed in turn")
+    terminalreporter.write_sep("=", "ratios, the median of pairs timed in turn, and its 95 % interval")
     for row in rows:
         pairs = " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
-        terminalreporter.write_line(f"{row['title']}: {statistics.median(row['ratios']):.2f} (goal {row['goal']})")
+        low, high = interval(row["ratios"])
+        terminalreporter.write_line(
+            f"{row['title']}: {statistics.median(row['ratios']):.3f}, {low:.3f} to {high:.3f} (goal: {row['goal']})"
+        )
         terminalreporter.write_line(f"    pairs: {pairs}")
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Two of the values that hold the median between them with a probability of at least 95 %, by ranks.
+
+    Fewer than six values have no such interval: the range of all is given.
+    """
+    ordered, rank = sorted(values), 0
+    while 2 * sum(comb(len(ordered), below) for below in range(rank + 2)) / 2 ** len(ordered) <= 0.05:
+        rank += 1
+    return ordered[rank], ordered[-1 - rank]

@@ -1,9 +1,10 @@
 """The two sides of a ratio, each in a separate process that reads a number of steps, does them, prints the seconds.
 
 The processes are separate because each side has its own environment: ganzoo starts its runs with `RUN_ENVIRONMENT`, a
-plain script with nothing. `python contestants.py NAME SIZE CHANNELS BATCH [WITHOUT]`, where `WITHOUT` names a
-technique to switch off, to see what it gains. Both sides compute on the accelerator where there is one, and their clock
-stops when its queue is empty.
+plain script with nothing. `python contestants.py NAME SIZE CHANNELS BATCH [WITHOUT]`: `NAME` is one of
+`CONTESTANTS`, or `step:LABEL`, the bare step of what `--models LABEL` names; `WITHOUT` names a technique to switch off,
+to see what it gains. Both sides compute on the accelerator where there is one, and their clock stops when its queue is
+empty.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ READY_BATCHES = 8
 class Contestant:
     """A context manager: one side in a separate process, which does steps on request."""
 
-    def __init__(self, name: str, size: int, channels: int, batch: int, ours: bool, without: str = "") -> None:
+    def __init__(
+        self, name: str, size: int, channels: int, batch: int, ours: bool, without: str = "", tree: Path | None = None
+    ) -> None:
+        """`tree` holds the packages of another commit, if it is not the installed one that is to be timed."""
         from ganzoo.running.process import KEEP_MEMORY, SHORT_SPINS
 
         environment = (
@@ -37,7 +41,7 @@ class Contestant:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment | os.environ,
+            env=environment | os.environ | ({} if tree is None else {"PYTHONPATH": str(tree)}),
         )
 
     def __enter__(self) -> Contestant:
@@ -228,7 +232,12 @@ def main() -> None:
     switch_off(without)
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    steps = CONTESTANTS[name](*map(int, shape))
+    kind, _, variant = name.partition(":")
+    steps = (
+        bare(assembled(variant, *map(int, shape), ready=True))
+        if kind == "step"
+        else CONTESTANTS[name](*map(int, shape))
+    )
     for line in sys.stdin:
         since = time.perf_counter()
         steps(int(line))

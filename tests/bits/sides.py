@@ -45,7 +45,7 @@ def hashes_of_commit() -> Hashes:
     """Hashes of the weights that the commit trains, from a temporary folder. Raises `NoHistory` without the commit."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        _install_packages(tree)
+        install_packages(tree)
         # PYTHONPATH comes before every installed package, editable ones included.
         path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
         result = _train_and_hash({**os.environ, "PYTHONPATH": path})
@@ -126,9 +126,12 @@ def _train_and_hash(environment: Mapping[str, str], names: Sequence[str] = ()) -
     return result
 
 
-def _install_packages(tree: Path) -> None:
-    """Lay the commit's packages out in `tree` as an installation does, with entry points."""
-    with zipfile.ZipFile(io.BytesIO(_archive())) as archive:
+def install_packages(tree: Path, commit: str = COMMIT) -> None:
+    """Lay the packages of a commit out in `tree` as an installation does, with entry points.
+
+    Raises `NoHistory` without the commit.
+    """
+    with zipfile.ZipFile(io.BytesIO(_archive(commit))) as archive:
         archive.extractall(tree)
     (tree / "plugins").rename(tree / "ganzoo_plugins")
     project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -145,15 +148,15 @@ def _install_packages(tree: Path) -> None:
     (installed / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _archive() -> bytes:
-    command = ["git", "-C", str(ROOT), "archive", "--format=zip", COMMIT, "ganzoo", "plugins", "pyproject.toml"]
+def _archive(commit: str) -> bytes:
+    command = ["git", "-C", str(ROOT), "archive", "--format=zip", commit, "ganzoo", "plugins", "pyproject.toml"]
     try:
         return subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise NoHistory(
-            f"tests/bits/hashes.json has nothing for torch {torch_version()} on '{processor_kind()}', and commit "
-            f"{COMMIT[:7]} is not at hand to make it: fetch the whole history with `git fetch --unshallow`, or run "
-            "the tests in a clone that has it"
+            f"commit {commit[:7]} is not at hand, and tests/bits/hashes.json has nothing for torch {torch_version()} "
+            f"on '{processor_kind()}': fetch the whole history with `git fetch --unshallow`, or run in a clone that "
+            "has it"
         ) from error
 
 
