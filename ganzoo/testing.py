@@ -138,11 +138,13 @@ def _offers_of_file(registry: Registry) -> list[tuple[Kind, Offer]]:
         raise PluginError(f"plugin {printable(status.name)} is broken: {status.error}")
     offers = {kind: [o for o in registry.offers[kind] if o.plugin == status.name and not o.inline] for kind in _CHECKED}
     variants = [offer.record for offer in offers["variants"]]
-    used = {
-        part if isinstance(part, str) else part.name
+    named = [
+        part
         for variant in variants
         for part in (variant.architecture, variant.loss, *variant.penalties, *variant.augment)
-    }
+    ]
+    named += [part for offer in offers["losses"] for part in getattr(offer.record, "penalties", ())]
+    used = {part if isinstance(part, str) else part.name for part in named}
     return [
         (kind, offer)
         for kind in _CHECKED

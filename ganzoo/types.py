@@ -225,6 +225,8 @@ class Penalty:
     """The source."""
     player: str = ""
     """Whose term it is; empty: the first judge's."""
+    penalties: tuple[str | Penalty, ...] = ()
+    """Those that come with it, as the generator's half of what both players learn."""
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,8 @@ def settled_recipe(
     architecture = registry.get("architectures", parts["architecture"], Architecture).record
     loss_offer = registry.get("losses", parts["loss"], Loss)
     loss = loss_offer.record
-    penalties = {name: registry.get("losses", name, Penalty).record for name in parts["penalties"]}
-    for value in loss.penalties:
-        name = _part_name(registry, "losses", value, Penalty, loss_offer.plugin)
-        penalties[name] = registry.get("losses", name, Penalty).record
-
+    own = (_part_name(registry, "losses", value, Penalty, loss_offer.plugin) for value in loss.penalties)
+    penalties = _with_their_own(registry, (*parts["penalties"], *own))
     augmentations = [registry.get("losses", name, Augmentation).record for name in parts["augment"]]
 
     options = _merged(architecture.options, variant.options, f"architecture '{architecture.name}' has no option")
@@ -182,6 +179,20 @@ def _part_name(registry: Registry, kind: Kind, value: Any, type_: type, plugin: 
     if isinstance(value, str):
         return registry.reference(kind, registry.get(kind, value, type_, prefer=plugin))
     return registry.reference(kind, registry.get(kind, f"{plugin}:{value.name}", type_))
+
+
+def _with_their_own(registry: Registry, names: Sequence[str]) -> dict[str, Penalty]:
+    """Penalties by name, each before those that come with it."""
+    penalties: dict[str, Penalty] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in penalties:
+            offer = registry.get("losses", name, Penalty)
+            penalties[name] = offer.record
+            own = [_part_name(registry, "losses", value, Penalty, offer.plugin) for value in offer.record.penalties]
+            waiting[:0] = own
+    return penalties
 
 
 def _name(value: Any) -> str:

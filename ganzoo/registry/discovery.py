@@ -40,7 +40,7 @@ from ganzoo.registry.sources import (
     source_sha256,
 )
 from ganzoo.registry.validation import check_record
-from ganzoo.types import Loss, Variant
+from ganzoo.types import Loss, Penalty, Variant
 from ganzoo.util.streams import reopen_closed_streams
 from ganzoo.util.text import did_you_mean, error_line, printable
 
@@ -339,7 +339,7 @@ def _inline_objects(record: Any) -> Iterator[tuple[Kind, Any]]:
     parts: list[tuple[Kind, Any]] = []
     if isinstance(record, Variant):
         parts += [("architectures", record.architecture), ("losses", record.loss)]
-    if isinstance(record, (Variant, Loss)):
+    if isinstance(record, (Variant, Loss, Penalty)):
         parts += [("losses", penalty) for penalty in record.penalties]
     if isinstance(record, Variant):
         parts += [("losses", augmentation) for augmentation in record.augment]

@@ -1,8 +1,7 @@
 """ACGAN: the discriminator also says which class an image is of (Odena et al. 2017, arXiv:1610.09585).
 
-`acgan` is the discriminator's term and `acgan-generator` the generator's; a penalty is the term of one player, so the
-two go together: `--models dcgan-heads+hinge+acgan+acgan-generator`. The variant has DCGAN's networks and recipe in
-place of the paper's.
+`acgan` is the discriminator's term and brings the generator's with it: `--models dcgan-heads+hinge+acgan`. The variant
+has DCGAN's networks and recipe in place of the paper's.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         "acgan",
         discriminator_term,
         hyper={"weight": 1.0},
+        penalties=("acgan-generator",),
         summary="the discriminator tells the classes of real images and of fakes",
         reference="Odena et al. 2017, arXiv:1610.09585, equation 3",
     )
@@ -60,7 +60,7 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
         "acgan",
         architecture="dcgan-heads",
         loss="non-saturating",
-        penalties=("acgan", "acgan-generator"),
+        penalties=("acgan",),
         optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
         summary="conditional DCGAN whose discriminator tells classes (needs labels)",
         reference="Odena et al. 2017, arXiv:1610.09585",

@@ -1,6 +1,6 @@
 """InfoGAN's bound as penalties that join any loss (Chen et al. 2016, arXiv:1606.03657).
 
-`infogan-codes` is the discriminator's term and `infogan-codes-generator` the generator's. Both train on the same bound,
+`infogan-codes` is the discriminator's term and brings the generator's with it. Both train on the same bound,
 as in the authors' code, where the variant `infogan` keeps it from the discriminator's trunk. Gaussians have unit
 variance.
 """
@@ -37,13 +37,17 @@ def code_terms(
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
-    """For architectures whose latent begins with codes: `dcgan-heads-unlabelled+non-saturating+infogan-codes+…`."""
-    for name, player in (("infogan-codes", ""), ("infogan-codes-generator", "generator")):
+    """For architectures whose latent begins with codes: `dcgan-heads-unlabelled+non-saturating+infogan-codes`."""
+    for name, player, with_it in (
+        ("infogan-codes", "", ("infogan-codes-generator",)),
+        ("infogan-codes-generator", "generator", ()),
+    ):
         yield ganzoo.Penalty(
             name,
             code_terms,
             hyper=COEFFICIENTS,
             player=player,
+            penalties=with_it,
             summary="the codes of the latent can be read back from the fakes",
             reference="Chen et al. 2016, arXiv:1606.03657, equation 5",
         )

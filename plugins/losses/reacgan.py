@@ -1,7 +1,7 @@
 """ReACGAN: ACGAN's classes by the Data-to-Data Cross-Entropy of normalized embeddings (Kang et al. 2021).
 
-arXiv:2111.01118. `reacgan` is the discriminator's term, on real images, and `reacgan-generator` the generator's. The
-variant has DCGAN's networks in place of BigGAN's, and one linear map to embeddings of 128 numbers in place of 512.
+arXiv:2111.01118. `reacgan` is the discriminator's term, on real images, and brings the generator's with it. The variant
+has DCGAN's networks in place of BigGAN's, and one linear map to embeddings of 128 numbers in place of 512.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         "reacgan",
         discriminator_term,
         hyper=COEFFICIENTS,
+        penalties=("reacgan-generator",),
         summary="real images are near the proxy of their class and far from images of other classes",
         reference="Kang et al. 2021, arXiv:2111.01118",
     )
@@ -77,7 +78,7 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
         "reacgan",
         architecture="dcgan-heads",
         loss="hinge",
-        penalties=("reacgan", "reacgan-generator"),
+        penalties=("reacgan",),
         optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.0, 0.9)),
         summary="conditional DCGAN whose discriminator compares images of different classes (needs labels)",
         reference="Kang et al. 2021, arXiv:2111.01118",

@@ -1,6 +1,6 @@
 """SSGAN: the discriminator also tells by how much an image was turned (Chen et al. 2019, arXiv:1811.11212).
 
-`ssgan` is the discriminator's term, on real images, and `ssgan-generator` the generator's. A quarter of the batch is
+`ssgan` is the discriminator's term, on real images, and brings the generator's with it. A quarter of the batch is
 turned all four ways, so that each term costs one more batch. The variant has DCGAN's networks, with BatchNorm, in place
 of residual ones with spectral normalization.
 """
@@ -50,6 +50,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         "ssgan",
         discriminator_term,
         hyper={"weight": 1.0},
+        penalties=("ssgan-generator",),
         summary="the discriminator tells how real images were turned",
         reference="Chen et al. 2019, arXiv:1811.11212, equation 3",
     )
@@ -70,7 +71,7 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
         "ssgan",
         architecture="dcgan-heads-unlabelled",
         loss="hinge",
-        penalties=("ssgan", "ssgan-generator"),
+        penalties=("ssgan",),
         options={"categories": 0, "continuous": 0},
         optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.0, 0.9)),
         batch_size=64,
