@@ -539,6 +539,19 @@ def ganzoo_losses():
 """
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "found"),
+    [
+        ("diffaug", "diffaug would change nothing, since no judge is given images in training; leave it out"),
+        ("ada", "augmentation 'ada' adapts to what the judge says of real images, and the phase has 0 calls with"),
+    ],
+)
+def test_an_augmentation_is_refused_where_no_judge_sees_images(augmentation, found, invoke):
+    outcome = invoke(*bench(f"aae+{augmentation}", "--dry-run"))
+    assert outcome.code == 2
+    assert found in outcome.error
+
+
 def test_an_augmentation_that_changes_the_shape_is_refused(invoke, tmp_path):
     (tmp_path / "cropped.py").write_text(CROPPED)
     outcome = invoke(*bench("mlp+hinge+diffaug+cropped", "--plugin", tmp_path / "cropped.py", "--dry-run"))

@@ -50,6 +50,8 @@ class Augmenting:
             )
         self.values = Values({})
         self.fakes: Sequence[Tensor] = ()
+        self.applied = False
+        """Whether any image has been augmented."""
 
     def __bool__(self) -> bool:
         return bool(self.augmentations)
@@ -81,6 +83,7 @@ class Augmenting:
 
     def __call__(self, images: Tensor, labels: Tensor | None = None, is_real: bool | None = None) -> tuple[Tensor, ...]:
         """`(images,)`, or `(images, condition)`. Raises `PluginError` where a shape changes."""
+        self.applied = True
         conditions: list[Tensor] = []
         fake = self.fakes[0].detach() if self.fakes else None
         for each in self.augmentations:

@@ -26,13 +26,14 @@ from ganzoo.training.assembly import (
     spec_players,
     spec_values,
 )
+from ganzoo.training.augmenting import Augmenting
 from ganzoo.training.objective import StepPhases
 from ganzoo.training.optimizers import optimizer_of
 from ganzoo.training.phase_update import PhaseUpdate, Values
 from ganzoo.training.players import Players
 from ganzoo.training.progressive import stages_of
 from ganzoo.training.schedules import moving_betas
-from ganzoo.types import Batch
+from ganzoo.types import Augmentation, Batch
 from ganzoo.util.text import error_line, printable
 
 
@@ -101,6 +102,7 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
         fault = error_line(error)
     else:
         fault = ""
+        _check_augmented(materials.augmentations, players)
         _check_read(values, read)
         _check_written(values, updates)
         if spec.step_mode == "compile" and any(map(beyond_transforms, (*players.values(), players.together))):
@@ -204,6 +206,14 @@ class FlopCount(TorchDispatchMode):
         elif not func.is_view:
             self.uncounted.add(str(func._overloadpacket).removeprefix("aten."))
         return out
+
+
+def _check_augmented(augmentations: Sequence[Augmentation], players: Players) -> None:
+    """Raise `UsageError` for augmentations where no judge has been given an image: they would change nothing."""
+    installed = (judge.augment for judge in players.judges)
+    if augmentations and not any(isinstance(augment, Augmenting) and augment.applied for augment in installed):
+        named = " and ".join(printable(augmentation.name) for augmentation in augmentations)
+        raise UsageError(f"{named} would change nothing, since no judge is given images in training; leave it out")
 
 
 def _check_read(values: Values, read: TensorsRead) -> None:
