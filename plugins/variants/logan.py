@@ -2,11 +2,11 @@
 
 Both players learn through that step, which is taken in training only: images are drawn from the prior as it is.
 
-Differences from the paper: SNGAN's small networks, where its main results are BigGAN-deep's; z' is kept within the range
-of its batch, so that the loss goes with any prior (the paper clips it to the range of its uniform one, [-1, 1]); and a
-share of the latents takes the step, as in PyTorch-StudioGAN, not a share of each latent's elements. The coefficients are
-those of that project's recipe for CIFAR-10; with BigGAN-deep the paper has a beta of 5, half of the elements and a
-weight of 300.
+Differences from the paper: SNGAN's small networks, where its main results are BigGAN-deep's; z' is kept within the
+range of its batch, so that the loss goes with any prior (the paper clips it to the range of its uniform one, [-1, 1]);
+and a share of the latents takes the step, as in PyTorch-StudioGAN, not a share of each latent's elements. The
+coefficients are those of that project's recipe for CIFAR-10; with BigGAN-deep the paper has a beta of 5, half of the
+elements and a weight of 300.
 """
 
 from __future__ import annotations
