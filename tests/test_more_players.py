@@ -511,3 +511,4 @@ def test_spec_of_each_is_that_of_its_paper():
     assert recipes["mgan"].options["generators"] == 10
     assert recipes["unrolled"].optimizers["generator"].learning_rate == 1e-4
     assert recipes["unrolled"].optimizers["discriminator"].learning_rate == 2e-4
+    assert all(tuple(own.betas) == (0.5, 0.99) for own in recipes["unrolled"].optimizers.values())

@@ -23,7 +23,7 @@ def deceive(images: Tensor, is_real: bool | None, fake: Tensor, p: Tensor) -> Te
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Augmentation]:
-    """The paper's λ_r is ADA's r_t, and its target and speed are ADA's, too (section 3.2)."""
+    """The paper's λ_r is ADA's r_t; target and speed are ADA's in its code, too (github.com/EndlessSora/DeceiveD)."""
     yield ganzoo.Augmentation(
         "apa",
         deceive,
@@ -32,5 +32,5 @@ def ganzoo_losses() -> Iterator[ganzoo.Augmentation]:
         adapt=adapt,
         same_for_real_and_fake=False,
         summary="fakes among the real images with a probability that follows overfitting",
-        reference="Jiang et al. 2021, arXiv:2111.06849, section 3.2",
+        reference="Jiang et al. 2021, arXiv:2111.06849",
     )

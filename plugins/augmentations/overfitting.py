@@ -29,7 +29,7 @@ def adapt(
 ) -> dict[str, Tensor]:
     """The next state after a minibatch of real images, of which the judge gave these logits.
 
-    Every fourth minibatch p, from 0 to 1, goes up where r_t = E[sign D(real)] (section 3.1, equation 1) is above
+    Every fourth minibatch p, from 0 to 1, goes up where r_t = E[sign D(real)] (section 3, equation 1) is above
     `target` and down where it is below, by as much as takes it from 0 to 1 in `kimg` thousand images.
     """
     minibatches = minibatches + 1

@@ -22,7 +22,7 @@ def discriminator_term(
     fake_labels: Tensor,
     weight: Tensor,
 ) -> Tensor:
-    """-L_C: the cross-entropy of the `classes` (N, K) of real images and of fakes with their labels (equation 3)."""
+    """-L_C: the cross-entropy of the `classes` (N, K) of real images and of fakes with their labels."""
     of_real = cross_entropy(head(real_heads, "classes", "acgan", "dcgan-heads"), labels)
     return weight * (of_real + cross_entropy(head(fake_heads, "classes", "acgan", "dcgan-heads"), fake_labels))
 
@@ -41,7 +41,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         hyper={"weight": 1.0},
         penalties=("acgan-generator",),
         summary="the discriminator tells the classes of real images and of fakes",
-        reference="Odena et al. 2017, arXiv:1610.09585, equation 3",
+        reference="Odena et al. 2017, arXiv:1610.09585",
     )
     yield ganzoo.Penalty(
         "acgan-generator",
@@ -49,13 +49,13 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         hyper={"weight": 1.0},
         player="generator",
         summary="the discriminator can tell the classes of fakes",
-        reference="Odena et al. 2017, arXiv:1610.09585, equation 3",
+        reference="Odena et al. 2017, arXiv:1610.09585",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_variants() -> Iterator[ganzoo.Variant]:
-    """Needs a dataset with labels. Adam and batches of about 100 are the paper's (appendix A)."""
+    """Needs a dataset with labels. Adam is the paper's (appendix A); its batches are of 100 images."""
     yield ganzoo.Variant(
         "acgan",
         architecture="dcgan-heads",

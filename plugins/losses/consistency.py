@@ -51,7 +51,7 @@ def bcr(
     real_weight: Tensor,
     fake_weight: Tensor,
 ) -> dict[str, Tensor]:
-    """weight · E(D(x) − D(T(x)))² on either side (algorithm 1), where T mirrors and shifts.
+    """weight · E(D(x) − D(T(x)))² on either side, where T mirrors and shifts.
 
     D(x) is what the phase says of x: of the augmented image where the variant has an augmentation.
     """
@@ -72,7 +72,7 @@ def zcr(
     weight: Tensor,
     sigma: Tensor,
 ) -> Tensor:
-    """weight · E(D(G(z)) − D(G(z + Δz)))² with Δz from N(0, sigma²) (algorithm 2, the discriminator's part)."""
+    """weight · E(D(G(z)) − D(G(z + Δz)))² with Δz from N(0, sigma²) (the discriminator's part)."""
     with torch.no_grad():
         beside = generator(latent + sigma * torch.randn_like(latent), fake_labels)
     return weight * (one_logit(fake_logits) - one_logit(discriminator(beside, fake_labels))).square().mean()
@@ -86,7 +86,7 @@ def zcr_generator(
     weight: Tensor,
     sigma: Tensor,
 ) -> Tensor:
-    """−weight · E(G(z) − G(z + Δz))², the mean over pixels (algorithm 2, the generator's part)."""
+    """−weight · E(G(z) − G(z + Δz))², the mean over pixels (the generator's part)."""
     images: Tensor = fake[0] if isinstance(fake, ganzoo.Inputs) else fake
     beside = generator(latent + sigma * torch.randn_like(latent), fake_labels)
     return -weight * (images - beside.view_as(images)).square().mean()
@@ -98,20 +98,20 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
 
     The weights are those of PyTorch-StudioGAN for CIFAR-10 (`BigGAN-Mod-ICR.yaml`).
     """
-    reference = "Zhao et al. 2020, arXiv:2002.04724, "
+    reference = "Zhao et al. 2020, arXiv:2002.04724"
     yield ganzoo.Penalty(
         "bcr",
         bcr,
         hyper={"real_weight": 10.0, "fake_weight": 10.0},
         summary="the discriminator says the same of an image, real or fake, and of the image moved",
-        reference=f"{reference}algorithm 1",
+        reference=reference,
     )
     yield ganzoo.Penalty(
         "zcr",
         zcr,
         hyper={"weight": 20.0, "sigma": 0.05},
         summary="the discriminator says the same of the images of two latents close together",
-        reference=f"{reference}algorithm 2",
+        reference=reference,
     )
     yield ganzoo.Penalty(
         "zcr-generator",
@@ -119,5 +119,5 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         hyper={"weight": 0.5, "sigma": 0.05},
         player="generator",
         summary="the generator keeps the images of two latents close together apart",
-        reference=f"{reference}algorithm 2",
+        reference=reference,
     )

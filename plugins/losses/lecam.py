@@ -19,7 +19,7 @@ def lecam(
     fake_mean: Tensor,
     remembered: Tensor,
 ) -> ganzoo.Terms:
-    """weight · (E(D(x) − α_F)² + E(D(G(z)) − α_R)²), with α the moving averages of the two sides (equation 4).
+    """weight · (E(D(x) − α_F)² + E(D(G(z)) − α_R)²), with α the moving averages of the two sides.
 
     The averages take this minibatch in first, and are corrected for their start at 0, as in the authors' code
     (github.com/google/lecam-gan, stylegan2). That code also clips either difference at 0, which the paper does not.
@@ -37,12 +37,12 @@ def lecam(
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
-    """The weight for BigGAN on CIFAR-10 (section 4) with γ = 0.99."""
+    """Weight and γ of the authors' code for BigGAN on CIFAR-10, where the term sets in later."""
     yield ganzoo.Penalty(
         "lecam",
         lecam,
         hyper={"weight": 0.3, "decay": 0.99},
         state={"real_mean": 0.0, "fake_mean": 0.0, "remembered": 0.0},
         summary="weight · squared distance of each side's logits from the moving average of the other's",
-        reference="Tseng et al. 2021, arXiv:2104.03310, equation 4",
+        reference="Tseng et al. 2021, arXiv:2104.03310",
     )

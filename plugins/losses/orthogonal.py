@@ -1,4 +1,4 @@
-"""Orthogonal regularization without the norms of the filters (Brock et al. 2019, arXiv:1809.11096, equation 3)."""
+"""Orthogonal regularization without the norms of the filters (Brock et al. 2019, arXiv:1809.11096)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def orthogonal(generator: Any, *, weight: Tensor) -> Tensor:
     """weight · Σ ‖W Wᵀ ⊙ (1 − I)‖² over the generator's weights W, each filter a row of W.
 
     Biases and other vectors are left out, and embeddings, whose rows are no filters. Under spectral normalization W is
-    the weight before it is divided, as in the authors' code.
+    the weight before it is divided, as in the authors' code (github.com/ajbrock/BigGAN-PyTorch). That adds half of this
+    term's gradient.
     """
     embeddings = {
         id(parameter)
@@ -41,5 +42,5 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         hyper={"weight": 1e-4},
         player="generator",
         summary="weight · Σ‖W Wᵀ ⊙ (1 − I)‖² over the generator's weights: filters at right angles",
-        reference="Brock et al. 2019, arXiv:1809.11096, equation 3",
+        reference="Brock et al. 2019, arXiv:1809.11096",
     )

@@ -34,25 +34,25 @@ def rotation_term(discriminator: Any, images: Tensor, penalty: str) -> Tensor:
 
 
 def discriminator_term(discriminator: Any, real: Tensor, weight: Tensor) -> Tensor:
-    """weight · the cross-entropy of the turns of real images (equation 3)."""
+    """weight · the cross-entropy of the turns of real images."""
     return weight * rotation_term(discriminator, real, "ssgan")
 
 
 def generator_term(discriminator: Any, fake: Tensor, weight: Tensor) -> Tensor:
-    """weight · the cross-entropy of the turns of fakes (equation 2)."""
+    """weight · the cross-entropy of the turns of fakes."""
     return weight * rotation_term(discriminator, fake, "ssgan-generator")
 
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
-    """The weights are the paper's beta and alpha."""
+    """The paper's beta and alpha, with the values of its authors' code (github.com/google/compare_gan)."""
     yield ganzoo.Penalty(
         "ssgan",
         discriminator_term,
         hyper={"weight": 1.0},
         penalties=("ssgan-generator",),
         summary="the discriminator tells how real images were turned",
-        reference="Chen et al. 2019, arXiv:1811.11212, equation 3",
+        reference="Chen et al. 2019, arXiv:1811.11212",
     )
     yield ganzoo.Penalty(
         "ssgan-generator",
@@ -60,13 +60,16 @@ def ganzoo_losses() -> Iterator[ganzoo.Penalty]:
         hyper={"weight": 0.2},
         player="generator",
         summary="the discriminator can tell how fakes were turned",
-        reference="Chen et al. 2019, arXiv:1811.11212, equation 2",
+        reference="Chen et al. 2019, arXiv:1811.11212",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_variants() -> Iterator[ganzoo.Variant]:
-    """The hinge loss, the rate and the moments of the paper, and batches of 64; one update of either player in turn."""
+    """The hinge loss, rate, moments and batches of 64 of a copy (github.com/kwotsin/mimicry), with residual networks.
+
+    There the discriminator has five updates for each of the generator, here one.
+    """
     yield ganzoo.Variant(
         "ssgan",
         architecture="dcgan-heads-unlabelled",

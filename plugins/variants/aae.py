@@ -2,8 +2,8 @@
 
 Makhzani et al. 2015, arXiv:1511.05644. The decoder is the generator: images are drawn by decoding draws of the prior.
 
-Three differences from the paper: the prior is standard normal (theirs has a standard deviation of 5), images end in a
-tanh, and Adam takes the place of SGD with momentum.
+Three differences from the paper: the prior has a standard deviation of 1, images end in a tanh, and the optimizer is
+Adam.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Loss]:
-    """A reconstruction phase, and the two of the adversarial game (section 2)."""
+    """A reconstruction phase, and the two of the adversarial game."""
     yield ganzoo.Loss(
         "aae",
         phases=(
@@ -99,7 +99,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Loss]:
             ganzoo.Phase("encoder", encoder_terms, updates="encoder"),
         ),
         summary="squared error of an auto-encoder, and non-saturating on its codes",
-        reference="Makhzani et al. 2015, arXiv:1511.05644, section 2",
+        reference="Makhzani et al. 2015, arXiv:1511.05644",
     )
 
 

@@ -1,7 +1,8 @@
 """BEGAN: an auto-encoder as discriminator, in balance with the generator (Berthelot et al. 2017, arXiv:1703.10717).
 
-Half the paper's width by default, a tanh at either end, no skip connections, and weights that start with the variance
-1 / inputs. The fakes by which k is corrected are those of the discriminator's update, before it.
+Narrower than the paper's by default (whose n is 64 or 128), a tanh at either end, no skip connections, and weights
+that start with the variance 1 / inputs. The fakes by which k is corrected are those of the discriminator's update,
+before it.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ def initialize(network: nn.Module) -> nn.Module:
 def build(
     image_shape: tuple[int, int, int], latent: int, classes: int, *, channels: int = 32, code: int = 64
 ) -> tuple[nn.Module, nn.Module]:
-    """Figure 1: the decoder of the discriminator is built like the generator, for codes in place of latents."""
+    """The decoder of the discriminator is built like the generator, for codes in place of latents."""
     generator = decoder(image_shape, latent, channels)
     discriminator = AutoEncoder(encoder(image_shape, code, channels), decoder(image_shape, code, channels), power=1)
     return initialize(generator), initialize(discriminator)
 
 
 def discriminator_terms(real: Tensor, fake: Tensor, k: Tensor, gamma: Tensor, gain: Tensor) -> ganzoo.Terms:
-    """L(x) - k · L(G(z)) of energies (N,), with the next k, in [0, 1], and the measure of convergence (section 3.4)."""
+    """L(x) - k · L(G(z)) of energies (N,), with the next k, in [0, 1], and the measure of convergence."""
     of_real, of_fake = real.mean(), fake.mean()
     imbalance = gamma * of_real - of_fake
     return ganzoo.Terms(
@@ -90,13 +91,13 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
         image_sizes=dcgan.SIZES,
         gives="energy",
         summary="3 x 3 convolutions with ELU; an auto-encoder as discriminator, which gives absolute errors",
-        reference="Berthelot et al. 2017, arXiv:1703.10717, figure 1",
+        reference="Berthelot et al. 2017, arXiv:1703.10717",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Loss]:
-    """`gamma` is the diversity ratio, 0.3 to 0.7 in the paper, and `gain` its lambda."""
+    """`gamma` is the diversity ratio, from 0 to 1, and `gain` the paper's lambda."""
     yield ganzoo.Loss.of_logits(
         "began",
         discriminator=discriminator_terms,
@@ -105,15 +106,16 @@ def ganzoo_losses() -> Iterator[ganzoo.Loss]:
         state={"k": 0.0},
         needs="energy",
         summary="energies of fakes are held at gamma times those of real images, by a weight k that is controlled",
-        reference="Berthelot et al. 2017, arXiv:1703.10717, section 3.4",
+        reference="Berthelot et al. 2017, arXiv:1703.10717",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_variants() -> Iterator[ganzoo.Variant]:
-    """Adam at 1e-4 and batches of 16 (section 4.1).
+    """Adam at 1e-4 and batches of 16.
 
-    The paper halves the rate when the measure of convergence stalls; here it halves every 100 000 updates.
+    The paper halves the rate when the measure of convergence stalls; here it halves every 100 000 updates, as in a copy
+    (github.com/carpedm20/BEGAN-tensorflow), whose moments these are, too.
     """
     yield ganzoo.Variant(
         "began",

@@ -2,8 +2,7 @@
 
 arXiv:1709.03831. At their optimum the generator minimizes the Kullback-Leibler divergence in both directions.
 
-Each discriminator ends in a softplus, which is part of the loss here, for the networks give logits. They are DCGAN's,
-as in the paper.
+Each discriminator ends in a softplus, which is part of the loss here, for the networks give logits. They are DCGAN's.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def discriminator_terms(
     alpha: Tensor,
     beta: Tensor,
 ) -> dict[str, Tensor]:
-    """Equation 1, which both maximize: α log D1(x) − D1(G(z)) − D2(x) + β log D2(G(z))."""
+    """What both maximize: α log D1(x) − D1(G(z)) − D2(x) + β log D2(G(z))."""
     fake = generator(batch.latent)
     return {
         "real": -alpha * log_softplus(discriminator(batch.real)).mean(),
@@ -63,7 +62,7 @@ def discriminator_terms(
 def generator_terms(
     generator: Any, discriminator: Any, reverse_discriminator: Any, batch: ganzoo.Batch, beta: Tensor
 ) -> dict[str, Tensor]:
-    """What equation 1 has of the fakes, which the generator minimizes."""
+    """What the same objective has of the fakes, which the generator minimizes."""
     fake = generator(batch.latent)
     return {
         "fool": -softplus(discriminator(fake)).mean(),
@@ -86,7 +85,10 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Loss]:
-    """The logarithms' weights keep what the discriminators give small; the paper tunes them between 0.01 and 0.2."""
+    """The logarithms' weights, up to 1, keep what the discriminators give small.
+
+    They are chosen here; in the authors' code for points in a plane (github.com/tund/D2GAN) both are 1.
+    """
     yield ganzoo.Loss(
         "d2gan",
         phases=(
@@ -96,7 +98,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Loss]:
         hyper={"alpha": 0.2, "beta": 0.1},
         share_fakes=True,
         summary="both directions of the Kullback-Leibler divergence, by two discriminators",
-        reference="Nguyen et al. 2017, arXiv:1709.03831, equation 1",
+        reference="Nguyen et al. 2017, arXiv:1709.03831",
     )
 
 

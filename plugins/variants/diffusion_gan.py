@@ -24,11 +24,11 @@ BETAS = (1e-4, 2e-2)
 
 
 def diffuse(images: Tensor, T: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:  # noqa: N803, the paper's name
-    """`(y, t)` with y = √ᾱ_t · x + √(1 − ᾱ_t) · sigma · ε (section 3.1): (N, C, H, W), and t (N,) as float32.
+    """`(y, t)` with y = √ᾱ_t · x + √(1 − ᾱ_t) · sigma · ε: (N, C, H, W), and t (N,) as float32.
 
     As in the authors' code (github.com/Zhendong-Wang/Diffusion-GAN) half of the images have t = 0 and stay as they are,
     and T is the length of the diffusion, whatever its variances begin and end with. The other images have a t from 1 to
-    T, drawn in proportion to itself ("priority", section 3.3).
+    T, drawn in proportion to itself ("priority", equation 11).
     """
     steps = T.round()
     t = timesteps(torch.rand(len(images), device=images.device), steps)
@@ -60,7 +60,7 @@ def adapt_length(
     target: Tensor,
     kimg: Tensor,
 ) -> dict[str, Tensor]:
-    """T goes from its least to its most as ADA's p goes from 0 to 1 (section 3.3)."""
+    """T goes from its least to its most as ADA's p goes from 0 to 1."""
     p = (T - SHORTEST) / (LONGEST - SHORTEST)
     state = adapt(real_logits, images_seen, p, r_t, signs, minibatches, target, kimg)
     return {"T": SHORTEST + (LONGEST - SHORTEST) * state.pop("p"), **state}
@@ -117,13 +117,13 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
         build,
         image_sizes=dcgan.SIZES,
         summary="DCGAN's networks with a discriminator that knows how far its images are diffused",
-        reference="Wang et al. 2022, arXiv:2206.02262, section 3.2",
+        reference="Wang et al. 2022, arXiv:2206.02262",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Augmentation]:
-    """The target is the paper's; σ and the speed are those of the authors' code."""
+    """The target, σ and the speed are those of the authors' code for CIFAR-10."""
     yield ganzoo.Augmentation(
         "diffusion",
         diffuse,
@@ -131,7 +131,7 @@ def ganzoo_losses() -> Iterator[ganzoo.Augmentation]:
         state={"T": float(SHORTEST), **HEURISTIC},
         adapt=adapt_length,
         summary="a random part of a diffusion, whose length follows overfitting, and how long that part is",
-        reference="Wang et al. 2022, arXiv:2206.02262, section 3",
+        reference="Wang et al. 2022, arXiv:2206.02262",
     )
 
 

@@ -2,9 +2,11 @@
 
 Both players learn through that step, which is taken in training only: images are drawn from the prior as it is.
 
-Differences from the paper: SNGAN's small networks in place of BigGAN-deep's, and z' is kept within the range of its
-batch, which is [-1, 1] for the paper's uniform prior, so that the loss goes with any prior. The coefficients are those
-of PyTorch-StudioGAN's recipe for CIFAR-10.
+Differences from the paper: SNGAN's small networks, where its main results are BigGAN-deep's; z' is kept within the
+range of its batch, so that the loss goes with any prior (the paper clips it to the range of its uniform one, [-1, 1]);
+and a share of the latents takes the step, as in PyTorch-StudioGAN, not a share of each latent's elements. The
+coefficients are those of that project's recipe for CIFAR-10; with BigGAN-deep the paper has a beta of 5, half of the
+elements and a weight of 300.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ def optimized(
 ) -> tuple[Tensor, Tensor]:
     """z' = z + Δz and E‖Δz‖², with Δz = α g / (‖g‖² + β) and g = ∂D(G(z))/∂z, which may be differentiated again.
 
-    This is the natural gradient by the empirical Fisher matrix g gᵀ, damped by β (equations 10 to 12). Each image's
-    latent (N, latent) takes the step with the probability `share`.
+    This is the natural gradient by the empirical Fisher matrix g gᵀ, damped by β. Each image's latent (N, latent) takes
+    the step with the probability `share`.
     """
     labels = batch.fake_labels
     slope = gradient(lambda z: discriminator(generator(z, labels), labels), batch.latent)

@@ -4,9 +4,10 @@ arXiv:1708.02556. A latent is [one-hot generator, noise], so one player holds al
 is the mixture that the paper evaluates. As in the paper they share all layers but the first, and the classifier is a
 head of the discriminator.
 
-Differences: the generator is drawn for each image, so that their shares of a batch vary; BatchNorm after the first
-layer is over all of them; and the networks are DCGAN's. The classifier's term has the weight 1 for the discriminator
-and `beta` for the generator, as in the authors' code.
+Differences: the generator is drawn for each image, with noise of its own, so that their shares of a batch vary, where
+the authors' code (github.com/qhoangdl/MGAN) gives all generators the same noise; BatchNorm after the first layer is
+over all of them; and the networks are DCGAN's. The classifier's term has the weight 1 for the discriminator and `beta`
+for the generator, as in that code.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def generator_terms(generator: Any, discriminator: Any, batch: ganzoo.Batch, bet
 
 @ganzoo.hookimpl
 def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
-    """Ten generators and 100 units of noise, as in the paper."""
+    """Ten generators and 100 units of noise, as in the authors' code for CIFAR-10."""
     yield ganzoo.Architecture(
         "mgan",
         build,
@@ -119,7 +120,7 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Loss]:
-    """`beta` is the paper's for CIFAR-10."""
+    """`beta` is that of the authors' code for CIFAR-10."""
     yield ganzoo.Loss(
         "mgan",
         phases=(
@@ -129,13 +130,13 @@ def ganzoo_losses() -> Iterator[ganzoo.Loss]:
         hyper={"beta": 0.01},
         share_fakes=True,
         summary="non-saturating, and a classifier by which generators of a mixture keep apart",
-        reference="Hoang et al. 2018, arXiv:1708.02556, equation 2",
+        reference="Hoang et al. 2018, arXiv:1708.02556",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_variants() -> Iterator[ganzoo.Variant]:
-    """Adam at 2e-4 with a first moment of 0.5, batches of 64."""
+    """Adam at 2e-4 with a first moment of 0.5, batches of 64, as in the authors' code (with 12 fakes of each there)."""
     yield ganzoo.Variant(
         "mgan",
         architecture="mgan",

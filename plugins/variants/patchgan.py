@@ -108,7 +108,7 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
         image_sizes=tuple(size for size in dcgan.SIZES if size >= 16),
         gives="patches",
         summary="DCGAN's generator against discriminators of patches of the images and of halved images",
-        reference="Wang et al. 2018, arXiv:1711.11585, section 3.2",
+        reference="Wang et al. 2018, arXiv:1711.11585",
     )
 
 

@@ -63,7 +63,8 @@ class Features(nn.Module):
     """Images (N, C, H, W) in [-1, 1] to four maps of 1/2, 1/4, 1/8 and 1/16 of `input_size`; frozen, in eval mode.
 
     Random 1 x 1 convolutions mix the channels of each map (cross-channel mixing); from the smallest map on, the mixed
-    map above is added, the sum doubled in size, and its channels are halved by another (cross-scale mixing, figure 2).
+    map above is added, the sum doubled in size, and its channels are halved by another (cross-scale mixing, figure
+    3, which has 3 x 3 convolutions there; 1 x 1 as in the authors' code).
     """
 
     def __init__(self, channels: int, input_size: int):
@@ -158,7 +159,7 @@ def doubling(inputs: int, outputs: int, noise: bool) -> nn.Sequential:
 class Generator(nn.Module):
     """Latents (N, D), put on a sphere, to images (N, C, H, W) in [-1, 1].
 
-    At 64 px the smallest map decides which channels of the largest pass (skip-layer excitation, FastGAN's section 3.1).
+    At 64 px the smallest map decides which channels of the largest pass (FastGAN's skip-layer excitation).
     """
 
     def __init__(self, latent: int, widths: list[int], start: int, channels: int):

@@ -323,7 +323,8 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
     """The configuration for CIFAR-10 of Karras et al. 2020 (arXiv:2006.06676), and a small one.
 
     There is neither mixing of styles nor path length regularization; the generator is updated first. Since the
-    discriminator is updated 17 times in 16 steps, its rate and moments are corrected by 16/17 (section 3.1).
+    discriminator is updated 17 times in 16 steps, its rate and moments are corrected by 16/17. The authors' code also
+    corrects the generator's, by 4/5, though without path lengths nothing regularizes it; here they stay.
 
     The small one has the paper's regularization, path lengths, with a larger gamma, a shorter average and smaller
     batches, chosen for budgets of minutes.

@@ -2,8 +2,9 @@
 
 arXiv:1611.02163. Its gradient goes through those updates, so it learns how the discriminator will respond.
 
-Two differences from the paper: the updates that are looked ahead are gradient descent, as in its equations (its code
-takes Adam there too), and both networks are DCGAN's, narrow as in its experiments on stacked MNIST.
+Three differences from the paper: the updates that are looked ahead are gradient descent, as in its equations (its
+experiments unroll Adam); the generator maximizes log D of its fakes, where the paper's minimizes all of the
+discriminator's objective, real images included; and both networks are DCGAN's, narrow as those for stacked MNIST.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def discriminator_terms(generator: Any, discriminator: Any, batch: ganzoo.Batch)
 def generator_terms(
     generator: Any, discriminator: Any, batch: ganzoo.Batch, rate: Tensor, steps: int = 5
 ) -> dict[str, Tensor]:
-    """Fool the discriminator with the weights that `steps` updates on this batch would give it (equations 5 to 8).
+    """Fool the discriminator with the weights that `steps` updates on this batch would give it (equations 6 to 9).
 
     For another number of steps, bind it: `functools.partial(generator_terms, steps=10)`.
     """
@@ -60,20 +61,23 @@ def ganzoo_losses() -> Iterator[ganzoo.Loss]:
         hyper={"rate": 0.01},
         share_fakes=True,
         summary="non-saturating, where the generator looks five updates of the discriminator ahead",
-        reference="Metz et al. 2017, arXiv:1611.02163, section 2.3",
+        reference="Metz et al. 2017, arXiv:1611.02163, sections 2.2 and 2.3",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_variants() -> Iterator[ganzoo.Variant]:
-    """The rates of section 3.3: 1e-4 for the generator, 2e-4 for the discriminator; batches of 128."""
+    """Adam at 1e-4 for the generator and 2e-4 for the discriminator, batches of 128.
+
+    So PacGAN's authors repeat the experiments on stacked MNIST (github.com/fjxmlzn/PacGAN), with these moments.
+    """
     yield ganzoo.Variant(
         "unrolled",
         architecture="dcgan",
         loss="unrolled",
         options={"base_channels": 16},
-        optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.999)),
-        optimizers={"generator": ganzoo.Optimizer("adam", 1e-4, betas=(0.5, 0.999))},
+        optimizer=ganzoo.Optimizer("adam", 2e-4, betas=(0.5, 0.99)),
+        optimizers={"generator": ganzoo.Optimizer("adam", 1e-4, betas=(0.5, 0.99))},
         summary="a generator that looks five updates of the discriminator ahead",
         reference="Metz et al. 2017, arXiv:1611.02163",
     )

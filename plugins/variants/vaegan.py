@@ -2,9 +2,10 @@
 
 Larsen et al. 2016, arXiv:1512.09300. The decoder is the generator, and each network has an objective of its own.
 
-Differences from the paper: DCGAN's trunks serve as encoder and discriminator, the generator's adversarial terms are
-non-saturating, and no update is skipped where one side is ahead, as the authors' code does. What `gamma` weighs is
-summed over the features; their code has 1e-5 for faces, here it is chosen for small images.
+Differences from the paper: DCGAN's trunks serve as encoder and discriminator, and the generator's adversarial terms are
+non-saturating. In the authors' code (github.com/andersbll/autoencoding_beyond_pixels) the rate falls with time, and
+updates are skipped where one side is ahead; here neither is done. What `gamma` weighs is summed over the features;
+their code has 1e-5 for faces, here it is chosen for small images.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def build(
 ) -> dict[str, nn.Module]:
     """DCGAN's networks; the encoder ends in means and logarithms of variances, (N, 2 · latent).
 
-    `hidden` is the width of the discriminator's dense layer, 512 as in table 1 of the paper.
+    `hidden` is the width of the discriminator's dense layer, 512 as in the authors' code.
     """
     trunk, features = dcgan.trunk(image_shape, base_channels, slope)
     of_encoder, _ = dcgan.trunk(image_shape, base_channels, slope)
@@ -69,7 +70,7 @@ def encoded(encoder: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def unlikelihood(rebuilt: Tensor, features: Tensor) -> Tensor:
     """-log p of the features (N, D) of images under Gaussians of unit variance around those of their reconstructions.
 
-    Summed over the features, without the constant: equations 7 and 8.
+    Summed over the features, without the constant: equations 6 and 7.
     """
     return (rebuilt - features).square().sum(1).mean() / 2
 
@@ -112,20 +113,20 @@ def discriminator_terms(generator: Any, discriminator: Any, encoder: Any, batch:
 
 @ganzoo.hookimpl
 def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
-    """Three players, and a latent of the paper's length."""
+    """Three players, and a latent as long as that of the authors' code for faces."""
     yield ganzoo.Architecture(
         "vaegan",
         build,
         latent=128,
         players=("generator", "discriminator", "encoder"),
         summary="DCGAN with a Gaussian encoder and a discriminator that shows its features",
-        reference="Larsen et al. 2016, arXiv:1512.09300, table 1 (DCGAN's stages)",
+        reference="Larsen et al. 2016, arXiv:1512.09300 (DCGAN's stages)",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_losses() -> Iterator[ganzoo.Loss]:
-    """Algorithm 1: the encoder, the generator and the discriminator, each by its own terms."""
+    """The encoder, the generator and the discriminator, each by its own terms."""
     yield ganzoo.Loss(
         "vaegan",
         phases=(
@@ -135,13 +136,13 @@ def ganzoo_losses() -> Iterator[ganzoo.Loss]:
         ),
         hyper={"gamma": 1e-3},
         summary="evidence lower bound on the discriminator's features, and non-saturating",
-        reference="Larsen et al. 2016, arXiv:1512.09300, algorithm 1",
+        reference="Larsen et al. 2016, arXiv:1512.09300, equations 6 to 10",
     )
 
 
 @ganzoo.hookimpl
 def ganzoo_variants() -> Iterator[ganzoo.Variant]:
-    """Section 4: RMSprop at 3e-4, batches of 64."""
+    """RMSprop at 3e-4, where the authors' code begins, and batches of 64."""
     yield ganzoo.Variant(
         "vaegan",
         architecture="vaegan",

@@ -7,7 +7,7 @@ import ganzoo
 
 
 def averages(real_logits, fake_logits, *, weight, decay, real_mean, fake_mean):
-    """Regularizes towards the averages of the other side (Tseng et al. 2021, arXiv:2104.03310, equation 4)."""
+    """Regularizes towards the averages of the other side (Tseng et al. 2021, arXiv:2104.03310)."""
     distance = (real_logits - fake_mean).square().mean() + (fake_logits - real_mean).square().mean()
     after = {
         "real_mean": decay * real_mean + (1 - decay) * real_logits.mean(),
