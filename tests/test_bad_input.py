@@ -94,7 +94,7 @@ def test_unknown_variant_is_one_line_on_stderr_of_a_subprocess(run_cli, tmp_path
         (("--models", "mlp", "--set", "mpl.batch_size=8"), "did you mean 'mlp'"),
         (("--models", "mlp", "--set", "dcgan.batch_size=8"), "no selected variant is called that"),
         (("--models", "mlp", "--set", "mlp.batch_size"), "write VARIANT.FIELD=VALUE"),
-        (("--models", "mlp", "--set", "mlp.penalties=r3"), "no loss is called 'r3' (known: gradient-penalty, r1, r2)"),
+        (("--models", "mlp", "--set", "mlp.penalties=r3"), "no loss is called 'r3' (known: "),
         (("--models", ""), "name at least one variant"),
         (("--models", "\x1b[2J\nmlp"), "no variant"),
     ],
@@ -295,7 +295,8 @@ def test_dry_run_prints_the_spec_of_the_first_seed_and_lists_the_seeds(invoke):
     ]
     assert sum("5 to 7" in line and "each" in line for line in lines) == 2
     outcome = invoke(*BENCH, "--models", "mlp", "--dry-run", "--seed", 5)
-    assert [line.rstrip() for line in outcome.out.splitlines() if line.startswith("mlp")] == ["mlp"]
+    lines = [line.rstrip() for line in outcome.out.splitlines()]
+    assert [line for line in lines if line.startswith("mlp") and ": " not in line] == ["mlp"]
 
 
 @pytest.mark.parametrize(

