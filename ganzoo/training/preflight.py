@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrizations
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -153,7 +155,9 @@ def count_parameters(players: Players) -> dict[str, int]:
 def meta_players(build: Callable[[], Players]) -> Players:
     """The players on the meta device; built on the CPU and moved there if `build` reads a tensor's values."""
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        # Spectral normalization starts with 15 power iterations, which take most of the time and change no shape.
+        power_iterations = mock.patch.object(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
+        with torch.device("meta"), power_iterations, warnings.catch_warnings():
             # Weights from elsewhere are not there yet, and need not be.
             warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model, which is a no-op")
             return build()
