@@ -156,7 +156,7 @@ def meta_players(build: Callable[[], Players]) -> Players:
     """The players on the meta device; built on the CPU and moved there if `build` reads a tensor's values."""
     try:
         # Spectral normalization starts with 15 power iterations, which take most of the time and change no shape.
-        power_iterations = mock.patch.object(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
+        power_iterations = mock.patch.object(parametrizations._SpectralNorm, "_power_method")
         with torch.device("meta"), power_iterations, warnings.catch_warnings():
             # Weights from elsewhere are not there yet, and need not be.
             warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model, which is a no-op")
