@@ -157,7 +157,7 @@ def meta_players(build: Callable[[], Players]) -> Players:
     try:
         # Spectral normalization starts with 15 power iterations, which take most of the time and change no shape.
         power_iterations = mock.patch.object(parametrizations._SpectralNorm, "_power_method")
-        with torch.device("meta"), power_iterations, warnings.catch_warnings():
+        with torch.device("meta"), Undrawn(), power_iterations, warnings.catch_warnings():
             # Weights from elsewhere are not there yet, and need not be.
             warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model, which is a no-op")
             return build()
@@ -188,6 +188,15 @@ def _step_flops(
             for parameter in update.trainable:
                 parameter.grad = None
     return flops
+
+
+class Undrawn(TorchDispatchMode):
+    """Fills no tensor with random numbers: on the meta device there is nothing to fill, and torch takes its time."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable and "out" not in (kwargs or {}):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 class FlopCount(TorchDispatchMode):
