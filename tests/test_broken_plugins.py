@@ -152,9 +152,11 @@ def test_broken_plugins_are_listed_with_reasons_beside_every_healthy_variant(
     assert json.loads(invoke("list", "variants", "--json").out) == alone
     assert len(alone) >= 16
     options = ("--throughput-only", "--device", "cpu", "--batch-size", "8", "--dry-run", "--json")
-    outcome = invoke("bench", "--models", "all", *options)
+    large = ("biggan", "biggan-small", "projected-gan", "projected-gan-small", "stylegan2", "stylegan2-small")
+    outcome = invoke("bench", "--models", ",".join(("all", *(f"!{name}" for name in large))), *options)
     assert outcome.code == 0, outcome.err
-    assert {entry["spec"]["variant"] for entry in json.loads(outcome.out)} == {variant["name"] for variant in alone}
+    planned = {entry["spec"]["variant"] for entry in json.loads(outcome.out)}
+    assert planned == {variant["name"] for variant in alone} - {*large}
     assert outcome.err.count("is broken and left out: ") == len(installed)
     assert len(outcome.err.splitlines()) == len(installed)
 

