@@ -8,8 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 from replay import Replay
+from skips import extra_of
 from trials import differing, run_of, tensors_of
 
+from ganzoo.registry.discovery import discover
+from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.loop import train
 
@@ -26,25 +29,52 @@ LABELS = {
 REPLAYED = 20
 
 
-@pytest.mark.parametrize("what", LABELS)
-def test_a_replayed_run_is_the_eager_one(what):
-    label, recordings = LABELS[what]
-    # A lazy phase falls due in every fourth step.
-    steps = 4 * (WARMUP_STEPS + 1) + REPLAYED if "steep" in label else recordings * WARMUP_STEPS + REPLAYED
+def compared(label: str, steps: int) -> tuple[Assembly, Replay]:
+    """Train so many steps of eight images as they are, and by replay; all that a run leaves has the same bits."""
     runs, recorder = [run_of(label) for _ in range(2)], Replay()
     runs[1].perform = GraphedStep(recorder)
     results = []
     for run in runs:
         torch.manual_seed(0)
         results.append(train(run, 0.008 * steps))
-    assert recorder.recorded == recordings
-    assert recorder.replayed >= REPLAYED
     assert results[0].curves == results[1].curves
     assert differing(*(tensors_of(run) for run in runs)) == []
     assert differing(*(dict(run.values.state) for run in runs)) == []
     assert differing(*(dict(run.average.average.named_parameters()) for run in runs)) == []
+    assert recorder.replayed >= REPLAYED
+    return runs[1], recorder
+
+
+@pytest.mark.parametrize("what", LABELS)
+def test_a_replayed_run_is_the_eager_one(what):
+    label, recordings = LABELS[what]
+    # A lazy phase falls due in every fourth step.
+    steps = 4 * (WARMUP_STEPS + 1) + REPLAYED if "steep" in label else recordings * WARMUP_STEPS + REPLAYED
+    run, recorder = compared(label, steps)
+    assert recorder.recorded == recordings
     if "shade" in label:
-        assert runs[0].values.state["shade.strength"] != run_of(label).values.state["shade.strength"]
+        assert run.values.state["shade.strength"] != run_of(label).values.state["shade.strength"]
+
+
+ZOO = discover().names("variants")
+AUGMENTED = (
+    "dcgan+hinge+diffaug+bcr+zcr",
+    "dcgan+non-saturating+ada",
+    "dcgan+non-saturating+apa+lecam",
+    "mlp+softmax+pac2",
+)
+QUICK = ("bigan", "mgan", "mlp+softmax+pac2")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param(label, marks=() if label in QUICK else (*extra_of(label), pytest.mark.slow))
+        for label in (*ZOO, *AUGMENTED)
+    ],
+)
+def test_a_replayed_run_of_the_zoo_is_the_eager_one(label):
+    compared(label, 60)
 
 
 def test_a_number_that_python_counts_stays_as_it_was_recorded():
