@@ -5,16 +5,19 @@ A stand-in for CUDA graphs: what a capture would do once and a replay never does
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from replay import Replay
 from skips import extra_of
-from trials import differing, run_of, tensors_of
+from trials import differing, run_of, tensors_of, trial_of
 
 from ganzoo.registry.discovery import discover
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.loop import train
+from ganzoo.types import Schedule
 
 LABELS = {
     "three players, state that adapts, stages, a slope": ("growing+three+shade+path", 2),
@@ -29,9 +32,22 @@ LABELS = {
 REPLAYED = 20
 
 
+def level(label: str) -> Assembly:
+    """A fresh run whose rates and moments stay: the optimizers of the CPU take them as numbers, which are recorded."""
+    trial = trial_of(label)
+    variant = trial.selection.variant
+    moving = {
+        name: schedule
+        for name, schedule in variant.schedules.items()
+        if not name.endswith((".learning_rate", ".beta1", ".beta2"))
+    }
+    selection = replace(trial.selection, variant=replace(variant, rate_decay=Schedule(), schedules=moving))
+    return replace(trial, selection=selection).assemble()
+
+
 def compared(label: str, steps: int) -> tuple[Assembly, Replay]:
     """Train so many steps of eight images as they are, and by replay; all that a run leaves has the same bits."""
-    runs, recorder = [run_of(label) for _ in range(2)], Replay()
+    runs, recorder = [level(label) for _ in range(2)], Replay()
     runs[1].perform = GraphedStep(recorder)
     results = []
     for run in runs:
