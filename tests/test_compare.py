@@ -428,6 +428,17 @@ def test_missing_values_sort_last_ascending_and_descending(race, write, rows):
     assert rows("runs", "--sort", "-fid")[-1]["variant"] == "r3gan"
 
 
+@pytest.mark.parametrize("head", ["seeds", "Updates", "updates D/G", "batch size", "FID", "train time", "differs"])
+def test_rows_are_sorted_by_every_column_that_people_see(head, race, invoke):
+    assert invoke("compare", "runs", f"--sort={head}").code == 0
+
+
+def test_sorting_by_seeds_takes_their_number(race, write, rows):
+    write("runs/dcgan-7", spec=of("dcgan", 7))
+    assert rows("runs", "--sort=-seeds")[0]["variant"] == "dcgan"
+    assert rows("runs", "--sort", "seeds")[-1]["variant"] == "dcgan"
+
+
 def test_an_unknown_column_to_sort_by_is_refused(race, invoke):
     assert "no column is called 'fdi'; did you mean 'fid'" in invoke("compare", "runs", "--sort", "fdi").error
 

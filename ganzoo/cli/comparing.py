@@ -65,10 +65,10 @@ def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporte
     """The output of `compare`: tables for people, or a reporter's text."""
     from ganzoo.comparing.baseline import with_baseline
     from ganzoo.comparing.comparison import compare
-    from ganzoo.comparing.filters import sort_rows
     from ganzoo.comparing.machines import by_hardware
     from ganzoo.comparing.table import comparison_table
     from ganzoo.output.comparison import comparison_tables, matched_tables
+    from ganzoo.output.sorting import sort_rows
 
     sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
     console = stdout() if arguments.output is None else paper()

@@ -16,7 +16,7 @@ from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable
 
-MOST_ALIKE = 20
+MAX_CANDIDATES = 20
 """Among so many runs of the same variant and dataset the nearest one is looked for, to say why a cell is left out."""
 
 
@@ -111,7 +111,7 @@ def _why_unmatched(
     )
     near = [
         disagreements([other, example] if wanted else [example, other], ("seed", *OF_THE_MACHINE))
-        for other in islice(alike, MOST_ALIKE)
+        for other in islice(alike, MAX_CANDIDATES)
     ]
     if not near:
         return f"{name}: only on {', '.join(dict.fromkeys(printable(_hardware_of(runs)) for runs in rows))}"
