@@ -617,7 +617,7 @@ def test_samples_of_another_shape_have_no_nearest_images(digits, tmp_path):
     nearest = [attributes["alt"] for attributes, _ in page.all("img") if "nearest" in attributes["alt"]]
     assert nearest == ["Samples of dcgan, and below each the nearest training image"]
     captions = "".join(text for _, text in page.all("figcaption"))
-    assert "its images are 3 x 16 x 16, and the real ones 1 x 16 x 16: none is looked for" in captions
+    assert "no neighbours: the image shapes differ (3 x 16 x 16 drawn, 1 x 16 x 16 real)" in captions
 
 
 def test_real_images_are_shown_beside_samples_of_the_same_dataset(digits, tmp_path):

@@ -11,10 +11,10 @@ from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.order import best_first, labels_of
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of
+from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of, with_several_protocols
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import target_over_seeds
-from ganzoo.records.protocols import bounds_of
+from ganzoo.records.protocols import bounds_of, title_of
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score
 from ganzoo.util.significance import not_told_apart
@@ -54,6 +54,11 @@ class Comparison:
     def targets(self) -> tuple[ScoreKey, ...]:
         """The scores that have a target: each FID where one is asked for."""
         return () if self.target is None else tuple(score for score in self.scores if score.name == "fid")
+
+    def title(self, score: ScoreKey) -> str:
+        """What people call a score: its title, with the protocol's id where there are several."""
+        title = title_of(score.name, self.protocols.get(score.protocol, {}))
+        return f"{title} [{score.protocol}]" if score.name in with_several_protocols(self.scores) else title
 
     def has(self, score: ScoreKey) -> bool:
         """Whether any row has a value of the score."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ganzoo.comparing.baseline import difference_of, in_words
+from ganzoo.comparing.baseline import difference_in_words, difference_of
 from ganzoo.comparing.differences import differences, differing_settings, disagreements
 from ganzoo.comparing.figures import FIGURES, figure_called, is_speed
 from ganzoo.comparing.rows import Difference, Row, Runs, as_key, same_settings
@@ -101,9 +101,10 @@ class Change:
         moved = f"{abs(self.share):.1%} {'worse' if self.share > 0 else 'better'}" if self.share else "the same"
         before, now = self.seeds
         few = f"; {before} seeds had it, {now} now{self.reason}" if now < before else ""
+        difference = difference_in_words(self.difference, now, before)
         return (
             f"{self.row}: {figure} {self.before:.4g} -> {self.now:.4g}, {moved} "
-            f"(allowed {self.tolerance.share * 100:.4g}%); difference {in_words(self.difference, now, before)}{few}"
+            f"(allowed {self.tolerance.share * 100:.4g}%); difference {difference}{few}"
         )
 
 

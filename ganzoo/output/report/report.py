@@ -323,8 +323,8 @@ def _tile(row: PageRow, dataset: PreparedDataset | None) -> Tile:
     if dataset is None:
         return tile
     if images.shape[1:] != dataset.image_shape:
-        sides = (" x ".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape))
-        return replace(tile, reason="its images are {}, and the real ones {}: none is looked for".format(*sides))
+        drawn, real = (" x ".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape))
+        return replace(tile, reason=f"no neighbours: the image shapes differ ({drawn} drawn, {real} real)")
     return replace(tile, neighbours=as_picture(neighbour_grid(images, dataset)))
 
 
