@@ -16,8 +16,9 @@ import pytest
 from conftest import ONE_MACHINE
 
 from ganzoo.comparing.comparison import compare
+from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.table import comparison_table, records_table
-from ganzoo.comparing.targets import first_at_or_below
+from ganzoo.comparing.targets import first_as_good
 from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 
@@ -617,13 +618,39 @@ def test_target_is_reached_at_the_first_evaluation_at_or_below_it(write, rows, i
     assert "not reached" in lines["dcgan"]
     assert "not scored" in lines["r3gan"]
     records, _ = find_records([Path("runs/b")])
-    assert first_at_or_below(records[0], PROTOCOL, 20.0) is None
-    assert first_at_or_below(records[0], PROTOCOL, 40.0).kimg == 20.0
+    fid = ScoreKey("fid", PROTOCOL)
+    assert first_as_good(records[0], fid, 20.0, "lower") is None
+    assert first_as_good(records[0], fid, 40.0, "lower").kimg == 20.0
+    assert first_as_good(records[0], fid, 45.0, "higher").kimg == 10.0
 
 
 @pytest.mark.parametrize("target", ["0", "-3", "nan"])
 def test_invalid_target_is_refused(target, race, invoke):
     assert "give a number above 0" in invoke("compare", "runs", f"--target-fid={target}").error
+
+
+@pytest.mark.parametrize("target", ["fid", "fid:", ":20", "fid:low", "fid:nan", "fid:inf"])
+def test_target_of_another_form_is_refused(target, race, invoke):
+    assert "write SCORE:VALUE, as in fid:30" in invoke("compare", "runs", "--target", target).error
+
+
+def test_target_fid_is_short_for_a_target_of_the_fid(race, rows, invoke):
+    assert rows("runs", "--target", "fid:10.2") == rows("runs", "--target-fid", "10.2")
+    assert "not allowed with argument" in invoke("compare", "runs", "--target", "fid:10", "--target-fid", 10).error
+
+
+def test_score_that_is_better_when_higher_reaches_its_target_from_below(write, rows, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    facts = {"is": {"title": "IS", "better": "higher", "bounds": [1.0, None]}}
+    protocol = {"metric": "inception-score", "ema": True, "scores": facts}
+    scores = [
+        {"metric": "is", "value": value, "std": None, "protocol": "is-x", "kimg": kimg, "ema": True}
+        for kimg, value in ((10.0, 2.0), (20.0, 4.5), (40.0, 5.0))
+    ]
+    write("runs/mlp", scores=scores, protocols={"is-x": protocol}, spec=of("mlp"))
+    (row,) = rows("runs", "--target", "is:4")
+    assert (row["is_target"], row["is_target_reached"], row["is_target_kimg"]) == (4.0, 1, 20.0)
+    assert "kimg to IS ≥ 4" in invoke("compare", "runs", "--target", "is:4").out
 
 
 def test_target_without_any_fid_is_noted_once(write, invoke):
@@ -632,7 +659,7 @@ def test_target_without_any_fid_is_noted_once(write, invoke):
         write(f"runs/{variant}", scores=[score], protocols={"is-x": {"metric": "is", "ema": True}}, spec=of(variant))
     outcome = invoke("compare", "runs", "--target-fid", 20, "--format", "json")
     assert outcome.code == 0
-    assert outcome.err == "ganzoo: --target-fid 20: no finished run was scored with an FID; nothing is added\n"
+    assert outcome.err == "ganzoo: --target-fid 20: no finished run has that score; nothing is added\n"
     assert [row["is"] for row in json.loads(outcome.out)] == [5.0, 5.0]
 
 

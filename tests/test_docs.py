@@ -33,6 +33,7 @@ from ganzoo.comparing.baseline import with_baseline
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.table import comparison_table, meanings
+from ganzoo.comparing.targets import Goal
 from ganzoo.data.prepared import prepare
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample
@@ -434,7 +435,7 @@ def test_every_key_that_a_run_writes_is_documented():
 def test_every_column_of_a_comparison_has_a_meaning():
     records, _ = find_records([ONE_MACHINE])
     digits = [record for record in records if record.spec["dataset"] == "digits"]
-    compared = comparison_table(with_baseline(compare(digits, target=20.0), "dcgan"))
+    compared = comparison_table(with_baseline(compare(digits, Goal("fid", 20.0)), "dcgan"))
     machines = [record for record in digits if record.spec["variant"] == "dcgan"]
     elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
     matched, _ = by_hardware([*machines, *elsewhere])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ganzoo.comparing.regressions import Change, Verdict
+    from ganzoo.comparing.targets import Goal
     from ganzoo.runs import RunRecord
     from ganzoo.types import Reporter
 
@@ -35,8 +36,7 @@ def compare_folders(arguments: Namespace) -> int:
         raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
     if arguments.verdicts is not None and not arguments.fail_on:
         raise UsageError("--verdicts: needs --fail-on, whose verdicts it is for")
-    if arguments.target_fid is not None and not arguments.target_fid > 0:
-        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    goal = _goal(arguments)
     registry = discover_asked(arguments)
     better = score_directions(registry)
     reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
@@ -44,9 +44,10 @@ def compare_folders(arguments: Namespace) -> int:
     tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
     records = keep(_load_records(arguments.folders), conditions)
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
-    if arguments.target_fid is not None and not any(score.name == "fid" for score in scores_of(records)):
-        print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
-    text = _comparison_text(records, arguments, reporter)
+    if goal is not None and not any(score.name == goal.score for score in scores_of(records)):
+        asked = f"-fid {goal.value:g}" if arguments.target is None else f" {printable(arguments.target)}"
+        print_note(f"--target{asked}: no finished run has that score; nothing is added")
+    text = _comparison_text(records, arguments, goal, reporter)
     changed: list[Change] = []
     notes: list[str] = []
     if tolerances:
@@ -61,7 +62,20 @@ def compare_folders(arguments: Namespace) -> int:
     return 3 if any(change.too_much for change in changed) else 0
 
 
-def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporter: Reporter | None) -> str:
+def _goal(arguments: Namespace) -> Goal | None:
+    """What `--target` asks for, or `--target-fid`."""
+    from ganzoo.comparing.targets import Goal, parse_goal
+
+    if arguments.target_fid is None:
+        return parse_goal(arguments.target) if arguments.target is not None else None
+    if not arguments.target_fid > 0:
+        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    return Goal("fid", arguments.target_fid)
+
+
+def _comparison_text(
+    records: Sequence[RunRecord], arguments: Namespace, goal: Goal | None, reporter: Reporter | None
+) -> str:
     """The output of `compare`: tables for people, or a reporter's text."""
     from ganzoo.comparing.baseline import with_baseline
     from ganzoo.comparing.comparison import compare
@@ -70,17 +84,17 @@ def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporte
     from ganzoo.output.comparison import comparison_tables, matched_tables
     from ganzoo.output.sorting import sort_rows
 
-    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    sorting, baseline = arguments.sort, arguments.baseline
     console = stdout() if arguments.output is None else paper()
     if arguments.by == "hardware":
-        comparison, notes = by_hardware(records, baseline, target, doubtful=arguments.doubtful)
+        comparison, notes = by_hardware(records, baseline, goal, doubtful=arguments.doubtful)
         _note_some("not matched", notes)
         if reporter is None:
             return _as_text(matched_tables(comparison, sort=sorting, width=console.width), console)
     elif reporter is None:
         tables = comparison_tables(
             records,
-            target_fid=target,
+            goal=goal,
             baseline=baseline,
             sort=sorting,
             doubtful=arguments.doubtful,
@@ -88,7 +102,7 @@ def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporte
         )
         return _as_text(tables, console)
     else:
-        comparison = compare(records, target)
+        comparison = compare(records, goal)
         comparison = comparison if baseline is None else with_baseline(comparison, baseline, arguments.doubtful)
     comparison = sort_rows(comparison, sorting) if sorting else comparison
     with redirect_stdout(sys.stderr):

@@ -125,7 +125,11 @@ def _add_options_of_compare(parser: Parser) -> None:
         help="hardware: the same work on several machines",
     )
     parser.add_argument("--baseline", metavar="ID", help="compare the others with this variant, or hardware")
-    parser.add_argument("--target-fid", type=float, metavar="FID", help="add the kimg, time and energy until this FID")
+    targets = parser.add_mutually_exclusive_group()
+    targets.add_argument(
+        "--target", metavar="SCORE:VALUE", help="add the kimg, time and energy until SCORE was as good"
+    )
+    targets.add_argument("--target-fid", type=float, metavar="FID", help="the same as --target fid:FID")
     parser.add_argument(
         "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
     )

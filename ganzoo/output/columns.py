@@ -238,7 +238,9 @@ def _difference_text(score: ScoreOverSeeds) -> str:
 
 def _target_columns(comparison: Comparison) -> Iterator[Column]:
     for score in comparison.targets:
-        goal = f"to {_score_column(comparison, score).plain_head} ≤ {comparison.target:g}"
+        assert comparison.goal is not None
+        sign = "≤" if comparison.better(score) == "lower" else "≥"
+        goal = f"to {comparison.title(score)} {sign} {comparison.goal.value:g}"
         yield _target_column(f"kimg {goal}", score, "kimg", show_rate)
         yield _target_column(f"time {goal}", score, "seconds", show_duration)
         if any(_cost(row, score, "joules") is not None for row in comparison.rows):

@@ -12,6 +12,7 @@ from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.comparing.diff import RecordDiff
 from ganzoo.comparing.order import in_words
 from ganzoo.comparing.rows import Row, by_dataset
+from ganzoo.comparing.targets import Goal
 from ganzoo.output.columns import SEEDS, VARIANT, Column, Fold, columns_of, in_groups, shared_settings
 from ganzoo.output.console import safe
 from ganzoo.output.fitting import Field, fits, in_pieces, table_of
@@ -26,7 +27,7 @@ from ganzoo.runs import RunRecord
 def comparison_tables(
     records: Sequence[RunRecord],
     *,
-    target_fid: float | None = None,
+    goal: Goal | None = None,
     baseline: str | None = None,
     sort: str | None = None,
     doubtful: bool = False,
@@ -40,7 +41,7 @@ def comparison_tables(
     """
     if baseline is not None:
         check_baseline(baseline, [setting(record.spec, "variant") for record in records])
-    comparisons = [compare(part, target_fid) for part in by_dataset(records)]
+    comparisons = [compare(part, goal) for part in by_dataset(records)]
     if baseline is not None:
         comparisons = [
             with_baseline(part, baseline, doubtful)
