@@ -27,7 +27,7 @@ from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.signatures import TABLE, WITH_PLAYERS
-from ganzoo.runs import RunRecord
+from ganzoo.runs import RunRecord, Summary
 from ganzoo.training.loop import TrainResult
 from ganzoo.types import OptimizerKind
 
@@ -114,7 +114,7 @@ def key_table(
 ) -> str:
     """What lies in a JSON file: key, type and content. `keys` are all fields; `more` are keys that have none."""
     meanings, hints = meanings_of(record), get_type_hints(record)
-    keys = [field.name for field in fields(record)] if keys is None else keys
+    keys = list(hints) if keys is None else keys
     rows = [(code(key), json_type(hints[key]), meanings.get(key, "")) for key in keys]
     return table(("key", "type", "content"), [*rows, *((code(key), *row) for key, row in (more or {}).items())])
 
@@ -232,6 +232,8 @@ def json_type(hint: Any) -> str:
         return " or ".join(map(json_type, arguments))
     if origin is Literal:
         return json_type(type(arguments[0]))
+    if hint is Summary:
+        return "[summary](#summaries)"
     if is_dataclass(hint) or is_typeddict(hint) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         return "object"
     if origin is tuple and arguments[-1] is not ...:

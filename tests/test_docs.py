@@ -390,6 +390,12 @@ def test_every_key_of_a_protocol_is_documented():
 # --- record.md --------------------------------------------------------------------------------------------------------
 
 
+def keys_of_type(part: type) -> set[str]:
+    """The keys of a part of a record, of which record.md has a generated table."""
+    assert f"tables.key_table(runs.{part.__name__})" in PAGES["record"].text
+    return set(part.__annotations__)
+
+
 def keys_of(title: str) -> list[str]:
     return list(table(PAGES["record"].section(title)))
 
@@ -406,15 +412,15 @@ def test_every_part_of_a_summary_is_documented():
     assert f"{{{', '.join(summary([1.0]))}}}" in codes(PAGES["record"].section("throughput"))
 
 
-def test_every_key_of_hardware_and_environment_is_documented(monkeypatch):
+def test_every_key_of_hardware_and_environment_has_its_type(monkeypatch):
     monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
-    assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
+    assert keys_of_type(runs.HardwareFacts) == set(fingerprint.hardware_fingerprint("cpu", 1))
     environment = fingerprint.environment({}, "blas")
-    assert keys_of("environment") == list(environment)
+    assert keys_of_type(runs.Environment) == set(environment)
     assert set(environment["flags"]) <= set(codes(PAGES["record"].section("environment")))
 
 
-def test_every_key_that_a_run_writes_is_documented():
+def test_every_key_that_a_run_writes_has_its_type():
     """String keys of the dicts that become parts of a record, read from the source: measuring takes seconds."""
     core = Path(ganzoo.__file__).parent
     measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
@@ -423,10 +429,10 @@ def test_every_key_that_a_run_writes_is_documented():
     measured += re.findall(r'throughput\["(\w+)"\]', source)
     measured += re.findall(r'outcome\.throughput = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)
-    assert set(measured) <= set(keys_of("throughput"))
+    assert set(measured) <= keys_of_type(runs.Throughput)
     described = re.search(r"outcome\.dataset = \{(.*?)\}", source, re.S)[1]
     later = re.findall(r'outcome\.dataset\["(\w+)"\]', source)
-    assert [*re.findall(r'"(\w+)":', described), *dict.fromkeys(later)] == keys_of("parameters and dataset")
+    assert {*re.findall(r'"(\w+)":', described), *later} == keys_of_type(runs.DatasetFacts)
 
 
 # --- comparing.md -----------------------------------------------------------------------------------------------------

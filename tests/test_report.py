@@ -24,7 +24,7 @@ from ganzoo.comparing.comparison import compare
 from ganzoo.data.prepared import prepare
 from ganzoo.errors import RecordError
 from ganzoo.output.report import pictures as report_pictures
-from ganzoo.output.report.figures import page_rows, pareto_front
+from ganzoo.output.report.charts import page_rows, pareto_front
 from ganzoo.output.report.report import render_report
 from ganzoo.records.protocols import distinctions
 from ganzoo.records.store import find_records, read_record

@@ -329,7 +329,7 @@ def _clear_cache(as_json: bool) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Namespace], int]] = {
+FUNCTIONS: dict[str, Callable[[Namespace], int]] = {
     "bench": run_bench,
     "list": list_offers,
     "show": show_name,

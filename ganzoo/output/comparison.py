@@ -15,7 +15,7 @@ from ganzoo.comparing.rows import Row, by_dataset
 from ganzoo.comparing.targets import Goal
 from ganzoo.output.columns import SEEDS, VARIANT, Column, Fold, columns_of, in_groups, shared_settings
 from ganzoo.output.console import safe
-from ganzoo.output.fitting import Field, fits, in_pieces, table_of
+from ganzoo.output.fitting import Field, fits_width, in_pieces, table_of
 from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.output.sorting import sort_each
 from ganzoo.output.tables import simple_table
@@ -93,7 +93,7 @@ def _tables(comparison: Comparison, notes: Sequence[str], width: int | None) -> 
     for layout, whole in tries:
         lead = _lead(comparison, in_groups(columns, "setting"), whole)
         parts = [_figures(comparison, half, whole) for half in layout]
-        if all(fits([*lead, *part], width) for part in parts):
+        if all(fits_width([*lead, *part], width) for part in parts):
             break
     pieces = [piece for part in parts for piece in in_pieces(lead, part, width)]
     title = safe(", ".join(f"{name} {value}" for name, value in shared_settings(comparison)))

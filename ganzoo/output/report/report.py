@@ -29,7 +29,7 @@ from ganzoo.errors import RecordError, UsageError
 from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings
 from ganzoo.output.console import missing, show_memory, show_plain
 from ganzoo.output.notes import doubted, notes_of
-from ganzoo.output.report.figures import PageRow, page_rows, report_figures
+from ganzoo.output.report.charts import PageRow, page_rows, report_charts
 from ganzoo.output.report.pictures import (
     Picture,
     as_picture,
@@ -145,7 +145,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = report_figures(rows, doubtful)
+    figures = report_charts(rows, doubtful)
     return environment.get_template("report.html").render(
         made=datetime.now(UTC).isoformat(timespec="minutes"),
         version=__version__,
