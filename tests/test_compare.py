@@ -1024,7 +1024,7 @@ def test_output_file_on_a_full_disk_is_one_line_and_the_old_file_stays(race, inv
     monkeypatch.setattr(os, "fsync", full)
     outcome = invoke("compare", "runs", "-o", "table.csv", "--force")
     assert outcome.code == 2
-    assert outcome.error == "ganzoo: -o table.csv: No space left on device; choose another place"
+    assert outcome.error == "ganzoo: -o table.csv: cannot be written: No space left on device; choose another place"
     assert (tmp_path / "table.csv").read_text() == "precious"
     assert not list(tmp_path.glob(".table.csv*"))
 

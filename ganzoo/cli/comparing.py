@@ -10,9 +10,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganzoo.cli.options import check_output, discover_asked
+from ganzoo.cli.options import discover_asked
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.output.console import paper, print_all, safe, stdout
+from ganzoo.util.destination import check_destination, write_destination
 from ganzoo.util.streams import print_note
 from ganzoo.util.text import printable
 
@@ -24,21 +25,25 @@ if TYPE_CHECKING:
     from ganzoo.runs import RunRecord
     from ganzoo.types import Reporter
 
+MOST_NOTES = 30
+"""Lines on stderr that say what was not compared, before the rest is only counted."""
+
 
 def compare_folders(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.regressions import changes, parse_tolerance
-    from ganzoo.comparing.scores import score_directions, scores_of
+    from ganzoo.comparing.scores import scores_of
 
-    check_output(arguments)
+    if arguments.output is not None:
+        check_destination(Path(arguments.output), force=arguments.force)
     if bool(arguments.against) != bool(arguments.fail_on):
         raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
     if arguments.verdicts is not None and not arguments.fail_on:
         raise UsageError("--verdicts: needs --fail-on, whose verdicts it is for")
     goal = _goal(arguments)
     registry = discover_asked(arguments)
-    better = score_directions(registry)
+    better = {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
     reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
     conditions = [parse_condition(text) for text in arguments.where]
     tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
@@ -113,7 +118,7 @@ def _write_verdicts(changed: Sequence[Change], notes: Sequence[str], path: Path)
     """What `--fail-on` found, as JSON: the verdict, one for each figure of each row, and what was not compared."""
     verdict: Verdict = "regression" if any(change.too_much for change in changed) else "ok"
     content = {"verdict": verdict, "figures": [change.to_json() for change in changed], "not_compared": list(notes)}
-    _write_file(json.dumps(content, indent=1), path, "--verdicts")
+    write_destination(path, f"{json.dumps(content, indent=1)}\n".encode(), "--verdicts")
 
 
 def diff_runs(arguments: Namespace) -> int:
@@ -196,11 +201,11 @@ def _find_records(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     return records, complaints
 
 
-def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
-    for note in notes[:most]:
+def _note_some(what: str, notes: Sequence[str]) -> None:
+    for note in notes[:MOST_NOTES]:
         print_note(f"{what}: {note}")
-    if len(notes) > most:
-        print_note(f"{what}: {len(notes) - most} more")
+    if len(notes) > MOST_NOTES:
+        print_note(f"{what}: {len(notes) - MOST_NOTES} more")
 
 
 def _write_output(text: str, arguments: Namespace) -> None:
@@ -208,18 +213,8 @@ def _write_output(text: str, arguments: Namespace) -> None:
     if arguments.output is None:
         print(text)
         return
-    _write_file(text, Path(arguments.output), "-o")
+    write_destination(Path(arguments.output), f"{text}\n".encode())
     print_note(f"wrote {printable(arguments.output)}")
-
-
-def _write_file(text: str, path: Path, option: str) -> None:
-    """Write text to the file that an option names, atomically."""
-    from ganzoo.util.files import write_atomically
-
-    try:
-        write_atomically(path, lambda stream: stream.write(f"{text}\n".encode()))
-    except OSError as error:
-        raise RecordError(f"{option} {printable(path)}: {error.strerror}; choose another place") from error
 
 
 def _as_text(parts: Iterable[object], console: Console) -> str:

@@ -140,7 +140,7 @@ def _machine_line(record: RunRecord) -> str:
 
 
 def _code(text: object) -> str:
-    """An id as code: of a stranger's nothing is left that could end the code, or the tables."""
+    """An id as code, without the characters by which a stranger's id could end the code or the table."""
     harmless = re.sub(r"[^\w.-]", "", printable(text))
     return f"`{harmless}`"
 

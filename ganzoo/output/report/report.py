@@ -25,7 +25,7 @@ from markupsafe import Markup
 from ganzoo import __version__
 from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import RecordError
 from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings
 from ganzoo.output.console import missing, show_memory, show_plain
 from ganzoo.output.notes import doubted, notes_of
@@ -41,7 +41,7 @@ from ganzoo.output.report.pictures import (
 from ganzoo.records.protocols import protocol_words, title_of
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import write_atomically
+from ganzoo.util.destination import check_destination, write_destination
 from ganzoo.util.images import grid
 from ganzoo.util.text import printable
 
@@ -108,20 +108,10 @@ def write_report(
     `complaints` name the records that could not be read, `sources` the folders that were. Raises `UsageError` where
     `output` is there already (unless `force`) or cannot be written.
     """
-    if output.is_dir():
-        raise UsageError(f"-o {printable(output)}: is a folder; give the name of a file")
-    if output.exists() and not force:
-        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
+    check_destination(output, force=force)
     text = render_report(records, complaints, sources, neighbours=neighbours, doubtful=doubtful)
     page = text.encode("utf-8", "replace")
-    try:
-        write_atomically(output, lambda stream: stream.write(page))
-    except OSError as error:
-        raise UsageError(
-            f"-o {printable(output)}: cannot be written: {error.strerror}; choose another place"
-        ) from error
+    write_destination(output, page)
     return len(page)
 
 
@@ -155,7 +145,7 @@ def render_report(
         settings=shared_settings(comparison),
         columns=_heads(columns, comparison),
         rows=rows,
-        cells={row.id: _cells(row, columns) for row in rows},
+        cells={row.id: [_cell(column, row) for column in columns] for row in rows},
         flags=doubted((f"{row.label} on {row.setting('dataset')}", row.row) for row in rows),
         notes=_notes(comparison),
         facets=_facets(rows),
@@ -282,10 +272,6 @@ def _heads(columns: Sequence[Column], comparison: Comparison) -> list[Head]:
         )
         for column in columns
     ]
-
-
-def _cells(row: PageRow, columns: Sequence[Column]) -> list[Cell]:
-    return [_cell(column, row) for column in columns]
 
 
 def _cell(column: Column, row: PageRow) -> Cell:
