@@ -8,8 +8,10 @@ What a field means is said in the docstring below it.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
+import re
 import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,14 +24,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 from cogapp import Cog
 
+from ganzoo.cli.parser import COMMANDS, BenchOutput, build_parser
 from ganzoo.comparing.table import meanings
+from ganzoo.planning.request import BenchPlan
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.signatures import TABLE, WITH_PLAYERS
-from ganzoo.runs import RunRecord
+from ganzoo.running.options import RunOptions
+from ganzoo.runs import RunRecord, Summary
 from ganzoo.training.loop import TrainResult
 from ganzoo.types import OptimizerKind
+from ganzoo.util.options import options_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -114,7 +120,7 @@ def key_table(
 ) -> str:
     """What lies in a JSON file: key, type and content. `keys` are all fields; `more` are keys that have none."""
     meanings, hints = meanings_of(record), get_type_hints(record)
-    keys = [field.name for field in fields(record)] if keys is None else keys
+    keys = list(hints) if keys is None else keys
     rows = [(code(key), json_type(hints[key]), meanings.get(key, "")) for key in keys]
     return table(("key", "type", "content"), [*rows, *((code(key), *row) for key, row in (more or {}).items())])
 
@@ -128,6 +134,54 @@ def event_table(event: Any) -> str:
             for kind in get_args(event)
         ),
     )
+
+
+def command_table() -> str:
+    """The commands, with links to their sections."""
+    return table(("command", "what it does"), ((f"[{code(c.name)}](#ganzoo-{c.name})", c.help) for c in COMMANDS))
+
+
+def option_table(name: str) -> str:
+    """The options that belong to one command only, as `--help` has them."""
+    command = next(command for command in COMMANDS if command.name == name)
+    shared = {option.flag for option in options_of(BenchPlan) if option.group in command.shared} | {"--help", "--debug"}
+    actions = build_parser()[0].commands[name]._actions
+    return rows_of_options(action for action in actions if not shared & {*action.option_strings})
+
+
+def shared_option_table(*groups: str) -> str:
+    """The options of these groups, which several commands share; `debug` is the group of `--debug`."""
+    flags = {option.flag for option in options_of(BenchPlan) if option.group in groups}
+    flags |= {"--debug"} if "debug" in groups else set()
+    actions = build_parser()[0].commands["bench"]._actions
+    return rows_of_options(action for action in actions if flags & {*action.option_strings})
+
+
+def rows_of_options(actions: Iterable[argparse.Action]) -> str:
+    """A row for each option: how it is written, its default, what it does."""
+    rows = []
+    for action in actions:
+        if action.option_strings:
+            value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+            spellings = ", ".join(code(f"{spelling}{value}") for spelling in action.option_strings)
+            rows.append((spellings, *default_and_meaning(action)))
+    return table(("option", "default", "meaning"), rows)
+
+
+def default_and_meaning(action: argparse.Action) -> tuple[str, str]:
+    """The help without its `(default: …)`, and that; of a switch whether it is on, of any other the value in code."""
+    declared = (option for plan in (BenchPlan, RunOptions, BenchOutput) for option in options_of(plan))
+    default = action.default
+    if default is argparse.SUPPRESS:
+        default = next(each.default for each in declared if each.flag in action.option_strings)
+    text = re.sub(r"(?<!\w)(--[a-z-]+|\$\w+|\./\w+)", r"`\1`", action.help or "")
+    said = re.search(r" ?\(default(?:: ([^()]*))?\)|^default: \S+ ?", text)
+    meaning = text.replace(said[0], "", 1) if said else text
+    meaning = meaning.removeprefix("(").removesuffix(")") if meaning.startswith("(") else meaning
+    if action.nargs == 0:
+        return "on" if isinstance(action, argparse.BooleanOptionalAction) and default else "off", meaning
+    value = ",".join(default) if isinstance(default, tuple | list) else "" if default is None else str(default)
+    return code(value.removesuffix(".0")) if value else (said[1] or "") if said else "", meaning
 
 
 def column_table(group: str) -> str:
@@ -232,6 +286,8 @@ def json_type(hint: Any) -> str:
         return " or ".join(map(json_type, arguments))
     if origin is Literal:
         return json_type(type(arguments[0]))
+    if hint is Summary:
+        return "[summary](#summaries)"
     if is_dataclass(hint) or is_typeddict(hint) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         return "object"
     if origin is tuple and arguments[-1] is not ...:

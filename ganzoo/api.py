@@ -87,24 +87,29 @@ def load(*folders: str | Path) -> pandas.DataFrame:
 def compare_records(
     *folders: str | Path,
     where: Sequence[str] | str = (),
+    target: str | None = None,
     target_fid: float | None = None,
 ) -> pandas.DataFrame:
     """One row for each variant × dataset × settings × hardware of the records below `folders` (default `runs`).
 
     The table that `ganzoo compare --format json` prints; the columns are in docs/comparing.md. `where` takes conditions
-    such as `"kimg>=100"`. Records that cannot be read are warnings. Raises `RecordError` for a
-    folder that does not exist, and `UsageError` for a condition that holds for no record.
+    such as `"kimg>=100"`, `target` a score with the value to reach, such as `"fid:30"`; `target_fid=30` is short for
+    that. Records that cannot be read are warnings. Raises `RecordError` for a folder that does not exist, and
+    `UsageError` for a condition that holds for no record or a target of another form.
     """
     from ganzoo.comparing.comparison import compare
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.table import comparison_table
+    from ganzoo.comparing.targets import Goal, parse_goal
     from ganzoo.records.store import find_records
 
+    goal = Goal("fid", target_fid) if target_fid is not None else None
+    goal = parse_goal(target) if target is not None else goal
     conditions = [parse_condition(text) for text in ([where] if isinstance(where, str) else where)]
     records, complaints = find_records([Path(folder) for folder in folders or ("runs",)])
     for complaint in complaints:
         _warn(complaint)
-    return comparison_table(compare(keep(records, conditions), target_fid))
+    return comparison_table(compare(keep(records, conditions), goal))
 
 
 def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:

@@ -18,7 +18,7 @@ SCHEMA = 3
 LEAST_FIGURE, LARGEST_FIGURE = 1e-30, 1e30
 """Sums, squares and quotients of numbers between them stay finite."""
 
-Figure = Annotated[float, Range(-LARGEST_FIGURE, LARGEST_FIGURE)]
+Number = Annotated[float, Range(-LARGEST_FIGURE, LARGEST_FIGURE)]
 """A number of which tables show means."""
 
 AboveZero = Annotated[float, Range(LEAST_FIGURE, LARGEST_FIGURE)]
@@ -189,17 +189,25 @@ class Score(TypedDict):
     """One score of one evaluation. The list of a record may grow: a run can be scored again later."""
 
     metric: str
-    value: Figure | None
+    """Name of the score, such as `fid` or `precision`; a metric may give several."""
+    value: Number | None
     std: NotRequired[FromZero | None]
+    """Over splits or subsets, where the metric has any."""
     protocol: str
+    """Id of its protocol."""
     kimg: AboveZero
+    """Real images shown until then, in thousands."""
     ema: bool
+    """Averaged or raw generator."""
     train_seconds: NotRequired[FromZero]
+    """Training time until then; absent from older records."""
     code: Mapping[str, str | None] | None
-    """The hash of the source of each plugin that computed it, metric and extractor, by plugin; None before schema 3."""
+    """The plugins of the metric and of the extractor, each with the hash of its source (null where that is unknown);
+    null in records of schema 1 and 2."""
     date: str | None
-    """When it was computed, in UTC, ISO 8601; None before schema 3."""
+    """When it was computed: UTC, ISO 8601, to the second; null in records of schema 1 and 2."""
     reason: NotRequired[str]
+    """Only where `value` is null: why."""
 
 
 class ScoreFacts(TypedDict, total=False):
@@ -207,7 +215,7 @@ class ScoreFacts(TypedDict, total=False):
 
     title: str
     better: Literal["lower", "higher"]
-    bounds: tuple[Figure | None, Figure | None]
+    bounds: tuple[Number | None, Number | None]
     log: bool
 
 
@@ -248,37 +256,72 @@ class Summary(TypedDict):
 class Throughput(TypedDict, total=False):
     """Speed and memory."""
 
-    import_seconds: Figure
-    """In the earliest records up to a second off."""
+    import_seconds: Number
+    """From the start of the run's process until Python and torch were there; in the earliest records, from Linux, up to
+    a second off."""
     assemble_seconds: FromZero
+    """Building the networks, and placing networks and images on the device."""
     first_step_seconds: FromZero
+    """The very first step, with all that libraries put off until then."""
     capture_seconds: FromZero | None
+    """Recording CUDA graphs; null in other step modes."""
     warmup_seconds: FromZero
+    """Everything before the windows, the first step included."""
     warmup_steps: Count
+    """The steps of that time."""
     warmup_steady: bool
+    """Whether the rate had become steady by then, or time was up."""
     train_images_per_second: Summary
+    """Real images per second of the training step, as kimg counts them."""
     step_seconds: Summary
+    """Seconds per step."""
     sample_images_per_second: Summary
+    """Generated images per second, eval mode, the run's precision, left on the device."""
     sample_latency_seconds: Summary
+    """One image at a time, waited for."""
     evaluation_images_per_second: Summary
+    """From latents to scores, one sample for each evaluation; absent where nothing was scored."""
     window_seconds: Sequence[AboveZero]
+    """Length of each window."""
     short_windows: bool
+    """A window lasted less than about a second: trust the figures less."""
     data_wait_share: FromZero
+    """Share of the time in which the step waited for streamed images; 0 where they lie on the device."""
     peak_memory_bytes: Size | None
+    """Of training and sampling, scoring excluded: allocated on CUDA and XPU, the largest resident set of the process on
+    the CPU (with Python, torch and the images in it); null on other devices."""
     peak_memory_reserved_bytes: Count | None
+    """What torch's allocator held then; null on the CPU."""
     flops_per_image: FromZero | None
+    """FLOPs executed for each real image shown, two for a multiply-add, counted before the run by torch's formulas;
+    null where an operator could not be traced."""
     uncounted_operators: Sequence[str]
+    """Operators without a formula, taken for free (normalizations, activations, sums)."""
     peak_flops: AboveZero | None
+    """FLOPs per second that a large matrix product reached in this run, at the same precision."""
     datasheet_flops: AboveZero | None
+    """The maker's figure for the device and the precision, where known."""
     mfu: FromZero | None
+    """`flops_per_image` times the median rate, over `peak_flops`."""
     energy_joules_per_kimg: FromZero | None
+    """Over all windows, by the device's own counter."""
     energy_source: str | None
+    """Which counter; null where there is none."""
     energy_reason: str | None
+    """Why there is no figure of energy; null where there is one."""
     disturbance: FromZero
+    """Share of the CPU that other processes used during the windows of training; on an accelerator 1 where another
+    process used it, else 0. Absent in older records."""
     device_states: Sequence[Mapping[str, Any]]
+    """At each edge of a window, on NVIDIA GPUs: `sm_clock_mhz`, `temperature_celsius`, `throttled_by`, and
+    `limited_seconds`: how long power and temperature have held the clocks down so far."""
     flags: Sequence[str]
+    """What makes the figures doubtful: other processes at work, throttling, waiting for data; and that the run was
+    resumed, so that another process than the last has measured them."""
     in_turn_with: Sequence[str]
-    """With `--interleave`: the ids of the runs that took turns with this one, window by window."""
+    """With `--interleave`: the ids of the runs that took turns with this one, window by window. Summaries have the
+    windows of all rounds in their order; other numbers are medians over the rounds, and what tells of trouble is that
+    of the worst. Absent otherwise."""
     in_turn_session: str
     """What the records of these runs share; another measurement in turn has another."""
 
@@ -286,7 +329,7 @@ class Throughput(TypedDict, total=False):
 class Point(TypedDict):
     """The value of a score, and the kimg at which it was computed."""
 
-    value: Figure | None
+    value: Number | None
     kimg: AboveZero
 
 
@@ -310,31 +353,51 @@ class DatasetFacts(TypedDict, total=False):
 
     name: str
     source: str
+    """Where the images came from."""
     split: str
     count: Count
     sha256: str
+    """As in the spec."""
     skipped: Sequence[str]
+    """Files left out as unreadable."""
     images_with_alpha: Count
+    """Images with transparency, put on `background`; absent from older records, which show what lies under transparent
+    pixels."""
     background: str | None
+    """Their background, `#rrggbb`; null where no image had transparency."""
     notes: Sequence[str]
+    """What a user may not expect of the images."""
     resident: bool
+    """Whether the images lay on the device, or were streamed."""
 
 
 class HardwareFacts(TypedDict, total=False):
     """The machine."""
 
     id: str
+    """Slug of model, count and threads; no software versions in it."""
     accelerator: str | None
+    """Its name; null for a run on the CPU."""
     cpu: str
+    """The processor's name."""
     cores: Count
+    """Logical cores of the machine."""
     threads: Count
+    """CPU threads of the run."""
     memory_bytes: Count | None
+    """The accelerator's, else the machine's."""
     machine_memory_bytes: Count
+    """The machine's."""
     driver: str | None
+    """Version of the NVIDIA driver."""
     cuda: str | None
+    """CUDA version of torch."""
     cudnn: Count | None
+    """Version of cuDNN."""
     power_limit_watts: FromZero | None
+    """NVIDIA power limit."""
     cpu_capability: str
+    """The vector instructions that torch uses, such as `AVX512`."""
 
 
 class PluginFacts(TypedDict, total=False):
@@ -348,16 +411,32 @@ class Environment(TypedDict, total=False):
     """The machine's name, and the software."""
 
     host: str
+    """The machine's name in its network; absent from records of schema 1 and 2."""
     python: str
+    """Version of Python."""
     torch: str
+    """Version of torch."""
     ganzoo: str
+    """Version of ganzoo."""
     packages: Mapping[str, str | None]
+    """Versions of torchvision, torch-fidelity, numpy and pluggy; null if absent."""
     distributions: Mapping[str, str | None]
+    """Versions of the distributions that the plugins of variant, networks, loss, penalties and augmentations import
+    (timm, numpy, …), ganzoo and torch aside; absent from older records."""
     platform: str
+    """Operating system."""
     plugins: Mapping[str, PluginFacts]
+    """Each plugin that the run drew on: `version` (null for a file), `source_sha256`."""
     plugin_allow_list: str | None
+    """`GANZOO_PLUGINS`; null if unset."""
     git: str | None
+    """Commit of the checkout that ganzoo ran from, with `-dirty` if it was changed; null for an installed copy."""
     flags: Mapping[str, bool | int | float | str | None]
+    """`linear_backend` (`onednn` or `blas`: what multiplies matrices in linear layers, by a rule from device, precision
+    and step mode), `float32_matmul_precision` (string; null where torch cannot tell), `deterministic`,
+    `cudnn_benchmark` (booleans), `interop_threads` (integer), `niceness` (integer or null), `omp_wait_policy`,
+    `gomp_spincount`, `malloc_mmap_threshold_`, `malloc_trim_threshold_`, `cuda_launch_blocking`, `pytorch_alloc_conf`,
+    `pytorch_cuda_alloc_conf`, `nvidia_tf32_override` (string or null: environment variables)."""
 
 
 Status = Literal["ok", "diverged", "oom", "crashed", "timeout", "disturbed", "interrupted"]

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import ganzoo
-from ganzoo.cli.commands import COMMANDS
+from ganzoo.cli.commands import FUNCTIONS
 from ganzoo.cli.parser import build_parser
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
@@ -318,8 +318,8 @@ def test_an_unknown_format_is_refused_before_anything_is_read(refused):
 
 def test_every_command_of_the_parser_has_one_function():
     _, names = build_parser()
-    assert list(COMMANDS) == names
-    assert len(set(COMMANDS.values())) == len(names)
+    assert list(FUNCTIONS) == names
+    assert len(set(FUNCTIONS.values())) == len(names)
 
 
 @pytest.mark.parametrize("columns", ["wide", "", "0", "-3", "²", "٣", "1" * 30, "60"])

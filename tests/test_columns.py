@@ -1,19 +1,20 @@
-"""One entry of `COLUMNS` adds a column to the terminal table, to Markdown and to the report."""
+"""One entry of `FIGURES` adds a column to every table: on the terminal, in Markdown, on the page and for programs."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ONE_MACHINE
 from rich.console import Console
 
+from ganzoo.comparing.figures import Figure
 from ganzoo.output import columns
-from ganzoo.output.columns import Column
 from ganzoo.output.comparison import comparison_tables
-from ganzoo.output.console import show_rate
 from ganzoo.output.markdown import updated_page
 from ganzoo.output.report.report import render_report
 from ganzoo.records.store import find_records
@@ -48,15 +49,9 @@ def records(tmp_path):
 
 @pytest.fixture
 def evaluation_rate(monkeypatch):
-    """Add a column by one entry of `COLUMNS`."""
-    column = Column(
-        "scored/s",
-        value=lambda row: row.figure("evaluation_images_per_second").mean,
-        text=lambda row: show_rate(row.figure("evaluation_images_per_second").mean),
-        note="evaluation",
-        shown_if=lambda comparison: any(row.figure("evaluation_images_per_second").values for row in comparison.rows),
-    )
-    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, column))
+    """Add a column by one figure that has a head."""
+    figure = Figure("evaluation_images_per_second", head="scored/s", note="evaluation")
+    monkeypatch.setattr(columns, "FIGURE_COLUMNS", [*columns.FIGURE_COLUMNS, columns.figure_column(figure)])
 
 
 def on_a_terminal(records, folder):
@@ -105,3 +100,34 @@ def test_page_sorts_by_the_value_and_shows_the_note_below_the_head(records, eval
     page = on_the_page(records, tmp_path)
     assert f'data-key="{sum(RATES) / 2}">{MEAN}</td>' in page
     assert '<span class="head">scored/s</span> <small>evaluation</small>' in page
+
+
+WITH_A_FIGURE = """
+import sys
+from ganzoo.comparing import figures
+
+figures.FIGURES += (figures.Figure("data_wait_share", "Mean share.", "data wait", "share", better="lower"),)
+figures.FIGURE_BY_NAME = {figure.name: figure for figure in figures.FIGURES}
+
+from ganzoo.cli.main import main
+from ganzoo.comparing.table import meanings
+
+assert meanings()["always"]["data_wait_share"] == "Mean share."
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_one_figure_is_a_column_to_show_to_sort_by_and_to_fail_on(form, records, tmp_path):
+    for place, share in zip((tmp_path / "results").glob("*/record.json"), (0.125, 0.375), strict=True):
+        record = json.loads(place.read_text())
+        record["throughput"]["data_wait_share"] = share
+        place.write_text(json.dumps(record))
+    options = ("--sort", "-data wait", "--against", "results", "--fail-on", "data wait:5%", "--format", form)
+    command = [sys.executable, "-P", "-c", WITH_A_FIGURE, "compare", "results", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "data_wait_share 0.25 -> 0.25, the same" in done.stderr
+    name, value = {"table": ("data wait", "25%"), "csv": ("data_wait_share", "0.25")}[form]
+    assert name in done.stdout
+    assert value in done.stdout

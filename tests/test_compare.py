@@ -16,8 +16,9 @@ import pytest
 from conftest import ONE_MACHINE
 
 from ganzoo.comparing.comparison import compare
+from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.table import comparison_table, records_table
-from ganzoo.comparing.targets import first_at_or_below
+from ganzoo.comparing.targets import first_as_good
 from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 
@@ -114,9 +115,9 @@ def test_table_is_in_the_order_of_the_mean_with_intervals_and_names_what_is_not_
     assert "the best mean first, with its 95 % interval over seeds" in out
     lines = [line.strip() for line in out.splitlines() if "not told apart" in line]
     assert lines == [
-        "fid: mlp is not told apart from dcgan, wide",
-        "fid: dcgan is not told apart from wide",
-        "fid: wide is not told apart from wgan",
+        "FID: mlp is not told apart from dcgan, wide",
+        "FID: dcgan is not told apart from wide",
+        "FID: wide is not told apart from wgan",
     ]
     assert "rank" not in out
 
@@ -125,7 +126,7 @@ def test_one_seed_each_tells_nothing_apart(write, invoke, rows):
     for variant, fid in (("mlp", 10.0), ("dcgan", 30.0), ("wgan", 20.0)):
         write(f"runs/{variant}", fid=fid, spec=of(variant))
     out = invoke("compare", "runs").out
-    assert "one seed each: nothing can be said of which of two scores is better" in out
+    assert "one seed each: no test of which score is better" in out
     assert "told apart" not in out
     assert [(row["variant"], row["fid_not_told_apart"], row["fid_low"]) for row in rows("runs")] == [
         ("mlp", None, None),
@@ -137,7 +138,7 @@ def test_one_seed_each_tells_nothing_apart(write, invoke, rows):
 def test_table_of_two_rows_shows_difference_interval_and_p_value(race, invoke):
     out = " ".join(invoke("compare", "runs", "--where", "variant!=dcgan").out.split())
     p_value = welch_p([10.0, 10.4, 10.2], [30.0, 30.2, 30.1])
-    assert re.search(rf"fid, mlp − wgan: -19.9 \[-20.\d+, -19.\d+\], Welch p = {p_value:.2g}, 3 and 3 seeds", out)
+    assert re.search(rf"FID, mlp − wgan: -19.9 \[-20.\d+, -19.\d+\], Welch p = {p_value:.2g}, 3 and 3 seeds", out)
 
 
 def test_resumed_runs_are_one_row_over_seeds(write, rows):
@@ -239,7 +240,7 @@ def test_recipe_difference_is_shown_apart_from_the_machine(write, rows, invoke):
     ]
     out = invoke("compare", "runs").out
     assert "not merged: dcgan, optimizer.learning_rate 0.0002 vs 0.0001" in out
-    assert "fid, dcgan (slow − fast, optimizer.learning_rate 0.0002 vs 0.0001): -10 [" in " ".join(out.split())
+    assert "FID, dcgan (slow − fast, optimizer.learning_rate 0.0002 vs 0.0001): -10 [" in " ".join(out.split())
 
 
 def test_renamed_plugin_is_named_as_what_keeps_rows_apart(write, invoke):
@@ -277,7 +278,7 @@ def test_difference_of_two_rows_of_one_variant_names_the_changed_setting(write, 
     for seed in range(2):
         write(f"runs/a{seed}", fid=20.0 + seed, spec=of("dcgan", seed, batch_size=64))
         write(f"runs/b{seed}", fid=30.0 + seed, spec=of("dcgan", seed, batch_size=128))
-    assert "fid, dcgan (batch_size 64 vs 128): -10 [-11, -9], Welch p = " in invoke("compare", "runs").out
+    assert "FID, dcgan (batch_size 64 vs 128): -10 [-11, -9], Welch p = " in invoke("compare", "runs").out
 
 
 def test_rows_that_are_not_merged_are_noted_with_both_values(write, invoke):
@@ -426,6 +427,17 @@ def test_missing_values_sort_last_ascending_and_descending(race, write, rows):
     write("runs/none", evaluations=[{"kimg": 40.0, "value": None}], spec=of("r3gan"))
     assert rows("runs", "--sort", "fid")[-1]["variant"] == "r3gan"
     assert rows("runs", "--sort", "-fid")[-1]["variant"] == "r3gan"
+
+
+@pytest.mark.parametrize("head", ["seeds", "Updates", "updates D/G", "batch size", "FID", "train time", "differs"])
+def test_rows_are_sorted_by_every_column_that_people_see(head, race, invoke):
+    assert invoke("compare", "runs", f"--sort={head}").code == 0
+
+
+def test_sorting_by_seeds_takes_their_number(race, write, rows):
+    write("runs/dcgan-7", spec=of("dcgan", 7))
+    assert rows("runs", "--sort=-seeds")[0]["variant"] == "dcgan"
+    assert rows("runs", "--sort", "seeds")[-1]["variant"] == "dcgan"
 
 
 def test_an_unknown_column_to_sort_by_is_refused(race, invoke):
@@ -606,13 +618,39 @@ def test_target_is_reached_at_the_first_evaluation_at_or_below_it(write, rows, i
     assert "not reached" in lines["dcgan"]
     assert "not scored" in lines["r3gan"]
     records, _ = find_records([Path("runs/b")])
-    assert first_at_or_below(records[0], PROTOCOL, 20.0) is None
-    assert first_at_or_below(records[0], PROTOCOL, 40.0).kimg == 20.0
+    fid = ScoreKey("fid", PROTOCOL)
+    assert first_as_good(records[0], fid, 20.0, "lower") is None
+    assert first_as_good(records[0], fid, 40.0, "lower").kimg == 20.0
+    assert first_as_good(records[0], fid, 45.0, "higher").kimg == 10.0
 
 
 @pytest.mark.parametrize("target", ["0", "-3", "nan"])
 def test_invalid_target_is_refused(target, race, invoke):
     assert "give a number above 0" in invoke("compare", "runs", f"--target-fid={target}").error
+
+
+@pytest.mark.parametrize("target", ["fid", "fid:", ":20", "fid:low", "fid:nan", "fid:inf"])
+def test_target_of_another_form_is_refused(target, race, invoke):
+    assert "write SCORE:VALUE, as in fid:30" in invoke("compare", "runs", "--target", target).error
+
+
+def test_target_fid_is_short_for_a_target_of_the_fid(race, rows, invoke):
+    assert rows("runs", "--target", "fid:10.2") == rows("runs", "--target-fid", "10.2")
+    assert "not allowed with argument" in invoke("compare", "runs", "--target", "fid:10", "--target-fid", 10).error
+
+
+def test_score_that_is_better_when_higher_reaches_its_target_from_below(write, rows, invoke, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    facts = {"is": {"title": "IS", "better": "higher", "bounds": [1.0, None]}}
+    protocol = {"metric": "inception-score", "ema": True, "scores": facts}
+    scores = [
+        {"metric": "is", "value": value, "std": None, "protocol": "is-x", "kimg": kimg, "ema": True}
+        for kimg, value in ((10.0, 2.0), (20.0, 4.5), (40.0, 5.0))
+    ]
+    write("runs/mlp", scores=scores, protocols={"is-x": protocol}, spec=of("mlp"))
+    (row,) = rows("runs", "--target", "is:4")
+    assert (row["is_target"], row["is_target_reached"], row["is_target_kimg"]) == (4.0, 1, 20.0)
+    assert "kimg to IS ≥ 4" in invoke("compare", "runs", "--target", "is:4").out
 
 
 def test_target_without_any_fid_is_noted_once(write, invoke):
@@ -621,7 +659,7 @@ def test_target_without_any_fid_is_noted_once(write, invoke):
         write(f"runs/{variant}", scores=[score], protocols={"is-x": {"metric": "is", "ema": True}}, spec=of(variant))
     outcome = invoke("compare", "runs", "--target-fid", 20, "--format", "json")
     assert outcome.code == 0
-    assert outcome.err == "ganzoo: --target-fid 20: no finished run was scored with an FID; nothing is added\n"
+    assert outcome.err == "ganzoo: --target-fid 20: no finished run has that score; nothing is added\n"
     assert [row["is"] for row in json.loads(outcome.out)] == [5.0, 5.0]
 
 
@@ -986,7 +1024,7 @@ def test_output_file_on_a_full_disk_is_one_line_and_the_old_file_stays(race, inv
     monkeypatch.setattr(os, "fsync", full)
     outcome = invoke("compare", "runs", "-o", "table.csv", "--force")
     assert outcome.code == 2
-    assert outcome.error == "ganzoo: -o table.csv: No space left on device; choose another place"
+    assert outcome.error == "ganzoo: -o table.csv: cannot be written: No space left on device; choose another place"
     assert (tmp_path / "table.csv").read_text() == "precious"
     assert not list(tmp_path.glob(".table.csv*"))
 

@@ -28,11 +28,13 @@ from markdown_it.token import Token
 
 import ganzoo
 from ganzoo import runs, types
-from ganzoo.cli.parser import BenchOutput, build_parser
+from ganzoo.cli import parser
+from ganzoo.cli.parser import build_parser
 from ganzoo.comparing.baseline import with_baseline
 from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.table import comparison_table, meanings
+from ganzoo.comparing.targets import Goal
 from ganzoo.data.prepared import prepare
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample
@@ -44,12 +46,10 @@ from ganzoo.records.store import STATUSES, find_records
 from ganzoo.registry import hookspecs
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import RECORD_TYPES, PluginStatus, Registry
-from ganzoo.running.options import RunOptions
 from ganzoo.running.speed import summary
 from ganzoo.runs import PenaltyFrequency
 from ganzoo.training.assembly import assemble
 from ganzoo.training.loop import TrainResult, train
-from ganzoo.util import options
 
 ROOT = Path(__file__).parent.parent
 HOOKS = {name for name in vars(hookspecs) if name.startswith("ganzoo_")}
@@ -389,6 +389,12 @@ def test_every_key_of_a_protocol_is_documented():
 # --- record.md --------------------------------------------------------------------------------------------------------
 
 
+def keys_of_type(part: type) -> set[str]:
+    """The keys of a part of a record, of which record.md has a generated table."""
+    assert f"tables.key_table(runs.{part.__name__})" in PAGES["record"].text
+    return set(part.__annotations__)
+
+
 def keys_of(title: str) -> list[str]:
     return list(table(PAGES["record"].section(title)))
 
@@ -405,15 +411,15 @@ def test_every_part_of_a_summary_is_documented():
     assert f"{{{', '.join(summary([1.0]))}}}" in codes(PAGES["record"].section("throughput"))
 
 
-def test_every_key_of_hardware_and_environment_is_documented(monkeypatch):
+def test_every_key_of_hardware_and_environment_has_its_type(monkeypatch):
     monkeypatch.setattr(fingerprint, "_git_revision", lambda: None)
-    assert keys_of("hardware") == list(fingerprint.hardware_fingerprint("cpu", 1))
+    assert keys_of_type(runs.HardwareFacts) == set(fingerprint.hardware_fingerprint("cpu", 1))
     environment = fingerprint.environment({}, "blas")
-    assert keys_of("environment") == list(environment)
+    assert keys_of_type(runs.Environment) == set(environment)
     assert set(environment["flags"]) <= set(codes(PAGES["record"].section("environment")))
 
 
-def test_every_key_that_a_run_writes_is_documented():
+def test_every_key_that_a_run_writes_has_its_type():
     """String keys of the dicts that become parts of a record, read from the source: measuring takes seconds."""
     core = Path(ganzoo.__file__).parent
     measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
@@ -422,10 +428,10 @@ def test_every_key_that_a_run_writes_is_documented():
     measured += re.findall(r'throughput\["(\w+)"\]', source)
     measured += re.findall(r'outcome\.throughput = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)
-    assert set(measured) <= set(keys_of("throughput"))
+    assert set(measured) <= keys_of_type(runs.Throughput)
     described = re.search(r"outcome\.dataset = \{(.*?)\}", source, re.S)[1]
     later = re.findall(r'outcome\.dataset\["(\w+)"\]', source)
-    assert [*re.findall(r'"(\w+)":', described), *dict.fromkeys(later)] == keys_of("parameters and dataset")
+    assert {*re.findall(r'"(\w+)":', described), *later} == keys_of_type(runs.DatasetFacts)
 
 
 # --- comparing.md -----------------------------------------------------------------------------------------------------
@@ -434,7 +440,7 @@ def test_every_key_that_a_run_writes_is_documented():
 def test_every_column_of_a_comparison_has_a_meaning():
     records, _ = find_records([ONE_MACHINE])
     digits = [record for record in records if record.spec["dataset"] == "digits"]
-    compared = comparison_table(with_baseline(compare(digits, target=20.0), "dcgan"))
+    compared = comparison_table(with_baseline(compare(digits, Goal("fid", 20.0)), "dcgan"))
     machines = [record for record in digits if record.spec["variant"] == "dcgan"]
     elsewhere = [replace(record, spec={**record.spec, "hardware": "other"}) for record in machines]
     matched, _ = by_hardware([*machines, *elsewhere])
@@ -450,8 +456,8 @@ def test_every_column_of_a_comparison_has_a_meaning():
 # --- cli.md -----------------------------------------------------------------------------------------------------------
 
 
-def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    return {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+def options_of(command: argparse.ArgumentParser) -> set[str]:
+    return {option for action in command._actions for option in action.option_strings} - {"-h", "--help"}
 
 
 def test_every_command_has_its_section():
@@ -459,17 +465,24 @@ def test_every_command_has_its_section():
     assert headings == [f"ganzoo {command}" for command in COMMANDS]
     assert list(SUBPARSERS) == COMMANDS
     for command in COMMANDS:
-        assert f"[`{command}`](#ganzoo-{command})" in PAGES["cli"].text
+        assert f'tables.option_table("{command}")' in PAGES["cli"].text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_documented_in_its_section_or_with_the_shared_ones(command):
-    def documented(title: str) -> set[str]:
-        return {name.split()[0] for name in table(PAGES["cli"].section(title)) if name.startswith("-")}
+def test_every_group_of_shared_options_has_its_table():
+    groups = {group for command in parser.COMMANDS for group in command.shared}
+    tables = re.findall(r"tables\.shared_option_table\((.*?)\)", PAGES["cli"].text)
+    assert {*re.findall(r"\w+", " ".join(tables))} == groups | {"debug"}
 
-    own, shared = documented(f"ganzoo {command}"), documented("Shared options")
-    assert options_of(SUBPARSERS[command]) <= own | shared
-    assert own <= options_of(SUBPARSERS[command]), "an option that is not there"
+
+def test_a_row_of_options_has_spellings_default_and_help():
+    rows = generated_tables.option_table("compare").splitlines()
+    assert "| `-o FILE`, `--output FILE` | | write to FILE instead of stdout |" in rows
+    assert "| `--format NAME` | `table` | table, or a reporter: csv, json, md |" in rows
+    bench = generated_tables.option_table("bench").splitlines()
+    assert "| `--kimg N` | the dataset's | budget in thousands of real images, or full |" in bench
+    assert "| `--checkpoint-seconds S` | `60` | save a checkpoint every S seconds |" in bench
+    assert "| `--keep-going`, `--no-keep-going` | on | go on with the other runs when one fails |" in bench
+    assert not any("--dataset" in row for row in bench), "it stands among the shared ones"
 
 
 OF_PIP = {"--no-deps"}
@@ -480,28 +493,6 @@ def test_no_page_names_an_unknown_option():
     for name, page in PAGES.items():
         unknown = {option for option in re.findall(r"(?<![\w#-])--[a-z][a-z0-9-]*", page.text) if option not in known}
         assert not unknown, name
-
-
-def default_of(action: argparse.Action) -> object:
-    """The default of an option, or of the dataclass field that the option sets."""
-    if action.default is not argparse.SUPPRESS:
-        return action.default
-    fields = {
-        each.flag: each.default for type_ in (BenchPlan, RunOptions, BenchOutput) for each in options.options_of(type_)
-    }
-    default = next((fields[flag] for flag in action.option_strings if flag in fields), None)
-    return ",".join(default) or None if isinstance(default, tuple) else default
-
-
-def test_documented_defaults_equal_those_of_the_options():
-    for command in COMMANDS:
-        rows = table(PAGES["cli"].section("Shared options")) | table(PAGES["cli"].section(f"ganzoo {command}"))
-        told = {name.split()[0]: cells[0].strip("`") for name, cells in rows.items() if name.startswith("-")}
-        for action in SUBPARSERS[command]._actions:
-            option = next((option for option in action.option_strings if option in told), None)
-            default = default_of(action)
-            if option and isinstance(default, (int, float, str)) and not isinstance(default, bool):
-                assert told[option] == str(default).removesuffix(".0"), f"{command} {option}"
 
 
 def test_json_keys_of_the_plugins_command_are_documented():

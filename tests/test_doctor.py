@@ -635,7 +635,7 @@ def test_symlinks_are_not_followed(runs, mlp, invoke, tmp_path, findings):
     outside.mkdir()
     (outside / "record.json").write_text("{")
     (runs / "linked").symlink_to(outside)
-    assert findings(runs) == ["linked: is a symbolic link, which is not followed"]
+    assert findings(runs) == ["linked: is a symbolic link, which is not followed; put what it leads to in its place"]
     target = tmp_path / "precious.json"
     target.write_text("{")
     (mlp / "record.json").unlink()

@@ -39,6 +39,7 @@ from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.diff import diff_records
 from ganzoo.comparing.machines import by_hardware
 from ganzoo.comparing.table import comparison_table, records_table
+from ganzoo.comparing.targets import Goal
 from ganzoo.data.prepared import PreparedDataset, prepare
 from ganzoo.errors import GanzooError
 from ganzoo.evaluation.sampling import generator_of
@@ -367,7 +368,7 @@ def check_comparison(text: str, folder: Path, registry: Registry) -> None:
         inert("\n".join(complaints))
         assert len(records) + len(complaints) == 2
         table = comparison_table(compare(records))
-        inert(shown(*comparison_tables(records, target_fid=20.0)))
+        inert(shown(*comparison_tables(records, goal=Goal("fid", 20.0))))
         records_table(records)
         for record in records:
             inert(shown(*run_page(record)))

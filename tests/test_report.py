@@ -24,7 +24,7 @@ from ganzoo.comparing.comparison import compare
 from ganzoo.data.prepared import prepare
 from ganzoo.errors import RecordError
 from ganzoo.output.report import pictures as report_pictures
-from ganzoo.output.report.figures import page_rows, pareto_front
+from ganzoo.output.report.charts import page_rows, pareto_front
 from ganzoo.output.report.report import render_report
 from ganzoo.records.protocols import distinctions
 from ganzoo.records.store import find_records, read_record
@@ -617,7 +617,7 @@ def test_samples_of_another_shape_have_no_nearest_images(digits, tmp_path):
     nearest = [attributes["alt"] for attributes, _ in page.all("img") if "nearest" in attributes["alt"]]
     assert nearest == ["Samples of dcgan, and below each the nearest training image"]
     captions = "".join(text for _, text in page.all("figcaption"))
-    assert "its images are 3 x 16 x 16, and the real ones 1 x 16 x 16: none is looked for" in captions
+    assert "no neighbours: the image shapes differ (3 x 16 x 16 drawn, 1 x 16 x 16 real)" in captions
 
 
 def test_real_images_are_shown_beside_samples_of_the_same_dataset(digits, tmp_path):

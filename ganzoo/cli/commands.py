@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganzoo.cli.bench import run_bench
 from ganzoo.cli.comparing import compare_folders, diff_runs, make_leaderboard, make_report
-from ganzoo.cli.options import asked_for, check_output, discover_asked
+from ganzoo.cli.options import asked_for, discover_asked
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.output.console import print_all, stdout
 from ganzoo.planning.request import BenchPlan
@@ -23,6 +23,7 @@ from ganzoo.registry.importing import ended_imports
 from ganzoo.registry.registry import KINDS, Kind
 from ganzoo.running.bench import distinct_plugins
 from ganzoo.types import Augmentation, Penalty
+from ganzoo.util.destination import cannot_write, check_destination, check_parent
 from ganzoo.util.options import options_of
 from ganzoo.util.streams import print_note
 from ganzoo.util.text import did_you_mean, printable
@@ -122,10 +123,10 @@ def sample_run(arguments: Namespace) -> int:
     to_folder = arguments.output.endswith(("/", os.sep)) or output.is_dir()
     if to_folder and output.is_dir() and any(output.iterdir()) and not arguments.force:
         raise UsageError(f"-o {printable(output)}: is not empty; choose another folder or pass --force")
-    if not to_folder:
-        check_output(arguments)
-    elif not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
+    if to_folder:
+        check_parent(output)
+    else:
+        check_destination(output, force=arguments.force)
     registry = discover_asked(arguments)
     with redirect_stdout(sys.stderr):
         batches = image_batches(
@@ -138,10 +139,9 @@ def sample_run(arguments: Namespace) -> int:
             drawing=_drawing(arguments.draw),
         )
         try:
-            count = (_write_pngs if to_folder else _write_grid)(batches, output, arguments.n)
+            count = _write_pngs(batches, output, arguments.n) if to_folder else _write_grid(batches, output)
         except OSError as error:
-            reason = printable(error.strerror or error)
-            raise UsageError(f"-o {printable(output)}: cannot be written: {reason}; choose another place") from error
+            raise cannot_write(output, error) from error
     print_note(f"wrote {count} images to {printable(output)}")
     return 0
 
@@ -160,7 +160,7 @@ def _drawing(texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _write_grid(batches: Iterable[Tensor], output: Path, asked: int) -> int:
+def _write_grid(batches: Iterable[Tensor], output: Path) -> int:
     import torch
 
     from ganzoo.util.images import enlargement, grid, save_png
@@ -329,7 +329,7 @@ def _clear_cache(as_json: bool) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Namespace], int]] = {
+FUNCTIONS: dict[str, Callable[[Namespace], int]] = {
     "bench": run_bench,
     "list": list_offers,
     "show": show_name,

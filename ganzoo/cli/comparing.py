@@ -10,9 +10,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganzoo.cli.options import check_output, discover_asked
+from ganzoo.cli.options import discover_asked
 from ganzoo.errors import RecordError, UsageError
 from ganzoo.output.console import paper, print_all, safe, stdout
+from ganzoo.util.destination import check_destination, write_destination
 from ganzoo.util.streams import print_note
 from ganzoo.util.text import printable
 
@@ -20,33 +21,38 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ganzoo.comparing.regressions import Change, Verdict
+    from ganzoo.comparing.targets import Goal
     from ganzoo.runs import RunRecord
     from ganzoo.types import Reporter
+
+MOST_NOTES = 30
+"""Lines on stderr that say what was not compared, before the rest is only counted."""
 
 
 def compare_folders(arguments: Namespace) -> int:
     """`ganzoo compare DIR…`."""
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.regressions import changes, parse_tolerance
-    from ganzoo.comparing.scores import score_directions, scores_of
+    from ganzoo.comparing.scores import scores_of
 
-    check_output(arguments)
+    if arguments.output is not None:
+        check_destination(Path(arguments.output), force=arguments.force)
     if bool(arguments.against) != bool(arguments.fail_on):
         raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
     if arguments.verdicts is not None and not arguments.fail_on:
         raise UsageError("--verdicts: needs --fail-on, whose verdicts it is for")
-    if arguments.target_fid is not None and not arguments.target_fid > 0:
-        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    goal = _goal(arguments)
     registry = discover_asked(arguments)
-    better = score_directions(registry)
+    better = {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
     reporter = None if arguments.format == "table" else registry.get("reporters", arguments.format).record
     conditions = [parse_condition(text) for text in arguments.where]
     tolerances = [parse_tolerance(text, better) for text in arguments.fail_on]
     records = keep(_load_records(arguments.folders), conditions)
     earlier = keep(_load_records(arguments.against), conditions) if arguments.against else []
-    if arguments.target_fid is not None and not any(score.name == "fid" for score in scores_of(records)):
-        print_note(f"--target-fid {arguments.target_fid:g}: no finished run was scored with an FID; nothing is added")
-    text = _comparison_text(records, arguments, reporter)
+    if goal is not None and not any(score.name == goal.score for score in scores_of(records)):
+        asked = f"-fid {goal.value:g}" if arguments.target is None else f" {printable(arguments.target)}"
+        print_note(f"--target{asked}: no finished run has that score; nothing is added")
+    text = _comparison_text(records, arguments, goal, reporter)
     changed: list[Change] = []
     notes: list[str] = []
     if tolerances:
@@ -61,26 +67,39 @@ def compare_folders(arguments: Namespace) -> int:
     return 3 if any(change.too_much for change in changed) else 0
 
 
-def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporter: Reporter | None) -> str:
+def _goal(arguments: Namespace) -> Goal | None:
+    """What `--target` asks for, or `--target-fid`."""
+    from ganzoo.comparing.targets import Goal, parse_goal
+
+    if arguments.target_fid is None:
+        return parse_goal(arguments.target) if arguments.target is not None else None
+    if not arguments.target_fid > 0:
+        raise UsageError(f"--target-fid {arguments.target_fid:g}: give a number above 0")
+    return Goal("fid", arguments.target_fid)
+
+
+def _comparison_text(
+    records: Sequence[RunRecord], arguments: Namespace, goal: Goal | None, reporter: Reporter | None
+) -> str:
     """The output of `compare`: tables for people, or a reporter's text."""
     from ganzoo.comparing.baseline import with_baseline
     from ganzoo.comparing.comparison import compare
-    from ganzoo.comparing.filters import sort_rows
     from ganzoo.comparing.machines import by_hardware
     from ganzoo.comparing.table import comparison_table
     from ganzoo.output.comparison import comparison_tables, matched_tables
+    from ganzoo.output.sorting import sort_rows
 
-    sorting, baseline, target = arguments.sort, arguments.baseline, arguments.target_fid
+    sorting, baseline = arguments.sort, arguments.baseline
     console = stdout() if arguments.output is None else paper()
     if arguments.by == "hardware":
-        comparison, notes = by_hardware(records, baseline, target, doubtful=arguments.doubtful)
+        comparison, notes = by_hardware(records, baseline, goal, doubtful=arguments.doubtful)
         _note_some("not matched", notes)
         if reporter is None:
             return _as_text(matched_tables(comparison, sort=sorting, width=console.width), console)
     elif reporter is None:
         tables = comparison_tables(
             records,
-            target_fid=target,
+            goal=goal,
             baseline=baseline,
             sort=sorting,
             doubtful=arguments.doubtful,
@@ -88,7 +107,7 @@ def _comparison_text(records: Sequence[RunRecord], arguments: Namespace, reporte
         )
         return _as_text(tables, console)
     else:
-        comparison = compare(records, target)
+        comparison = compare(records, goal)
         comparison = comparison if baseline is None else with_baseline(comparison, baseline, arguments.doubtful)
     comparison = sort_rows(comparison, sorting) if sorting else comparison
     with redirect_stdout(sys.stderr):
@@ -99,7 +118,7 @@ def _write_verdicts(changed: Sequence[Change], notes: Sequence[str], path: Path)
     """What `--fail-on` found, as JSON: the verdict, one for each figure of each row, and what was not compared."""
     verdict: Verdict = "regression" if any(change.too_much for change in changed) else "ok"
     content = {"verdict": verdict, "figures": [change.to_json() for change in changed], "not_compared": list(notes)}
-    _write_file(json.dumps(content, indent=1), path, "--verdicts")
+    write_destination(path, f"{json.dumps(content, indent=1)}\n".encode(), "--verdicts")
 
 
 def diff_runs(arguments: Namespace) -> int:
@@ -182,11 +201,11 @@ def _find_records(folders: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     return records, complaints
 
 
-def _note_some(what: str, notes: Sequence[str], most: int = 30) -> None:
-    for note in notes[:most]:
+def _note_some(what: str, notes: Sequence[str]) -> None:
+    for note in notes[:MOST_NOTES]:
         print_note(f"{what}: {note}")
-    if len(notes) > most:
-        print_note(f"{what}: {len(notes) - most} more")
+    if len(notes) > MOST_NOTES:
+        print_note(f"{what}: {len(notes) - MOST_NOTES} more")
 
 
 def _write_output(text: str, arguments: Namespace) -> None:
@@ -194,18 +213,8 @@ def _write_output(text: str, arguments: Namespace) -> None:
     if arguments.output is None:
         print(text)
         return
-    _write_file(text, Path(arguments.output), "-o")
+    write_destination(Path(arguments.output), f"{text}\n".encode())
     print_note(f"wrote {printable(arguments.output)}")
-
-
-def _write_file(text: str, path: Path, option: str) -> None:
-    """Write text to the file that an option names, atomically."""
-    from ganzoo.util.files import write_atomically
-
-    try:
-        write_atomically(path, lambda stream: stream.write(f"{text}\n".encode()))
-    except OSError as error:
-        raise RecordError(f"{option} {printable(path)}: {error.strerror}; choose another place") from error
 
 
 def _as_text(parts: Iterable[object], console: Console) -> str:

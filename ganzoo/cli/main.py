@@ -86,11 +86,11 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     try:
         _check_working_folder()
-        from ganzoo.cli.commands import COMMANDS
+        from ganzoo.cli.commands import FUNCTIONS
 
         code = 0
         with reader_may_leave():
-            code = COMMANDS[known.command](known)
+            code = FUNCTIONS[known.command](known)
         return code
     except KeyboardInterrupt:
         raise

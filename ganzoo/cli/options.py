@@ -1,18 +1,15 @@
-"""Parts that several commands share: reading options, discovering plugins, checking the output file."""
+"""Parts that several commands share: reading options, discovering plugins."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
-from ganzoo.errors import UsageError
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.registry import Registry
 from ganzoo.util.options import options_of, read_options
 from ganzoo.util.streams import print_note
-from ganzoo.util.text import printable
 
 Asked = TypeVar("Asked")
 
@@ -31,14 +28,3 @@ def discover_asked(arguments: Namespace) -> Registry:
 
     asked = asked_for(BenchPlan, arguments)
     return discover_noting(asked.plugins, asked.strict, print_note)
-
-
-def check_output(arguments: Namespace) -> None:
-    """Raise `UsageError`, before any work, if `-o FILE` exists without `--force` or its folder does not."""
-    if arguments.output is None:
-        return
-    output = Path(arguments.output)
-    if output.exists() and not arguments.force:
-        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")

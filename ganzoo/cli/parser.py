@@ -122,14 +122,21 @@ def _add_options_of_compare(parser: Parser) -> None:
         "--by",
         choices=("variant", "hardware"),
         default="variant",
-        help="hardware: the same work on several machines",
+        metavar="WHAT",
+        help="variant, or hardware: the same work on several machines",
     )
     parser.add_argument("--baseline", metavar="ID", help="compare the others with this variant, or hardware")
-    parser.add_argument("--target-fid", type=float, metavar="FID", help="add the kimg, time and energy until this FID")
+    targets = parser.add_mutually_exclusive_group()
+    targets.add_argument(
+        "--target", metavar="SCORE:VALUE", help="add the kimg, time and energy until SCORE was as good"
+    )
+    targets.add_argument("--target-fid", type=float, metavar="FID", help="the same as --target fid:FID")
     parser.add_argument(
         "--where", action="append", default=[], metavar="CONDITION", help="dataset=mnist, kimg>=100 (repeatable)"
     )
-    parser.add_argument("--sort", metavar="COLUMN", help="a column of --format json; -COLUMN: descending")
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="a column of the table or of --format json; -COLUMN: descending"
+    )
     parser.add_argument("--format", default="table", metavar="NAME", help="table, or a reporter: csv, json, md")
     parser.add_argument("--against", action="append", default=[], metavar="DIR", help="earlier records (repeatable)")
     parser.add_argument(
@@ -166,7 +173,7 @@ def _add_options_of_leaderboard(parser: Parser) -> None:
 
 def _add_options_of_report(parser: Parser) -> None:
     parser.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
-    parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
+    parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the page (default: report.html)")
     parser.add_argument(
         "--neighbours", action="store_true", help="below samples, show the training images nearest in pixels"
     )
@@ -227,7 +234,9 @@ def _add_options_of_plugins(parser: Parser) -> None:
 
 def _add_options_of_env(parser: Parser) -> None:
     _add_json(parser)
-    parser.add_argument("--clear-cache", action="store_true", help="empty ganzoo's cache folder and print its size")
+    parser.add_argument(
+        "--clear-cache", action="store_true", help="empty ganzoo's cache folder and print the bytes freed"
+    )
 
 
 def _add_options_of_doctor(parser: Parser) -> None:
@@ -248,7 +257,9 @@ COMMANDS = (
     Command("show", "show one variant, architecture, loss, …, or a run", _add_options_of_show),
     Command("compare", "compare records, across variants and hardware", _add_options_of_compare),
     Command("diff", "what changed between two runs, and how figures moved", _add_options_of_diff),
-    Command("leaderboard", "write the tables of DIR/README.md from records", _add_options_of_leaderboard, shared=()),
+    Command(
+        "leaderboard", "write the tables in the README of a folder of results", _add_options_of_leaderboard, shared=()
+    ),
     Command("report", "make one HTML page of records", _add_options_of_report, shared=()),
     Command("sample", "draw images from a run's generator", _add_options_of_sample),
     Command(
@@ -260,7 +271,12 @@ COMMANDS = (
     Command("check", "check that a plugin keeps the contract", _add_options_of_check),
     Command("new", "write a plugin to start from: ./NAME/, ready to install", _add_options_of_new),
     Command("plugins", "list plugins, the broken ones with the reason", _add_options_of_plugins),
-    Command("env", "show hardware, software and folders", _add_options_of_env, shared=("plugins", "machine")),
+    Command(
+        "env",
+        "show hardware, software and folders; empty the cache",
+        _add_options_of_env,
+        shared=("plugins", "machine"),
+    ),
     Command("doctor", "check records, pictures, weights and checkpoints", _add_options_of_doctor, shared=()),
 )
 

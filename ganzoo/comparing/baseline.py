@@ -12,13 +12,12 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements, disagreem
 from ganzoo.comparing.pairs import ratio_in_turn
 from ganzoo.comparing.rows import Difference, Ratio, Row
 from ganzoo.comparing.settings import RACE
-from ganzoo.comparing.table import column_names
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.util.significance import difference_interval, rate_ratio_interval, welch_p
 from ganzoo.util.text import did_you_mean, printable
 
-MOST_NAMED = 3
-"""A line names at most so many of the settings in which two rows differ."""
+MAX_NAMED = 3
+"""The most settings in which two rows differ that a line names."""
 
 
 def with_baseline(comparison: Comparison, baseline: str, doubtful: bool = False) -> Comparison:
@@ -105,11 +104,11 @@ def pair_lines(comparison: Comparison) -> list[str]:
         if len(rows) != 2:
             continue
         label = _pair_label(*rows) + (f" at {rows[0].settings['kimg']:g} kimg" if budgets else "")
-        for score, column in column_names(comparison.scores).items():
+        for score in comparison.scores:
             first, second = (row.scores[score].values for row in rows)
             if first and second:
-                difference = in_words(difference_of(first, second), len(first), len(second))
-                lines.append(f"{column}, {label}: {difference}")
+                difference = difference_in_words(difference_of(first, second), len(first), len(second))
+                lines.append(f"{comparison.title(score)}, {label}: {difference}")
     return lines
 
 
@@ -122,18 +121,18 @@ def _pair_label(first: Row, second: Row) -> str:
     if one == other:
         ignored = ("seed", *BROUGHT_ALONG) if elsewhere else ("seed",)
         apart = disagreements([first.runs[0], second.runs[0]], ignored)
-        details += [*apart[:MOST_NAMED], *["…"] * (len(apart) > MOST_NAMED)]
+        details += [*apart[:MAX_NAMED], *["…"] * (len(apart) > MAX_NAMED)]
     name = one if one == other else f"{one} − {other}"
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def in_words(difference: Difference | None, first: int, second: int) -> str:
-    """`-2.64 [-4.02, -1.10], Welch p = 0.031, 3 and 3 seeds`, or that one seed says nothing of it."""
+def difference_in_words(difference: Difference | None, first: int, second: int) -> str:
+    """`-2.64 [-4.02, -1.10], Welch p = 0.031, 3 and 3 seeds`, or that one seed allows no test."""
     assert difference is not None
     text = f"{difference.value:+.4g}"
     counts = f"{first} and {second} seeds"
     if difference.p is None:
-        return f"{text}, {counts}: nothing can be said of whether it is real; run more with --seeds"
+        return f"{text}, {counts}: no test of whether it is real; run with --seeds 3 or more"
     return f"{text} [{difference.low:.4g}, {difference.high:.4g}], Welch p = {difference.p:.2g}, {counts}"
 
 

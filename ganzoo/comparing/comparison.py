@@ -11,13 +11,13 @@ from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.order import best_first, labels_of
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of
+from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of, with_several_protocols
 from ganzoo.comparing.settings import RACE
-from ganzoo.comparing.targets import target_over_seeds
-from ganzoo.records.protocols import bounds_of
+from ganzoo.comparing.targets import Goal, target_over_seeds
+from ganzoo.records.protocols import bounds_of, direction_of, title_of
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score
-from ganzoo.util.significance import not_told_apart
+from ganzoo.util.significance import Direction, not_told_apart
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Baseline:
 class Comparison:
     """Rows side by side. `scores` are those that any finished run has, `protocols` what they were taken by.
 
-    `target` is the FID that `--target-fid` asks for.
+    `goal` is what `--target` asks for.
     """
 
     rows: tuple[Row, ...]
     scores: tuple[ScoreKey, ...]
     protocols: Mapping[str, Mapping[str, Any]]
     baseline: Baseline | None = None
-    target: float | None = None
+    goal: Goal | None = None
 
     @property
     def by_hardware(self) -> bool:
@@ -52,8 +52,17 @@ class Comparison:
 
     @property
     def targets(self) -> tuple[ScoreKey, ...]:
-        """The scores that have a target: each FID where one is asked for."""
-        return () if self.target is None else tuple(score for score in self.scores if score.name == "fid")
+        """The scores that have a target: under each of its protocols the one that a goal was set for."""
+        return () if self.goal is None else tuple(score for score in self.scores if score.name == self.goal.score)
+
+    def better(self, score: ScoreKey) -> Direction:
+        """In which direction a score is better; lower, where its protocol does not say."""
+        return direction_of(score.name, self.protocols.get(score.protocol, {})) or "lower"
+
+    def title(self, score: ScoreKey) -> str:
+        """What people call a score: its title, with the protocol's id where there are several."""
+        title = title_of(score.name, self.protocols.get(score.protocol, {}))
+        return f"{title} [{score.protocol}]" if score.name in with_several_protocols(self.scores) else title
 
     def has(self, score: ScoreKey) -> bool:
         """Whether any row has a value of the score."""
@@ -73,18 +82,18 @@ class Comparison:
 
 
 @garbage_collection_paused()
-def compare(records: Sequence[RunRecord], target: float | None = None) -> Comparison:
+def compare(records: Sequence[RunRecord], goal: Goal | None = None) -> Comparison:
     """One row for each variant × dataset × settings × hardware, the best first (see `ganzoo.comparing.order`).
 
-    Rows whose specs or code differ in anything but the seed are kept apart. With `target` the rows hold what each took
-    to that FID.
+    Rows whose specs or code differ in anything but the seed are kept apart. With a `goal` the rows hold what each took
+    to it.
     """
-    return compare_rows(same_settings(records), target, records)
+    return compare_rows(same_settings(records), goal, records)
 
 
 def compare_rows(
     groups: Sequence[Sequence[RunRecord]],
-    target: float | None = None,
+    goal: Goal | None = None,
     records: Iterable[RunRecord] | None = None,
     *,
     keep_order: bool = False,
@@ -105,8 +114,8 @@ def compare_rows(
     rows = [replace(row, differs=text) for row, text in zip(rows, _differences(rows), strict=True)]
     rows = [replace(row, label=label) for row, label in zip(rows, labels_of(rows), strict=True)]
     rows = _told_apart(rows, scores)
-    comparison = Comparison(tuple(rows), tuple(scores), protocols, None, target)
-    return comparison if target is None else _with_targets(comparison, target)
+    comparison = Comparison(tuple(rows), tuple(scores), protocols, None, goal)
+    return comparison if goal is None else _with_targets(comparison, goal.value)
 
 
 def _scores_over_seeds(
@@ -162,7 +171,7 @@ def _differences(rows: Sequence[Row]) -> list[str]:
 def _with_targets(comparison: Comparison, goal: float) -> Comparison:
     def reached(row: Row) -> Row:
         entries = {
-            score: replace(row.scores[score], target=target_over_seeds(row.runs, score.protocol, goal))
+            score: replace(row.scores[score], target=target_over_seeds(row.runs, score, goal, comparison.better(score)))
             for score in comparison.targets
         }
         return replace(row, scores={**row.scores, **entries})

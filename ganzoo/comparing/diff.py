@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganzoo.comparing.differences import differing_settings
-from ganzoo.comparing.figures import OF_SPEED, figure_of
+from ganzoo.comparing.figures import FIGURES, is_speed
 from ganzoo.comparing.rows import doubts_of_speed
 from ganzoo.comparing.scores import final_scores, scores_of
 from ganzoo.comparing.table import column_names
@@ -45,7 +45,7 @@ class RecordDiff:
 
     def is_doubtful(self, figure: str) -> bool:
         """Whether the figure is a speed, and that of either run is doubtful, which was not asked for."""
-        return figure in OF_SPEED and any(self.doubts) and not self.doubtful
+        return is_speed(figure) and any(self.doubts) and not self.doubtful
 
     def to_json(self) -> dict[str, Any]:
         """`{"status": [a, b], "hardware": {name: [a, b]}, …, "figures": {name: {"a", "b", "change"}}, "doubts": […]}`.
@@ -137,21 +137,6 @@ def _source(facts: Mapping[str, Any]) -> str:
     return f"{facts.get('version') or 'file'} {(facts.get('source_sha256') or '?')[:10]}"
 
 
-FIGURES = (
-    "train_images_per_second",
-    "sample_images_per_second",
-    "sample_latency_seconds",
-    "evaluation_images_per_second",
-    "warmup_seconds",
-    "peak_memory_bytes",
-    "flops_per_image",
-    "peak_flops",
-    "mfu",
-    "energy_joules_per_kimg",
-    "train_seconds",
-)
-
-
 def _figures_of_both(first: RunRecord, second: RunRecord) -> dict[str, Sides]:
     columns = column_names(scores_of([first, second]))
     scores = [final_scores(record) for record in (first, second)]
@@ -159,7 +144,7 @@ def _figures_of_both(first: RunRecord, second: RunRecord) -> dict[str, Sides]:
         column: (_score_value(scores[0].get(score)), _score_value(scores[1].get(score)))
         for score, column in columns.items()
     }
-    figures |= {name: (figure_of(first, name), figure_of(second, name)) for name in FIGURES}
+    figures |= {figure.name: (figure.of(first), figure.of(second)) for figure in FIGURES if figure.in_diff}
     return {name: sides for name, sides in figures.items() if sides != (None, None)}
 
 

@@ -8,18 +8,19 @@ from typing import Any
 
 import orjson
 
+from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.records.settings import setting, spec_over_seeds, whole_spec
 from ganzoo.records.store import INSTALLED
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import printable
 
-BROUGHT_ALONG = ("hardware", "device", "threads", "memory_format")
+BROUGHT_ALONG = ("hardware", *(each.name for each in ROW_SETTINGS if each.with_machine), "memory_format")
 """Fields of a spec that follow from the machine; between two machines they are no news."""
 
 OF_THE_MACHINE = (*BROUGHT_ALONG, "step_mode", "torch")
 """Fields of a spec, and the version, in which the same work may differ between machines; a table says where it does."""
 
-FIELDS_WITH_COLUMN = ("variant", "dataset", "kimg", "batch_size", "seed", "precision", "device", "threads", "hardware")
+FIELDS_WITH_COLUMN = (*(each.name for each in ROW_SETTINGS), "seed")
 """Fields of a spec that a table shows anyway; `image_size` stands for a part of `image_shape`."""
 
 CAUSES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -46,7 +47,7 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
     hidden = {*FIELDS_WITH_COLUMN}
     hidden |= {name for name in others if all(spec.get(name) in (None, spec["optimizer"]) for spec in wholes)}
     specs = [dict(flat("", {name: spec[name] for name in spec if name not in hidden})) for spec in wholes]
-    telling = _telling(specs, wholes)
+    telling = _fields_that_differ(specs, wholes)
     versions = [versions_of(record) for record in records]
     changed = {
         name
@@ -106,7 +107,7 @@ def _lone_plugins(records: Sequence[RunRecord]) -> dict[str, list[str]]:
     return {name: [side.get(name, "none") for side in sides] for name in lone}
 
 
-def _telling(specs: Sequence[Mapping[str, Any]], wholes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def _fields_that_differ(specs: Sequence[Mapping[str, Any]], wholes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """For each spec the names of the fields in which it differs from any other of the same cause."""
     telling: list[list[str]] = [[] for _ in specs]
     for name in dict.fromkeys(name for spec in specs for name in spec):

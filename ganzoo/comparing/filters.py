@@ -1,19 +1,17 @@
-"""Which records, and in which order: the grammar of `--where COLUMN=VALUE` and of `--sort COLUMN`."""
+"""Which records: the grammar of `--where COLUMN=VALUE`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import ge, gt, le, lt
 from typing import Any
 
-from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import flat, setting_text, versions_of
-from ganzoo.comparing.figures import figure_called
 from ganzoo.comparing.scores import ScoreKey, scores_of
-from ganzoo.comparing.table import Cells, column_names, comparison_cells, record_cells
+from ganzoo.comparing.table import Cells, column_names, record_cells
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.records.settings import whole_spec
 from ganzoo.runs import RunRecord
@@ -109,46 +107,6 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     """The fields of the spec by dotted names, the versions of the code, and the commit as `git`."""
     commit = (record.environment or {}).get("git")
     return {"git": commit} | versions_of(record) | dict(flat("", whole_spec(record.spec)))
-
-
-def sort_rows(comparison: Comparison, order: str) -> Comparison:
-    """The rows by a column of the table, ascending, or descending for `-COLUMN`; those without a value come last.
-
-    A score with several protocols sorts within each of them, one protocol after another. Raises `UnknownName`.
-    """
-    return sort_each([comparison], order)[0]
-
-
-def sort_each(comparisons: Sequence[Comparison], order: str) -> list[Comparison]:
-    """`sort_rows` of each that has the column. Raises `UnknownName` where none has."""
-    column = order.removeprefix("-")
-    tables = [comparison_cells(comparison) for comparison in comparisons]
-    names = [set(cells[0]) for cells in tables]
-    keys = [_sort_keys(comparison, column, there) for comparison, there in zip(comparisons, names, strict=True)]
-    if not any(keys):
-        known = did_you_mean(column, set().union(*names))
-        raise UnknownName(f"--sort {printable(order)}: no column is called '{printable(column)}'{known}")
-    descending = order.startswith("-")
-    return [
-        replace(comparison, rows=tuple(comparison.rows[place] for place in _order(cells, by, descending)))
-        for comparison, cells, by in zip(comparisons, tables, keys, strict=True)
-    ]
-
-
-def _sort_keys(comparison: Comparison, column: str, names: Container[str]) -> list[str]:
-    if (name := figure_called(column)) in names:
-        return [name]
-    return [name for score, name in column_names(comparison.scores).items() if column in (score.name, str(score))]
-
-
-def _order(cells: Sequence[Cells], columns: Sequence[str], descending: bool) -> list[int]:
-    """The places of the rows by the first column, rows that are equal in it by the second, and so on."""
-    order = list(range(len(cells)))
-    for column in reversed(columns):
-        known = [place for place in order if not _missing(cells[place][column])]
-        unknown = [place for place in order if _missing(cells[place][column])]
-        order = sorted(known, key=lambda place: cells[place][column], reverse=descending) + unknown
-    return order
 
 
 def _missing(value: object) -> bool:

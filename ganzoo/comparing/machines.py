@@ -11,19 +11,20 @@ from ganzoo.comparing.baseline import speed_ratio
 from ganzoo.comparing.comparison import Baseline, Comparison, compare_rows
 from ganzoo.comparing.differences import OF_THE_MACHINE, disagreements, versions_of
 from ganzoo.comparing.rows import Ratio, Row, Runs, as_key, same_settings
+from ganzoo.comparing.targets import Goal
 from ganzoo.errors import RecordError, UnknownName
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable
 
-MOST_ALIKE = 20
+MAX_CANDIDATES = 20
 """Among so many runs of the same variant and dataset the nearest one is looked for, to say why a cell is left out."""
 
 
 def by_hardware(
     records: Sequence[RunRecord],
     baseline: str | None = None,
-    target: float | None = None,
+    goal: Goal | None = None,
     *,
     doubtful: bool = False,
 ) -> tuple[Comparison, list[str]]:
@@ -46,7 +47,7 @@ def by_hardware(
     matched, notes = _matched_cells(records, baseline)
     if not matched:
         raise RecordError(f"--by hardware: nothing ran alike on {printable(baseline)} and another: {'; '.join(notes)}")
-    comparison = compare_rows([runs for cell in matched for runs in cell], target, keep_order=True)
+    comparison = compare_rows([runs for cell in matched for runs in cell], goal, keep_order=True)
     rows = iter(comparison.rows)
     compared = [row for cell in matched for row in _with_ratios([next(rows) for _ in cell], doubtful)]
     return replace(comparison, rows=tuple(compared), baseline=Baseline(baseline, "hardware", doubtful)), notes
@@ -111,7 +112,7 @@ def _why_unmatched(
     )
     near = [
         disagreements([other, example] if wanted else [example, other], ("seed", *OF_THE_MACHINE))
-        for other in islice(alike, MOST_ALIKE)
+        for other in islice(alike, MAX_CANDIDATES)
     ]
     if not near:
         return f"{name}: only on {', '.join(dict.fromkeys(printable(_hardware_of(runs)) for runs in rows))}"

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from ganzoo.comparing.rows import Row
 from ganzoo.comparing.scores import ScoreKey, leading_score
-from ganzoo.comparing.settings import RACE
+from ganzoo.comparing.settings import RACE, ROW_SETTINGS
 
-LABELLING = ("image_size", "hardware", "kimg", "batch_size", "precision", "device", "threads")
-"""What is added to a variant's name where two rows of one variant and dataset differ in it."""
-
-UNITS = {"image_size": "{} px", "kimg": "{:g} kimg", "batch_size": "batch {}", "threads": "{} threads"}
+LABELLING = sorted(
+    (each for each in ROW_SETTINGS if each.label), key=lambda each: each.name not in ("image_size", "hardware")
+)
+"""What is added to a variant's name if two rows of one variant and dataset differ in it; images and machine first."""
 
 
 def best_first(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
@@ -69,10 +69,10 @@ def labels_of(rows: Sequence[Row]) -> list[str]:
 
 
 def _label(row: Row, others: Sequence[Row]) -> str:
-    names = [name for name in LABELLING if len({other.settings[name] for other in others}) > 1]
-    if "hardware" in names:  # they come with the machine
-        names = [name for name in names if name not in ("device", "threads")]
-    details = [UNITS.get(name, "{}").format(row.settings[name]) for name in names]
+    differing = [each for each in LABELLING if len({other.settings[each.name] for other in others}) > 1]
+    if any(each.name == "hardware" for each in differing):
+        differing = [each for each in differing if not each.with_machine]
+    details = [each.label.format(row.settings[each.name]) for each in differing]
     details = ["speed only" if detail == "0 kimg" else detail for detail in details]
     return ", ".join([row.settings["variant"], *details, *filter(None, [row.differs])])
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ganzoo.comparing.baseline import difference_of, in_words
+from ganzoo.comparing.baseline import difference_in_words, difference_of
 from ganzoo.comparing.differences import differences, differing_settings, disagreements
-from ganzoo.comparing.figures import DIRECTIONS, HEADS, OF_SPEED, figure_called, figure_of
+from ganzoo.comparing.figures import FIGURES, figure_called, is_speed
 from ganzoo.comparing.rows import Difference, Row, Runs, as_key, same_settings
 from ganzoo.comparing.scores import final_scores, scores_of
 from ganzoo.errors import RecordError, UnknownName, UsageError
@@ -20,6 +20,9 @@ from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import did_you_mean, printable
+
+JUDGED = tuple(figure for figure in FIGURES if figure.better)
+"""The figures that `--fail-on` takes beside scores."""
 
 TOLERANCE = re.compile(r"([A-Za-z0-9][\w./ -]*):(\d+(?:\.\d*)?|\.\d+)%")
 
@@ -98,9 +101,10 @@ class Change:
         moved = f"{abs(self.share):.1%} {'worse' if self.share > 0 else 'better'}" if self.share else "the same"
         before, now = self.seeds
         few = f"; {before} seeds had it, {now} now{self.reason}" if now < before else ""
+        difference = difference_in_words(self.difference, now, before)
         return (
             f"{self.row}: {figure} {self.before:.4g} -> {self.now:.4g}, {moved} "
-            f"(allowed {self.tolerance.share * 100:.4g}%); difference {in_words(self.difference, now, before)}{few}"
+            f"(allowed {self.tolerance.share * 100:.4g}%); difference {difference}{few}"
         )
 
 
@@ -112,11 +116,11 @@ def parse_tolerance(text: str, better: Mapping[str, Direction]) -> Tolerance:
     match = TOLERANCE.fullmatch(text)
     if match is None:
         raise UsageError(f"--fail-on {printable(text)}: write FIGURE:SHARE%, as in fid:5%")
-    directions = {**DIRECTIONS, **better}
+    directions = {**{each.name: each.better for each in JUDGED if each.better}, **better}
     figure = figure_called(match[1])
     figure = next((name for name in directions if name.lower() == figure.lower()), figure)
     if figure not in directions:
-        known = did_you_mean(match[1], [*directions, *HEADS.values()])
+        known = did_you_mean(match[1], [*directions, *(each.head for each in JUDGED)])
         raise UnknownName(
             f"--fail-on {printable(text)}: no metric says in which direction '{printable(match[1])}' is better{known}; "
             "a score of a plugin's needs its --plugin"
@@ -210,7 +214,7 @@ class _Changes:
             figures = [figure for figure in old if figure[0] == tolerance.figure]
             if not figures:
                 self.notes.append(f"{name}: --against has no {tolerance.figure}")
-            elif doubt and tolerance.figure in OF_SPEED and new.get(figures[0]):
+            elif doubt and is_speed(tolerance.figure) and new.get(figures[0]):
                 self.notes.append(f"{name}: {tolerance.figure} is doubtful ({doubt}); --doubtful compares it")
                 continue
             for figure in figures:
@@ -267,11 +271,11 @@ def _key_of(runs: Runs) -> bytes:
 def _figures(runs: Runs) -> dict[tuple[str, str], list[float]]:
     """The values over seeds of each figure of a row that has any, by name and, for a score, protocol."""
     figures: dict[tuple[str, str], list[float]] = {score: [] for score in scores_of(runs)}
-    figures |= {(name, ""): [] for name in DIRECTIONS}
+    figures |= {(figure.name, ""): [] for figure in JUDGED}
     for run in runs:
         if run.ok:
             values: dict[tuple[str, str], Any] = {key: entry["value"] for key, entry in final_scores(run).items()}
-            values |= {(name, ""): figure_of(run, name) for name in DIRECTIONS}
+            values |= {(figure.name, ""): figure.of(run) for figure in JUDGED}
             for key, value in values.items():
                 if value is not None:
                     figures[key].append(float(value))

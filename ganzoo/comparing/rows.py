@@ -14,7 +14,7 @@ import orjson
 
 from ganzoo.comparing.figures import OverSeeds, figure_of
 from ganzoo.comparing.scores import ScoreKey
-from ganzoo.comparing.settings import SETTINGS
+from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.comparing.targets import Target
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
@@ -94,7 +94,7 @@ class Row:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings that tables show, by name."""
-        return {name: setting(self.spec, name) for name in SETTINGS}
+        return {each.name: setting(self.spec, each.name) for each in ROW_SETTINGS}
 
     def setting(self, name: str) -> Any:
         """Any field of the spec, by name."""
@@ -156,14 +156,14 @@ def error_message(record: RunRecord) -> str | None:
 Runs = Sequence[RunRecord]
 """The runs of one row: alike in all but the seed."""
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER_IN_FLAG = re.compile(r"\d+(?:\.\d+)?")
 
 
 def _worst_flags(texts: Iterable[str]) -> list[str]:
     """Of flags that say the same with other numbers, over the seeds of a row, those with the largest."""
     worst: dict[str, tuple[list[float], str]] = {}
     for flag in (flag for text in texts if text for flag in text.split("; ")):
-        kind, numbers = NUMBER.sub("#", flag), [float(number) for number in NUMBER.findall(flag)]
+        kind, numbers = NUMBER_IN_FLAG.sub("#", flag), [float(number) for number in NUMBER_IN_FLAG.findall(flag)]
         if kind not in worst or numbers > worst[kind][0]:
             worst[kind] = (numbers, flag)
     return [flag for _, flag in worst.values()]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ganzoo.records.protocols import direction_of
 
 if TYPE_CHECKING:
-    from ganzoo.registry.registry import Registry
     from ganzoo.runs import RunRecord, Score
     from ganzoo.util.significance import Direction
 
@@ -22,11 +21,6 @@ class ScoreKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} [{self.protocol}]"
-
-
-def score_directions(registry: Registry) -> dict[str, Direction]:
-    """In which direction each score is better, by the metrics of all plugins."""
-    return {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
 
 
 def final_scores(record: RunRecord) -> dict[ScoreKey, Score]:

@@ -12,10 +12,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.comparing.comparison import Comparison
-from ganzoo.comparing.figures import RATE_ERROR, UPDATES, figure_of
+from ganzoo.comparing.figures import FIGURES, Figure
 from ganzoo.comparing.rows import Row, error_message
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
-from ganzoo.comparing.settings import SETTINGS
+from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.records.settings import setting
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord
@@ -50,8 +50,12 @@ def _setting(name: str) -> DataColumn:
     return DataColumn(name, meaning, lambda row: row.settings[name])
 
 
-def _mean(name: str, meaning: str) -> DataColumn:
-    return DataColumn(name, meaning, lambda row: row.figure(name).mean)
+def _columns_of_figure(figure: Figure) -> Iterator[DataColumn]:
+    name = figure.name
+    yield DataColumn(name, figure.meaning, lambda row: row.figure(name).mean)
+    if name == "train_images_per_second":
+        deviation = "Sample standard deviation over seeds."
+        yield DataColumn(f"{name}_sd", deviation, lambda row: row.figure(name).deviation)
 
 
 def _environment(name: str, meaning: str) -> DataColumn:
@@ -86,7 +90,7 @@ def _costs() -> Iterator[DataColumn]:
 
 
 OF_A_ROW = (
-    *map(_setting, SETTINGS),
+    *(_setting(each.name) for each in ROW_SETTINGS),
     DataColumn(
         "differs", "What else sets the row apart from others of its variant and dataset.", lambda row: row.differs
     ),
@@ -110,23 +114,7 @@ OF_A_SCORE = (
     DataColumn("_best", "Mean of each run's best evaluation.", lambda score: score.best.mean),
 )
 
-SPEED_OVER_SEEDS = "Mean of what the records have under `throughput`."
-TRAINING_OVER_SEEDS = "Mean of what the records have under `training`."
-
-FIGURES = (
-    _mean("train_images_per_second", "Mean of the runs' medians; real images."),
-    DataColumn(
-        "train_images_per_second_sd",
-        "Sample standard deviation over seeds.",
-        lambda row: row.figure("train_images_per_second").deviation,
-    ),
-    _mean(RATE_ERROR, "Half the width of a run's own 95 % interval, mean over seeds."),
-    _mean("sample_images_per_second", SPEED_OVER_SEEDS),
-    _mean("peak_memory_bytes", SPEED_OVER_SEEDS),
-    _mean("mfu", SPEED_OVER_SEEDS),
-    _mean("energy_joules_per_kimg", SPEED_OVER_SEEDS),
-    *(_mean(name, TRAINING_OVER_SEEDS) for name in (*UPDATES, "train_seconds")),
-)
+FIGURE_COLUMNS = tuple(column for figure in FIGURES if figure.meaning for column in _columns_of_figure(figure))
 
 OF_A_TARGET = (
     DataColumn("_target", "The target.", lambda target: target.goal),
@@ -155,14 +143,14 @@ def _of_records() -> Iterator[DataColumn]:
     def setting_of(name: str) -> DataColumn:
         return DataColumn(name, "", lambda record: setting(record.spec, name))
 
-    def figure(name: str) -> DataColumn:
-        return DataColumn(name, "", lambda record: figure_of(record, name))
-
     yield DataColumn("run_id", "", lambda record: record.run_id)
     yield DataColumn("status", "", lambda record: record.status)
-    yield from map(setting_of, (*SETTINGS[:5], "seed", *SETTINGS[5:]))
-    yield from map(figure, (*UPDATES, "train_seconds", "train_images_per_second", RATE_ERROR))
-    yield from map(figure, ("sample_images_per_second", "peak_memory_bytes", "mfu", "energy_joules_per_kimg"))
+    names = [each.name for each in ROW_SETTINGS]
+    place = names.index("precision")
+    yield from map(setting_of, (*names[:place], "seed", *names[place:]))
+    for figure in sorted(FIGURES, key=lambda figure: not figure.of_training):
+        if figure.meaning:
+            yield DataColumn(figure.name, "", figure.of)
     yield DataColumn("flags", "", lambda record: "; ".join(record.throughput.get("flags") or ()))
     yield DataColumn("error", "", error_message)
     yield DataColumn("path", "", lambda record: str(record.path) if record.path else None)
@@ -170,7 +158,9 @@ def _of_records() -> Iterator[DataColumn]:
 
 OF_A_RECORD = tuple(_of_records())
 
-RESERVED = {column.name for column in (*OF_A_RECORD, *OF_A_ROW, *FIGURES, *VERSIONS, *RATIO, *RATIO_PER_PEAK)}
+COLUMN_NAMES = {
+    column.name for column in (*OF_A_RECORD, *OF_A_ROW, *FIGURE_COLUMNS, *VERSIONS, *RATIO, *RATIO_PER_PEAK)
+}
 """Names of columns that no score takes, as `precision` would; some are there with a baseline only."""
 
 SUFFIXES = ("_best_kimg", *(column.name for column in (*OF_A_SCORE[1:], *OF_A_TARGET, *OF_A_DIFFERENCE)))
@@ -184,7 +174,7 @@ def meanings() -> dict[str, dict[str, str]]:
         return {score + column.name: column.meaning for column in columns}
 
     return {
-        "always": of(*OF_A_ROW) | of(*OF_A_SCORE, score="SCORE") | of(*FIGURES),
+        "always": of(*OF_A_ROW) | of(*OF_A_SCORE, score="SCORE") | of(*FIGURE_COLUMNS),
         "target": of(*OF_A_TARGET, score="SCORE"),
         "baseline": of(*OF_A_DIFFERENCE, score="SCORE") | of(*RATIO),
         "by hardware": of(*VERSIONS, *RATIO, *RATIO_PER_PEAK),
@@ -199,7 +189,7 @@ def column_names(scores: Collection[ScoreKey]) -> dict[ScoreKey, str]:
     several = with_several_protocols(scores)
 
     def alone(name: str) -> bool:
-        return name not in several and name not in RESERVED and not name.endswith(SUFFIXES)
+        return name not in several and name not in COLUMN_NAMES and not name.endswith(SUFFIXES)
 
     return {score: score.name if alone(score.name) else str(score) for score in scores}
 
@@ -259,7 +249,7 @@ def _columns(comparison: Comparison) -> dict[str, Value]:
     scores = column_names(comparison.scores)
     for score, name in scores.items():
         columns |= _named(OF_A_SCORE, name, _entry(score))
-    columns |= _named(FIGURES)
+    columns |= _named(FIGURE_COLUMNS)
     for score in comparison.targets:
         columns |= _named(OF_A_TARGET, scores[score], _entry(score, "target"))
     if comparison.by_hardware:

@@ -1,4 +1,4 @@
-"""Time to a target: what each run took until its FID was low enough, and over seeds."""
+"""Time to a target: what each run took until its score was good enough, and over seeds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import ge, le
 
 from ganzoo.comparing.figures import OverSeeds, figure_of
-from ganzoo.runs import RunRecord
+from ganzoo.comparing.scores import ScoreKey
+from ganzoo.errors import UsageError
+from ganzoo.runs import RunRecord, Score
+from ganzoo.util.significance import Direction
+from ganzoo.util.text import printable
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One `--target`: how good which score shall be."""
+
+    score: str
+    value: float
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The first evaluation of a run at or below the target.
+    """The first evaluation of a run that is as good as the target.
 
     `kimg` is in thousands of real images, `seconds` is training time with the evaluations off the clock, `joules` is
     `kimg` times the energy per kimg that was measured before the training. None where the record does not hold it.
@@ -51,26 +64,41 @@ class Target:
         return Cost.of(getattr(point, name) for point in self.reached)
 
 
-def target_over_seeds(runs: Sequence[RunRecord], protocol: str, goal: float) -> Target:
-    """What the finished of the runs took until their score under `protocol` was at or below `goal`."""
-    scored = [run for run in runs if run.ok and any(score["protocol"] == protocol for score in run.scores)]
-    points = (first_at_or_below(run, protocol, goal) for run in scored)
+def parse_goal(text: str) -> Goal:
+    """`fid:30`. Raises `UsageError` for another form."""
+    score, colon, number = text.rpartition(":")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not score or not colon or not math.isfinite(value):
+        raise UsageError(f"--target {printable(text)}: write SCORE:VALUE, as in fid:30")
+    return Goal(score.strip(), value)
+
+
+def target_over_seeds(runs: Sequence[RunRecord], score: ScoreKey, goal: float, better: Direction) -> Target:
+    """What the finished of the runs took until their score was `goal` or better."""
+    scored = [run for run in runs if run.ok and _evaluations(run, score)]
+    points = (first_as_good(run, score, goal, better) for run in scored)
     return Target(goal, len(scored), tuple(point for point in points if point is not None))
 
 
-def first_at_or_below(record: RunRecord, protocol: str, target: float) -> Reached | None:
-    """The first evaluation under `protocol` whose score is at or below `target`; None where there is none.
+def first_as_good(record: RunRecord, score: ScoreKey, goal: float, better: Direction) -> Reached | None:
+    """The first evaluation whose score is `goal` or better; None where there is none.
 
     Nothing is interpolated between evaluations.
     """
+    as_good = le if better == "lower" else ge
     good_enough = [
-        score
-        for score in record.scores
-        if score["protocol"] == protocol and score["value"] is not None and score["value"] <= target
+        entry for entry in _evaluations(record, score) if entry["value"] is not None and as_good(entry["value"], goal)
     ]
     if not good_enough:
         return None
-    first = min(good_enough, key=lambda score: score["kimg"])
+    first = min(good_enough, key=lambda entry: entry["kimg"])
     per_kimg = figure_of(record, "energy_joules_per_kimg")
     joules = None if per_kimg is None else per_kimg * first["kimg"]
     return Reached(first["kimg"], first.get("train_seconds"), joules)
+
+
+def _evaluations(record: RunRecord, score: ScoreKey) -> list[Score]:
+    return [entry for entry in record.scores if (entry["metric"], entry["protocol"]) == score]

@@ -1,6 +1,7 @@
 """Every column that people see in a comparison, once: the terminal, Markdown and the report's page render the same.
 
-To add a column, add it to `COLUMNS`.
+To add a column of a figure, add the figure to `ganzoo.comparing.figures.FIGURES`; of a setting, the setting to
+`ganzoo.comparing.settings.ROW_SETTINGS`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from enum import Enum
 from typing import Any, Literal
 
 from ganzoo.comparing.comparison import Comparison
-from ganzoo.comparing.figures import HEADS
+from ganzoo.comparing.figures import FIGURES, Figure, Shown, Unit
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
 from ganzoo.comparing.scores import ScoreKey, with_several_protocols
+from ganzoo.comparing.settings import ROW_SETTINGS, RowSetting
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.records.protocols import distinctions, title_of
 from ganzoo.util.text import printable
@@ -65,9 +67,18 @@ class Column:
 
 def columns_of(comparison: Comparison) -> list[Column]:
     """The columns between a row's variant and its seeds: settings, scores, targets, speed, cost."""
+    return [column for column in _every_column(comparison) if column.shown_if(comparison)]
+
+
+def columns_called(word: str, comparison: Comparison) -> list[Column]:
+    """The columns with a head, shown or not: several where a score has several protocols."""
+    columns = [VARIANT, *_every_column(comparison), SEEDS]
+    return [column for column in columns if word.lower() in (column.head.lower(), column.plain_head.lower())]
+
+
+def _every_column(comparison: Comparison) -> list[Column]:
     columns = [*SETTING_COLUMNS, *_score_columns(comparison), *_target_columns(comparison)]
-    columns += [RATE, *_ratio_columns(comparison), *COLUMNS]
-    return [column for column in columns if column.shown_if(comparison)]
+    return [*columns, RATE, *_ratio_columns(comparison), *FIGURE_COLUMNS]
 
 
 def in_groups(columns: Iterable[Column], *groups: Group) -> list[Column]:
@@ -99,21 +110,20 @@ def show_kimg(kimg: float) -> str:
     return show_plain(kimg) if kimg else "–"
 
 
-def _setting(
-    name: str,
-    shown_if: Callable[[Comparison], bool],
-    short: str = "",
-    fold: Fold = Fold.FREELY,
-    show: Show = show_plain,
-) -> Column:
+SHOWN_AS: dict[str, Show] = {"kimg": show_kimg}
+"""The settings that are not shown as they are."""
+
+
+def _setting(of: RowSetting) -> Column:
+    show = SHOWN_AS.get(of.name, show_plain)
     return Column(
-        name.replace("_", " "),
-        value=lambda row: row.settings[name],
-        text=lambda row: show(row.settings[name]),
+        of.head,
+        value=lambda row: row.settings[of.name],
+        text=lambda row: show(row.settings[of.name]),
         group="setting",
-        short=short,
-        fold=fold,
-        shown_if=shown_if,
+        short=of.short,
+        fold=Fold.IN_NEED if of.name == "hardware" else Fold.FREELY,
+        shown_if=(_varies_on_one_machine if of.with_machine else _varies)(of.name),
     )
 
 
@@ -122,18 +132,8 @@ def _commits_vary(comparison: Comparison) -> bool:
     return comparison.by_hardware and len(commits - {None}) > 1
 
 
-SHARED = ("dataset", "image_size", "kimg", "batch_size", "precision", "hardware")
-"""Settings that stand above a table where all rows agree in them, and in a column where they do not."""
-
 SETTING_COLUMNS = (
-    _setting("dataset", _varies("dataset")),
-    _setting("image_size", _varies("image_size"), short="size"),
-    _setting("kimg", _varies("kimg"), show=show_kimg),
-    _setting("batch_size", _varies("batch_size"), short="batch"),
-    _setting("precision", _varies("precision")),
-    _setting("hardware", _varies("hardware"), fold=Fold.IN_NEED),
-    _setting("device", _varies_on_one_machine("device")),
-    _setting("threads", _varies_on_one_machine("threads")),
+    *(_setting(each) for each in sorted(ROW_SETTINGS, key=lambda each: each.with_machine) if each.name != "variant"),
     Column(
         "commit",
         value=lambda row: row.environment("git"),
@@ -159,14 +159,14 @@ def shared_settings(comparison: Comparison) -> list[tuple[str, str]]:
     """What all rows agree in, to stand above a table: `("batch size", "64")`."""
     if not comparison.rows:
         return []
-    heads = {name: name.replace("_", " ") for name in SHARED}
     shown = {column.head for column in SETTING_COLUMNS if column.shown_if(comparison)}
     first = comparison.rows[0].settings
-    shared = {name: show_plain(first[name]) for name, head in heads.items() if head not in shown}
+    apart = (each for each in ROW_SETTINGS if each.shared and each.head not in shown)
+    shared = {each.head: show_plain(first[each.name]) for each in apart}
     if not first["kimg"] and "kimg" in shared:
         # No budget is a budget of zero: nothing was trained.
         shared["kimg"] = "–, speed only"
-    return [(heads[name], text) for name, text in shared.items()]
+    return list(shared.items())
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -238,7 +238,9 @@ def _difference_text(score: ScoreOverSeeds) -> str:
 
 def _target_columns(comparison: Comparison) -> Iterator[Column]:
     for score in comparison.targets:
-        goal = f"to {_score_column(comparison, score).plain_head} ≤ {comparison.target:g}"
+        assert comparison.goal is not None
+        sign = "≤" if comparison.better(score) == "lower" else "≥"
+        goal = f"to {comparison.title(score)} {sign} {comparison.goal.value:g}"
         yield _target_column(f"kimg {goal}", score, "kimg", show_rate)
         yield _target_column(f"time {goal}", score, "seconds", show_duration)
         if any(_cost(row, score, "joules") is not None for row in comparison.rows):
@@ -266,17 +268,6 @@ def _target_column(head: str, score: ScoreKey, name: str, show: Show) -> Column:
 
 
 # --- speed and cost ---------------------------------------------------------------------------------------------------
-
-
-def _figure(name: str, show: Show, **more: Any) -> Column:
-    """A column of the mean of a figure over seeds."""
-    return Column(
-        HEADS[name], value=lambda row: row.figure(name).mean, text=lambda row: show(row.figure(name).mean), **more
-    )
-
-
-def _where_known(name: str) -> Callable[[Comparison], bool]:
-    return lambda comparison: any(row.figure(name).values for row in comparison.rows)
 
 
 def _nothing_asked(comparison: Comparison) -> bool:
@@ -307,6 +298,43 @@ def _updates_text(row: Row) -> str:
     return " ".join((both, *others))
 
 
+def show_share(share: float) -> str:
+    """`31%`."""
+    return "–" if missing(share) else f"{share:.0%}"
+
+
+TEXTS = {"train_images_per_second": rate_text, "discriminator_updates": _updates_text}
+"""Of the figures that are more than a mean."""
+
+NEVER_FOLDED = ("train_images_per_second", "peak_memory_bytes")
+
+SHOW: dict[Unit, Show] = {"number": show_rate, "bytes": show_memory, "share": show_share, "seconds": show_duration}
+
+
+def figure_column(figure: Figure) -> Column:
+    """A column of the mean of a figure over seeds."""
+    show, name = SHOW[figure.unit], figure.name
+    shown_if: dict[Shown, Callable[[Comparison], bool]] = {
+        "always": always,
+        "if known": lambda comparison: any(row.figure(name).values for row in comparison.rows),
+        "if nothing else is asked": _nothing_asked,
+    }
+    return Column(
+        figure.head,
+        value=lambda row: row.figure(name).mean,
+        text=TEXTS.get(name, lambda row: show(row.figure(name).mean)),
+        group="cost" if figure.of_training else "speed",
+        note=figure.note,
+        qualifier=figure.qualifier,
+        fold=Fold.NEVER if name in NEVER_FOLDED else Fold.FREELY,
+        shown_if=shown_if[figure.shown],
+    )
+
+
+RATE, *FIGURE_COLUMNS = (figure_column(figure) for figure in FIGURES if figure.head)
+"""Speed and cost, in the order of every table; ratios of the training rate stand behind it."""
+
+
 def _ratio_columns(comparison: Comparison) -> Iterator[Column]:
     """How the speed compares with a baseline's."""
     if any(row.ratio for row in comparison.rows):
@@ -335,37 +363,6 @@ def _ratio_column(head: str, ratio: Callable[[Row], Ratio | None], fold: Fold) -
 def _with_deviation(value: float, deviation: float, show: Show) -> str:
     return show(value) if missing(deviation) or missing(value) else f"{show(value)} ± {show(deviation)}"
 
-
-def show_share(share: float) -> str:
-    """`31%`."""
-    return "–" if missing(share) else f"{share:.0%}"
-
-
-RATE = Column(
-    HEADS["train_images_per_second"],
-    value=lambda row: row.figure("train_images_per_second").mean,
-    text=rate_text,
-    note="training",
-    fold=Fold.NEVER,
-)
-
-COLUMNS: tuple[Column, ...] = (
-    _figure("sample_images_per_second", show_rate, note="generator", shown_if=_nothing_asked),
-    _figure("peak_memory_bytes", show_memory, note="peak", fold=Fold.NEVER),
-    _figure("mfu", show_share, shown_if=_where_known("mfu")),
-    _figure("energy_joules_per_kimg", show_rate, shown_if=_where_known("energy_joules_per_kimg")),
-    Column(
-        "updates",
-        value=lambda row: row.figure("discriminator_updates").mean,
-        text=_updates_text,
-        group="cost",
-        note="D/G",
-        qualifier="D/G",
-        shown_if=_nothing_asked,
-    ),
-    _figure("train_seconds", show_duration, group="cost"),
-)
-"""Speed and cost, in the order of every table, after the training rate and its ratios."""
 
 VARIANT = Column("variant", value=lambda row: row.settings["variant"], text=lambda row: row.settings["variant"])
 """The first column of every table."""

@@ -10,13 +10,14 @@ from rich.table import Table
 from ganzoo.comparing.baseline import check_baseline, with_baseline
 from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.comparing.diff import RecordDiff
-from ganzoo.comparing.filters import sort_each
 from ganzoo.comparing.order import in_words
 from ganzoo.comparing.rows import Row, by_dataset
-from ganzoo.output.columns import Column, Fold, columns_of, in_groups, shared_settings
+from ganzoo.comparing.targets import Goal
+from ganzoo.output.columns import SEEDS, VARIANT, Column, Fold, columns_of, in_groups, shared_settings
 from ganzoo.output.console import safe
-from ganzoo.output.fitting import Field, fits, in_pieces, table_of
+from ganzoo.output.fitting import Field, fits_width, in_pieces, table_of
 from ganzoo.output.notes import flag_lines, notes_of
+from ganzoo.output.sorting import sort_each
 from ganzoo.output.tables import simple_table
 from ganzoo.records.protocols import protocol_words
 from ganzoo.records.settings import setting
@@ -26,7 +27,7 @@ from ganzoo.runs import RunRecord
 def comparison_tables(
     records: Sequence[RunRecord],
     *,
-    target_fid: float | None = None,
+    goal: Goal | None = None,
     baseline: str | None = None,
     sort: str | None = None,
     doubtful: bool = False,
@@ -40,7 +41,7 @@ def comparison_tables(
     """
     if baseline is not None:
         check_baseline(baseline, [setting(record.spec, "variant") for record in records])
-    comparisons = [compare(part, target_fid) for part in by_dataset(records)]
+    comparisons = [compare(part, goal) for part in by_dataset(records)]
     if baseline is not None:
         comparisons = [
             with_baseline(part, baseline, doubtful)
@@ -72,10 +73,10 @@ def _tables_with_notes(
     notes = [[*explained, *notes_of(comparison)] for comparison in comparisons]
     ordered = comparisons if sort is None else sort_each(comparisons, sort)
     pairs = zip(ordered, notes, strict=True)
-    return [table for comparison, lines in pairs for table in comparison_table(comparison, lines, width)]
+    return [table for comparison, lines in pairs for table in _tables(comparison, lines, width)]
 
 
-def comparison_table(comparison: Comparison, notes: Sequence[str] = (), width: int | None = None) -> list[Table]:
+def _tables(comparison: Comparison, notes: Sequence[str], width: int | None) -> list[Table]:
     """A comparison as a table, with its protocols, any failures and `notes` underneath.
 
     Where it would have to break words to fit into `width` characters there are two: the scores and what they cost, and
@@ -92,7 +93,7 @@ def comparison_table(comparison: Comparison, notes: Sequence[str] = (), width: i
     for layout, whole in tries:
         lead = _lead(comparison, in_groups(columns, "setting"), whole)
         parts = [_figures(comparison, half, whole) for half in layout]
-        if all(fits([*lead, *part], width) for part in parts):
+        if all(fits_width([*lead, *part], width) for part in parts):
             break
     pieces = [piece for part in parts for piece in in_pieces(lead, part, width)]
     title = safe(", ".join(f"{name} {value}" for name, value in shared_settings(comparison)))
@@ -110,7 +111,7 @@ SCORES = ("score", "target")
 def _lead(comparison: Comparison, settings: Sequence[Column], whole: Fold) -> list[Field]:
     """The columns that say which row it is. Those that fold no more readily than `whole` keep each cell on one line."""
     rows = comparison.rows
-    variant = Field("variant", [safe(row.settings["variant"]) for row in rows], whole=True, style="bold")
+    variant = Field(VARIANT.head, [safe(VARIANT.text(row)) for row in rows], whole=True, style="bold")
     return [
         variant,
         *(
@@ -133,13 +134,12 @@ def _figures(comparison: Comparison, columns: Sequence[Column], whole: Fold) -> 
             for row in comparison.rows
         ]
         fields.append(Field(safe(column.plain_head), cells, right=True, whole=column.fold.value >= whole.value))
-    return [*fields, Field("seeds", [_seeds(row) for row in comparison.rows], right=True)]
+    return [*fields, Field(SEEDS.head, [_seeds(row) for row in comparison.rows], right=True)]
 
 
 def _seeds(row: Row) -> str:
-    if not row.finished:
-        return "0"
-    return f"{len(row.finished)}" + (f" [red]({safe(row.failed)})[/red]" if row.failed else "")
+    endings = f" [red]({safe(row.failed)})[/red]" if row.finished and row.failed else ""
+    return f"{SEEDS.value(row)}{endings}"
 
 
 def diff_tables(diff: RecordDiff, names: tuple[str, str]) -> Iterator[Table | str]:

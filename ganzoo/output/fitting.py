@@ -53,7 +53,7 @@ class Field:
         return [word for text in (self.head, *self.cells) for word in _plain(text).split()]
 
 
-def fits(fields: Sequence[Field], width: int | None) -> bool:
+def fits_width(fields: Sequence[Field], width: int | None) -> bool:
     """Whether a table of these columns needs no more than `width` characters."""
     return width is None or _total([field.least for field in fields]) <= width
 
@@ -62,7 +62,7 @@ def in_pieces(lead: Sequence[Field], rest: Sequence[Field], width: int | None) -
     """The columns as tables that fit, each with the columns of `lead` before as many others as there is room for."""
     pieces: list[list[Field]] = []
     for field in rest:
-        if pieces and fits([*pieces[-1], field], width):
+        if pieces and fits_width([*pieces[-1], field], width):
             pieces[-1].append(field)
         else:
             pieces.append([*lead, field])

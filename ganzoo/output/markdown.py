@@ -11,7 +11,7 @@ from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.rows import Row
 from ganzoo.comparing.settings import RACE
 from ganzoo.errors import RecordError
-from ganzoo.output.columns import HARDWARE, columns_of, in_groups
+from ganzoo.output.columns import HARDWARE, SEEDS, VARIANT, columns_of, in_groups
 from ganzoo.output.console import show_plain
 from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.records.protocols import protocol_words
@@ -97,13 +97,13 @@ def _section(folder: Path, records: Sequence[RunRecord]) -> Iterator[str]:
     columns = columns_of(comparison)
     settings = [column for column in in_groups(columns, "setting") if column is not HARDWARE]
     figures = in_groups(columns, "score", "target", "speed", "cost")
-    heads = [*(column.plain_head for column in [*settings, *figures]), "seeds", HARDWARE.head]
-    yield f"| variant | {' | '.join(map(_escaped, heads))} |"
+    heads = [column.plain_head for column in [*settings, *figures, SEEDS, HARDWARE]]
+    yield f"| {VARIANT.head} | {' | '.join(map(_escaped, heads))} |"
     yield f"| --- |{' ---: |' * len(heads)}"
     for row in comparison.rows:
         status = f" ({_escaped(row.failed)})" if row.failed else ""
         # A row whose runs have all failed has no figures.
-        middle = [*(column.text(row) for column in figures), str(len(row.finished))]
+        middle = [*(column.text(row) for column in figures), str(SEEDS.value(row))]
         middle = middle if row.finished else [""] * len(middle)
         cells = [*(column.text(row) for column in settings), *middle, HARDWARE.text(row)]
         yield f"| {_linked(folder, row)}{status} | {' | '.join(map(_escaped, cells))} |"
@@ -116,7 +116,7 @@ def _section(folder: Path, records: Sequence[RunRecord]) -> Iterator[str]:
 
 def _linked(folder: Path, row: Row) -> str:
     """A variant's name, with a link to the samples of its first seed where they are there."""
-    name = _escaped(row.settings["variant"])
+    name = _escaped(VARIANT.text(row))
     for record in row.runs:
         picture = record.path.parent / SAMPLES if record.path else None
         if picture is not None and picture.exists() and picture.is_relative_to(folder):
@@ -140,7 +140,7 @@ def _machine_line(record: RunRecord) -> str:
 
 
 def _code(text: object) -> str:
-    """An id as code: of a stranger's nothing is left that could end the code, or the tables."""
+    """An id as code, without the characters by which a stranger's id could end the code or the table."""
     harmless = re.sub(r"[^\w.-]", "", printable(text))
     return f"`{harmless}`"
 

@@ -12,7 +12,6 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements_of_rows
 from ganzoo.comparing.order import in_words, listed
 from ganzoo.comparing.rows import Row
 from ganzoo.comparing.scores import ScoreKey, leading_score
-from ganzoo.comparing.table import column_names
 from ganzoo.output.tables import batch_size_used
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
@@ -56,7 +55,7 @@ def _how_sure(comparison: Comparison) -> list[str]:
         more = [f"and {len(alike) - MOST_ALIKE} more rows"] if len(alike) > MOST_ALIKE else []
         lines += [ORDER, *alike[:MOST_ALIKE], *more]
     elif scores and len(rows) > 1 and all(row.scores[score].count <= 1 for row in rows for score in scores):
-        lines.append("one seed each: nothing can be said of which of two scores is better; run more with --seeds")
+        lines.append("one seed each: no test of which score is better; run with --seeds 3 or more")
     if comparison.baseline is None:
         return [*lines, *pair_lines(comparison)]
     if in_turn := [row.label for row in rows if row.ratio and row.ratio.in_turn]:
@@ -67,7 +66,7 @@ def _how_sure(comparison: Comparison) -> list[str]:
 
 def _alike(comparison: Comparison, score: ScoreKey) -> Iterator[str]:
     """Which rows are not told apart by a score; each pair once, at the better of the two."""
-    title = column_names(comparison.scores)[score]
+    title = comparison.title(score)
     said: set[str] = set()
     for row in comparison.rows:
         said.add(row.label)

@@ -73,7 +73,8 @@ def _dry_run_cells(runs: Sequence[Mapping[str, Any]]) -> tuple[object, ...]:
         setting(spec, name)
         for name in ("variant", "architecture", "loss", "dataset", "image_shape", "kimg", "batch_size")
     )
-    estimate = _estimate(runs[0]["estimated_train_seconds"]) if kimg else "–"
+    seconds = runs[0]["estimated_train_seconds"]
+    estimate = "–" if not kimg else "?" if seconds is None else f"{seconds:.0f} s"
     return (
         variant,
         _seeds(runs),
@@ -103,10 +104,6 @@ def players_table(architectures: Sequence[Offer]) -> Table:
 def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
     first, last = (setting(run["spec"], "seed") for run in (runs[0], runs[-1]))
     return f"{first} to {last}" if first != last else str(first)
-
-
-def _estimate(seconds: float | None) -> str:
-    return "?" if seconds is None else f"{seconds:.0f} s"
 
 
 # --- list, show, score, check, plugins, env ---------------------------------------------------------------------------

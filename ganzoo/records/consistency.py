@@ -107,7 +107,10 @@ def doubts(record: RunRecord) -> Iterator[str]:
     mfu, flags = record.throughput.get("mfu"), record.throughput.get("flags")
     # If the record has a flag that other processes were at work, the peak may have been measured in a worse moment.
     if mfu is not None and mfu > MOST_MFU and not flags:
-        yield f"throughput.mfu is {mfu:g}, above {MOST_MFU}: the peak may have been measured in a worse moment"
+        yield (
+            f"throughput.mfu is {mfu:g}, above {MOST_MFU}: the peak may have been measured in a worse moment; "
+            "do the run again with `ganzoo bench --force --wait-until-quiet`"
+        )
 
 
 def _interval_faults(name: str, part: Mapping[str, Any], record: RunRecord) -> Iterator[str]:

@@ -143,10 +143,14 @@ def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[
     """Every folder below `folder`, and itself, with its files; names links, follows none, and skips the quarantine."""
 
     def complain(error: OSError) -> None:
-        findings.append(Finding(Path(error.filename), f"cannot be read: {printable(error.strerror)}", None))
+        findings.append(
+            Finding(Path(error.filename), f"cannot be read: {printable(error.strerror)}; make it readable", None)
+        )
 
     for place, folders, files in os.walk(folder, onerror=complain):
-        findings += [Finding(path, f"is {LINK}", None) for path in links_among(folders, place)]
+        findings += [
+            Finding(path, f"is {LINK}; put what it leads to in its place", None) for path in links_among(folders, place)
+        ]
         folders[:] = sorted(name for name in folders if name != QUARANTINE)
         yield Path(place), sorted(files)
 

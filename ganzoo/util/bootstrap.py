@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 BLOCK = 1 << 20
 """So many numbers are drawn at once, which takes 16 MiB, however large a sample is."""
 
-Figure = Callable[..., Any]
+Statistic = Callable[..., Any]
 """`numpy.mean` or `numpy.median`."""
 
 INTERVAL = "bootstrap-2000-pcg64-raw"
@@ -43,14 +43,14 @@ def draw_places(stream: np.random.PCG64, count: int, shape: tuple[int, ...]) -> 
 
 
 def resampled(
-    stream: np.random.PCG64, sample: NDArray[np.float64], figure: Figure, times: int = RESAMPLES
+    stream: np.random.PCG64, sample: NDArray[np.float64], statistic: Statistic, times: int = RESAMPLES
 ) -> NDArray[np.float64]:
-    """(times,): the `figure` of as many samples of the same size, drawn from `sample` with replacement."""
-    return in_blocks(lambda count: draw_places(stream, len(sample), (count, len(sample))), sample, figure, times)
+    """(times,): the `statistic` of as many samples of the same size, drawn from `sample` with replacement."""
+    return in_blocks(lambda count: draw_places(stream, len(sample), (count, len(sample))), sample, statistic, times)
 
 
 def in_blocks(
-    draw: Callable[[int], NDArray[np.int64]], sample: NDArray[np.float64], figure: Figure, times: int = RESAMPLES
+    draw: Callable[[int], NDArray[np.int64]], sample: NDArray[np.float64], statistic: Statistic, times: int = RESAMPLES
 ) -> NDArray[np.float64]:
     """As `resampled`, with the places of `count` samples, (count, len(sample)), by `draw(count)`.
 
@@ -60,7 +60,7 @@ def in_blocks(
     at_once = max(1, BLOCK // len(sample))
     for start in range(0, times, at_once):
         count = min(at_once, times - start)
-        figures[start : start + count] = figure(sample.take(draw(count)), axis=1)
+        figures[start : start + count] = statistic(sample.take(draw(count)), axis=1)
     return figures
 
 

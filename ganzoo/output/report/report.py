@@ -25,11 +25,11 @@ from markupsafe import Markup
 from ganzoo import __version__
 from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.errors import RecordError, UsageError
+from ganzoo.errors import RecordError
 from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings
 from ganzoo.output.console import missing, show_memory, show_plain
 from ganzoo.output.notes import doubted, notes_of
-from ganzoo.output.report.figures import PageRow, page_rows, report_figures
+from ganzoo.output.report.charts import PageRow, page_rows, report_charts
 from ganzoo.output.report.pictures import (
     Picture,
     as_picture,
@@ -41,7 +41,7 @@ from ganzoo.output.report.pictures import (
 from ganzoo.records.protocols import protocol_words, title_of
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
-from ganzoo.util.files import write_atomically
+from ganzoo.util.destination import check_destination, write_destination
 from ganzoo.util.images import grid
 from ganzoo.util.text import printable
 
@@ -108,20 +108,10 @@ def write_report(
     `complaints` name the records that could not be read, `sources` the folders that were. Raises `UsageError` where
     `output` is there already (unless `force`) or cannot be written.
     """
-    if output.is_dir():
-        raise UsageError(f"-o {printable(output)}: is a folder; give the name of a file")
-    if output.exists() and not force:
-        raise UsageError(f"-o {printable(output)}: exists; choose another file or pass --force")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {printable(output)}: the folder {printable(output.parent)} does not exist")
+    check_destination(output, force=force)
     text = render_report(records, complaints, sources, neighbours=neighbours, doubtful=doubtful)
     page = text.encode("utf-8", "replace")
-    try:
-        write_atomically(output, lambda stream: stream.write(page))
-    except OSError as error:
-        raise UsageError(
-            f"-o {printable(output)}: cannot be written: {error.strerror}; choose another place"
-        ) from error
+    write_destination(output, page)
     return len(page)
 
 
@@ -145,7 +135,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = report_figures(rows, doubtful)
+    figures = report_charts(rows, doubtful)
     return environment.get_template("report.html").render(
         made=datetime.now(UTC).isoformat(timespec="minutes"),
         version=__version__,
@@ -155,7 +145,7 @@ def render_report(
         settings=shared_settings(comparison),
         columns=_heads(columns, comparison),
         rows=rows,
-        cells={row.id: _cells(row, columns) for row in rows},
+        cells={row.id: [_cell(column, row) for column in columns] for row in rows},
         flags=doubted((f"{row.label} on {row.setting('dataset')}", row.row) for row in rows),
         notes=_notes(comparison),
         facets=_facets(rows),
@@ -284,10 +274,6 @@ def _heads(columns: Sequence[Column], comparison: Comparison) -> list[Head]:
     ]
 
 
-def _cells(row: PageRow, columns: Sequence[Column]) -> list[Cell]:
-    return [_cell(column, row) for column in columns]
-
-
 def _cell(column: Column, row: PageRow) -> Cell:
     value = column.value(row.row)
     return Cell(column.text(row.row), None if missing(value) else value, column is SEEDS and bool(row.failed))
@@ -323,8 +309,8 @@ def _tile(row: PageRow, dataset: PreparedDataset | None) -> Tile:
     if dataset is None:
         return tile
     if images.shape[1:] != dataset.image_shape:
-        sides = (" x ".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape))
-        return replace(tile, reason="its images are {}, and the real ones {}: none is looked for".format(*sides))
+        drawn, real = (" x ".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape))
+        return replace(tile, reason=f"no neighbours: the image shapes differ ({drawn} drawn, {real} real)")
     return replace(tile, neighbours=as_picture(neighbour_grid(images, dataset)))
 
 

@@ -1,6 +1,6 @@
-"""The figures of a report as plain data: which records are drawn, where, and under which protocol.
+"""The charts of a report as plain data: which records are drawn, where, and under which protocol.
 
-Nothing here knows how a page looks. Each function gives one `Figure`; each `Panel` of it is one choice of what to draw
+Nothing here knows how a page looks. Each function gives one `Chart`; each `Panel` of it is one choice of what to draw
 (a protocol, a dataset, a variant), so that what cannot be compared is never drawn in one pair of axes.
 """
 
@@ -120,7 +120,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Chart:
     """`choice` says what its panels are; `empty` why there is none."""
 
     id: str
@@ -140,7 +140,7 @@ def _seed(record: RunRecord) -> int:
     return int(setting(record.spec, "seed"))
 
 
-def report_figures(rows: Sequence[PageRow], doubtful: bool = False) -> list[Figure]:
+def report_charts(rows: Sequence[PageRow], doubtful: bool = False) -> list[Chart]:
     """Every figure of the page, in order; with `doubtful` a speed that is doubtful may be on the Pareto front."""
     records = [record for row in rows for record in row.finished]
     scores = scores_of(records)
@@ -168,9 +168,9 @@ def _titles(scores: Sequence[ScoreKey], protocols: Protocols) -> str:
     return f"{titles[0]} and other scores" if len(titles) > 1 else next(iter(titles), "Scores")
 
 
-def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Figure:
+def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Chart:
     """Each evaluation of each row: the mean over seeds, in a band of one standard deviation."""
-    return Figure(
+    return Chart(
         "score-kimg",
         f"{_titles(scores, protocols)} against kimg",
         "The mean over the seeds at each evaluation; the band is one standard deviation either side, where there are "
@@ -181,9 +181,9 @@ def score_against_kimg(rows: Sequence[PageRow], scores: Sequence[ScoreKey], prot
     )
 
 
-def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Figure:
+def score_against_seconds(rows: Sequence[PageRow], scores: Sequence[ScoreKey], protocols: Protocols) -> Chart:
     """The same against the time of the training loop, where a record has it."""
-    return Figure(
+    return Chart(
         "score-seconds",
         f"{_titles(scores, protocols)} against seconds of training",
         "The time is that of the training loop on the hardware of the run, evaluation left out. A record without the "
@@ -273,7 +273,7 @@ def pareto(
     protocols: Protocols,
     better: Direction,
     doubtful: bool = False,
-) -> Figure:
+) -> Chart:
     """The leading score, by each of its protocols, against the training rate; for each hardware the rows that no other
     beats in both. A row whose speed is doubtful neither beats another nor is on the front, unless `doubtful`.
     """
@@ -338,7 +338,7 @@ def pareto(
         axis = Axis("training step, real images per second (logarithmic)", log=True)
         panel = _score_panel(score, protocols, axis, series)
         panels.append(replace(panel, label=f"{panel.label}, {kimg:g} kimg"))
-    return Figure(
+    return Chart(
         "pareto",
         f"{title} against throughput",
         f"{better.capitalize()} and further right is better. The dashed line is the Pareto front of each hardware: the "
@@ -375,7 +375,7 @@ NOT_OF_THE_STEP = (
 """Fields of a spec that do not change what a step does to an image, or are the axis."""
 
 
-def rate_over_batch(rows: Sequence[PageRow]) -> Figure:
+def rate_over_batch(rows: Sequence[PageRow]) -> Chart:
     """The rate of the training step at each batch size that was measured."""
     datasets: dict[tuple[str, tuple[int, ...]], list[PageRow]] = defaultdict(list)
     for row in rows:
@@ -420,7 +420,7 @@ def rate_over_batch(rows: Sequence[PageRow]) -> Figure:
             axis = Axis("batch size (logarithmic)", log=True, ticks=sizes)
             rate = Axis("real images per second (logarithmic)", log=True)
             panels.append(Panel(f"{dataset}, {side}", note, axis, rate, series))
-    return Figure(
+    return Chart(
         "rate-batch",
         "Throughput over batch size",
         "The median of the timed windows, the mean where several runs have measured it; the band is the widest of the "
@@ -475,7 +475,7 @@ def _step_label(run: RunRecord, others: Sequence[RunRecord]) -> str:
     return ", ".join([setting(run.spec, "variant"), *filter(None, details)])
 
 
-def loss_curves(rows: Sequence[PageRow]) -> Figure:
+def loss_curves(rows: Sequence[PageRow]) -> Chart:
     """Every term of the loss of every finished run, a panel for each row; seeds share a hue."""
     panels = []
     for row in rows:
@@ -502,7 +502,7 @@ def loss_curves(rows: Sequence[PageRow]) -> Figure:
             seeds = ", ".join(str(_seed(run)) for run in runs)
             label = f"{row.label} on {dataset}"
             panels.append(Panel(label, f"{note}; seed {seeds}.", KIMG, Axis("term of the loss"), series, row.id))
-    return Figure(
+    return Chart(
         "losses",
         "Loss curves",
         "Each point is the mean of a term since the last point. Losses of different objectives cannot be compared.",
