@@ -7,6 +7,7 @@ smallest images that the architecture claims, with batches of 8. `checks` lists 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ganzoo.conformance.apart import check_apart
+from ganzoo.conformance.apart import call_apart
+from ganzoo.conformance.initial_weights import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.noise import NoNoise
-from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial, TwoTones, go_to, through_stages
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, UsageError
@@ -202,7 +203,7 @@ def captured_gradients(trial: Trial) -> None:
     """
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
-    check_apart(trial, captured_gradients_here)
+    call_apart(trial, captured_gradients_here)
 
 
 def captured_gradients_here(trial: Trial) -> None:
@@ -255,11 +256,10 @@ def same_bits(trial: Trial) -> None:
     The weights that another process starts from are the same too, in the same order: go through no set in `build`.
     """
     if torch.device(trial.device).type == "cuda":
-        check_apart(trial, same_bits_of_one_process, REPEATABLE)
+        call_apart(trial, same_bits_of_one_process, REPEATABLE | os.environ)
     else:
         same_bits_of_one_process(trial)
-    here = initial_weights(trial.spec, trial.registry)
-    for ours, theirs in zip_longest(here, initial_weights_elsewhere(trial.spec, trial.plugins)):
+    for ours, theirs in zip_longest(initial_weights(trial), initial_weights_elsewhere(trial)):
         if ours != theirs:
             name, *_ = ours or theirs
             raise Failed(
