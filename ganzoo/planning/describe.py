@@ -15,6 +15,7 @@ from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.planning.recipe import resolve_recipe
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
+from ganzoo.runs import PluginFacts
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.preflight import count_parameters, meta_players
 from ganzoo.types import Architecture, ImageShape, Penalty, Recipe
@@ -103,9 +104,11 @@ def _build(architecture: Architecture, shape: ImageShape, recipe: Mapping[str, A
     )
 
 
-def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]) -> dict[str, dict[str, Any]]:
+def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]) -> dict[str, Mapping[str, Any]]:
     """`hardware` and `environment` as a run would record them, and the `folders` that ganzoo uses."""
-    used = {status.name: {"version": status.version, "source_sha256": status.source_sha256} for status in statuses}
+    used: dict[str, PluginFacts] = {
+        status.name: {"version": status.version, "source_sha256": status.source_sha256} for status in statuses
+    }
     cache = cache_folder()
     sizes = cache_sizes(cache)
     return {
