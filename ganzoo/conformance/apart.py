@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """What the new process is asked: a function by its name, and what its trial is made from."""
 
     module: str
@@ -54,7 +54,7 @@ def call_apart(trial: Trial, function: Callable[[Trial], T], environment: Mappin
 
     Raises `Failed` or `Skipped` as the function does, and `Failed` for any other exception and where nothing comes.
     """
-    call = Call(
+    call = FunctionCall(
         function.__module__,
         function.__name__,
         trial.label,
@@ -84,12 +84,12 @@ def main() -> NoReturn:
     with os.fdopen(os.dup(1), "wb") as channel:
         # What a plugin prints must not mix with the answer.
         os.dup2(2, 1)
-        channel.write(msgspec.json.encode(_answer(msgspec.json.decode(sys.stdin.buffer.read(), type=Call))))
+        channel.write(msgspec.json.encode(_answer(msgspec.json.decode(sys.stdin.buffer.read(), type=FunctionCall))))
     sys.stderr.flush()
     os._exit(0)
 
 
-def _answer(call: Call) -> Answer:
+def _answer(call: FunctionCall) -> Answer:
     try:
         search_like(call.search_path)
         torch.set_num_threads(call.threads)

@@ -54,7 +54,7 @@ BATCHES = 5
 """Gradients differ only if they do so on each of so many batches: on some, rounding carries an activation across the
 kink of a ReLU or a maximum, and the gradient jumps by up to some thousandths of its norm."""
 
-STEPS, BETWEEN = 1000, 20
+STEPS, STEPS_BETWEEN_LOOKS = 1000, 20
 """Steps in which a variant has to learn the toy target in one attempt, and the steps between two looks at it."""
 
 ATTEMPTS = ((5.0, -1.0, 0), (1.0, 0.1, 0), (5.0, -1.0, 1))
@@ -413,7 +413,7 @@ def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> f
     for step in range(1, STEPS + 1):
         go_to(run, (step - 1) / STEPS)
         run_step(run)
-        if step % BETWEEN == 0:
+        if step % STEPS_BETWEEN_LOOKS == 0:
             now = _strangeness(run, toy)
             before, least = now, min(least, max(before, now))
             if least < LEARNED:

@@ -26,7 +26,7 @@ from ganzoo.util.text import did_you_mean, error_line, printable
 SIZES = (16, 28, 32, 64)
 """The image sizes at which to count parameters if the architecture builds for any size."""
 
-CLASSES = 10
+ASSUMED_CLASSES = 10
 """The number of classes to assume when counting parameters."""
 
 
@@ -97,10 +97,9 @@ def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, A
 
 
 def _build(architecture: Architecture, shape: ImageShape, recipe: Mapping[str, Any]) -> Players:
+    latent, options, pack = recipe["latent"], dict(recipe["options"]), recipe["pack"]
     return meta_players(
-        lambda: build_players(
-            architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1, pack=recipe["pack"]
-        )
+        lambda: build_players(architecture, shape, latent, ASSUMED_CLASSES, options, logits=1, pack=pack)
     )
 
 

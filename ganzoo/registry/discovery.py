@@ -77,7 +77,7 @@ def discover(
     Raises `UsageError` for a path, module or log that is not there or not allowed, and `PluginError` for a broken log
     and, with `strict`, for any broken plugin. What a plugin prints meanwhile goes to stderr.
     """
-    loader = _Loader(os.environ.get(ALLOW_LIST), _places(plugins), only, spared)
+    loader = _Loader(os.environ.get(ALLOW_LIST), _places_of_plugins(plugins), only, spared)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             loader.load_entry_points()
@@ -281,7 +281,7 @@ class _Loader:
         return [(kind, Offer(plugin, record)) for record in records]
 
 
-def _places(named: Sequence[str]) -> Places:
+def _places_of_plugins(named: Sequence[str]) -> Places:
     """Where the code of plugins lies: of those that are installed, be they allowed or not, and of those named."""
     places = Places()
     for module in {installed.point.module for group in (hookspecs.PROJECT, LOGS) for installed in _entry_points(group)}:

@@ -125,9 +125,9 @@ def discover_noting(plugins: Sequence[str], strict: bool, on_note: OnNote, logs:
 
 def distinct_plugins(plugins: Sequence[str]) -> tuple[str, ...]:
     """Each file once, however often and in whatever spelling it is named; a file twice would conflict with itself."""
-    return tuple(dict.fromkeys(map(_absolute, plugins)))
+    return tuple(dict.fromkeys(map(_absolute_path, plugins)))
 
 
-def _absolute(plugin: str) -> str:
+def _absolute_path(plugin: str) -> str:
     """A path made absolute, so that a run's process finds it; a module as it is."""
     return str(Path(plugin).resolve()) if Path(plugin).is_file() else plugin

@@ -23,7 +23,7 @@ from ganzoo.training.preflight import Preflight
 
 LATENCY_CALLS = 20
 
-SHORT = 0.8
+SHORT_WINDOW = 0.8
 """A window may be this much shorter than it was meant to be, because a rate is never quite what it was."""
 
 WAIT_SHARE = 0.02
@@ -67,7 +67,7 @@ def measure_training(run: Assembly, seconds: float, windows: int = WINDOWS) -> T
         "train_images_per_second": summary(timed.rates),
         "step_seconds": summary([span / count for span, count in zip(timed.seconds, timed.steps, strict=True)]),
         "window_seconds": list(timed.seconds),
-        "short_windows": min(timed.seconds) < SHORT * WINDOW_SECONDS,
+        "short_windows": min(timed.seconds) < SHORT_WINDOW * WINDOW_SECONDS,
         "warmup_seconds": timed.warmup_seconds,
         "warmup_steps": timed.warmup_steps,
         "warmup_steady": timed.steady,

@@ -485,7 +485,7 @@ def build_players(
         built = architecture.build(image_shape, latent, classes, **given)
     except (ValueError, TypeError) as error:
         raise UsageError(f"architecture '{name}' cannot be built: {error}") from error
-    networks = _by_name(architecture, built)
+    networks = _networks_by_name(architecture, built)
     _refuse_lazy_layers(name, networks)
     _refuse_state_that_cannot_be_given_back(name, networks)
 
@@ -499,7 +499,7 @@ def build_players(
     return Players({player: wrapped(player, network) for player, network in networks.items()})
 
 
-def _by_name(architecture: Architecture, built: Any) -> Mapping[str, nn.Module]:
+def _networks_by_name(architecture: Architecture, built: Any) -> Mapping[str, nn.Module]:
     """What `build` gave, by the names that the architecture declares. Raises `PluginError` for other names."""
     declared = architecture.players
     if isinstance(built, Mapping):
