@@ -88,14 +88,14 @@ REASONS = {
     "batch-independence-mixed": "in eval mode an image depends on the others of its batch",
     "seeded-drawing": "one seed draws other images the second time",
     "seeded-drawing-sample": "it must give (8, 1, 8, 8) in [-1, 1]",
-    "state-dict": "a generator with the weights of another gives something else",
+    "state-dict": "the rebuilt generator gives another output with the same weights",
     "state-dict-beside": "_extra_state of the generator can be neither a tensor nor JSON",
     "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after JSON {'flavours': {'8': 1, '12': 1}}",
     "memory-formats": "use flatten or reshape in place of view",
     "memory-formats-scaled": "phase 'discriminator': channels_last gradients differ from eager ones",
     "memory-formats-in-colour": "in channels_last with 3 channel(s): view size is not compatible",
     "three-channels": "in three channels the term 'discriminator/idle' is -inf",
-    "learns": "stays strange to a toy target",
+    "learns": "did not learn the toy target",
 }
 
 

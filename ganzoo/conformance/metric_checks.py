@@ -38,7 +38,7 @@ def same_scores(metric: Metric) -> None:
 
 
 def json_settings(metric: Metric) -> None:
-    """`settings` are the same after a way through JSON, for they are part of the protocol."""
+    """`settings` are the same after a JSON round trip, for they are part of the protocol."""
     settings = settings_of(metric, COUNT, COUNT)
     try:
         restored = json.loads(json.dumps(settings, allow_nan=False))

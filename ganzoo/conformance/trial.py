@@ -56,10 +56,10 @@ class TwoTones(PreparedDataset):
         """int64 (TOY_IMAGES,), the classes in turn."""
         return np.arange(self.count) % self.classes
 
-    def strangeness(self, images: Tensor) -> float:
+    def error(self, images: Tensor) -> float:
         """The mean share of the energy of images (N, C, H, W) that is not the pattern's: nearly 1 for noise.
 
-        The negative of the pattern is as strange as noise, unless it is among the pictures.
+        The negative of the pattern is as wrong as noise, unless it is among the pictures.
         """
         pattern = self.pattern().to(images.device)
         along = (images * pattern).sum((1, 2, 3)) / pattern.norm()

@@ -251,7 +251,7 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
     try:
         json.dumps(recipe, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error
+        raise UsageError(f"the recipe must be made of text and finite numbers: {error}; give such values") from error
 
 
 def _hint(field: str) -> Any:

@@ -57,7 +57,7 @@ LOGS = "ganzoo.logs"
 
 OWN_DISTRIBUTION = "ganzoo"
 
-ENDED = "a command ended while it was imported; it is left out here, and every other command tries it again"
+ENDED = "its import ended an earlier command; skipped here; fix or uninstall it"
 """What is wrong with a plugin that is spared."""
 
 
@@ -216,7 +216,7 @@ class _Loader:
             self.registry.statuses.append(replace(status, state="broken", error=reason))
             return
         finally:
-            self.survived(status.name)
+            self._clear_import_marker(status.name)
         for kind, offer in offers:
             self.registry.offers[kind].append(offer)
         self.registry.observers += observers
@@ -232,8 +232,8 @@ class _Loader:
             )
         )
 
-    def survived(self, plugin: str) -> None:
-        """This import has ended; what an earlier one has left of itself is out of date."""
+    def _clear_import_marker(self, plugin: str) -> None:
+        """This import has ended, so the marker that an earlier one has left is out of date."""
         if plugin in self.ended:
             with contextlib.suppress(OSError):
                 self.ended.pop(plugin).unlink()

@@ -83,7 +83,7 @@ def check_settings(before: Mapping[str, Any]) -> None:
 def _settings_now() -> Iterator[tuple[str, Any]]:
     for name, setting in PROCESS_SETTINGS.items():
         if setting.library in sys.modules:
-            # A library whose import has failed is there by half, and the working folder may have been removed.
+            # A library whose import has failed is only partly initialized, and the working folder may be gone.
             with contextlib.suppress(AttributeError, ImportError, FileNotFoundError):
                 yield name, setting.read()
 

@@ -103,7 +103,7 @@ def check_functions(record: Any) -> None:
 
 
 def _check_adapts(record: Augmentation) -> None:
-    """Raise `PluginError` where an augmentation asks for sides that it treats alike, or keeps a state in vain."""
+    """Raise `PluginError` for one that asks for sides that it treats alike, or declares `state` without `adapt`."""
     own = (*record.hyper, *record.state)
     asked = by_name(record, "function", own).names
     if record.same_for_real_and_fake and (named := [name for name in ("is_real", "fake") if name in asked]):

@@ -14,7 +14,7 @@ WORST: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     "short_windows": any,
     "warmup_steady": all,
 }
-"""Of these a measurement is as good as its worst round; of other numbers it has the median."""
+"""Fields for which the worst round counts; other numbers take the median."""
 
 ONE_AFTER_ANOTHER = ("window_seconds", "device_states")
 """Lists with an entry for each window; of other lists each entry is kept once."""

@@ -152,7 +152,7 @@ def _sharing(phases: Sequence[StepPhase], loss: Loss, presenter: Presenter) -> t
     if "generator" in first.updated_players or "generator" not in second.updated_players:
         return (), "the first update must leave the generator alone, and the second update it"
     if any((phase.repeats, phase.every) != (1, 1) for phase in phases):
-        return (), "a phase runs more or less than once in a step"
+        return (), "a phase does not run exactly once per step"
     return (first.name, second.name), ""
 
 

@@ -94,7 +94,7 @@ def load_extra_states(network: nn.Module, states: Mapping[str, Any]) -> None:
 
 
 def _survives_json(value: Any) -> bool:
-    """Whether it is the same after a way through JSON."""
+    """Whether it is the same after a JSON round trip."""
     try:
         return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
     except (TypeError, ValueError, RecursionError):
