@@ -282,7 +282,7 @@ class _Loader:
 
 
 def _places_of_plugins(named: Sequence[str]) -> Places:
-    """Where the code of plugins lies: of those that are installed, be they allowed or not, and of those named."""
+    """Where the code of plugins lies: of those installed, allowed or not, and of those named."""
     places = Places()
     for module in {installed.point.module for group in (hookspecs.PROJECT, LOGS) for installed in _entry_points(group)}:
         places |= places_of_module(module, installed=True)

@@ -74,7 +74,7 @@ def prepare_bench(
 
     The `options` that the runs will be carried out by are checked first, so that a dry run refuses what a run would.
     A `registry` of the plan's plugins and logs is taken as it is. `results` is where a run that the plan goes on with
-    is looked for, and `given` names the fields of the plan that were given, be it with their default. `logs` observe in
+    is looked for, and `given` names the fields of the plan that were given, even as their default. `logs` observe in
     this process only, so that none takes part in what a run measures.
     `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.

@@ -24,7 +24,7 @@ PUT_ASIDE = ".broken"
 
 
 def cache_place() -> Path:
-    """Where the cache lies, be it there or not: `GANZOO_CACHE`, else `~/.cache/ganzoo`."""
+    """The folder of the cache, which need not exist: `GANZOO_CACHE`, else `~/.cache/ganzoo`."""
     base = os.environ.get("GANZOO_CACHE")
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
 
@@ -156,7 +156,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, shared:
 
     A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed. The umask says
     who may read it; in the cache (`shared`) the group of a shared folder may too, see `share_with_group`. Raises
-    `NotRegular` where a device or another thing that is no file would be replaced, be it through a link, but for what
+    `NotRegular` where a device or another thing that is no file would be replaced, also through a link, but for what
     lies in the cache: root may do that to /dev/null.
     """
     if not shared and os.path.exists(path) and not os.path.isfile(path):
