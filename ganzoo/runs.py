@@ -173,7 +173,7 @@ class RunRequest:
     weights_sha256: str | None
     checkpoint_seconds: float
     continues: str | None = None
-    code: Mapping[str, Any] = field(default_factory=dict)
+    code: Environment = field(default_factory=lambda: Environment())
     search_path: tuple[str, ...] = ()
     max_disturbance: float | None = None
     windows: int | None = None

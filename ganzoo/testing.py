@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ganzoo.conformance.checks import CHECKS
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
-from ganzoo.conformance.trial import CLASSES, Trial
+from ganzoo.conformance.trial import TOY_CLASSES, Trial
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, PluginError, UsageError
 from ganzoo.planning.describe import find_by_name
@@ -277,4 +277,4 @@ class Rehearsal:
         device = self._run.batches.device
         latent = self._run.draw_latent(n, stream(0, "samples")).to(device)
         with torch.no_grad():
-            return self.generator(latent, torch.arange(n, device=device) % CLASSES)
+            return self.generator(latent, torch.arange(n, device=device) % TOY_CLASSES)

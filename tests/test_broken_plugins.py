@@ -358,7 +358,7 @@ def test_plugins_names_the_one_whose_import_ended_a_process(tmp_path, run_cli):
     for _ in range(2):
         done = run_cli("list", *both, env=environment)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    why = "a command ended while it was imported; it is left out here, and every other command tries it again"
+    why = "its import ended an earlier command; skipped here; fix or uninstall it"
     assert states() == {"healthy.py": ("ok", None), "ender.py": ("broken", why)}
     assert len(list((tmp_path / "cache").glob(".importing-*"))) == 1
     (tmp_path / "ender.py").write_text("import os\n" + HEALTHY.replace("unharmed", "mended"))

@@ -16,7 +16,7 @@ from ganzoo.machine.settings import apply_settings, ieee_float32
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
-from ganzoo.registry.isolation import SETTINGS, check_settings, settings_in_force, undisturbed
+from ganzoo.registry.isolation import PROCESS_SETTINGS, check_settings, settings_in_force, undisturbed
 from ganzoo.util.float32 import float32_settings, restore_float32, set_float32
 
 pytestmark = needs_system(sys.platform == "linux", "signals, umask and cores as Linux has them")
@@ -75,10 +75,10 @@ MEDDLERS = {
 def test_what_an_import_changes_is_put_back(name, tmp_path):
     (tmp_path / "meddler.py").write_text(MEDDLERS[name] + "\n" + VARIANT.format(name="meddler", architecture="mlp"))
     torch.set_rng_state(torch.get_rng_state())
-    before = SETTINGS[name].read()
+    before = PROCESS_SETTINGS[name].read()
     registry = discover([str(tmp_path / "meddler.py")])
     assert registry.status_of("meddler.py").state == "ok"
-    assert SETTINGS[name].read() == before
+    assert PROCESS_SETTINGS[name].read() == before
 
 
 def test_a_thread_that_openmp_has_bound_at_the_users_wish_stays_bound(monkeypatch):
@@ -93,15 +93,15 @@ def test_a_thread_that_openmp_has_bound_at_the_users_wish_stays_bound(monkeypatc
 
 
 def test_a_plugin_is_tried_for_every_setting():
-    assert set(MEDDLERS) == set(SETTINGS)
+    assert set(MEDDLERS) == set(PROCESS_SETTINGS)
 
 
 @pytest.mark.parametrize("name", MEDDLERS)
 def test_each_of_these_plugins_does_change_its_setting(name):
     with undisturbed():
-        before = SETTINGS[name].read()
+        before = PROCESS_SETTINGS[name].read()
         exec(MEDDLERS[name], {})
-        changed = SETTINGS[name].read() != before
+        changed = PROCESS_SETTINGS[name].read() != before
     assert changed or (name == "cores" and len(os.sched_getaffinity(0)) == 1)
 
 

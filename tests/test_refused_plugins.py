@@ -21,8 +21,8 @@ REFUSED = {
     ),
     "a penalty whose inputs are ambiguous": (
         "plain+judged-twice+of-fakes",
-        "penalty 'of-fakes' names what phase 'discriminator' has in one call discriminator(what the generator gave), "
-        "and there are 2 such calls; say which by Terms(…, judged=(real, fake))",
+        "penalty 'of-fakes' needs one call discriminator(what the generator gave) in phase 'discriminator', found 2; "
+        "return Terms(…, judged=(real, fake))",
     ),
     "a penalty of nobody": ("plain+phases+of-nobody", "penalty 'of-nobody' is a term of 'critic', and the players are"),
     "packs of a conditional architecture": (

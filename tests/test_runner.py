@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,12 @@ from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable, UsageError
 from ganzoo.planning.continuation import resolve_continuation
 from ganzoo.planning.plan import PlannedRun, ResolvedPlan
-from ganzoo.planning.provenance import reproducing_command, used_plugins, versions
+from ganzoo.planning.provenance import reproducing_command, used_plugins
 from ganzoo.planning.request import BenchPlan
 from ganzoo.records import checkpoint
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
 from ganzoo.records.consistency import place_faults
-from ganzoo.records.store import GENERATOR, RECORD, SAMPLES, find_records, read_record, read_spec
+from ganzoo.records.store import GENERATOR, INSTALLED, RECORD, SAMPLES, find_records, read_record, read_spec
 from ganzoo.registry.discovery import discover
 from ganzoo.running import runner, stages
 from ganzoo.running.bench import Bench, ignore
@@ -466,7 +467,7 @@ def finished(tmp_path) -> Callable[..., Path]:
     ):
         content = read_record(MLP).to_json()
         statuses = used_plugins(SPEC, discover())
-        content["environment"] |= {"plugins": statuses, **versions(), **environment}
+        content["environment"] |= {"plugins": statuses, **{name: version(name) for name in INSTALLED}, **environment}
         content["spec"] |= spec or {}
         content["spec"]["weights_sha256"] = weights or content["spec"]["weights_sha256"]
         statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]
@@ -747,6 +748,6 @@ def test_run_crashes_on_another_torch_version_than_planned(bench):
             return super().launch(replace(request, code={**request.code, "torch": "1.0"}), on_message)
 
     (record,) = bench(Upgraded())
-    now = versions()["torch"]
+    now = version("torch")
     assert record.status == "crashed"
     assert record.error["message"] == f"torch went from 1.0 to {now} since the bench began; give the command again"

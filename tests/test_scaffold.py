@@ -20,7 +20,7 @@ from test_checks import OF_SOME
 
 from ganzoo.conformance.checks import CHECKS
 from ganzoo.conformance.metric_checks import METRIC_CHECKS
-from ganzoo.conformance.scaffold import KINDS
+from ganzoo.conformance.scaffold import PLUGIN_KINDS
 from ganzoo.planning.plan import resolve
 from ganzoo.planning.request import BenchPlan
 from ganzoo.registry.discovery import discover
@@ -179,10 +179,10 @@ def test_new_single_file_prints_the_next_steps(invoke, tmp_path):
 
 SIZES = (16, 28, 32, 64)
 
-OF_NETWORKS = [kind for kind in KINDS if kind != "metric"]
+OF_NETWORKS = [kind for kind in PLUGIN_KINDS if kind != "metric"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLUGIN_KINDS)
 def test_each_kind_writes_a_package_that_ruff_likes(kind, invoke, tmp_path):
     """Under names as short and as long as names may be, for the lines of a template may not depend on them."""
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
@@ -201,7 +201,7 @@ def test_each_kind_writes_a_package_that_ruff_likes(kind, invoke, tmp_path):
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLUGIN_KINDS)
 def test_each_kind_of_single_file_offers_what_it_says_and_nothing_by_halves(kind, invoke, tmp_path):
     outcome = invoke("new", "my-own", "--kind", kind, "--single-file")
     assert (outcome.code, outcome.out) == (0, "my_own.py\n")
@@ -230,7 +230,7 @@ def test_each_kind_with_networks_builds_every_size_and_takes_a_step(kind, invoke
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLUGIN_KINDS)
 def test_each_kind_passes_its_checks_and_its_tests(kind, run_cli, tmp_path):
     assert run_cli("new", "my-own", "--kind", kind).returncode == 0
     environment = Environment(tmp_path / "author", tmp_path)

@@ -218,7 +218,7 @@ def planned(invoke, tmp_path):
         (
             "mlp+on-reals",
             (),
-            "names what phase 'reals' has in one call discriminator(what the generator gave), and there",
+            "needs one call discriminator(what the generator gave) in phase 'reals', found ",
         ),
     ],
 )

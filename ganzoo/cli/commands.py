@@ -242,7 +242,7 @@ def _check_only(names: Sequence[str], subjects: Sequence[Subject]) -> None:
 
 def write_new(arguments: Namespace) -> int:
     """`ganzoo new NAME`."""
-    from ganzoo.conformance.scaffold import KINDS, new_plugin
+    from ganzoo.conformance.scaffold import PLUGIN_KINDS, new_plugin
 
     registry = discover_asked(arguments)
     files = new_plugin(arguments.name, Path(), registry, kind=arguments.kind, single_file=arguments.single_file)
@@ -250,7 +250,7 @@ def write_new(arguments: Namespace) -> int:
         print(printable(file))
     name = arguments.name
     if arguments.single_file:
-        bench = KINDS[arguments.kind].bench.format(name=name)
+        bench = PLUGIN_KINDS[arguments.kind].bench.format(name=name)
         print_note(f"next: ganzoo check {files[0]}, then ganzoo bench {bench} --plugin {files[0]}")
     else:
         print_note(f"next: pip install -e './{name}[test]', then ganzoo check {name}, and pytest in ./{name}")

@@ -219,11 +219,11 @@ def _add_options_of_check(parser: Parser) -> None:
 
 
 def _add_options_of_new(parser: Parser) -> None:
-    from ganzoo.conformance.scaffold import KINDS
+    from ganzoo.conformance.scaffold import PLUGIN_KINDS
 
     parser.add_argument("name", metavar="NAME", help="name of the package and of what it offers, such as my-gan")
     parser.add_argument(
-        "--kind", choices=KINDS, default="gan", metavar="KIND", help=f"{', '.join(KINDS)} (default: gan)"
+        "--kind", choices=PLUGIN_KINDS, default="gan", metavar="KIND", help=f"{', '.join(PLUGIN_KINDS)} (default: gan)"
     )
     parser.add_argument("--single-file", action="store_true", help="write one file instead of a package")
 

@@ -25,7 +25,7 @@ LARGEST_ROOT_MEAN_SQUARE = 3.0
 """Images that are uniform in [-1, 1] have 0.58. Brightness and contrast may leave the range, as ADA's do; pixels from 0
 to 255 have 147."""
 
-STEP, DIRECTIONS, SLOPE_TOLERANCE = 2e-3, 4, 0.05
+STEP, TRIED_DIRECTIONS, SLOPE_TOLERANCE = 2e-3, 4, 0.05
 """How far and along how many directions differences are taken, and by what share of their size a derivative may differ
 from them: in float32, with a pixel or two that a difference carries across a kink."""
 
@@ -94,7 +94,7 @@ def _check_slopes(named: str, function: Function, images: Tensor, what: str) -> 
     except RuntimeError as error:
         raise Failed(f"{named} has no {what} by its images: {printable(error, 200)}") from error
     told, shown = [], []
-    for _ in range(DIRECTIONS):
+    for _ in range(TRIED_DIRECTIONS):
         direction = torch.randn_like(images)
         ahead, behind = (function(images + sign * STEP * direction).detach() for sign in (1, -1))
         shown.append((ahead - behind) / (2 * STEP))

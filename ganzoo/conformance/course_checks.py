@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set
 
 import torch
 
-from ganzoo.conformance.apart import check_apart
+from ganzoo.conformance.apart import call_apart
 from ganzoo.conformance.trial import Trial
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import Diverged
@@ -53,7 +54,7 @@ def resumes(trial: Trial) -> None:
     Keep what decides its course in weights, buffers and declared state, and draw from torch's global generators.
     """
     if torch.device(trial.device).type == "cuda":
-        check_apart(trial, resumes_here, REPEATABLE)
+        call_apart(trial, resumes_here, REPEATABLE | os.environ)
     else:
         resumes_here(trial)
 

@@ -17,8 +17,8 @@ from ganzoo.records.protocols import bounds_of, score_facts
 from ganzoo.types import Metric, NoScore
 from ganzoo.util.text import printable
 
-COUNT, FEATURES, CLASSES = 500, 16, 10
-NAMES = tuple(f"class-{letter}" for letter in "abcdefghij")
+COUNT, FEATURES, SAMPLE_CLASSES = 500, 16, 10
+CLASS_NAMES = tuple(f"class-{letter}" for letter in "abcdefghij")
 
 
 def scores(metric: Metric) -> None:
@@ -38,7 +38,7 @@ def same_scores(metric: Metric) -> None:
 
 
 def json_settings(metric: Metric) -> None:
-    """`settings` are the same after a way through JSON, for they are part of the protocol."""
+    """`settings` are the same after a JSON round trip, for they are part of the protocol."""
     settings = settings_of(metric, COUNT, COUNT)
     try:
         restored = json.loads(json.dumps(settings, allow_nan=False))
@@ -122,20 +122,20 @@ def similar_fakes() -> FeatureSample:
 def distant_fakes() -> FeatureSample:
     """Fakes in one narrow cluster far from the real images, with logits of zero."""
     noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(2))
-    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, CLASSES), logit_names=NAMES)
+    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, SAMPLE_CLASSES), logit_names=CLASS_NAMES)
 
 
 def _clusters(seed: int, labelled: bool, backwards: bool = False, count: int = COUNT) -> FeatureSample:
     """With `backwards` the dataset counts its classes from the other end."""
-    labels = torch.arange(count) % CLASSES
-    centres = 4 * torch.randn(CLASSES, FEATURES, generator=torch.Generator().manual_seed(3))
+    labels = torch.arange(count) % SAMPLE_CLASSES
+    centres = 4 * torch.randn(SAMPLE_CLASSES, FEATURES, generator=torch.Generator().manual_seed(3))
     noise = torch.randn(count, FEATURES, generator=torch.Generator().manual_seed(seed))
-    features, logits = centres[labels] + noise, 8 * torch.eye(CLASSES)[labels]
+    features, logits = centres[labels] + noise, 8 * torch.eye(SAMPLE_CLASSES)[labels]
     if not labelled:
-        return FeatureSample(features, logits, logit_names=NAMES)
+        return FeatureSample(features, logits, logit_names=CLASS_NAMES)
     if backwards:
-        return FeatureSample(features, logits, CLASSES - 1 - labels, NAMES[::-1], NAMES)
-    return FeatureSample(features, logits, labels, NAMES, NAMES)
+        return FeatureSample(features, logits, SAMPLE_CLASSES - 1 - labels, CLASS_NAMES[::-1], CLASS_NAMES)
+    return FeatureSample(features, logits, labels, CLASS_NAMES, CLASS_NAMES)
 
 
 def _scores_of(metric: Metric, fakes: FeatureSample, reals: FeatureSample | None = None) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ PACKAGE = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class PluginKind:
     """What a plugin may be at first: its template, what it is in words, and the options of a bench that tries it."""
 
     template: str
@@ -41,13 +41,13 @@ class Kind:
     """What follows in a bench that sets it beside something of the zoo."""
 
 
-KINDS = {
-    "gan": Kind("gan", "a GAN of one's own"),
-    "loss": Kind("loss", "a loss of one's own", beside=",dcgan+hinge"),
-    "architecture": Kind("architecture", "an architecture of one's own"),
-    "augmentation": Kind("augmentation", "an augmentation of one's own"),
-    "metric": Kind("metric", "a metric of one's own", "--models dcgan --metrics fid,{name}", beside=""),
-    "three-players": Kind("three_players", "a GAN of three players", beside=",mlp"),
+PLUGIN_KINDS = {
+    "gan": PluginKind("gan", "a GAN of one's own"),
+    "loss": PluginKind("loss", "a loss of one's own", beside=",dcgan+hinge"),
+    "architecture": PluginKind("architecture", "an architecture of one's own"),
+    "augmentation": PluginKind("augmentation", "an augmentation of one's own"),
+    "metric": PluginKind("metric", "a metric of one's own", "--models dcgan --metrics fid,{name}", beside=""),
+    "three-players": PluginKind("three_players", "a GAN of three players", beside=",mlp"),
 }
 """What `ganzoo new --kind` may name."""
 
@@ -62,7 +62,7 @@ def new_plugin(
     where a plugin in `registry` offers it, where the path is there already, or where it would hide an installed module;
     then nothing is written.
     """
-    of_kind = KINDS[kind]
+    of_kind = PLUGIN_KINDS[kind]
     module = check_name(name, registry)
     target = folder / (f"{module}.py" if single_file else name)
     if target.exists() or target.is_symlink():

@@ -23,12 +23,12 @@ from ganzoo.training.assembly import Assembly, assemble, materials_of
 from ganzoo.training.objective import Objective
 from ganzoo.types import Architecture, ImageShape
 
-IMAGES, CLASSES = 256, 10
+TOY_IMAGES, TOY_CLASSES = 256, 10
 
 
 @dataclass(frozen=True)
 class TwoTones(PreparedDataset):
-    """`IMAGES` pictures in memory with labels: left dark and right bright, and in turn the same at `scale`.
+    """`TOY_IMAGES` pictures in memory with labels: left dark and right bright, and in turn the same at `scale`.
 
     A little noise lies over them. At a scale of -1 they are grey on average, and how they vary is all there is to
     learn; a discriminator that normalizes its batches sees no more. At a small scale it is their mean.
@@ -39,7 +39,7 @@ class TwoTones(PreparedDataset):
     @classmethod
     def of(cls, image_shape: ImageShape, scale: float = -1.0) -> TwoTones:
         """Pictures of this shape."""
-        return cls("two-tones", "", image_shape, IMAGES, CLASSES, "", "made up", "all", (), scale=scale)
+        return cls("two-tones", "", image_shape, TOY_IMAGES, TOY_CLASSES, "", "made up", "all", (), scale=scale)
 
     def pattern(self) -> Tensor:
         """The picture without the noise, bright on the right: float32 (C, H, W) in [-1, 1]."""
@@ -47,19 +47,19 @@ class TwoTones(PreparedDataset):
         return torch.where(bright, 0.9, -0.9).expand(self.image_shape)
 
     def images(self) -> np.ndarray:
-        """uint8 (IMAGES, C, H, W)."""
+        """uint8 (TOY_IMAGES, C, H, W)."""
         scales = np.resize([1.0, self.scale], self.count)[:, None, None, None]
         noise = np.random.default_rng(0).normal(0, 0.1, (self.count, *self.image_shape))
         return ((scales * self.pattern().numpy() + noise + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
 
     def labels(self) -> np.ndarray:
-        """int64 (IMAGES,), the classes in turn."""
+        """int64 (TOY_IMAGES,), the classes in turn."""
         return np.arange(self.count) % self.classes
 
-    def strangeness(self, images: Tensor) -> float:
+    def error(self, images: Tensor) -> float:
         """The mean share of the energy of images (N, C, H, W) that is not the pattern's: nearly 1 for noise.
 
-        The negative of the pattern is as strange as noise, unless it is among the pictures.
+        The negative of the pattern is as wrong as noise, unless it is among the pictures.
         """
         pattern = self.pattern().to(images.device)
         along = (images * pattern).sum((1, 2, 3)) / pattern.norm()

@@ -7,6 +7,7 @@ smallest images that the architecture claims, with batches of 8. `checks` lists 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ganzoo.conformance.apart import check_apart
+from ganzoo.conformance.apart import call_apart
+from ganzoo.conformance.initial_weights import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.noise import NoNoise
-from ganzoo.conformance.rebuilt import initial_weights, initial_weights_elsewhere
 from ganzoo.conformance.trial import Trial, TwoTones, go_to, through_stages
 from ganzoo.conformance.verdicts import Failed, Skipped
 from ganzoo.errors import GanzooError, UsageError
@@ -53,17 +54,17 @@ BATCHES = 5
 """Gradients differ only if they do so on each of so many batches: on some, rounding carries an activation across the
 kink of a ReLU or a maximum, and the gradient jumps by up to some thousandths of its norm."""
 
-STEPS, BETWEEN = 1000, 20
+STEPS, STEPS_BETWEEN_LOOKS = 1000, 20
 """Steps in which a variant has to learn the toy target in one attempt, and the steps between two looks at it."""
 
 ATTEMPTS = ((5.0, -1.0, 0), (1.0, 0.1, 0), (5.0, -1.0, 1))
-"""How many times the recipe's learning rates are taken, the scale of the toy, and the seed.
+"""The factor of the recipe's learning rates, the contrast of the toy's second picture, and the seed.
 
 Five times the rates let most recipes learn within `STEPS` from pictures that vary; the rest learns from their mean.
 """
 
 LEARNED = 0.6
-"""A generator has learned when less than this share of its images is strange to the target, twice in a row."""
+"""A generator has learned when less than this share of the energy of its images is off the target, twice in a row."""
 
 
 def runs(trial: Trial) -> None:
@@ -202,7 +203,7 @@ def captured_gradients(trial: Trial) -> None:
     """
     if torch.device(trial.device).type != "cuda":
         raise Skipped(f"CUDA graphs need a CUDA device, and this is {trial.device}")
-    check_apart(trial, captured_gradients_here)
+    call_apart(trial, captured_gradients_here)
 
 
 def captured_gradients_here(trial: Trial) -> None:
@@ -255,11 +256,10 @@ def same_bits(trial: Trial) -> None:
     The weights that another process starts from are the same too, in the same order: go through no set in `build`.
     """
     if torch.device(trial.device).type == "cuda":
-        check_apart(trial, same_bits_of_one_process, REPEATABLE)
+        call_apart(trial, same_bits_of_one_process, REPEATABLE | os.environ)
     else:
         same_bits_of_one_process(trial)
-    here = initial_weights(trial.spec, trial.registry)
-    for ours, theirs in zip_longest(here, initial_weights_elsewhere(trial.spec, trial.plugins)):
+    for ours, theirs in zip_longest(initial_weights(trial), initial_weights_elsewhere(trial)):
         if ours != theirs:
             name, *_ = ours or theirs
             raise Failed(
@@ -340,11 +340,13 @@ def state_dict(trial: Trial) -> None:
             with eval_mode(player), torch.no_grad(), seeded(0, trial.device):
                 outputs.append(tree_leaves(player.network(*inputs, **named_inputs)))
         if not all(torch.equal(*(output.nan_to_num() for output in pair)) for pair in zip(*outputs, strict=True)):
-            raise Failed(f"a {name} with the weights of another gives something else; register what decides it")
+            raise Failed(
+                f"the rebuilt {name} gives another output with the same weights; register what decides it as buffers"
+            )
 
 
 def json_spec(trial: Trial) -> None:
-    """The spec is the same after a way through JSON, by which it reaches a run's process and its record.
+    """The spec is the same after a JSON round trip, by which it reaches a run's process and its record.
 
     Options are text, finite numbers, true, false, None, and lists and text-keyed dicts of these.
     """
@@ -352,7 +354,9 @@ def json_spec(trial: Trial) -> None:
     restored = whole_spec(read_spec(json.loads(json.dumps(spec, allow_nan=False))).to_json())
     for name, value in whole_spec(spec).items():
         if _as_lists(value) != _as_lists(restored[name]):
-            raise Failed(f"{name} is {printable(value, 100)}, and after JSON {printable(restored[name], 100)}")
+            raise Failed(
+                f"{name} is {printable(value, 100)}, and after a JSON round trip {printable(restored[name], 100)}"
+            )
 
 
 def memory_formats(trial: Trial) -> None:
@@ -391,34 +395,34 @@ def learns(trial: Trial) -> None:
         raise Skipped(variant.reason or "the variant does not expect to learn, and gives no reason")
     best = 1.0
     for attempt in ATTEMPTS:
-        strangeness = _least_strangeness(trial, *attempt)
-        if strangeness < LEARNED:
+        error = _lowest_error(trial, *attempt)
+        if error < LEARNED:
             return
-        best = min(best, strangeness)
+        best = min(best, error)
     raise Failed(
-        f"{best:.0%} of what the generator draws stays strange to a toy target, and {LEARNED:.0%} would be learned, "
-        f"after {len(ATTEMPTS)} attempts of {STEPS} steps"
+        f"did not learn the toy target in {len(ATTEMPTS)} attempts of {STEPS} steps: {best:.0%} of its image energy is "
+        f"off-target (passes below {LEARNED:.0%}); check signs of terms and learning rates"
     )
 
 
-def _least_strangeness(trial: Trial, haste: float, scale: float, seed: int) -> float:
-    """The least strangeness that holds twice in a row; the attempt ends when it is below `LEARNED`."""
+def _lowest_error(trial: Trial, rate_factor: float, contrast: float, seed: int) -> float:
+    """The lowest error that holds twice in a row; the attempt ends when it is below `LEARNED`."""
     spec = trial.spec_at(trial.spec.image_shape, batch_size=16)
     optimizers = {
-        player: replace(optimizer, learning_rate=haste * optimizer.learning_rate)
+        player: replace(optimizer, learning_rate=rate_factor * optimizer.learning_rate)
         for player, optimizer in spec.recipe.optimizers.items()
     }
-    run = trial.assemble(replace(spec, seed=seed, recipe=replace(spec.recipe, optimizers=optimizers)), scale)
-    toy, before, least = TwoTones.of(spec.image_shape, scale), 1.0, 1.0
+    run = trial.assemble(replace(spec, seed=seed, recipe=replace(spec.recipe, optimizers=optimizers)), contrast)
+    toy, before, lowest = TwoTones.of(spec.image_shape, contrast), 1.0, 1.0
     for step in range(1, STEPS + 1):
         go_to(run, (step - 1) / STEPS)
         run_step(run)
-        if step % BETWEEN == 0:
-            now = _strangeness(run, toy)
-            before, least = now, min(least, max(before, now))
-            if least < LEARNED:
+        if step % STEPS_BETWEEN_LOOKS == 0:
+            now = _error(run, toy)
+            before, lowest = now, min(lowest, max(before, now))
+            if lowest < LEARNED:
                 break
-    return least
+    return lowest
 
 
 # --- what several checks need -----------------------------------------------------------------------------------------
@@ -631,8 +635,8 @@ def _as_lists(value: object) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _strangeness(run: Assembly, toy: TwoTones) -> float:
+def _error(run: Assembly, toy: TwoTones) -> float:
     latent = run.draw_latent(64, torch.Generator(run.batches.device).manual_seed(0))
     labels = torch.arange(64, device=run.batches.device) % toy.classes
     with eval_mode(run.players.generator), torch.no_grad():
-        return toy.strangeness(run.players.generator(latent, labels))
+        return toy.error(run.players.generator(latent, labels))

@@ -98,7 +98,7 @@ def prepare(
         *(request.background, _fingerprint_of(dataset, request), _real_place(request.argument)),
     )
     beginning = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}"
-    for folder in _places(beginning, identity):
+    for folder in _candidate_folders(beginning, identity):
         if os.path.lexists(folder):
             if (cached := whole_dataset(folder)) is not None:
                 return cached
@@ -131,7 +131,7 @@ def prepare(
     return prepared
 
 
-def _places(beginning: Path, identity: tuple[object, ...]) -> Iterator[Path]:
+def _candidate_folders(beginning: Path, identity: tuple[object, ...]) -> Iterator[Path]:
     """The folder of a dataset, and others for where what lies there is damaged and cannot be removed."""
     for place in count():
         identified = (*identity, place) if place else identity

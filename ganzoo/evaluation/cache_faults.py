@@ -16,10 +16,10 @@ from ganzoo.util.cache import PREPARED_FOLDER, REFERENCE_FILE
 
 def cache_faults(cache: Path) -> Iterator[tuple[Path, str]]:
     """Every damaged thing in a cache, with its fault. All of them are read whole; links are followed."""
-    for folder in _called(PREPARED_FOLDER, cache / "datasets"):
+    for folder in _entries_called(PREPARED_FOLDER, cache / "datasets"):
         if whole_dataset(folder) is None:
             yield folder, "is damaged: its images and labels do not have the sha256 they came with"
-    for path in _called(REFERENCE_FILE, cache / "references"):
+    for path in _entries_called(REFERENCE_FILE, cache / "references"):
         try:
             fault = fault_of_reference(path)
         except OSError as error:
@@ -28,7 +28,7 @@ def cache_faults(cache: Path) -> Iterator[tuple[Path, str]]:
             yield path, fault
 
 
-def _called(name: re.Pattern[str], folder: Path) -> list[Path]:
+def _entries_called(name: re.Pattern[str], folder: Path) -> list[Path]:
     """The entries of a folder with such names; none where it is absent or closed."""
     try:
         return sorted(path for path in folder.iterdir() if name.fullmatch(path.name))

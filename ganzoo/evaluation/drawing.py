@@ -30,7 +30,7 @@ class Drawing:
 
     @classmethod
     def of(cls, architecture: Architecture, options: Mapping[str, Any] | None = None) -> Drawing:
-        """That of an architecture, with some options of one's own. Raises `UsageError` for those that it lacks."""
+        """Build from an architecture, with some other options. Raises `UsageError` for those that it lacks."""
         known = architecture.drawing
         for name in options or {}:
             if name not in known:

@@ -60,7 +60,7 @@ def find_weights(extractor: FeatureExtractor, path: Path | None, sha256: str | N
     extractor returns no path.
     """
     if path is not None and not path.is_file():
-        raise WeightsUnavailable(f"--weights {printable(path)}: no such file")
+        raise WeightsUnavailable(f"--weights {printable(path)}: no such file; give the path of a weights file")
     with blaming(WeightsUnavailable, f"the weights of '{extractor.name}' cannot be obtained"):
         file = extractor.weights(path)
         if not isinstance(file, Path):

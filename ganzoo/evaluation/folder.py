@@ -14,6 +14,7 @@ from ganzoo.evaluation.features import RealSample, dataset_batches
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
 from ganzoo.registry.registry import Registry
+from ganzoo.runs import Score
 from ganzoo.util.text import printable
 
 
@@ -32,7 +33,7 @@ def score_folder(
     weights_sha256: str | None = None,
     device: str = "auto",
     threads: int | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+) -> tuple[list[Score], dict[str, Any], list[str]]:
     """`(scores, protocols, notes)` of the images in `folder` against `dataset`.
 
     The largest centred square of each image is resized to the dataset's size; `notes` are the remarks on both sides.

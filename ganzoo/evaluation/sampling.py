@@ -118,19 +118,21 @@ def image_batches(
     if label is not None and not generator.conditional:
         raise UsageError(f"--label {label}: variant '{spec.variant}' is unconditional; leave --label out")
     if label is not None and not 0 <= label < spec.classes:
-        raise UsageError(f"--label {label}: the labels of '{spec.dataset}' are 0 to {spec.classes - 1}")
+        raise UsageError(
+            f"--label {label}: the labels of '{spec.dataset}' are 0 to {spec.classes - 1}; give one of them"
+        )
     architecture = materials_of(spec, registry).architecture
     draw, rng = latent_drawer(spec, architecture), stream(seed, "samples")
     steps = math.ceil(math.sqrt(n)) if interpolate else 1
     walks = straight_walks if architecture.draw_latent else spherical_walks
     quantize = Quantizer(f"run {printable(run)}")
-    way = Drawing.of(architecture, drawing)
+    drawer = Drawing.of(architecture, drawing)
 
-    def some(count: int) -> tuple[Tensor, Tensor | None]:
+    def draw_inputs(count: int) -> tuple[Tensor, Tensor | None]:
         turns = torch.arange(count, device=device) % spec.classes if generator.conditional else None
         return draw(count, stream(seed, "preparation")).to(device), turns
 
-    ready = way.ready(generator, some, noise_seed(rng), device)
+    ready = drawer.ready(generator, draw_inputs, noise_seed(rng), device)
 
     def latents(count: int) -> Tensor:
         return walks(draw(count, rng), draw(count, rng), steps) if interpolate else draw(count, rng)
@@ -143,7 +145,7 @@ def image_batches(
             if generator.conditional:
                 turns = torch.arange(drawn, drawn + count) % spec.classes
                 labels = (turns if label is None else torch.full_like(turns, label)).repeat_interleave(steps).to(device)
-            images = quantize(way.images(ready, latents(count).to(device), labels, noise_seed(rng, drawn))).cpu()
+            images = quantize(drawer.images(ready, latents(count).to(device), labels, noise_seed(rng, drawn))).cpu()
             quantize.check()
             drawn += count
             yield images
@@ -160,7 +162,7 @@ def generated_images(
     device: str,
     label_pool: Tensor | None = None,
     whose: str = "the generator",
-    way: Drawing = PLAIN,
+    drawing: Drawing = PLAIN,
 ) -> Iterator[Tensor]:
     """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
 
@@ -175,16 +177,16 @@ def generated_images(
             return None
         return label_pool[torch.randint(len(label_pool), (size,), generator=numbers)].to(device)
 
-    def some(size: int) -> tuple[Tensor, Tensor | None]:
+    def draw_inputs(size: int) -> tuple[Tensor, Tensor | None]:
         return draw_latent(size, apart).to(device), some_labels(size, apart)
 
     apart = torch.Generator().manual_seed(stream_seed(rng.initial_seed(), "preparation"))
-    ready = way.ready(generator, some, noise_seed(rng), device)
+    ready = drawing.ready(generator, draw_inputs, noise_seed(rng), device)
     with eval_mode(ready):
         for start in range(0, count, batch_size):
             size = min(batch_size, count - start)
             latent = draw_latent(size, rng).to(device)
-            yield quantize(way.images(ready, latent, some_labels(size, rng), noise_seed(rng, start)))
+            yield quantize(drawing.images(ready, latent, some_labels(size, rng), noise_seed(rng, start)))
     quantize.check()
 
 

@@ -16,7 +16,7 @@ from ganzoo.evaluation.features import FeatureSample, RealSample
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
 from ganzoo.registry.signatures import by_name
-from ganzoo.runs import LARGEST_FIGURE
+from ganzoo.runs import LARGEST_FIGURE, Score
 from ganzoo.types import Metric, NoScore, Sample
 from ganzoo.util.text import printable
 
@@ -64,7 +64,7 @@ class Scorer:
 
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
-    ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    ) -> tuple[list[Score], dict[str, Any]]:
         """`(scores, protocols)` as a record holds them; a value that is not finite, too large, or out of the metric's
         bounds is None, with a reason.
 
@@ -73,7 +73,8 @@ class Scorer:
         generated = FeatureSample(*self.real.extractor(images), logit_names=self.real.logit_names)
         fake: Sample = generated  # type: ignore[assignment]
         real: Sample = self.real  # type: ignore[assignment]
-        scores, protocols = [], {}
+        scores: list[Score] = []
+        protocols: dict[str, Any] = {}
         finite = generated.finite
         date = datetime.now(UTC).isoformat(timespec="seconds")
         for metric in self.metrics:
@@ -86,10 +87,17 @@ class Scorer:
             for name, result in values.items():
                 value, deviation = _value_and_std(metric, name, result)
                 fault = _fault_of_value(value, bounds_of(name, content))
-                entry: dict[str, Any] = {"metric": name, "value": None if fault else value}
-                entry["std"] = None if fault or _fault_of_value(deviation, (0, math.inf)) else deviation
-                entry |= {"protocol": identity, "kimg": kimg, "ema": ema}
-                entry |= {"code": self.code.get(metric.name), "date": date}
+                entry: Score = {
+                    "metric": name,
+                    "value": None if fault else value,
+                    "std": None if fault or _fault_of_value(deviation, (0, math.inf)) else deviation,
+                    "protocol": identity,
+                    # A folder of images has neither, and its scores go into no record.
+                    "kimg": kimg,  # type: ignore[typeddict-item]
+                    "ema": ema,  # type: ignore[typeddict-item]
+                    "code": self.code.get(metric.name),
+                    "date": date,
+                }
                 if entry["value"] is None:
                     entry["reason"] = _reason_for_none(result, fault) if finite else NOT_FINITE
                 scores.append(entry)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ganzoo.machine.meters import NvmlMeter
+from ganzoo.runs import Environment, HardwareFacts, PluginFacts
 from ganzoo.util.float32 import float32_settings
 from ganzoo.util.text import printable, slug
 
@@ -24,7 +25,7 @@ RECORDED_VARIABLES = (
 """Environment variables that change the speed of a run; the last also changes bits, see `resolve_precision`."""
 
 
-def hardware_fingerprint(device: str, threads: int) -> dict[str, Any]:
+def hardware_fingerprint(device: str, threads: int) -> HardwareFacts:
     """The record's `hardware`: `id` is a slug of model, count and threads, free of software versions.
 
     `memory_bytes` is the accelerator's where the run used one, else the machine's.
@@ -49,7 +50,7 @@ def hardware_fingerprint(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def environment(plugins: Mapping[str, Mapping[str, Any]], linear_backend: str) -> dict[str, Any]:
+def environment(plugins: Mapping[str, PluginFacts], linear_backend: str) -> Environment:
     """The record's `environment`: the machine's name, versions of what ran, the plugins used, and the flags that
     change it, among them what multiplies matrices in linear layers.
     """

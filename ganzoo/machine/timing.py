@@ -6,12 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from ganzoo.machine.settings import synchronize
+from ganzoo.runs import Summary
 from ganzoo.util.bootstrap import INTERVAL, median_interval
 
 WINDOWS = 5
@@ -108,7 +108,7 @@ def _is_steady(rates: Sequence[float]) -> bool:
     return max(rates) - min(rates) <= STEADY_SPREAD * statistics.median(rates)
 
 
-def summary(samples: Sequence[float]) -> dict[str, Any]:
+def summary(samples: Sequence[float]) -> Summary:
     """What the samples tell, in their own unit, with all of them.
 
     `median`; `low` and `high`, the bootstrap 95 % interval of the median; `interval`, how that was drawn; `min` and

@@ -15,6 +15,7 @@ from ganzoo.machine.settings import resolve_step_mode
 from ganzoo.planning.recipe import resolve_recipe
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import KINDS, SINGULAR, Kind, Offer, PluginStatus, Registry
+from ganzoo.runs import PluginFacts
 from ganzoo.training.players import Players, build_players
 from ganzoo.training.preflight import count_parameters, meta_players
 from ganzoo.types import Architecture, ImageShape, Penalty, Recipe
@@ -25,7 +26,7 @@ from ganzoo.util.text import did_you_mean, error_line, printable
 SIZES = (16, 28, 32, 64)
 """The image sizes at which to count parameters if the architecture builds for any size."""
 
-CLASSES = 10
+ASSUMED_CLASSES = 10
 """The number of classes to assume when counting parameters."""
 
 
@@ -96,16 +97,17 @@ def describe_variant(registry: Registry, name: str, offer: Offer) -> dict[str, A
 
 
 def _build(architecture: Architecture, shape: ImageShape, recipe: Mapping[str, Any]) -> Players:
+    latent, options, pack = recipe["latent"], dict(recipe["options"]), recipe["pack"]
     return meta_players(
-        lambda: build_players(
-            architecture, shape, recipe["latent"], CLASSES, dict(recipe["options"]), logits=1, pack=recipe["pack"]
-        )
+        lambda: build_players(architecture, shape, latent, ASSUMED_CLASSES, options, logits=1, pack=pack)
     )
 
 
-def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]) -> dict[str, dict[str, Any]]:
+def describe_machine(device: str, threads: int, statuses: Sequence[PluginStatus]) -> dict[str, Mapping[str, Any]]:
     """`hardware` and `environment` as a run would record them, and the `folders` that ganzoo uses."""
-    used = {status.name: {"version": status.version, "source_sha256": status.source_sha256} for status in statuses}
+    used: dict[str, PluginFacts] = {
+        status.name: {"version": status.version, "source_sha256": status.source_sha256} for status in statuses
+    }
     cache = cache_folder()
     sizes = cache_sizes(cache)
     return {

@@ -68,7 +68,7 @@ def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override], label
     Of several for one field the one of the highest precedence wins. Raises `UnknownName` for an unknown field,
     `UsageError` for an ambiguous one, for two of one precedence, and for a value of the wrong type.
     """
-    leaves = dict(_leaves(recipe))
+    leaves = dict(_leaf_values(recipe))
     winners: dict[tuple[str, ...], Override] = {}
     for override in overrides:
         path = _find(override, leaves)
@@ -89,10 +89,10 @@ def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override], label
     return list(winners.values())
 
 
-def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaf_values(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*prefix, name))
+            yield from _leaf_values(value, (*prefix, name))
         else:
             yield (*prefix, name), value
 

@@ -15,12 +15,12 @@ from ganzoo.records.store import INSTALLED
 from ganzoo.registry.discovery import ALLOW_LIST
 from ganzoo.registry.distributions import imported_distributions
 from ganzoo.registry.registry import Kind, Registry
-from ganzoo.runs import RunSpec
+from ganzoo.runs import Environment, PluginFacts, RunSpec
 from ganzoo.util.options import options_of
 from ganzoo.util.text import printable
 
 
-def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
+def code_of(spec: RunSpec, registry: Registry) -> Environment:
     """The code that a run uses, as in a record's `environment`: plugins, their allow-list, versions.
 
     `distributions` are those that the plugins import which train: a dataset is told by the sha256 of its images, and a
@@ -30,7 +30,9 @@ def code_of(spec: RunSpec, registry: Registry) -> dict[str, Any]:
         "plugins": used_plugins(spec, registry),
         "plugin_allow_list": os.environ.get(ALLOW_LIST),
         "distributions": imported_distributions(registry.sources, _training_plugins(spec, registry)),
-        **versions(),
+        # Those installed now, not those imported: an upgrade may come while Python runs.
+        "ganzoo": metadata.version("ganzoo"),
+        "torch": metadata.version("torch"),
     }
 
 
@@ -46,7 +48,7 @@ def _plugins_with(registry: Registry, kind: Kind, name: str) -> set[str]:
     return {offer.plugin for offer in registry.offers[kind] if name in (offer.record.name, offer.qualified)}
 
 
-def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]:
+def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, PluginFacts]:
     """Version and source hash of every plugin that a run uses."""
     names: list[tuple[Kind, str]] = [("metrics", metric) for metric in spec.metrics]
     names += [("features", spec.features)] if spec.features else []
@@ -58,11 +60,6 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, dict[str, Any]]
     return {
         name: {"version": status.version, "source_sha256": status.source_sha256} for name, status in statuses.items()
     }
-
-
-def versions() -> dict[str, str]:
-    """The versions of ganzoo and torch installed now, not those imported: an upgrade may come while Python runs."""
-    return {name: metadata.version(name) for name in INSTALLED}
 
 
 def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

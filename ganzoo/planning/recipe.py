@@ -121,7 +121,7 @@ def settled_recipe(
     }
     remaining = [override for override in overrides if override.field not in parts]
     recipe |= _own_optimizers(variant, architecture, remaining)
-    _check_players("averaged", variant.averaged, architecture)
+    _check_players_exist("averaged", variant.averaged, architecture)
     applied += apply_overrides(recipe, remaining, selection.label)
     for field in map(optimizer_field, architecture.players):
         recipe.setdefault(field, dict(recipe["optimizer"]))
@@ -137,7 +137,7 @@ def _own_optimizers(
 
     `optimizer` is the generator's, and serves every player that has none of its own.
     """
-    _check_players("optimizers", variant.optimizers, architecture)
+    _check_players_exist("optimizers", variant.optimizers, architecture)
     own = {optimizer_field(name): _as_floats(optimizer) for name, optimizer in variant.optimizers.items()}
     common = _as_floats(variant.optimizer)
     for field in map(optimizer_field, set(architecture.players) - {GENERATOR_PLAYER}):
@@ -212,7 +212,7 @@ def _with_floats(value: Any) -> Any:
     return value if isinstance(value, (str, bool)) else float(value)
 
 
-def _check_players(field: str, names: Iterable[str], architecture: Architecture) -> None:
+def _check_players_exist(field: str, names: Iterable[str], architecture: Architecture) -> None:
     """Raise `UsageError` where a field of a recipe names a player that the architecture lacks."""
     for name in names:
         if name not in architecture.players:
@@ -251,7 +251,7 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
     try:
         json.dumps(recipe, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the recipe must be made of text and finite numbers: {error}") from error
+        raise UsageError(f"the recipe must be made of text and finite numbers: {error}; give such values") from error
 
 
 def _hint(field: str) -> Any:

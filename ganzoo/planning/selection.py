@@ -72,10 +72,10 @@ def _expand(registry: Registry, token: str) -> list[Selection]:
         ]
     if "+" in token:
         return [_pair(registry, token)]
-    return [_by_name(registry, token)]
+    return [_registered_variant(registry, token)]
 
 
-def _by_name(registry: Registry, name: str) -> Selection:
+def _registered_variant(registry: Registry, name: str) -> Selection:
     try:
         offer = registry.get("variants", name)
     except UnknownName as error:

@@ -37,14 +37,14 @@ def bound_faults(record: RunRecord) -> Iterator[str]:
             known = widest.get(name, (math.inf, -math.inf))
             widest[name] = min(low, known[0]), max(high, known[1])
         if value is not None and not is_within(value, bounds[key]):
-            yield _outside(f"score {printable(name, 80)} at {score['kimg']:g} kimg", value, bounds[key])
+            yield _beyond_bounds(f"score {printable(name, 80)} at {score['kimg']:g} kimg", value, bounds[key])
     training: Mapping[str, Any] = record.training
     for which in ("best", "final"):
         for place, point in (training.get(which) or {}).items():
             value, limits = point["value"], widest.get(place.rpartition("/")[0], (-math.inf, math.inf))
             if value is not None and not is_within(value, limits):
-                yield _outside(f"training.{which}.{printable(place, 80)}", value, limits)
+                yield _beyond_bounds(f"training.{which}.{printable(place, 80)}", value, limits)
 
 
-def _outside(what: str, value: float, bounds: Bounds) -> str:
+def _beyond_bounds(what: str, value: float, bounds: Bounds) -> str:
     return f"{what} is {value:g}, outside of {bounds[0]:g} to {bounds[1]:g}"

@@ -98,7 +98,7 @@ def _fault_of_checkpoint(path: Path) -> str | None:
         if metadata["schema"] != CHECKPOINT_SCHEMA:
             version = printable(metadata["schema"], 20)
             return f"is a checkpoint of version {version}, and this ganzoo knows version {CHECKPOINT_SCHEMA}"
-        if not _is_json(metadata["state"]):
+        if not _parses_as_json(metadata["state"]):
             return "its state is not JSON"
         intact = bears_its_sha256(path, metadata["sha256"])
     except ValueError as error:
@@ -106,7 +106,7 @@ def _fault_of_checkpoint(path: Path) -> str | None:
     return None if intact else "is damaged: its sha256 is not that of its bytes"
 
 
-def _is_json(text: str) -> bool:
+def _parses_as_json(text: str) -> bool:
     try:
         json.loads(text)
     except (ValueError, RecursionError):

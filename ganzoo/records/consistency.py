@@ -89,7 +89,7 @@ def speed_faults(record: RunRecord) -> Iterator[str]:
     for name in SUMMARIES:
         if name in throughput:
             yield from _interval_faults(f"throughput.{name}", throughput[name], record)
-    yield from _outside("throughput", throughput, {"data_wait_share": (0, 1)})
+    yield from _faults_outside("throughput", throughput, {"data_wait_share": (0, 1)})
 
 
 def turn_faults(record: RunRecord) -> Iterator[str]:
@@ -180,7 +180,7 @@ def training_faults(record: RunRecord) -> Iterator[str]:
     training: Mapping[str, Any] = record.training
     if not training:
         return
-    yield from _outside("training", training, {"kimg": POSITIVE, "train_seconds": POSITIVE})
+    yield from _faults_outside("training", training, {"kimg": POSITIVE, "train_seconds": POSITIVE})
     if record.ok and training.get("kimg", 0) < record.spec["kimg"] * (1 - CLOSE):
         yield f"training.kimg is {training.get('kimg', 0):g}, less than the budget of {record.spec['kimg']:g}"
     curves = training.get("curves") or {}
@@ -224,7 +224,7 @@ def _same_point(point: Point | None, score: Score | None) -> bool:
     return point["value"] == score["value"] and point["kimg"] == score["kimg"]
 
 
-def _outside(where: str, values: Mapping[str, Any], bounds: Mapping[str, Bounds]) -> Iterator[str]:
+def _faults_outside(where: str, values: Mapping[str, Any], bounds: Mapping[str, Bounds]) -> Iterator[str]:
     for name, (low, high) in bounds.items():
         value = values.get(name)
         if isinstance(value, (int, float)) and not low <= value <= high:

@@ -38,8 +38,8 @@ from ganzoo.util.rights import make_folder
 from ganzoo.util.tensorfiles import count_absurd, read_header
 from ganzoo.util.text import printable
 
-NAMES = "|".join(map(re.escape, RUN_FILES))
-RUN_FILE = re.compile(rf"({NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
+RUN_FILE_NAMES = "|".join(map(re.escape, RUN_FILES))
+RUN_FILE = re.compile(rf"({RUN_FILE_NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
 """The name of a file of a run, or of a broken one that was put aside."""
 
 WRITE_TEST = re.compile(r"\.writable-\d+-\d+")
@@ -73,7 +73,7 @@ def examine(folder: Path) -> Examination:
     if not folder.is_dir():
         raise RecordError(f"{printable(folder)}: no such folder; run `ganzoo bench` first, or name another")
     findings: list[Finding] = []
-    places = list(_places(folder, findings))
+    places = list(_folders_below(folder, findings))
     runs = [place for place, files in places if RECORD in files]
     checkpoints = [place / CHECKPOINT for place, files in places if CHECKPOINT in files]
     records: list[RunRecord] = []
@@ -139,7 +139,7 @@ def _claimed(run: Path) -> Iterator[bool]:
         yield all(stack.enter_context(claim(results, lock.stem)) for lock in locks)
 
 
-def _places(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
+def _folders_below(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, list[str]]]:
     """Every folder below `folder`, and itself, with its files; names links, follows none, and skips the quarantine."""
 
     def complain(error: OSError) -> None:

@@ -57,7 +57,7 @@ LOGS = "ganzoo.logs"
 
 OWN_DISTRIBUTION = "ganzoo"
 
-ENDED = "a command ended while it was imported; it is left out here, and every other command tries it again"
+ENDED = "its import ended an earlier command; skipped here; fix or uninstall it"
 """What is wrong with a plugin that is spared."""
 
 
@@ -77,7 +77,7 @@ def discover(
     Raises `UsageError` for a path, module or log that is not there or not allowed, and `PluginError` for a broken log
     and, with `strict`, for any broken plugin. What a plugin prints meanwhile goes to stderr.
     """
-    loader = _Loader(os.environ.get(ALLOW_LIST), _places(plugins), only, spared)
+    loader = _Loader(os.environ.get(ALLOW_LIST), _places_of_plugins(plugins), only, spared)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             loader.load_entry_points()
@@ -216,7 +216,7 @@ class _Loader:
             self.registry.statuses.append(replace(status, state="broken", error=reason))
             return
         finally:
-            self.survived(status.name)
+            self._clear_import_marker(status.name)
         for kind, offer in offers:
             self.registry.offers[kind].append(offer)
         self.registry.observers += observers
@@ -232,8 +232,8 @@ class _Loader:
             )
         )
 
-    def survived(self, plugin: str) -> None:
-        """This import has ended; what an earlier one has left of itself is out of date."""
+    def _clear_import_marker(self, plugin: str) -> None:
+        """This import has ended, so the marker that an earlier one has left is out of date."""
         if plugin in self.ended:
             with contextlib.suppress(OSError):
                 self.ended.pop(plugin).unlink()
@@ -281,8 +281,8 @@ class _Loader:
         return [(kind, Offer(plugin, record)) for record in records]
 
 
-def _places(named: Sequence[str]) -> Places:
-    """Where the code of plugins lies: of those that are installed, be they allowed or not, and of those named."""
+def _places_of_plugins(named: Sequence[str]) -> Places:
+    """Where the code of plugins lies: of those installed, allowed or not, and of those named."""
     places = Places()
     for module in {installed.point.module for group in (hookspecs.PROJECT, LOGS) for installed in _entry_points(group)}:
         places |= places_of_module(module, installed=True)

@@ -1,7 +1,7 @@
 """Which plugin is being imported, written down for the case that its import ends the process without a word.
 
 A file in the cache names it, and is locked as long as the process lives. One that is there and not locked was left by a
-process that ended meanwhile, be it by `os._exit`, from C, or killed.
+process that ended meanwhile, by `os._exit`, from C, or killed.
 """
 
 from __future__ import annotations

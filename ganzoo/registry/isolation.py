@@ -26,7 +26,7 @@ from ganzoo.util.streams import (
 )
 from ganzoo.util.text import printable
 
-SETTINGS: Mapping[str, Setting] = {**PYTHON, **LIBRARIES}
+PROCESS_SETTINGS: Mapping[str, Setting] = {**PYTHON, **LIBRARIES}
 
 
 STEADY = (
@@ -55,9 +55,9 @@ def undisturbed(but: Collection[str] = (), whose: str = "a plugin") -> Iterator[
             print_note(f"{whose} has forked the process and let the copy run on; the copy ends here")
             os._exit(1)
         for name, now in _settings_now():
-            wanted = before.get(name, SETTINGS[name].fresh)
+            wanted = before.get(name, PROCESS_SETTINGS[name].fresh)
             if name not in but and wanted is not UNKNOWN and now != wanted:
-                SETTINGS[name].put_back(wanted)
+                PROCESS_SETTINGS[name].put_back(wanted)
         closed += reopen_closed_streams()
     if closed:
         names = " and ".join(dict.fromkeys(closed))
@@ -81,9 +81,9 @@ def check_settings(before: Mapping[str, Any]) -> None:
 
 
 def _settings_now() -> Iterator[tuple[str, Any]]:
-    for name, setting in SETTINGS.items():
+    for name, setting in PROCESS_SETTINGS.items():
         if setting.library in sys.modules:
-            # A library whose import has failed is there by half, and the working folder may have been removed.
+            # A library whose import has failed is only partly initialized, and the working folder may be gone.
             with contextlib.suppress(AttributeError, ImportError, FileNotFoundError):
                 yield name, setting.read()
 

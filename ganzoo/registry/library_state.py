@@ -1,4 +1,4 @@
-"""Settings of torch and NumPy that code may change by the way. Neither is imported for them."""
+"""Settings of torch and NumPy that code may change as a side effect. Neither is imported for them."""
 
 from __future__ import annotations
 
@@ -32,31 +32,10 @@ def _flags_of(place: Callable[[], Any], *names: str) -> Setting:
     )
 
 
-def _dtype() -> str:
-    return str(_torch().get_default_dtype()).removeprefix("torch.")
-
-
-def _put_back_dtype(before: str) -> None:
-    _torch().set_default_dtype(getattr(_torch(), before))
-
-
 def _device() -> str | None:
-    """What was set, be it the CPU: every call of torch is slower while anything is."""
+    """The default device if one was set (even the CPU); a set device slows every call."""
     context = getattr(_torch()._GLOBAL_DEVICE_CONTEXT, "device_context", None)
     return None if context is None else str(context.device)
-
-
-def _anomaly_detection() -> tuple[bool, bool]:
-    return _torch().is_anomaly_enabled(), _torch().is_anomaly_check_nan_enabled()
-
-
-def _put_back_anomaly_detection(before: tuple[bool, bool]) -> None:
-    _torch().autograd.set_detect_anomaly(before[0], check_nan=before[1])
-
-
-def _flushes_denormals() -> bool:
-    """Whether this thread takes numbers below the least normal one for 0."""
-    return sys.float_info.min / 2 == 0
 
 
 def _float32() -> dict[str, str]:
@@ -71,14 +50,6 @@ def _put_back_float32(before: Mapping[str, str]) -> None:
     restore_float32(before)
 
 
-def _rng() -> bytes:
-    return bytes(_torch().get_rng_state().numpy())
-
-
-def _put_back_rng(before: bytes) -> None:
-    _torch().set_rng_state(_torch().frombuffer(bytearray(before), dtype=_torch().uint8))
-
-
 LIBRARIES: Mapping[str, Setting] = {
     "NumPy errors": Setting(
         lambda: sys.modules["numpy"].geterr(),
@@ -86,13 +57,26 @@ LIBRARIES: Mapping[str, Setting] = {
         "numpy",
         {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"},
     ),
-    "dtype": Setting(_dtype, _put_back_dtype, "torch", "float32"),
+    "dtype": Setting(
+        lambda: str(_torch().get_default_dtype()).removeprefix("torch."),
+        lambda before: _torch().set_default_dtype(getattr(_torch(), before)),
+        "torch",
+        "float32",
+    ),
     "device": Setting(_device, lambda before: _torch().set_default_device(before), "torch", None),
     "gradients": _of_torch("is_grad_enabled", "set_grad_enabled", True),
     "threads": _of_torch("get_num_threads", "set_num_threads"),
     "deterministic": _of_torch("are_deterministic_algorithms_enabled", "use_deterministic_algorithms", False),
-    "anomaly detection": Setting(_anomaly_detection, _put_back_anomaly_detection, "torch", (False, True)),
-    "denormals": Setting(_flushes_denormals, lambda before: _torch().set_flush_denormal(before), "torch", False),
+    "anomaly detection": Setting(
+        lambda: (_torch().is_anomaly_enabled(), _torch().is_anomaly_check_nan_enabled()),
+        lambda before: _torch().autograd.set_detect_anomaly(before[0], check_nan=before[1]),
+        "torch",
+        (False, True),
+    ),
+    # Whether this thread takes numbers below the least normal one for 0.
+    "denormals": Setting(
+        lambda: sys.float_info.min / 2 == 0, lambda before: _torch().set_flush_denormal(before), "torch", False
+    ),
     "cuDNN": _flags_of(lambda: _torch().backends.cudnn, "enabled", "benchmark", "deterministic"),
     "CUDA products": _flags_of(
         lambda: _torch().backends.cuda.matmul,
@@ -102,5 +86,9 @@ LIBRARIES: Mapping[str, Setting] = {
     ),
     "oneDNN": _flags_of(lambda: _torch().backends.mkldnn, "enabled", "deterministic"),
     "float32": Setting(_float32, _put_back_float32, "torch"),
-    "random numbers": Setting(_rng, _put_back_rng, "torch"),
+    "random numbers": Setting(
+        lambda: bytes(_torch().get_rng_state().numpy()),
+        lambda before: _torch().set_rng_state(_torch().frombuffer(bytearray(before), dtype=_torch().uint8)),
+        "torch",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Settings of a Python process that code may change by the way: how each is read, and how it is put back."""
+"""Settings of a Python process that code may change as a side effect: how each is read, and how it is put back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ganzoo.registry.search_path import search_like
 
 UNKNOWN = object()
 
@@ -42,17 +44,8 @@ def _put_back_environment(before: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _put_back_search_path(before: tuple[str, ...]) -> None:
-    """Added entries stay, because lazy imports may need them; removed ones come back."""
-    sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
-
-
 def _put_back_streams(before: tuple[Any, ...]) -> None:
     sys.stdin, sys.stdout, sys.stderr = before
-
-
-def _put_back_recursion_limit(before: int) -> None:
-    sys.setrecursionlimit(max(before, sys.getrecursionlimit()))
 
 
 def _hooks() -> tuple[Any, ...]:
@@ -102,10 +95,6 @@ def _put_back_cores(before: Any) -> None:
         os.sched_setaffinity(0, before)
 
 
-def _put_back_locale(before: str) -> None:
-    locale.setlocale(locale.LC_ALL, before)
-
-
 def _warnings() -> tuple[Any, ...]:
     return list(warnings.filters), warnings.showwarning, warnings.formatwarning
 
@@ -152,14 +141,17 @@ PYTHON: Mapping[str, Setting] = {
     "folder": Setting(os.getcwd, os.chdir),
     "streams": Setting(lambda: (sys.stdin, sys.stdout, sys.stderr), _put_back_streams),
     "environment": Setting(lambda: dict(os.environ), _put_back_environment),
-    "search path": Setting(lambda: tuple(sys.path), _put_back_search_path),
-    "recursion limit": Setting(sys.getrecursionlimit, _put_back_recursion_limit),
+    # Added entries stay, because lazy imports may need them; removed ones come back.
+    "search path": Setting(lambda: tuple(sys.path), search_like),
+    "recursion limit": Setting(
+        sys.getrecursionlimit, lambda before: sys.setrecursionlimit(max(before, sys.getrecursionlimit()))
+    ),
     "switch interval": Setting(sys.getswitchinterval, sys.setswitchinterval),
     "hooks": Setting(_hooks, _put_back_hooks),
     "signal handlers": Setting(_signal_handlers, _put_back_signal_handlers),
     "umask": Setting(_umask, os.umask),
     "cores": Setting(_cores, _put_back_cores),
-    "locale": Setting(lambda: locale.setlocale(locale.LC_ALL), _put_back_locale),
+    "locale": Setting(lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
     "warnings": Setting(_warnings, _put_back_warnings),
     "logging": Setting(_logging, _put_back_logging),
     "garbage collector": Setting(_collector, _put_back_collector),

@@ -75,12 +75,12 @@ def by_name(record: Any, field: str, own: Collection[str] = (), players: Collect
     names = [*TABLE[type_, field], *own]
     others = players if (type_, field) in WITH_PLAYERS else ()
     asked = []
-    for name, required in _asked(function, _called(record, field)).items():
+    for name, required in _asked(function, _field_in_words(record, field)).items():
         if name in names or (required and name in others):
             asked.append(name)
         elif required:
             raise PluginError(
-                f"{_called(record, field)} asks for '{printable(name)}'; arguments go by name, and it may name "
+                f"{_field_in_words(record, field)} asks for '{printable(name)}'; arguments go by name, and it may name "
                 f"{', '.join(map(printable, dict.fromkeys([*others, *names])))}"
             )
     return ByName(function, tuple(asked))
@@ -90,20 +90,20 @@ def check_functions(record: Any) -> None:
     """Raise `PluginError` where a function of a record cannot be called by name, or a coefficient hides an argument."""
     for type_, field in TABLE:
         if isinstance(record, type_) and (function := getattr(record, field)) is not None:
-            _asked(function, _called(record, field))
+            _asked(function, _field_in_words(record, field))
     if isinstance(record, (Loss, Penalty, Augmentation)):
-        _check_names(record)
+        _check_coefficient_names(record)
     if isinstance(record, Augmentation):
         _check_adapts(record)
     if isinstance(record, Architecture):
-        _check_players(record)
+        _check_player_names(record)
     if isinstance(record, Metric):
         for field in ("score", "settings"):
             by_name(record, field)
 
 
 def _check_adapts(record: Augmentation) -> None:
-    """Raise `PluginError` where an augmentation asks for sides that it treats alike, or keeps a state in vain."""
+    """Raise `PluginError` for one that asks for sides that it treats alike, or declares `state` without `adapt`."""
     own = (*record.hyper, *record.state)
     asked = by_name(record, "function", own).names
     if record.same_for_real_and_fake and (named := [name for name in ("is_real", "fake") if name in asked]):
@@ -119,26 +119,28 @@ def _check_adapts(record: Augmentation) -> None:
         by_name(record, "adapt", own)
 
 
-def _check_players(architecture: Architecture) -> None:
+def _check_player_names(architecture: Architecture) -> None:
     """Raise `PluginError` for names of players that functions cannot ask for, or judges that are none."""
     where = f"architecture '{architecture.name}'"
     for name in architecture.players:
         if not name.isidentifier() or name in RESERVED:
             raise PluginError(f"{where} calls a player '{printable(name)}'; give a name that a function can ask for")
     if "generator" not in architecture.players or len(set(architecture.players)) < len(architecture.players):
-        raise PluginError(f"{where} has the players {_listed(architecture.players)}; one is 'generator', each once")
+        raise PluginError(
+            f"{where} has the players {_quoted_list(architecture.players)}; one is 'generator', each once"
+        )
     for name in architecture.judges:
         if name not in architecture.players or name == "generator":
             raise PluginError(
-                f"{where} has a judge '{printable(name)}', and its players are {_listed(architecture.players)}"
+                f"{where} has a judge '{printable(name)}', and its players are {_quoted_list(architecture.players)}"
             )
 
 
-def _listed(names: Collection[str]) -> str:
+def _quoted_list(names: Collection[str]) -> str:
     return ", ".join(f"'{printable(name)}'" for name in names)
 
 
-def _check_names(record: Loss | Penalty | Augmentation) -> None:
+def _check_coefficient_names(record: Loss | Penalty | Augmentation) -> None:
     for kind, names in (("coefficient", record.hyper), ("state", record.state)):
         for name in names:
             if name in RESERVED or (kind == "state" and name in record.hyper):
@@ -148,7 +150,7 @@ def _check_names(record: Loss | Penalty | Augmentation) -> None:
                 )
 
 
-def _called(record: Any, field: str) -> str:
+def _field_in_words(record: Any, field: str) -> str:
     return f"{field} of {type(record).__name__.lower()} '{record.name}'"
 
 

@@ -79,9 +79,9 @@ def places_of_module(name: str, *, installed: bool) -> Places:
     if spec is None:
         return Places()
     if spec.submodule_search_locations is None:
-        paths = [_real(spec.origin)] if spec.has_location and spec.origin else []
+        paths = [_resolved(spec.origin)] if spec.has_location and spec.origin else []
     else:
-        paths = [_real(folder) for folder in spec.submodule_search_locations]
+        paths = [_resolved(folder) for folder in spec.submodule_search_locations]
     return Places(frozenset(paths), frozenset() if installed else _folders(paths))
 
 
@@ -156,7 +156,7 @@ def code_behind(module: ModuleType, places: Places) -> Code:
         # Its module is named after the folder it lies in.
         pending = [_Part(file.name, file, "")]
     else:
-        pending = [_Part(module.__name__, file, module.__package__ or ""), *_parts(module.__name__, places)]
+        pending = [_Part(module.__name__, file, module.__package__ or ""), *_imported_parts(module.__name__, places)]
     files: dict[str, Path] = {}
     imports: set[str] = set()
     while pending:
@@ -188,17 +188,17 @@ def source_sha256(files: Mapping[str, Path]) -> str | None:
 def _imported(name: str, places: Places) -> Iterator[_Part]:
     """What an import of `name` runs; of `package.*` all of it, for its `__all__` may name modules."""
     base = name.removesuffix(".*")
-    yield from (parts := list(_parts(base, places)))
+    yield from (parts := list(_imported_parts(base, places)))
     if name != base and any(part.name == base and part.file.stem == "__init__" for part in parts):
         yield from _whole_package(base.partition(".")[0])
 
 
-def _parts(name: str, places: Places) -> Iterator[_Part]:
+def _imported_parts(name: str, places: Places) -> Iterator[_Part]:
     """What an import of `name` runs of the code of plugins: packages have an `__init__.py` on the way to a module."""
     for module, spec in _specs(name):
         if not spec.has_location or spec.origin is None:
             continue  # A folder without __init__.py; plugins' code may lie in it.
-        file = _real(spec.origin)
+        file = _resolved(spec.origin)
         if module in LIBRARY or places.hold(module, file):
             yield _Part(module, file, spec.parent or "")
         elif not any(library.startswith(f"{module}.") for library in LIBRARY):
@@ -245,7 +245,7 @@ def _whole_package(root: str) -> Iterator[_Part]:
 
 
 @lru_cache(maxsize=4096)
-def _real(path: str) -> Path:
+def _resolved(path: str) -> Path:
     """The path behind all links; a link of an installation stays what it is as long as a process lives."""
     return Path(path).resolve()
 
@@ -264,11 +264,11 @@ def imports_of(source: bytes, package: str) -> tuple[tuple[str, ...], bool]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute("." * node.level + (node.module or ""), package)
+            base = _absolute_import("." * node.level + (node.module or ""), package)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)] if base else []
             dynamic |= any(alias.name in DYNAMIC and alias.asname for alias in node.names)
         elif isinstance(node, ast.Call) and (name := _name_written_out(node)):
-            names.append(_absolute(name, package))
+            names.append(_absolute_import(name, package))
             written_out.add(id(node.func))
         elif id(node) not in written_out:
             dynamic |= _last_word(node) in DYNAMIC
@@ -298,7 +298,7 @@ def _name_written_out(call: ast.Call) -> str:
     return first.value if isinstance(first.value, str) else ""
 
 
-def _absolute(name: str, package: str) -> str:
+def _absolute_import(name: str, package: str) -> str:
     """A name in an import, absolute; empty where it goes beyond the top package: for type checkers, or in a try."""
     try:
         return importlib.util.resolve_name(name, package)

@@ -42,7 +42,7 @@ def check_record(record: Any, path: str = "") -> None:
         if not _fits(value, hint):
             raise PluginError(f"{path}{field.name} is {printable(repr(value), 80)}; it must be {_words(hint)}")
         if _may_hold_records(hint):
-            for part in _parts(value):
+            for part in _records_in(value):
                 check_record(part, f"{path}{field.name}.")
     if isinstance(record, Architecture):
         _check_options(record)
@@ -107,7 +107,7 @@ def _may_hold_records(hint: object) -> bool:
     return is_dataclass(hint) or any(map(_may_hold_records, get_args(hint)))
 
 
-def _parts(value: Any) -> Iterator[Any]:
+def _records_in(value: Any) -> Iterator[Any]:
     """The records in a field: itself, or what it holds."""
     held = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else (value,)
     for part in held:

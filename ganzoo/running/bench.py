@@ -74,7 +74,7 @@ def prepare_bench(
 
     The `options` that the runs will be carried out by are checked first, so that a dry run refuses what a run would.
     A `registry` of the plan's plugins and logs is taken as it is. `results` is where a run that the plan goes on with
-    is looked for, and `given` names the fields of the plan that were given, be it with their default. `logs` observe in
+    is looked for, and `given` names the fields of the plan that were given, even as their default. `logs` observe in
     this process only, so that none takes part in what a run measures.
     `on_progress(done, total, size)` follows the images of a dataset that is prepared for the first time. Raises
     `UsageError` and its kin where something cannot be done; then nothing was trained.
@@ -125,9 +125,9 @@ def discover_noting(plugins: Sequence[str], strict: bool, on_note: OnNote, logs:
 
 def distinct_plugins(plugins: Sequence[str]) -> tuple[str, ...]:
     """Each file once, however often and in whatever spelling it is named; a file twice would conflict with itself."""
-    return tuple(dict.fromkeys(map(_absolute, plugins)))
+    return tuple(dict.fromkeys(map(_absolute_path, plugins)))
 
 
-def _absolute(plugin: str) -> str:
+def _absolute_path(plugin: str) -> str:
     """A path made absolute, so that a run's process finds it; a module as it is."""
     return str(Path(plugin).resolve()) if Path(plugin).is_file() else plugin

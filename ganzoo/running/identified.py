@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ganzoo.planning.plan import ResolvedPlan
 from ganzoo.planning.provenance import code_of
 from ganzoo.records.folder import refuse_links, stamp_of
 from ganzoo.records.store import BEFORE, RECORD, run_folder, run_id_of, versions_in_id
 from ganzoo.registry.registry import Registry
-from ganzoo.runs import RunRecord, RunSpec
+from ganzoo.runs import Environment, RunRecord, RunSpec
 
 SMALLEST_BATCH = 2
 """BatchNorm in training mode needs two images."""
@@ -31,7 +30,7 @@ class IdentifiedRun:
     run_id: str
     folder: Path
     continues: str | None
-    code: dict[str, Any]
+    code: Environment
     stamp: tuple[int, int] | None
 
 

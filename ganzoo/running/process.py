@@ -25,7 +25,7 @@ GRACE_SECONDS = 30.0
 """How long a run that is asked to stop may take to finish its step and save itself."""
 
 END_SECONDS = 5.0
-"""How long a process may take to end after its last word, and its last words to come through after its end."""
+"""Grace between the outcome and exit, and for output after exit."""
 
 SHORT_SPINS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 """OpenMP's threads spin while they wait. Where anything else wants the cores, a spinning thread keeps out the one it
@@ -51,7 +51,7 @@ Reason = Literal["interrupted", "timeout"]
 
 
 class _OutOfTime(Exception):
-    """The deadline has passed; no `TimeoutError`, for whoever follows a run may raise that."""
+    """The deadline passed. Not `TimeoutError`: callbacks may raise that."""
 
 
 class ProcessLauncher:
@@ -195,7 +195,7 @@ class RunProcess:
 
     @contextlib.contextmanager
     def suspended_too(self) -> Iterator[None]:
-        """Let Ctrl-Z stop the run with this process, and `fg` let it go on: a session of its own hears of neither."""
+        """Forward Ctrl-Z and `fg`: the run has another session and gets no such signal."""
         in_main = threading.current_thread() is threading.main_thread()
         if os.name != "posix" or not in_main or signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
             yield

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ganzoo.machine.timing import summary
+from ganzoo.runs import Throughput
 
 WORST: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     **dict.fromkeys(("peak_memory_bytes", "peak_memory_reserved_bytes", "data_wait_share", "disturbance"), max),
     "short_windows": any,
     "warmup_steady": all,
 }
-"""Of these a measurement is as good as its worst round; of other numbers it has the median."""
+"""Fields for which the worst round counts; other numbers take the median."""
 
 ONE_AFTER_ANOTHER = ("window_seconds", "device_states")
 """Lists with an entry for each window; of other lists each entry is kept once."""
@@ -22,14 +23,14 @@ REASON = "energy_reason"
 """Why there is no figure of energy; one round that has none is enough."""
 
 
-def throughput_of_rounds(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def throughput_of_rounds(rounds: Sequence[Mapping[str, Any]]) -> Throughput:
     """A record's `throughput`, of those of its rounds: samples one after another, in the order of the rounds."""
     names = dict.fromkeys(name for each in rounds for name in each)
     together = {name: _together(name, [each[name] for each in rounds if name in each]) for name in names}
     flops, peak = together.get("flops_per_image"), together.get("peak_flops")
     if flops is not None and peak:
         together["mfu"] = flops * together["train_images_per_second"]["median"] / peak
-    return together
+    return cast(Throughput, together)
 
 
 def _together(name: str, values: Sequence[Any]) -> Any:

@@ -240,12 +240,12 @@ class PlanUnderWay:
         return self.launcher.launch(request, EventRelay(run.run_id, run.spec, self.tell, self.on_note))
 
     def record(self, run: IdentifiedRun, outcome: Outcome) -> None:
-        """Record a run that has ended, whoever is in a hurry by now."""
+        """Write the record; stop signals are held back meanwhile."""
         with held_back():
             self.records[run.index] = self._write_record(run, outcome)
 
     def _write_record(self, run: IdentifiedRun, outcome: Outcome) -> RunRecord:
-        """Write the record; only then is there anything to be removed."""
+        """Write the record first; only then remove what it makes needless."""
         # A process that died has said nothing of its environment.
         outcome.environment = outcome.environment or run.code
         record = RunRecord(
@@ -272,7 +272,7 @@ class PlanUnderWay:
 
 
 def outcome_of_interrupted(interrupt: KeyboardInterrupt) -> Outcome:
-    """What a run left that was interrupted, be it before its launcher could ask it to save itself."""
+    """Outcome of an interrupted run, also if it had not started."""
     if isinstance(interrupt, RunInterrupted):
         return interrupt.outcome
     return Outcome().failed("interrupted", Failure("KeyboardInterrupt", "stopped by the user"))

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from ganzoo.machine.meters import Watch, datasheet_flops
 from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import synchronize
 from ganzoo.machine.timing import WINDOW_SECONDS, WINDOWS, measure_windows, summary
-from ganzoo.runs import RunSpec
+from ganzoo.runs import RunSpec, Throughput
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.loop import run_step
@@ -24,14 +23,14 @@ from ganzoo.training.preflight import Preflight
 
 LATENCY_CALLS = 20
 
-SHORT = 0.8
+SHORT_WINDOW = 0.8
 """A window may be this much shorter than it was meant to be, because a rate is never quite what it was."""
 
 WAIT_SHARE = 0.02
 """The share of the time that a step may wait for streamed images before its rate is flagged."""
 
 
-def measure_training(run: Assembly, seconds: float, windows: int = WINDOWS) -> dict[str, Any]:
+def measure_training(run: Assembly, seconds: float, windows: int = WINDOWS) -> Throughput:
     """Rates of the training step: real images per second, as `kimg` counts them, and seconds per step.
 
     `run` is used up: give it networks that nothing else uses. `seconds` is the total of `WINDOWS` windows, of which
@@ -68,7 +67,7 @@ def measure_training(run: Assembly, seconds: float, windows: int = WINDOWS) -> d
         "train_images_per_second": summary(timed.rates),
         "step_seconds": summary([span / count for span, count in zip(timed.seconds, timed.steps, strict=True)]),
         "window_seconds": list(timed.seconds),
-        "short_windows": min(timed.seconds) < SHORT * WINDOW_SECONDS,
+        "short_windows": min(timed.seconds) < SHORT_WINDOW * WINDOW_SECONDS,
         "warmup_seconds": timed.warmup_seconds,
         "warmup_steps": timed.warmup_steps,
         "warmup_steady": timed.steady,
@@ -84,7 +83,7 @@ def measure_training(run: Assembly, seconds: float, windows: int = WINDOWS) -> d
     }
 
 
-def measure_sampling(run: Assembly, batch_size: int, seconds: float, windows: int = WINDOWS) -> dict[str, Any]:
+def measure_sampling(run: Assembly, batch_size: int, seconds: float, windows: int = WINDOWS) -> Throughput:
     """The generator in eval mode, from latents to float32 images on the device: rate at the batch, latency at one."""
     labels = None
     generator = run.players.generator
@@ -117,7 +116,7 @@ def measure_sampling(run: Assembly, batch_size: int, seconds: float, windows: in
     return {"sample_images_per_second": summary(timed.rates), "sample_latency_seconds": summary(latencies)}
 
 
-def utilization(spec: RunSpec, checked: Preflight, images_per_second: float) -> dict[str, Any]:
+def utilization(spec: RunSpec, checked: Preflight, images_per_second: float) -> Throughput:
     """What share of the device the step uses: FLOPs executed for each real image, against a measured peak.
 
     `mfu` is the share of `peak_flops`, which a large matrix product reaches at the same precision in this very run;

@@ -9,8 +9,8 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -36,7 +36,7 @@ from ganzoo.registry.registry import Registry
 from ganzoo.registry.search_path import search_like
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
 from ganzoo.running.wire import Note, OnMessage, Outcome, Progress, Scores, Stage
-from ganzoo.runs import Protocol, RunRequest, RunSpec, Score, Throughput
+from ganzoo.runs import Point, Protocol, RunRequest, RunSpec, Score, Throughput, Training
 from ganzoo.training.assembly import Assembly, assemble, materials_of
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.preflight import Preflight, preflight
@@ -193,7 +193,7 @@ def _measure(
     throughput |= utilization(spec, checked, throughput["train_images_per_second"]["median"])
 
 
-def _refuse_disturbed(throughput: Mapping[str, Any], allowed: float | None) -> None:
+def _refuse_disturbed(throughput: Throughput, allowed: float | None) -> None:
     """Raise `Disturbed` where other processes disturbed the measurement more than is allowed."""
     share = throughput["disturbance"]
     if allowed is not None and share > allowed:
@@ -236,10 +236,10 @@ def _restore_checkpoint(
         raise
     result = log.result
     result.resumed_at_kimg.append(result.kimg)
-    outcome.training = asdict(result)
+    outcome.training = result.facts()
     if saved.run_id == request.run_id:
-        flags = outcome.throughput.setdefault("flags", [])
-        flags += [flag for flag in (RESUMED,) if flag not in flags]
+        flags = outcome.throughput.get("flags", [])
+        outcome.throughput["flags"] = flags if RESUMED in flags else [*flags, RESUMED]
     label = f"{printable(request.spec['variant'])}, seed {request.spec['seed']}"
     emit(Note(f"{label}: goes on at {result.kimg:g} kimg"))
     return log
@@ -268,19 +268,19 @@ class _Training:
             self._train()
         except KeyboardInterrupt:
             # Between two steps. After any other exception a step may be torn, and the last checkpoint is the better.
-            self.outcome.training = asdict(self.log.result)
+            self.outcome.training = self.log.result.facts()
             self._save()
             raise
         self._save()
         metrics = self.scorer.metrics if self.scorer else ()
-        self.outcome.training = asdict(self.log.result) | _best_and_final(self.outcome.scores, metrics)
+        self.outcome.training = self.log.result.facts() | _best_and_final(self.outcome.scores, metrics)
         self.outcome.files = _keep_generator(
             self.spec, self.assembly, self.drawing, Path(self.request.folder), self.emit
         )
 
     def _train(self) -> None:
         def on_progress(result: TrainResult, terms: dict[str, float]) -> None:
-            self.outcome.training = asdict(result)
+            self.outcome.training = result.facts()
             self.emit(Progress(result.kimg, result.train_seconds, terms))
 
         def pause_due() -> bool:
@@ -314,7 +314,8 @@ class _Training:
         self.outcome.throughput["evaluation_images_per_second"] = summary(rates)
         seconds = self.log.result.train_seconds
         earlier = [score for score in self.outcome.scores if score["kimg"] < kimg]
-        self.outcome.scores = earlier + [{**score, "train_seconds": seconds} for score in scores]
+        timed: list[Score] = [{**score, "train_seconds": seconds} for score in scores]
+        self.outcome.scores = earlier + timed
         self.outcome.protocols |= protocols
         self.emit(Scores(kimg, scores))
         self.emit(Stage("training"))
@@ -335,11 +336,11 @@ RESUMED = "resumed: measured by the process that began the run"
 
 def _score(
     spec: RunSpec, run: Assembly, drawing: Drawing, scorer: Scorer, kimg: float
-) -> tuple[list[Any], dict[str, Any]]:
+) -> tuple[list[Score], dict[str, Protocol]]:
     """Scores of the averaged generator and of the raw one, from the same latents."""
     generators = {True: run.average.settled(), False: run.players.generator} if run.average.enabled else {}
-    scores: list[Any] = []
-    protocols: dict[str, Any] = {}
+    scores: list[Score] = []
+    protocols: dict[str, Protocol] = {}
     for ema, generator in (generators or {False: run.players.generator}).items():
         images = generated_images(
             generator,
@@ -362,20 +363,21 @@ def _kind(ema: bool) -> str:
     return "averaged" if ema else "raw"
 
 
-def _best_and_final(scores: Sequence[dict[str, Any]], metrics: Sequence[Metric]) -> dict[str, Any]:
+def _best_and_final(scores: Sequence[Score], metrics: Sequence[Metric]) -> Training:
     """`{"best": {...}, "final": {...}}`, each from score and weights (`fid/ema`) to value and kimg."""
     better = {name: way for metric in metrics for name, way in metric.better.items()}
-    best: dict[str, Any] = {}
-    final: dict[str, Any] = {}
+    best: dict[str, Point] = {}
+    final: dict[str, Point] = {}
     for score in scores:
         key = f"{score['metric']}/{'ema' if score['ema'] else 'raw'}"
-        point = {"value": score["value"], "kimg": score["kimg"]}
-        final[key] = point
-        if point["value"] is None:
+        value = score["value"]
+        final[key] = {"value": value, "kimg": score["kimg"]}
+        if value is None:
             continue
         sign = 1 if better.get(score["metric"]) == "lower" else -1
-        if key not in best or sign * point["value"] < sign * best[key]["value"]:
-            best[key] = point
+        known = best[key]["value"] if key in best else None
+        if known is None or sign * value < sign * known:
+            best[key] = final[key]
     return {"best": best, "final": final}
 
 

@@ -9,9 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from ganzoo.runs import RunRequest, Status
+from ganzoo.runs import (
+    DatasetFacts,
+    Environment,
+    HardwareFacts,
+    Protocol,
+    RunRequest,
+    Score,
+    Status,
+    Throughput,
+    Training,
+)
 
 STOP = "stop"
 """The line that asks a run to save itself and end."""
@@ -38,7 +47,7 @@ class Scores:
     """The generator was scored at `kimg`."""
 
     kimg: float
-    scores: Sequence[Mapping[str, Any]]
+    scores: Sequence[Score]
 
 
 @dataclass(frozen=True)
@@ -72,14 +81,14 @@ class Outcome:
 
     status: Status = "ok"
     error: Failure | None = None
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    protocols: dict[str, Any] = field(default_factory=dict)
-    throughput: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    scores: list[Score] = field(default_factory=list)
+    protocols: dict[str, Protocol] = field(default_factory=dict)
+    throughput: Throughput = field(default_factory=Throughput)
+    training: Training = field(default_factory=Training)
     parameters: dict[str, int] = field(default_factory=dict)
-    dataset: dict[str, Any] = field(default_factory=dict)
-    hardware: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
+    dataset: DatasetFacts = field(default_factory=DatasetFacts)
+    hardware: HardwareFacts = field(default_factory=HardwareFacts)
+    environment: Environment = field(default_factory=Environment)
     files: dict[str, str] = field(default_factory=dict)
 
     def failed(self, status: Status, error: Failure) -> Outcome:

@@ -25,8 +25,8 @@ PR_SET_PDEATHSIG = 1
 WATCH_SECONDS = 0.5
 """How long the processes that a run has started may outlive it."""
 
-PATIENT_LOOKS = 4
-"""At so many looks the parent may be gone before the run is killed: it ends by itself, unless it is stopped."""
+CHECKS_WITHOUT_PARENT = 4
+"""Checks without a parent after which the run is killed. It ends by itself before that, unless it is stopped."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def _kill_group_on_exit() -> None:
         # The pipes that the run writes to are not to be held open; the one that it reads from tells of the parent.
         os.closerange(1, 3)
         without_parent = 0
-        while os.getppid() == run and without_parent < PATIENT_LOOKS:
+        while os.getppid() == run and without_parent < CHECKS_WITHOUT_PARENT:
             time.sleep(WATCH_SECONDS)
             without_parent += _has_hung_up(0)
         os.killpg(run, signal.SIGKILL)

@@ -12,7 +12,7 @@ from ganzoo.errors import PluginError, UsageError
 from ganzoo.registry.signatures import ByName, by_name
 from ganzoo.training.judging import as_vector
 from ganzoo.training.phase_update import Given, Values
-from ganzoo.training.players import Judgement, Players, Seen
+from ganzoo.training.players import Judgement, PhaseTrace, Players
 from ganzoo.training.terms import images_seen, names_of, own_values, state_of_recipe
 from ganzoo.types import Augmentation
 from ganzoo.util.text import printable
@@ -28,7 +28,7 @@ class NamedAugmentation:
 
     @classmethod
     def of(cls, record: Augmentation) -> NamedAugmentation:
-        """That of a record."""
+        """Build from a record."""
         own = names_of(record)
         adapt = by_name(record, "adapt", own) if record.adapt is not None else None
         return cls(record, by_name(record, "function", own), adapt)
@@ -104,12 +104,12 @@ class Augmenting:
         """What a phase calls as `augment(images)`."""
         return self(images)[0]
 
-    def adapted(self, given: Given, calls: Sequence[Judgement], seen: Seen) -> dict[str, Tensor]:
+    def adapted(self, given: Given, calls: Sequence[Judgement], trace: PhaseTrace) -> dict[str, Tensor]:
         """The next state of the augmentation that adapts, from the judge's augmented call on real images."""
         each = self.adapting
         if each is None or each.adapt is None:
             return {}
-        judged = [call for call in calls if call.inputs and seen.is_real(call.inputs[0]) is True]
+        judged = [call for call in calls if call.inputs and trace.is_real(call.inputs[0]) is True]
         if len(judged) != 1:
             raise PluginError(
                 f"augmentation '{printable(each.record.name)}' adapts to what the judge says of real images, and the "

@@ -31,7 +31,7 @@ class MovingAverage:
         if self.enabled:
             averaged = _averaged_tensors(network)
             pairs = list(zip(_tensors(self.average), _tensors(network), strict=True))
-            self._lerped = [(_real(average), _real(own)) for average, own in pairs if id(own) in averaged]
+            self._lerped = [(_as_real(average), _as_real(own)) for average, own in pairs if id(own) in averaged]
             self._copied = [(average, own) for average, own in pairs if id(own) not in averaged]
 
     @property
@@ -82,7 +82,7 @@ def _averaged_tensors(network: nn.Module) -> set[int]:
     return {id(tensor) for tensor in averaged if tensor.is_floating_point() or tensor.is_complex()}
 
 
-def _real(tensor: Tensor) -> Tensor:
+def _as_real(tensor: Tensor) -> Tensor:
     """A complex tensor as a view of its real and imaginary parts, for those are averaged."""
     return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ganzoo.errors import PluginError, UsageError
 from ganzoo.registry.signatures import ByName, by_name
 from ganzoo.training.phase_update import Given
-from ganzoo.training.players import Logits, Seen, StandIn, unpacked
+from ganzoo.training.players import Logits, PhaseTrace, StandIn, unpacked
 from ganzoo.training.terms import of_batch
 from ganzoo.types import Architecture, Inputs, Terms
 
@@ -33,7 +33,7 @@ class Presenter:
 
     @classmethod
     def of(cls, architecture: Architecture) -> Presenter:
-        """That of an architecture. Raises `PluginError` where its `present` asks for what there is not."""
+        """Build from an architecture. Raises `PluginError` where its `present` asks for what there is not."""
         present = None
         opponents: tuple[str, ...] = ("generator",)
         if architecture.present is not None:
@@ -121,15 +121,15 @@ def by_leaf(
 
 
 @contextmanager
-def watched(given: Given, judges: Sequence[str], seen: Seen) -> Iterator[Given]:
-    """Note in `seen` what the generator makes and what the judges are given; gives the players to use in the block."""
+def watched(given: Given, judges: Sequence[str], trace: PhaseTrace) -> Iterator[Given]:
+    """Note in `trace` what the generator makes and what the judges are given; gives the players to use in the block."""
     generator = given.players["generator"]
-    recorded = StandIn(generator, lambda *inputs: seen.has_made(generator(*inputs)))
+    recorded = StandIn(generator, lambda *inputs: trace.note_fakes(generator(*inputs)))
     watching: list[Any] = [given.players[name] for name in judges]
     for judge in watching:
-        judge.seen = seen
+        judge.trace = trace
     try:
         yield given._replace(players={**given.players, "generator": recorded})
     finally:
         for judge in watching:
-            judge.seen = None
+            judge.trace = None

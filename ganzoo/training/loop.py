@@ -7,13 +7,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ganzoo.errors import Diverged
 from ganzoo.machine.settings import synchronize
+from ganzoo.runs import Training
 from ganzoo.training.assembly import Assembly
 from ganzoo.training.cuda_graph import WARMUP_STEPS, GraphedStep
 from ganzoo.training.phase_update import Call
@@ -45,6 +47,10 @@ class TrainResult:
     """Optimizer steps of each player as a whole, by its name."""
     resumed_at_kimg: list[float] = field(default_factory=list)
     """Where another process went on with the run."""
+
+    def facts(self) -> Training:
+        """A copy, as a record holds it."""
+        return cast(Training, asdict(self))
 
 
 def run_step(run: Assembly, log: TermLog | None = None) -> None:

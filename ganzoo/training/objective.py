@@ -69,7 +69,7 @@ def phases_of(objective: Objective, recipe: Recipe, frequencies: Sequence[PhaseF
     if recipe.pack > 1:
         _refuse_labels_of_packs(penalties)
     if loss.phases:
-        phases = [_by_name(phase, loss, presenter, augmenting) for phase in loss.phases]
+        phases = [_phase_of_plugin(phase, loss, presenter, augmenting) for phase in loss.phases]
     else:
         phases = [judge_phase(loss, presenter, recipe.label_smoothing), opponents_phase(loss, presenter)]
         after = _after_by_name(loss, loss)
@@ -79,7 +79,7 @@ def phases_of(objective: Objective, recipe: Recipe, frequencies: Sequence[PhaseF
         (penalty, home_of(penalty, phases, declared, loss)) for penalty in penalties if penalty.record.every == 1
     ]
     phases = [
-        _smoothed(
+        _smoothed_phase(
             with_penalties(
                 phase, [penalty for penalty, home in joining if home == phase.name], presenter, augmenting, loss
             ),
@@ -152,11 +152,11 @@ def _sharing(phases: Sequence[StepPhase], loss: Loss, presenter: Presenter) -> t
     if "generator" in first.updated_players or "generator" not in second.updated_players:
         return (), "the first update must leave the generator alone, and the second update it"
     if any((phase.repeats, phase.every) != (1, 1) for phase in phases):
-        return (), "a phase runs more or less than once in a step"
+        return (), "a phase does not run exactly once per step"
     return (first.name, second.name), ""
 
 
-def _by_name(phase: Phase, loss: Loss, presenter: Presenter, augmenting: Augmenting) -> StepPhase:
+def _phase_of_plugin(phase: Phase, loss: Loss, presenter: Presenter, augmenting: Augmenting) -> StepPhase:
     """A phase of a plugin with functions that are given everything, and pass on what the plugin's ask for."""
     function = by_name(phase, "function", names_of(loss), presenter.players)
     if "augment" in function.names and not augmenting:
@@ -188,7 +188,7 @@ def _after_by_name(record: Phase | Loss, loss: Loss) -> Callable[[Sequence[Tenso
     return lambda parameters, values: after({"parameters": parameters, **own_values(values, loss)})
 
 
-def _smoothed(phase: StepPhase, plain: StepPhase, loss: Loss, presenter: Presenter, recipe: Recipe) -> StepPhase:
+def _smoothed_phase(phase: StepPhase, plain: StepPhase, loss: Loss, presenter: Presenter, recipe: Recipe) -> StepPhase:
     """One-sided label smoothing for a loss of phases: what real images cost as fakes is what the phase gives for a
     generator of them. (Functions of logits are smoothed before they become phases.)
 

@@ -21,14 +21,14 @@ from ganzoo.util.text import printable
 OfLogits = Callable[[Mapping[str, Any]], Terms]
 """A function of logits, given all that it may name."""
 
-HEADS = ("real_heads", "fake_heads")
+JUDGED_HEADS = ("real_heads", "fake_heads")
 
 
 def judge_phase(loss: Loss, presenter: Presenter, label_smoothing: float) -> StepPhase:
     """The phase `discriminator`, which updates the judge."""
     judge = presenter.judge
     asked = by_name(loss, "discriminator", names_of(loss))
-    function = _smoothed(loss, asked, label_smoothing)
+    function = _smoothed_function(loss, asked, label_smoothing)
 
     def discriminator_phase(given: Given) -> Terms:
         real, fake = presenter.pair(given)
@@ -54,7 +54,7 @@ def opponents_phase(loss: Loss, presenter: Presenter) -> StepPhase:
             "choose a loss of phases that does"
         )
     asked = by_name(loss, "generator", names_of(loss))
-    function = _by_name(loss, asked)
+    function = _function_of_logits(loss, asked)
     real_side = by_name(loss, "real_side", names_of(loss)) if loss.real_side is not None else None
     own_side = (
         not presenter.real_is_given and real_side is None and "real" in asked.names and _depends_on_real(loss, function)
@@ -92,7 +92,7 @@ def _of_real_side(
 ) -> Terms:
     """The terms that train who makes what is judged as real, each called `real_NAME`."""
     if real_side is not None:
-        terms = _of_leaves(_by_name(loss, real_side), given, loss, real_side, {"real": real_logits}, heads)
+        terms = _of_leaves(_function_of_logits(loss, real_side), given, loss, real_side, {"real": real_logits}, heads)
     else:
         negative = [-logits for logits in leaves(real_logits)]
         turned: Logits = negative[0] if isinstance(real_logits, Tensor) else negative
@@ -108,7 +108,7 @@ def _of_real_side(
 def _judged(given: Given, judge: str, inputs: tuple[Any, ...], asked: ByName) -> tuple[Logits, Mapping[str, Tensor]]:
     """The judge's logits, and its heads where a function asks for some."""
     player = given.players[judge]
-    if not set(HEADS) & set(asked.names):
+    if not set(JUDGED_HEADS) & set(asked.names):
         return _as_vectors(player, player(*inputs)), {}
     heads = dict(player.heads(*inputs))
     return _as_vectors(player, heads.pop("logits")), heads
@@ -129,7 +129,7 @@ def _is_made(inputs: tuple[Any, ...]) -> bool:
     return any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
 
 
-def _by_name(loss: Loss, asked: ByName) -> OfLogits:
+def _function_of_logits(loss: Loss, asked: ByName) -> OfLogits:
     return lambda given: terms_of(asked(given), loss, f"loss '{loss.name}'")
 
 
@@ -169,13 +169,13 @@ def _depends_on_real(loss: Loss, function: OfLogits) -> bool:
     return any(term.requires_grad for term in terms.losses.values())
 
 
-def _smoothed(loss: Loss, asked: ByName, smoothing: float) -> OfLogits:
+def _smoothed_function(loss: Loss, asked: ByName, smoothing: float) -> OfLogits:
     """One-sided label smoothing: the real term is mixed with what the same logits cost as fakes.
 
     For BCE this is exactly the target 1 - s, because BCE is linear in its target. A loss of one term compares real with
     fake, and its label says which is which: there the mixture is with the two exchanged.
     """
-    function = _by_name(loss, asked)
+    function = _function_of_logits(loss, asked)
     if not smoothing:
         return function
     names = set(function(_probe(loss)).losses)

@@ -16,7 +16,7 @@ from ganzoo.training.players import Player
 from ganzoo.types import Optimizer
 from ganzoo.util.text import printable
 
-CLASSES: Mapping[str, Any] = {
+OPTIMIZER_CLASSES: Mapping[str, Any] = {
     name.lower(): value for name, value in vars(torch.optim).items() if isinstance(value, type)
 }
 """Those of torch, by the names that `Optimizer.kind` has for them."""
@@ -78,7 +78,7 @@ def make_optimizer(
     With `capturable` its counters, its learning rate and betas that move are tensors on the device, so that a captured
     step follows their schedules under replay. Raises `UsageError` where torch refuses an argument.
     """
-    class_ = CLASSES[settings.kind]
+    class_ = OPTIMIZER_CLASSES[settings.kind]
     takes = inspect.signature(class_).parameters
     every = [weight for group in groups for weight in group["params"]]
     device = every[0].device

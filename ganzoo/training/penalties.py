@@ -13,7 +13,7 @@ from ganzoo.registry.signatures import ByName, by_name
 from ganzoo.training.augmenting import Augmenting
 from ganzoo.training.judging import Presenter, as_value, as_vector, watched
 from ganzoo.training.phase_update import Given, StepPhase, beside_shared_fakes
-from ganzoo.training.players import Judge, Logits, Seen, StandIn, unpacked
+from ganzoo.training.players import Judge, Logits, PhaseTrace, StandIn, unpacked
 from ganzoo.training.terms import joined, names_of, of_batch, own_values, terms_of
 from ganzoo.types import Inputs, Loss, Penalty, Phase, Terms
 from ganzoo.util.text import printable
@@ -33,7 +33,7 @@ class NamedPenalty:
 
     @classmethod
     def of(cls, record: Penalty, presenter: Presenter) -> NamedPenalty:
-        """That of a record in an architecture. Raises `UsageError` where its player is none."""
+        """Build from a record, in an architecture. Raises `UsageError` where its player is none."""
         player = record.player or presenter.judge
         if player not in presenter.players:
             raise UsageError(
@@ -90,28 +90,28 @@ def with_penalties(
         return phase
 
     def with_their_terms(given: Given) -> Terms:
-        seen = Seen(given.batch.real)
+        trace = PhaseTrace(given.batch.real)
         beside = beside_shared_fakes(given)
-        with watched(given, presenter.judges, seen) as watching:
+        with watched(given, presenter.judges, trace) as watching:
             if augmenting.asks_for_fakes:
                 # Where the phase is the harness's own, it makes fakes before it judges.
-                augmenting.fakes = [_fakes_apart(beside)] if loss.phases else seen.made
+                augmenting.fakes = [_fakes_apart(beside)] if loss.phases else trace.made
             terms = phase.function(watching)
-            seen.over = True
+            trace.closed = True
             for penalty in penalties:
                 joint = penalty.of_judge and any(name != penalty.player for name in phase.updated_players)
                 more = {
                     name: value
                     for side, index in (("real", 0), ("fake", 1))
                     if penalty.asks_for(side)
-                    for name, value in _of_side(side, index, penalty, phase, terms, given, seen, joint).items()
+                    for name, value in _of_side(side, index, penalty, phase, terms, given, trace, joint).items()
                 }
                 alone = _without_generator(given) if joint else beside
                 terms = _with_terms(terms, penalty.terms(alone, more, augmenting), loss)
         augmenting.fakes = ()
         if adapts:
-            calls = [call for call in seen.calls if call.judge == presenter.judge]
-            terms = replace(terms, state={**terms.state, **augmenting.adapted(given, calls, seen)})
+            calls = [call for call in trace.calls if call.judge == presenter.judge]
+            terms = replace(terms, state={**terms.state, **augmenting.adapted(given, calls, trace)})
         return terms
 
     return replace(phase, function=with_their_terms)
@@ -132,7 +132,14 @@ def _without_generator(given: Given) -> Given:
 
 
 def _of_side(
-    side: str, index: int, penalty: NamedPenalty, phase: StepPhase, terms: Terms, given: Given, seen: Seen, joint: bool
+    side: str,
+    index: int,
+    penalty: NamedPenalty,
+    phase: StepPhase,
+    terms: Terms,
+    given: Given,
+    trace: PhaseTrace,
+    joint: bool,
 ) -> dict[str, Any]:
     """The inputs, logits and heads of one side that a penalty names, from the judge's calls in a phase.
 
@@ -140,13 +147,13 @@ def _of_side(
     """
     names = OF_SIDE[side] & set(penalty.function.names)
     judge = given.players[penalty.judge]
-    calls = [call for call in seen.calls if call.judge == penalty.judge]
+    calls = [call for call in trace.calls if call.judge == penalty.judge]
     if terms.judged is not None:
         wanted = unpacked((terms.judged[index],))
         found = [call for call in calls if call.inputs[0] is wanted[0]]
         inputs = found[0].inputs if found else judge.room.fitting(wanted, penalty.judge)
     else:
-        sources = [given.batch.real] if side == "real" else seen.made
+        sources = [given.batch.real] if side == "real" else trace.made
         found = [call for call in calls if any(value is source for value in call.inputs for source in sources)]
         if len(found) == 1:
             inputs = found[0].inputs
@@ -156,15 +163,15 @@ def _of_side(
         else:
             what = "batch.real" if side == "real" else "what the generator gave"
             raise PluginError(
-                f"penalty '{penalty.record.name}' names what phase '{phase.name}' has in one call "
-                f"{penalty.judge}({what}), and there are {len(found)} such calls; say which by "
-                "Terms(…, judged=(real, fake))" + (_NO_COPY if side == "fake" and not found else "")
+                f"penalty '{penalty.record.name}' needs one call {penalty.judge}({what}) in phase "
+                f"'{phase.name}', found {len(found)}; "
+                "return Terms(…, judged=(real, fake))" + (_NO_COPY if side == "fake" and not found else "")
             )
     value = as_value(
-        [seen.on_side(judge.packed(part), seen.is_real(part)) if _is_tensor(part) else part for part in inputs]
+        [trace.note_side(judge.packed(part), trace.is_real(part)) if _is_tensor(part) else part for part in inputs]
     )
     if penalty.of_judge:
-        value = _detached(value, seen)
+        value = _detached(value, trace)
     result: dict[str, Any] = {side: value}
     if names - {side}:
         call = found[0] if found and not joint else None
@@ -185,12 +192,12 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
 
 
-def _detached(value: Any, seen: Seen) -> Any:
+def _detached(value: Any, trace: PhaseTrace) -> Any:
     if isinstance(value, Inputs):
-        return Inputs(_detached(part, seen) for part in value)
+        return Inputs(_detached(part, trace) for part in value)
     if not isinstance(value, Tensor) or not value.requires_grad:
         return value
-    return seen.on_side(value.detach(), seen.is_real(value))
+    return trace.note_side(value.detach(), trace.is_real(value))
 
 
 def _with_terms(terms: Terms, more: Terms, loss: Loss) -> Terms:
@@ -201,7 +208,7 @@ def _with_terms(terms: Terms, more: Terms, loss: Loss) -> Terms:
 
 
 def lazy_phase(penalty: NamedPenalty, presenter: Presenter, augmenting: Augmenting) -> StepPhase:
-    """A lazy penalty: every so many steps, and as many times as strong."""
+    """A lazy penalty: every k-th step, multiplied by k."""
     function = penalty_alone(penalty, presenter, augmenting)
     every = penalty.record.every
 
@@ -220,8 +227,8 @@ def penalty_alone(penalty: NamedPenalty, presenter: Presenter, augmenting: Augme
 
     def terms(given: Given) -> Terms:
         judge = given.players.get(penalty.judge)
-        seen = Seen(given.batch.real)
-        seen.over = True
+        trace = PhaseTrace(given.batch.real)
+        trace.closed = True
         sides: dict[str, tuple[Any, ...]] = {}
         if penalty.asks_for("real") and penalty.asks_for("fake"):
             sides["real"], sides["fake"] = presenter.pair(given)
@@ -230,19 +237,19 @@ def penalty_alone(penalty: NamedPenalty, presenter: Presenter, augmenting: Augme
         elif penalty.asks_for("fake"):
             sides["fake"] = presenter.fake(given)
         more: dict[str, Any] = {}
-        with watched(given, presenter.judges, seen):
+        with watched(given, presenter.judges, trace):
             if augmenting.asks_for_fakes:
                 augmenting.fakes = [_fakes_apart(given)]
             for side, inputs in sides.items():
                 assert isinstance(judge, (Judge, StandIn))
                 for value in inputs:
                     if isinstance(value, Tensor) and value is not given.batch.real:
-                        seen.on_side(value, side == "real")
+                        trace.note_side(value, side == "real")
                 fitting = [
-                    seen.on_side(judge.packed(part), side == "real") if _is_tensor(part) else part
+                    trace.note_side(judge.packed(part), side == "real") if _is_tensor(part) else part
                     for part in judge.room.fitting(inputs, penalty.judge)
                 ]
-                more[side] = _detached(as_value(fitting), seen) if penalty.of_judge else as_value(fitting)
+                more[side] = _detached(as_value(fitting), trace) if penalty.of_judge else as_value(fitting)
                 if names & {f"{side}_logits", f"{side}_heads"}:
                     answer = dict(judge.heads(*unpacked((more[side],))))
                     more[f"{side}_logits"] = as_vector(answer.pop("logits"))

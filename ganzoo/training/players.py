@@ -201,7 +201,7 @@ class Judgement:
     heads: Mapping[str, Tensor]
 
 
-class Seen:
+class PhaseTrace:
     """What the players of a phase have made and judged while it ran.
 
     `real` are the real images; `made` the images of the generator. A tensor is `is_real` where it is one of the former,
@@ -212,15 +212,15 @@ class Seen:
         self.sides: list[tuple[Tensor, bool]] = [(real, True)]
         self.calls: list[Judgement] = []
         self.made: list[Tensor] = []
-        self.over = False
+        self.closed = False
         """Whether the phase's own function is done; what penalties make and judge after it is not noted."""
 
-    def has_made(self, images: Tensor) -> Tensor:
+    def note_fakes(self, images: Tensor) -> Tensor:
         """Take note of images of the generator, and return them."""
         self.made.append(images)
-        return self.on_side(images, False)
+        return self.note_side(images, False)
 
-    def on_side(self, tensor: Tensor, is_real: bool | None) -> Tensor:
+    def note_side(self, tensor: Tensor, is_real: bool | None) -> Tensor:
         """Take note of another tensor of one side, such as a detached copy, and return it."""
         if is_real is not None:
             self.sides.append((tensor, is_real))
@@ -263,7 +263,7 @@ class Judge(Player):
         self.image_size = self.full_shape[1]
         self.pack = pack
         self.augment: Augment | None = None
-        self.seen: Seen | None = None
+        self.trace: PhaseTrace | None = None
 
     def forward(self, *inputs: Any) -> Logits:
         """The logits, or what else a judge of this architecture gives."""
@@ -300,8 +300,8 @@ class Judge(Player):
         output = _as_float32(self.call(self.network, self.room, self._prepared(given, augmented)))
         logits, heads = self._parsed(output, given)
         judgement = Judgement(self.player_name, self.room.fitting(given, self.player_name), logits, heads)
-        if self.seen is not None and augmented and not self.seen.over:
-            self.seen.calls.append(judgement)
+        if self.trace is not None and augmented and not self.trace.closed:
+            self.trace.calls.append(judgement)
         return judgement
 
     def _prepared(self, inputs: tuple[Any, ...], augmented: bool) -> tuple[Any, ...]:
@@ -318,7 +318,7 @@ class Judge(Player):
             images: Tensor = value
             condition: list[Tensor] = []
             if augment is not None:
-                side = self.seen.is_real(value) if self.seen is not None else None
+                side = self.trace.is_real(value) if self.trace is not None else None
                 apart = images.reshape(-1, *self.image_shape)
                 images, *condition = augment(apart, labels, side)
             prepared += [self.packed(images), *condition]
@@ -484,8 +484,8 @@ def build_players(
     try:
         built = architecture.build(image_shape, latent, classes, **given)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"architecture '{name}' cannot be built: {error}") from error
-    networks = _by_name(architecture, built)
+        raise UsageError(f"architecture '{name}' cannot be built: {error}; give other options by --set") from error
+    networks = _networks_by_name(architecture, built)
     _refuse_lazy_layers(name, networks)
     _refuse_state_that_cannot_be_given_back(name, networks)
 
@@ -499,7 +499,7 @@ def build_players(
     return Players({player: wrapped(player, network) for player, network in networks.items()})
 
 
-def _by_name(architecture: Architecture, built: Any) -> Mapping[str, nn.Module]:
+def _networks_by_name(architecture: Architecture, built: Any) -> Mapping[str, nn.Module]:
     """What `build` gave, by the names that the architecture declares. Raises `PluginError` for other names."""
     declared = architecture.players
     if isinstance(built, Mapping):

@@ -40,7 +40,7 @@ def _between_points(points: Sequence[tuple[float, float]], progress: float) -> f
     return points[-1][1]
 
 
-RATE, *BETAS = SCHEDULED_OF_PLAYER
+LEARNING_RATE, *BETAS = SCHEDULED_OF_PLAYER
 (HALF_LIFE,) = SCHEDULED_OF_RUN
 
 
@@ -78,7 +78,7 @@ class Schedules:
         self.progress = values.progress if follows_progress else None
         self.moving: list[Moving] = []
         for player, optimizer in optimizers.items():
-            of_rate = [rate_decay, given.pop(f"{player}.{RATE}", Schedule())]
+            of_rate = [rate_decay, given.pop(f"{player}.{LEARNING_RATE}", Schedule())]
             moving = tuple(schedule for schedule in of_rate if schedule.kind != "constant")
             betas = [given.pop(f"{player}.{beta}", None) for beta in BETAS]
             for group in optimizer.param_groups:

@@ -62,7 +62,7 @@ def restore(run: Assembly, tensors: Mapping[str, Tensor], state: Mapping[str, An
 
     Raises `RecordError` where the snapshot is of another run, or of none.
     """
-    _check_names(run, tensors)
+    _check_same_names(run, tensors)
     try:
         at = convert(state, State)
         with torch.no_grad():
@@ -105,21 +105,21 @@ def _weights(run: Assembly) -> Iterator[tuple[str, Tensor]]:
             yield f"{player}/{name}", tensor
 
 
-def _check_names(run: Assembly, tensors: Mapping[str, Tensor]) -> None:
+def _check_same_names(run: Assembly, tensors: Mapping[str, Tensor]) -> None:
     """Raise `RecordError` where the saved networks and the fresh ones do not hold the same.
 
     A buffer that a network makes in its first forward pass would silently begin anew.
     """
     fresh = {name for name, _ in _weights(run)}
     saved = {name for name in tensors if name.partition("/")[0] not in OTHERS}
-    if more := _listed(saved - fresh):
+    if more := _first_names(saved - fresh):
         reason = "which the networks lack when they are built; a buffer must be registered in __init__"
         raise RecordError(f"the checkpoint holds {more}, {reason}")
-    if absent := _listed(fresh - saved):
+    if absent := _first_names(fresh - saved):
         raise RecordError(f"the checkpoint does not hold this run: it lacks {absent}")
 
 
-def _listed(names: Set[str]) -> str:
+def _first_names(names: Set[str]) -> str:
     return printable(", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else ""), 200)
 
 

@@ -36,7 +36,7 @@ def state_of(network: nn.Module) -> NetworkState:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     others = {name: value for name, value in state.items() if name not in tensors}
     tensors |= dict(network.named_buffers(remove_duplicate=False))
-    extra = {name: value for name, value in others.items() if _is_json(value)}
+    extra = {name: value for name, value in others.items() if _survives_json(value)}
     return NetworkState(tensors, extra, tuple(name for name in others if name not in extra))
 
 
@@ -82,7 +82,7 @@ def extra_states(network: nn.Module) -> dict[str, Any]:
             # A training is worth more than what a module cannot say.
             with contextlib.suppress(Exception):
                 value = module.get_extra_state()
-                if isinstance(value, Tensor) or _is_json(value):
+                if isinstance(value, Tensor) or _survives_json(value):
                     states[name] = value
     return states
 
@@ -93,8 +93,8 @@ def load_extra_states(network: nn.Module, states: Mapping[str, Any]) -> None:
         network.get_submodule(name).set_extra_state(value)
 
 
-def _is_json(value: Any) -> bool:
-    """Whether it is the same after a way through JSON."""
+def _survives_json(value: Any) -> bool:
+    """Whether it is the same after a JSON round trip."""
     try:
         return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
     except (TypeError, ValueError, RecursionError):

@@ -38,16 +38,16 @@ WORDS = {
 }
 """What an error calls the types of msgspec's errors."""
 
-UNITS = {"array": "items", "object": "keys", "str": "characters"}
-LIMITS = {">=": "from", ">": "above", "<=": "up to", "<": "below"}
+UNITS_OF_LENGTH = {"array": "items", "object": "keys", "str": "characters"}
+COMPARISONS = {">=": "from", ">": "above", "<=": "up to", "<": "below"}
 """What an error calls the comparisons of msgspec's errors."""
 
 LONGEST_TEXT, MOST_ITEMS, MOST_KEYS = 100_000, 200_000, 10_000
 DEEPEST = 10
 """Limits of JSON from files: characters of a text, items of an array, keys of an object, levels of nesting."""
 
-SHORT = Repr()
-SHORT.maxlevel, SHORT.maxlist, SHORT.maxtuple, SHORT.maxdict, SHORT.maxstring, SHORT.maxlong = 3, 40, 40, 40, 200, 200
+BRIEF = Repr()
+BRIEF.maxlevel, BRIEF.maxlist, BRIEF.maxtuple, BRIEF.maxdict, BRIEF.maxstring, BRIEF.maxlong = 3, 40, 40, 40, 200, 200
 """Shows the beginning of a value that may have millions of parts."""
 
 
@@ -154,15 +154,15 @@ def _explained(error: str, content: Any, type_: Any, path: str = "") -> str:
     path = path.lstrip(".")
     if lacking := re.match(r"Object missing required field `(\w+)`", message):
         return f"{path} lacks its {lacking[1]}".lstrip()
-    return f"{path or 'it'} is {printable(SHORT.repr(value), 80)}; {_wanted(message)}"
+    return f"{path or 'it'} is {printable(BRIEF.repr(value), 80)}; {_wanted(message)}"
 
 
 def _wanted(message: str) -> str:
     if size := re.match(r"Expected `(\w+)` of length (>=|<=) (\d+)", message):
         most = "at most" if size[2] == "<=" else "at least"
-        return f"it must be {WORDS[size[1]]} of {most} {int(size[3]):,} {UNITS[size[1]]}"
+        return f"it must be {WORDS[size[1]]} of {most} {int(size[3]):,} {UNITS_OF_LENGTH[size[1]]}"
     if limit := re.match(r"Expected `(\w+)` (>=|>|<=|<) (\S+)", message):
-        return f"it must be {WORDS[limit[1]]} {LIMITS[limit[2]]} {float(limit[3]):g}"
+        return f"it must be {WORDS[limit[1]]} {COMPARISONS[limit[2]]} {float(limit[3]):g}"
     if expected := re.match(r"Expected `([^`]+)`( of length \d+)?", message):
         names = (WORDS.get(name, name) for name in expected[1].split(" | "))
         return f"it must be {' or '.join(names)}{expected[2] or ''}"

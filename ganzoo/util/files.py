@@ -24,7 +24,7 @@ PUT_ASIDE = ".broken"
 
 
 def cache_place() -> Path:
-    """Where the cache lies, be it there or not: `GANZOO_CACHE`, else `~/.cache/ganzoo`."""
+    """The folder of the cache, which need not exist: `GANZOO_CACHE`, else `~/.cache/ganzoo`."""
     base = os.environ.get("GANZOO_CACHE")
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganzoo"
 
@@ -49,7 +49,7 @@ def cache_folder(*parts: str) -> Path:
 # --- what strangers may have put there --------------------------------------------------------------------------------
 
 LINK = "a symbolic link, which is not followed"
-PLAIN = "not a plain file"
+NOT_A_PLAIN_FILE = "not a plain file"
 
 
 class NotRegular(OSError):
@@ -67,7 +67,7 @@ def open_regular(path: Path, *, limit: int | None = None, links: bool = False) -
         if stat.S_ISLNK(status.st_mode):
             raise NotRegular(errno.ELOOP, LINK, str(path))
         if not stat.S_ISREG(status.st_mode):
-            raise NotRegular(errno.EINVAL, PLAIN, str(path))
+            raise NotRegular(errno.EINVAL, NOT_A_PLAIN_FILE, str(path))
         if limit is not None and status.st_size > limit:
             raise NotRegular(errno.EFBIG, f"larger than {limit >> 20} MiB", str(path))
 
@@ -156,11 +156,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, shared:
 
     A reader sees the old file or the whole new one; when `write` raises, the temporary file is removed. The umask says
     who may read it; in the cache (`shared`) the group of a shared folder may too, see `share_with_group`. Raises
-    `NotRegular` where a device or another thing that is no file would be replaced, be it through a link, but for what
+    `NotRegular` where a device or another thing that is no file would be replaced, also through a link, but for what
     lies in the cache: root may do that to /dev/null.
     """
     if not shared and os.path.exists(path) and not os.path.isfile(path):
-        raise NotRegular(errno.EINVAL, PLAIN, str(path))
+        raise NotRegular(errno.EINVAL, NOT_A_PLAIN_FILE, str(path))
     temporary = unique_beside(path, ".part")
     # The system applies the umask itself. No other file is followed or written over.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -98,17 +98,21 @@ def _band(windows: Sequence[tuple[int, list[int]]]) -> Band:
     return Band(start, end, weights / WEIGHT_UNITS)
 
 
-def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor:
-    """uint8 (N, C, H, W) to one uint8 (C, rows·(H+padding)+padding, …) picture on white, nearest to a square."""
+PADDING = 2
+"""The white pixels around each image of a grid."""
+
+
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
+    """uint8 (N, C, H, W) to one uint8 (C, rows·(H+PADDING)+PADDING, …) picture on white, nearest to a square."""
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     picture = images.new_full(
-        (channels, rows * (height + padding) + padding, columns * (width + padding) + padding), 255
+        (channels, rows * (height + PADDING) + PADDING, columns * (width + PADDING) + PADDING), 255
     )
     for index, image in enumerate(images):
-        top = padding + index // columns * (height + padding)
-        left = padding + index % columns * (width + padding)
+        top = PADDING + index // columns * (height + PADDING)
+        left = PADDING + index % columns * (width + PADDING)
         picture[:, top : top + height, left : left + width] = image
     return picture
 
@@ -125,7 +129,7 @@ def save_png(picture: Tensor, path: Path, scale: int = 1) -> None:
     write_atomically(path, lambda stream: image.save(stream, format="PNG"))
 
 
-def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int = 2) -> Tensor:
+def read_grid(path: Path, image_shape: Sequence[int], count: int) -> Tensor:
     """The `count` images of shape (C, H, W) in a PNG that `save_png` wrote of their `grid`: uint8 (count, C, H, W).
 
     Raises `ValueError` saying what is wrong with the file. The size is checked before any pixel is decoded, so a
@@ -140,7 +144,7 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
     scale, columns = enlargement(height), math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     mode = "L" if channels == 1 else "RGB"
-    size = (scale * (columns * (width + padding) + padding), scale * (rows * (height + padding) + padding))
+    size = (scale * (columns * (width + PADDING) + PADDING), scale * (rows * (height + PADDING) + PADDING))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -157,8 +161,8 @@ def read_grid(path: Path, image_shape: Sequence[int], count: int, padding: int =
         shown, due = (f"{width} x {height} pixels" for width, height in (mode_and_size[1], size))
         raise ValueError(f"is {mode_and_size[0]} of {shown}; {count} images of {channels} channel(s) make {due}")
     cells = torch.from_numpy(pixels)[::scale, ::scale].reshape(size[1] // scale, size[0] // scale, -1)
-    cells = cells[padding:, padding:].unflatten(0, (rows, -1)).unflatten(2, (columns, -1))
-    # (rows, H + padding, columns, W + padding, C)
+    cells = cells[PADDING:, PADDING:].unflatten(0, (rows, -1)).unflatten(2, (columns, -1))
+    # (rows, H + PADDING, columns, W + PADDING, C)
     images = cells[:, :height, :, :width].permute(0, 2, 4, 1, 3)
     return images.flatten(0, 1)[:count].contiguous()
 

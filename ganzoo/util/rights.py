@@ -41,7 +41,7 @@ def share_with_group(path: Path) -> None:
 def with_owner(error: OSError, place: Path) -> str:
     """The reason of an error at `place`; where it is the rights of another user, with the owner and what helps.
 
-    Of root nothing is asked: what lies in its folders is seldom to be shared.
+    For root's folders no `chmod` is suggested: they are seldom to be shared.
     """
     reason = error.strerror or str(error)
     nearest = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
