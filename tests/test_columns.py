@@ -51,7 +51,7 @@ def records(tmp_path):
 def evaluation_rate(monkeypatch):
     """Add a column by one figure that has a head."""
     figure = Figure("evaluation_images_per_second", head="scored/s", note="evaluation")
-    monkeypatch.setattr(columns, "FIGURE_COLUMNS", [*columns.FIGURE_COLUMNS, columns.figure_column(figure)])
+    monkeypatch.setattr(columns, "SHOWN_FIGURES", [*columns.SHOWN_FIGURES, columns.figure_column(figure)])
 
 
 def on_a_terminal(records, folder):

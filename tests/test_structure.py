@@ -90,24 +90,13 @@ def test_every_public_name_is_explained():
         assert not documentation.startswith(f"{name}("), f"{name} has the docstring that dataclass made up"
 
 
-IN_SEVERAL_MODULES = {
-    "COMMANDS": "to be renamed: those of the parser are options, those of `commands` functions",
-    "FIGURES": "to be renamed",
-    "Figure": "to be renamed",
-    "MOST_ALIKE": "to be renamed",
-    "NUMBER": "to be renamed",
-    "RESERVED": "to be renamed",
-}
-"""Names of the core that more than one module defines, and why."""
-
-
 def test_a_public_class_or_constant_of_the_core_stands_in_one_module():
     modules: dict[str, list[str]] = {}
     for path in sorted(Path(ganzoo.__file__).parent.rglob("*.py")):
         for name in set(classes_and_constants(parsed(path))):
             modules.setdefault(name, []).append(path.name)
     several = {name: found for name, found in modules.items() if len(found) > 1 and not name.startswith("_")}
-    assert several.keys() == IN_SEVERAL_MODULES.keys(), several
+    assert several == {}
 
 
 def classes_and_constants(module: ast.Module) -> Iterator[str]:

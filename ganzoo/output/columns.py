@@ -78,7 +78,7 @@ def columns_called(word: str, comparison: Comparison) -> list[Column]:
 
 def _every_column(comparison: Comparison) -> list[Column]:
     columns = [*SETTING_COLUMNS, *_score_columns(comparison), *_target_columns(comparison)]
-    return [*columns, RATE, *_ratio_columns(comparison), *FIGURE_COLUMNS]
+    return [*columns, RATE, *_ratio_columns(comparison), *SHOWN_FIGURES]
 
 
 def in_groups(columns: Iterable[Column], *groups: Group) -> list[Column]:
@@ -331,7 +331,7 @@ def figure_column(figure: Figure) -> Column:
     )
 
 
-RATE, *FIGURE_COLUMNS = (figure_column(figure) for figure in FIGURES if figure.head)
+RATE, *SHOWN_FIGURES = (figure_column(figure) for figure in FIGURES if figure.head)
 """Speed and cost, in the order of every table; ratios of the training rate stand behind it."""
 
 
