@@ -45,7 +45,7 @@ def hashes_of_commit() -> Hashes:
     """Hashes of the weights that the commit trains, from a temporary folder. Raises `NoHistory` without the commit."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        install_packages(tree)
+        install_packages(tree, COMMIT)
         # PYTHONPATH comes before every installed package, editable ones included.
         path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
         result = _train_and_hash({**os.environ, "PYTHONPATH": path})
@@ -126,7 +126,7 @@ def _train_and_hash(environment: Mapping[str, str], names: Sequence[str] = ()) -
     return result
 
 
-def install_packages(tree: Path, commit: str = COMMIT) -> None:
+def install_packages(tree: Path, commit: str) -> None:
     """Lay the packages of a commit out in `tree` as an installation does, with entry points.
 
     Raises `NoHistory` without the commit.
