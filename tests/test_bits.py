@@ -62,7 +62,7 @@ def test_new_entry_is_stored_beside_the_others(tmp_path):
 
 def test_without_entry_and_commit_the_error_names_the_fix(monkeypatch):
     monkeypatch.setattr(sides, "COMMIT", "0" * 40)
-    with pytest.raises(sides.NoHistory, match=r"commit 0000000 is not at hand .*`git fetch --unshallow`"):
+    with pytest.raises(sides.NoHistory, match=r"commit 0000000 is not at hand, .*`git fetch --unshallow`"):
         sides.hashes_of_commit()
 
 
