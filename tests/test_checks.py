@@ -90,7 +90,7 @@ REASONS = {
     "seeded-drawing-sample": "it must give (8, 1, 8, 8) in [-1, 1]",
     "state-dict": "the rebuilt generator gives another output with the same weights",
     "state-dict-beside": "_extra_state of the generator can be neither a tensor nor JSON",
-    "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after JSON {'flavours': {'8': 1, '12': 1}}",
+    "json-spec": "options is {'flavours': {8: 1, 12: 1}}, and after a JSON round trip {'flavours': {'8': 1, '12': 1}}",
     "memory-formats": "use flatten or reshape in place of view",
     "memory-formats-scaled": "phase 'discriminator': channels_last gradients differ from eager ones",
     "memory-formats-in-colour": "in channels_last with 3 channel(s): view size is not compatible",

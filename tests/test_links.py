@@ -121,7 +121,7 @@ def test_folders_that_links_lead_to_are_named_and_left_alone(runs, run, invoke, 
     outcome = invoke("compare", "runs", "--format", "json")
     assert outcome.code == 0
     assert outcome.err == f"ganzoo: left out: runs/machine: {LINK}\n"
-    assert f"runs/machine: is {LINK}\n" in invoke("doctor", "runs").out
+    assert f"runs/machine: is {LINK}; put what it leads to in its place\n" in invoke("doctor", "runs").out
     # A link that a user names is followed.
     assert invoke("compare", runs / "machine", "--format", "json").err == ""
 
