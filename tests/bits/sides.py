@@ -135,10 +135,11 @@ def install_packages(tree: Path, commit: str) -> None:
         archive.extractall(tree)
     (tree / "plugins").rename(tree / "ganzoo_plugins")
     project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    installed = tree / f"{project['name']}-{project['version']}.dist-info"
+    # A version of its own: that of a later commit is read from the code.
+    installed = tree / f"{project['name']}-0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0\n", encoding="utf-8"
     )
     lines = [
         line
