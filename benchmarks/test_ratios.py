@@ -39,12 +39,10 @@ class Race:
     steps: int
 
 
-def alternate(
-    benchmark, title: str, first: Callable[[], float], second: Callable[[], object], goal: str, rounds: int = PAIRS
-) -> None:
+def alternate(benchmark, title: str, first: Callable[[], float], second: Callable[[], object], goal: str) -> None:
     """Time `second` with pytest-benchmark, and before each round call `first`, which returns its seconds."""
     seconds: list[float] = []
-    benchmark.pedantic(second, setup=lambda: seconds.append(first()), rounds=rounds, iterations=1)
+    benchmark.pedantic(second, setup=lambda: seconds.append(first()), rounds=PAIRS, iterations=1)
     ratios = [one / other for one, other in zip(seconds, benchmark.stats.stats.data, strict=True)]
     benchmark.extra_info.update(title=title, goal=goal, ratios=ratios, first_seconds=seconds)
 
