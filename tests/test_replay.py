@@ -46,13 +46,14 @@ def level(label: str) -> Assembly:
 
 
 def compared(label: str, steps: int) -> tuple[Assembly, Replay]:
-    """Train so many steps of eight images as they are, and by replay; all that a run leaves has the same bits."""
+    """Train so many steps as they are, and by replay; all that a run leaves has the same bits."""
     runs, recorder = [level(label) for _ in range(2)], Replay()
     runs[1].perform = GraphedStep(recorder)
     results = []
     for run in runs:
         torch.manual_seed(0)
-        results.append(train(run, 0.008 * steps))
+        draws = max(update.phase.repeats for update in run.updates)
+        results.append(train(run, 0.008 * draws * steps))
     assert results[0].curves == results[1].curves
     assert differing(*(tensors_of(run) for run in runs)) == []
     assert differing(*(dict(run.values.state) for run in runs)) == []
