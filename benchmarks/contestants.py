@@ -232,12 +232,9 @@ def main() -> None:
     switch_off(without)
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    kind, _, variant = name.partition(":")
-    steps = (
-        bare(assembled(variant, *map(int, shape), ready=True))
-        if kind == "step"
-        else CONTESTANTS[name](*map(int, shape))
-    )
+    label = name.removeprefix("step:")
+    make = CONTESTANTS[name] if label == name else lambda *shape: bare(assembled(label, *shape, ready=True))
+    steps = make(*map(int, shape))
     for line in sys.stdin:
         since = time.perf_counter()
         steps(int(line))

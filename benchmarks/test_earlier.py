@@ -9,10 +9,10 @@ from __future__ import annotations
 import pytest
 from bits.sides import install_packages
 from contestants import Contestant
+from test_ratios import alternate
 
 EARLIER = "7d00431"
 PAIRS = 32
-"""Every other one begins with the second side: who comes second is slower by some per cent."""
 
 STEPS = {"mlp": 60, "dcgan": 20, "wgan-gp": 4, "r3gan": 4}
 """Steps in each round: about a second."""
@@ -31,19 +31,9 @@ def earlier(tmp_path_factory):
 
 def race(benchmark, title, first, second, steps, goal):
     """Time `steps` steps of two contestants in turn, after a round of each that counts for nothing."""
-    ratios = []
-
-    def pair():
-        if len(ratios) % 2:
-            of_second, of_first = second.seconds(steps), first.seconds(steps)
-        else:
-            of_first, of_second = first.seconds(steps), second.seconds(steps)
-        ratios.append(of_first / of_second)
-
-    pair()
-    ratios.clear()
-    benchmark.pedantic(pair, rounds=PAIRS)
-    benchmark.extra_info.update(title=title, goal=goal, ratios=ratios)
+    first.seconds(steps)
+    second.seconds(steps)
+    alternate(benchmark, title, lambda: first.seconds(steps), lambda: second.seconds(steps), goal, PAIRS)
 
 
 @pytest.mark.benchmark(group="against an earlier commit")
