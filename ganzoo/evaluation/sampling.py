@@ -24,6 +24,7 @@ from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
 from ganzoo.training.assembly import latent_drawer, materials_of, spec_players
 from ganzoo.training.players import GeneratorPlayer
+from ganzoo.training.preflight import building_on_meta
 from ganzoo.training.weights import load_state, read_state
 from ganzoo.util.seeds import seeded, stream, stream_seed
 from ganzoo.util.tensorfiles import read_header
@@ -72,7 +73,7 @@ def _check_header(weights: Path, spec: RunSpec, registry: Registry) -> None:
     """
     header = read_header(weights)
     try:
-        with torch.device("meta"):
+        with building_on_meta():
             players = spec_players(spec, materials_of(spec, registry))
         tensors = {**dict(players.generator.network.named_buffers()), **players.generator.network.state_dict()}
     except GanzooError:

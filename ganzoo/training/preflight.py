@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -155,17 +155,29 @@ def count_parameters(players: Players) -> dict[str, int]:
 def meta_players(build: Callable[[], Players]) -> Players:
     """The players on the meta device; built on the CPU and moved there if `build` reads a tensor's values."""
     try:
-        # Spectral normalization starts with 15 power iterations, which take most of the time and change no shape.
-        power_iterations = mock.patch.object(parametrizations._SpectralNorm, "_power_method")
-        with torch.device("meta"), Undrawn(), power_iterations, warnings.catch_warnings():
-            # Weights from elsewhere are not there yet, and need not be.
-            warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model, which is a no-op")
+        with building_on_meta():
             return build()
     except Exception:
         players = build()
         for player in players.values():
             player.to("meta")
         return players
+
+
+@contextlib.contextmanager
+def building_on_meta() -> Iterator[None]:
+    """Networks are built on the meta device, without the work that only their numbers need."""
+    normalization: Any = parametrizations._SpectralNorm
+    power_method = normalization._power_method
+    with torch.device("meta"), Undrawn(), warnings.catch_warnings():
+        # Weights from elsewhere are not there yet, and need not be.
+        warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model, which is a no-op")
+        # Spectral normalization starts with 15 power iterations, which take most of the time and change no shape.
+        normalization._power_method = lambda *_: None
+        try:
+            yield
+        finally:
+            normalization._power_method = power_method
 
 
 def _step_flops(
