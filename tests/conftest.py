@@ -67,19 +67,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return cores + 2
 
 
-LONGEST = (
-    "test_tutorial_steps_lead_to_an_installable_package",
-    "test_every_variant_trains_to_the_bits_of_the_reference_commit",
-    "test_an_edit_in_the_zoo_changes_the_ids_of_the_variants_that_use_it_and_of_no_others",
-    "test_flawless_variant_passes_every_check",
-    "test_a_compiled_step_gives_the_eager_gradients",
-)
-"""Tests of a minute and more, which go first, so that no worker is left alone with one of them at the end."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first; the others stay in their order."""
-    items.sort(key=lambda item: getattr(item, "originalname", "") not in LONGEST)
+    """Put the longest tests first, so that no worker is left alone with one at the end; others stay in their order."""
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

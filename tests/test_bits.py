@@ -18,6 +18,7 @@ def compare(today: sides.Hashes, make_before: Callable[[], sides.Hashes] = sides
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.longest
 def test_every_variant_trains_to_the_bits_of_the_reference_commit():
     assert compare(sides.hashes_of_installed()) == [], "other weights after 100 steps; see tests/bits/sides.py"
 

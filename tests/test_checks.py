@@ -118,6 +118,7 @@ NOT_OF_SOUND = {"lazy-correction", "augmentation", "state-moves", "three-channel
 @pytest.mark.parametrize(
     ("name", "absent"), [("sound", NOT_OF_SOUND), pytest.param("sound-parts", set(), marks=pytest.mark.slow)]
 )
+@pytest.mark.longest
 def test_flawless_variant_passes_every_check(name, absent):
     found = outcome(name)
     expected = absent | (set() if DEVICE != "cpu" else {"captured-gradients"})

@@ -63,6 +63,7 @@ def plugins_of(code) -> dict[str, list[str]]:
     return {variant: sorted(found["plugins"]) for variant, found in code.items()}
 
 
+@pytest.mark.longest
 def test_an_edit_in_the_zoo_changes_the_ids_of_the_variants_that_use_it_and_of_no_others(plugins_of, tmp_path):
     """The hashes are of files, and which files are loaded is seen in a process of its own."""
     done = subprocess.run(

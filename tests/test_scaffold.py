@@ -78,6 +78,7 @@ class Environment:
         subprocess.run([*pip, "--no-build-isolation", *what], cwd=self.cwd, check=True, capture_output=True)
 
 
+@pytest.mark.longest
 def test_tutorial_steps_lead_to_an_installable_package(tmp_path):
     steps = [
         line.split("  ")[0]

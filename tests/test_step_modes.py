@@ -132,6 +132,7 @@ def compilable():
         ),
     ],
 )
+@pytest.mark.longest
 def test_a_compiled_step_gives_the_eager_gradients(models):
     """Relative norm of the difference at most 1e-5, in float32."""
     from torch._inductor import config
