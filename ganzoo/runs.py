@@ -138,6 +138,8 @@ class RunSpec:
     """With `--batch-size auto`: the batch size that did not fit in memory, if `batch_size` is smaller."""
     continues: str
     """The id of the run that this one continues; empty if none."""
+    reference: str = "train"
+    """The real images that fakes are scored against."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields; in the recipe the options come last."""
@@ -358,6 +360,11 @@ class DatasetFacts(TypedDict, total=False):
     count: Count
     sha256: str
     """As in the spec."""
+    held_out_split: str | None
+    """Which part of the data is held out of training; null where none is. Absent from older records, as are the two
+    that follow."""
+    held_out_count: Count
+    held_out_sha256: str | None
     skipped: Sequence[str]
     """Files left out as unreadable."""
     images_with_alpha: Count

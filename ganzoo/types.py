@@ -570,6 +570,9 @@ class DatasetRequest:
     """Leave unreadable images out, and name them in `skipped`."""
     background: str = "#ffffff"
     """The colour, as `#rrggbb`, to put images on that have transparency."""
+    hold_out: float | None = None
+    """The share of the images to hold out of training where there is no test split; None: the usual one. Nothing that a
+    plugin must look at: ganzoo draws them."""
 
 
 @dataclass(frozen=True)
@@ -581,10 +584,15 @@ class LabelledImages:
     when asked for, and may raise `DataUnavailable`."""
     labels: Any | None = None
     """(N,) integers from 0, or None."""
+    test_images: Any | None = None
+    """Further images, given like `images`, that nothing is trained on: the test split. None: some of `images` are held
+    out when they are prepared."""
+    test_labels: Any | None = None
+    """Those of the test split, where `labels` has those of the rest."""
     source: str = ""
     """Where it comes from; goes into the record."""
     split: str = "train"
-    """Which part of the data; goes into the record and the protocol."""
+    """Which part of the data `images` are; goes into the record and the protocol."""
     skipped: tuple[str, ...] = ()
     """Files left out as unreadable."""
     independent: bool = False

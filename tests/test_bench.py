@@ -77,7 +77,7 @@ def test_record_has_spec_scores_curves_environment_and_hardware(finished):
         assert all(score["protocol"] in record["protocols"] for score in record["scores"])
         protocol = record["protocols"][final["fid", True]["protocol"]]
         assert protocol["extractor"] == "digits-cnn"
-        assert (protocol["n_real"], protocol["n_fake"], protocol["real_split"]) == (1797, 100, "all")
+        assert (protocol["n_real"], protocol["n_fake"], protocol["real_split"]) == (1438, 100, "train")
         assert len(protocol["weights_sha256"]) == 64
         assert set(record["training"]["best"]) == set(record["training"]["final"])
         assert len({score["kimg"] for score in record["scores"]}) == 4

@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("GANZOO_CACHE", str(folder))
     loaded = LabelledImages(np.zeros((10, 1, 8, 8), np.uint8), np.arange(10) % 3)
     dataset = Dataset("zeros", lambda request: loaded, lambda request: "1", image_size=8)
-    prepare(dataset, DatasetRequest(tmp_path, "", 8), None)
+    prepare(dataset, DatasetRequest(tmp_path, "", 8, hold_out=0), None)
     for name, size in {
         "weights/inception.pth": 1000,
         "weights/.inception.pth.a1b2c3d4.part": 36,
@@ -179,7 +179,7 @@ GREY = Dataset("grey", lambda request: LabelledImages(IMAGES, np.arange(60) % 3)
 
 
 def prepare_grey() -> PreparedDataset:
-    return prepare(GREY, DatasetRequest(Path(), "", 16), None)
+    return prepare(GREY, DatasetRequest(Path(), "", 16, hold_out=0), None)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ganzoo.data.prepared import prepare
 from ganzoo.errors import DataUnavailable, PluginError
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 
-REQUEST = DatasetRequest(Path("nowhere"), "", 16)
+REQUEST = DatasetRequest(Path("nowhere"), "", 16, hold_out=0)
 
 
 def counted(images, labels=None, fingerprint="1", independent=False):
@@ -63,7 +63,7 @@ def test_cache_key_depends_on_source_plugin_and_size(cache):
     dataset, loads = counted(numbered(10))
     prepare(dataset, REQUEST, None)
     prepare(dataset, REQUEST, "another source of the plugin")
-    prepare(dataset, DatasetRequest(Path("nowhere"), "", 32), None)
+    prepare(dataset, DatasetRequest(Path("nowhere"), "", 32, hold_out=0), None)
     changed, more = counted(numbered(10), fingerprint="2")
     prepare(changed, REQUEST, None)
     assert (len(loads), len(more)) == (3, 1)
@@ -111,7 +111,7 @@ def test_a_label_that_leaves_a_gap_makes_a_note(cache):
 def test_another_background_is_another_dataset(cache):
     dataset, loads = counted(numbered(10))
     for colour in ("#ffffff", "#000000", "#ffffff"):
-        prepare(dataset, DatasetRequest(Path("nowhere"), "", 16, background=colour), None)
+        prepare(dataset, DatasetRequest(Path("nowhere"), "", 16, background=colour, hold_out=0), None)
     assert [asked.background for asked in loads] == ["#ffffff", "#000000"]
 
 

@@ -71,22 +71,37 @@ def offline(monkeypatch):
 # --- digits -------------------------------------------------------------------------------------------------------
 
 
+def everything(loaded):
+    """The images and labels of both splits of the digits in scikit-learn's order, in which every fifth is held out."""
+    test = torch.arange(len(loaded.images) + len(loaded.test_images)) % 5 == 4
+    images = torch.empty(len(test), *loaded.images.shape[1:], dtype=torch.uint8)
+    labels = torch.empty(len(test), dtype=torch.int64)
+    images[~test], images[test] = loaded.images, loaded.test_images
+    labels[~test], labels[test] = loaded.labels, loaded.test_labels
+    return images, labels
+
+
 def test_digits_are_all_1797_with_the_published_counts():
+    from sklearn.datasets import load_digits
+
     loaded = digits.load(request(size=16))
-    assert loaded.images.shape == (1797, 1, 16, 16)
-    assert loaded.images.dtype == torch.uint8
-    assert (loaded.images.min(), loaded.images.max()) == (0, 255)
-    assert loaded.labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert loaded.split == "all"
+    assert (len(loaded.images), len(loaded.test_images), loaded.split) == (1438, 359, "train")
+    images, labels = everything(loaded)
+    assert images.shape == (1797, 1, 16, 16)
+    assert images.dtype == torch.uint8
+    assert (images.min(), images.max()) == (0, 255)
+    assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert labels.tolist() == load_digits().target.tolist()
 
 
 def test_digits_keep_their_originals_at_8_px_and_their_means_at_others():
     from sklearn.datasets import load_digits
 
     shades = torch.from_numpy(load_digits().images)
-    assert torch.equal(digits.load(request(size=8)).images[:, 0], (shades * 255 / 16).float().round().to(torch.uint8))
+    originals, _ = everything(digits.load(request(size=8)))
+    assert torch.equal(originals[:, 0], (shades * 255 / 16).float().round().to(torch.uint8))
     for size in (16, 28, 32):
-        images = digits.load(request(size=size)).images
+        images, _ = everything(digits.load(request(size=size)))
         assert images.shape == (1797, 1, size, size)
         assert images.double().mean().item() == pytest.approx(shades.mean().item() * 255 / 16, rel=0.05)
 
@@ -765,7 +780,7 @@ def test_folders_named_by_digits_meet_the_classes_of_the_extractor(tmp_path, inv
     def scores(real: str) -> dict[str, float | str]:
         outcome = invoke(
             *("score", "fakes", "--dataset", f"folder:{real}", "--image-size", 16, "--features", "digits-cnn"),
-            *("--metrics", "modes", "--device", "cpu", "--json"),
+            *("--hold-out", 0, "--metrics", "modes", "--device", "cpu", "--json"),
         )
         assert outcome.code == 0, outcome.err
         return {score["metric"]: score.get("reason", score["value"]) for score in json.loads(outcome.out)["scores"]}

@@ -277,7 +277,7 @@ def test_the_example_dataset_extractor_metric_and_reporter_work_together(documen
     (metric,) = offered(documented, "metrics")
     (reporter,) = offered(documented, "reporters")
     prepared = prepare(dataset, types.DatasetRequest(tmp_path, "", dataset.image_size), None)
-    assert (prepared.image_shape, prepared.count, prepared.classes) == ((1, 16, 16), 2000, 4)
+    assert (prepared.image_shape, prepared.count, prepared.classes) == ((1, 16, 16), 1500, 4)
     assert dataset.features == extractor.name
     images = torch.from_numpy(prepared.images()[:64].copy())
     features, logits = load_extractor(extractor, "cpu")(iter([images]))
@@ -377,7 +377,8 @@ def test_tests_of_the_page_pass(papers):
 
 def test_every_key_of_a_protocol_is_documented():
     real = SimpleNamespace(
-        dataset=SimpleNamespace(name="d", sha256="", image_shape=(1, 8, 8), split="all", count=50),
+        dataset=SimpleNamespace(name="d", image_shape=(1, 8, 8)),
+        **{"sha256": "", "split": "all", "count": 50},
         extractor=SimpleNamespace(extractor=SimpleNamespace(name="e", preprocessing=""), weights_sha256=""),
     )
     metric = types.Metric("m", lambda real, fake, settings: {}, better={})

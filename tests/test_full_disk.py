@@ -62,7 +62,7 @@ def prepare_data(folder: Path, old: bool) -> None:
     loaded = LabelledImages(images, np.arange(20) % 3)
     version = "old" if old else str(next(VERSIONS))
     dataset = Dataset("small", lambda request: loaded, lambda request: version, image_size=8)
-    prepared = prepare(dataset, DatasetRequest(folder, "", 8), None)
+    prepared = prepare(dataset, DatasetRequest(folder, "", 8, hold_out=0), None)
     assert np.array_equal(prepared.images(), images)
 
 
@@ -167,7 +167,7 @@ def test_unwritable_reference_cache_is_a_note_and_scores_remain(cache):
 
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
     dataset = Dataset("grey", lambda request: LabelledImages(images), lambda request: "1", image_size=16)
-    prepared = prepare(dataset, DatasetRequest(cache, "", 16), None)
+    prepared = prepare(dataset, DatasetRequest(cache, "", 16, hold_out=0), None)
     extractor = load_extractor(discover().get("features", "digits-cnn").record, "cpu")
     wanted = RealSample(prepared, extractor, source_sha256="kept").statistics()
     kept = files_below(cache / "cache" / "references")

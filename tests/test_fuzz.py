@@ -556,7 +556,7 @@ def check_cache(data: bytes, folder: Path, registry: Registry) -> None:
     images = np.arange(10 * 64, dtype=np.uint8).reshape(10, 1, 8, 8)
     loaded = LabelledImages(images, torch.arange(10) % 3)
     dataset = Dataset("fuzzed", lambda request: loaded, lambda request: "1", image_size=8)
-    request = DatasetRequest(folder, "", 8)
+    request = DatasetRequest(folder, "", 8, hold_out=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANZOO_CACHE", str(folder / "cache"))
         with no_faults(folder / "cache"):

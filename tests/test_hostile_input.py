@@ -507,9 +507,9 @@ def test_damaged_npy_in_the_cache_is_rebuilt(name, data, tmp_path, monkeypatch):
     images = np.arange(640, dtype=np.uint8).reshape(10, 1, 8, 8)
     loaded = ganzoo.LabelledImages(images, np.arange(10) % 3)
     dataset = ganzoo.Dataset("small", lambda request: loaded, lambda request: "1", image_size=8)
-    prepared = prepare(dataset, DatasetRequest(tmp_path, "", 8), None)
+    prepared = prepare(dataset, DatasetRequest(tmp_path, "", 8, hold_out=0), None)
     (Path(prepared.folder) / name).write_bytes(data)
-    again = prepare(dataset, DatasetRequest(tmp_path, "", 8), None)
+    again = prepare(dataset, DatasetRequest(tmp_path, "", 8, hold_out=0), None)
     assert np.array_equal(again.images(), images)
     assert again.labels().tolist() == [index % 3 for index in range(10)]
     assert not (tmp_path / "pickle-was-run").exists()

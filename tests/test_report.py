@@ -147,7 +147,7 @@ def test_page_lists_every_protocol_and_machine(committed):
     records, _ = find_records([ONE_MACHINE])
     final = {score["protocol"] for record in records for score in record.scores if score["ema"]}
     assert final <= set(re.findall(r"[\w-]+-ema-[0-9a-f]{8}", text))
-    assert "digits-cnn features, 1797 real (all) against 5000 fakes, EMA generator" in text
+    assert "digits-cnn features, 1438 real (train) against 5000 fakes, EMA generator" in text
     ((_, facts),) = committed.all("table", class_="facts")
     for name in ("cpu", "cpu_capability", "driver"):
         values = {record.hardware[name] or "–" for record in records}

@@ -56,7 +56,7 @@ def small(version: str = "1") -> Dataset:
 
 
 def prepared(version: str = "1") -> Path:
-    return Path(prepare(small(version), DatasetRequest(Path(), "", 16), None).folder)
+    return Path(prepare(small(version), DatasetRequest(Path(), "", 16, hold_out=0), None).folder)
 
 
 # --- modes ------------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_lock_and_a_folder_of_results_of_another_user_are_named_with_their_own
 @needs_root
 def test_a_reference_that_cannot_be_kept_costs_a_note_that_names_the_owner(shared):
     extractor = load_extractor(discover().get("features", "digits-cnn").record, "cpu")
-    dataset = prepare(small(), DatasetRequest(Path(), "", 16), None)
+    dataset = prepare(small(), DatasetRequest(Path(), "", 16, hold_out=0), None)
     references = cache_folder("references")
     os.chown(references, ANNE, LAB)
 

@@ -15,6 +15,9 @@ from ganzoo.util.text import printable
 LARGEST_IMAGE = 4096
 """The largest `--image-size`, in pixels."""
 
+MOST_HELD_OUT = 0.5
+"""The largest `--hold-out`."""
+
 
 def check_labels(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
     """Raise `UsageError` where a metric needs labels and the dataset has none."""
@@ -54,18 +57,21 @@ def prepare_dataset(
     data_root: str | None = None,
     skip_bad_images: bool = False,
     background: str = "white",
+    hold_out: float | None = None,
     on_progress: OnProgress = lambda done, total, size: None,
 ) -> PreparedDataset:
     """Prepare a dataset, at its default size unless `image_size` is given, from `data_root`.
 
-    The default root is `GANZOO_DATA`, else ./data. Raises `UsageError` for an impossible size or colour, and what
-    `prepare` does.
+    The default root is `GANZOO_DATA`, else ./data. Raises `UsageError` for an impossible size, colour or share, and
+    what `prepare` does.
     """
     size = offer.record.image_size if image_size is None else image_size
     if not 0 < size <= LARGEST_IMAGE:
         raise UsageError(f"--image-size {size}: give a number from 1 to {LARGEST_IMAGE}")
     root = Path(data_root or os.environ.get("GANZOO_DATA") or "data")
-    request = DatasetRequest(root, argument, size, skip_bad_images, _colour(background))
+    if hold_out is not None and not 0 <= hold_out <= MOST_HELD_OUT:
+        raise UsageError(f"--hold-out {hold_out:g}: give a share of the images, from 0 to {MOST_HELD_OUT}")
+    request = DatasetRequest(root, argument, size, skip_bad_images, _colour(background), hold_out)
     return prepare(offer.record, request, registry.status_of(offer.plugin).source_sha256, on_progress)
 
 

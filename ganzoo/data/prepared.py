@@ -1,7 +1,8 @@
 """Datasets: prepared once as uint8 in the cache, then held on the device, or streamed where they do not fit.
 
-`prepare` asks a dataset plugin for its images, decodes and hashes them, and keeps them as a memory-mapped array.
-A run maps that array, so no run imports torchvision or decodes an image, and all see the same bytes.
+`prepare` asks a dataset plugin for its images, decodes and hashes them, and keeps them as a memory-mapped array; those
+that are held out of training, in a folder beside it. A run maps that array, so no run imports torchvision or decodes an
+image, and all see the same bytes.
 """
 
 from __future__ import annotations
@@ -13,29 +14,27 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
-from ganzoo.errors import DataUnavailable, GanzooError, PluginError
-from ganzoo.machine.settings import resolve_threads
+from ganzoo.data.decoding import all_decoded, checked, decoded
+from ganzoo.data.splits import Split, gaps, splits_of
+from ganzoo.errors import DataUnavailable, PluginError, UsageError
 from ganzoo.registry.validation import blaming, check_record
 from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
-from ganzoo.util.cache import DATASET_FILES
+from ganzoo.util.cache import DATASET_FILES, HELD_OUT
 from ganzoo.util.conversion import convert
 from ganzoo.util.files import cache_folder, open_regular, read_regular, unique_beside
 from ganzoo.util.rights import cache_fault, make_folder, share_with_group
 from ganzoo.util.text import printable, slug
 
-WORTH_PROCESSES = 512
-"""From this many images on, decoding in worker processes is faster than in one, their start included."""
-
+REFERENCES = ("train", "test", "both")
+"""What scores compare with: the images that are trained on, those that are held out, or all."""
 
 OnProgress = Callable[[int, int, int], None]
 """Called with the number of images done, of all images, and the bytes that all will take."""
@@ -43,9 +42,10 @@ OnProgress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A dataset in the cache. `classes` is 0 without labels.
+    """A dataset in the cache: the images that are trained on, and beside them those that are held out.
 
-    `sha256` is of shape, pixels and labels, and of the names of the classes where they have some.
+    `classes` is 0 without labels. `sha256` is of shape, pixels and labels, and of the names of the classes where they
+    have some; not of `held_out`, the test split, which is None where no image is held out.
     """
 
     name: str
@@ -61,6 +61,7 @@ class PreparedDataset:
     with_alpha: int = 0
     background: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    held_out: PreparedDataset | None = None
 
     @property
     def remarks(self) -> list[str]:
@@ -77,6 +78,19 @@ class PreparedDataset:
         """int64 (N,), or None."""
         return np.load(Path(self.folder) / "labels.npy") if self.classes else None
 
+    def parts(self, reference: str) -> tuple[PreparedDataset, ...]:
+        """What scores compare with, one of `REFERENCES`. Raises `UsageError` where nothing is held out for it."""
+        if reference not in REFERENCES:
+            raise UsageError(f"--reference {printable(reference)}: give {', '.join(REFERENCES)}")
+        if reference == "train":
+            return (self,)
+        if self.held_out is None:
+            raise UsageError(
+                f"--reference {reference}: no image of dataset '{printable(self.name)}' is held out; give "
+                "--reference train, or leave --hold-out 0 out"
+            )
+        return (self.held_out,) if reference == "test" else (self, self.held_out)
+
 
 def prepare(
     dataset: Dataset,
@@ -89,13 +103,14 @@ def prepare(
     What is damaged there is made again, in another place where it cannot be removed. The cache key is made of name,
     argument, size, the dataset's `fingerprint` and the plugin's source; where the argument is the path of something
     that is there, its real path counts, for `photos` is another folder elsewhere.
+    Where the plugin gives no test split, `request.hold_out` of the images are held out, drawn by a fixed seed.
     `on_progress(done, total, size)` follows the images, of `size` bytes in all, beginning before the first. Raises
     `DataUnavailable` where the images are absent, unreadable or empty.
     """
     name = f"{dataset.name}:{request.argument}" if request.argument else dataset.name
     identity = (
-        *(name, request.image_size, request.skip_bad_images, source_sha256),
-        *(request.background, _fingerprint_of(dataset, request), _real_place(request.argument)),
+        *(name, request.image_size, request.skip_bad_images, source_sha256, request.background, request.hold_out),
+        *(_fingerprint_of(dataset, request), _real_place(request.argument)),
     )
     beginning = cache_folder("datasets") / f"{slug(dataset.name, 40)}-{request.image_size}"
     for folder in _candidate_folders(beginning, identity):
@@ -109,10 +124,10 @@ def prepare(
     temporary = unique_beside(folder)
     try:
         make_folder(temporary)
-        prepared = _write(name, folder, temporary, loaded, request.background, on_progress)
+        prepared = _write(name, folder, temporary, loaded, request, on_progress)
         facts = asdict(prepared)
         (temporary / "dataset.json").write_text(json.dumps({**facts, FACTS_SHA256: _facts_sha256(facts)}, indent=1))
-        for path in temporary.iterdir():
+        for path in temporary.rglob("*"):
             share_with_group(path)
         try:
             temporary.rename(folder)
@@ -143,9 +158,11 @@ def _removed(folder: Path) -> bool:
     """Remove a damaged dataset; False where that cannot be, or where a link or other files were put."""
     if not folder.is_symlink():
         with contextlib.suppress(OSError):
-            for name in DATASET_FILES:
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
+            for part in (folder / HELD_OUT, folder):
+                if part.is_dir() and not part.is_symlink():
+                    for name in DATASET_FILES:
+                        (part / name).unlink(missing_ok=True)
+                    part.rmdir()
     return not os.path.lexists(folder)
 
 
@@ -191,21 +208,32 @@ def whole_dataset(folder: Path, wanted: str | None = None) -> PreparedDataset | 
         facts = json.loads(read_regular(folder / "dataset.json", LARGEST_FACTS, links=True))
         if facts.pop(FACTS_SHA256, None) != _facts_sha256(facts):
             return None
-        # The cache may have been moved since.
-        prepared = convert({**facts, "folder": str(folder)}, PreparedDataset)
+        prepared = _moved(convert(facts, PreparedDataset), folder)
         if wanted not in (None, prepared.sha256):
             return None
-        shape = (prepared.count, *prepared.image_shape)
-        digest = hashlib.sha256(repr(shape).encode())
-        for part in _content(folder / "images.npy", np.uint8, shape):
-            digest.update(part)
-        if prepared.classes:
-            for part in _content(folder / "labels.npy", np.int64, shape[:1]):
-                digest.update(part)
-            digest.update(_hashed_names(prepared.class_names))
+        parts = prepared.parts("both" if prepared.held_out else "train")
+        return prepared if all(_hash_of_content(part) == part.sha256 for part in parts) else None
     except Exception:  # NumPy raises almost anything on a damaged file
         return None
-    return prepared if digest.hexdigest() == prepared.sha256 else None
+
+
+def _moved(prepared: PreparedDataset, folder: Path) -> PreparedDataset:
+    """The same in another folder: the cache may have been moved."""
+    held_out = prepared.held_out and _moved(prepared.held_out, folder / HELD_OUT)
+    return replace(prepared, folder=str(folder), held_out=held_out)
+
+
+def _hash_of_content(prepared: PreparedDataset) -> str:
+    """The sha256 of the files in a dataset's folder. Raises `ValueError` for arrays of another shape."""
+    shape, folder = (prepared.count, *prepared.image_shape), Path(prepared.folder)
+    digest = hashlib.sha256(repr(shape).encode())
+    for part in _content(folder / "images.npy", np.uint8, shape):
+        digest.update(part)
+    if prepared.classes:
+        for part in _content(folder / "labels.npy", np.int64, shape[:1]):
+            digest.update(part)
+        digest.update(_hashed_names(prepared.class_names))
+    return digest.hexdigest()
 
 
 FACTS_SHA256 = "facts_sha256"
@@ -249,79 +277,69 @@ def _fingerprint_of(dataset: Dataset, request: DatasetRequest) -> str:
 
 
 def _write(
-    name: str, folder: Path, temporary: Path, loaded: LabelledImages, background: str, on_progress: OnProgress
+    name: str,
+    folder: Path,
+    temporary: Path,
+    loaded: LabelledImages,
+    request: DatasetRequest,
+    on_progress: OnProgress,
 ) -> PreparedDataset:
-    labels = _labels_of(loaded, name)
-    first = _checked(_decoded(loaded.images, 0, name), name)
-    shape = (len(loaded.images), *first.shape)
-    _check_space(temporary, math.prod(shape), name)
-    stored = np.lib.format.open_memmap(temporary / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    _reserve(temporary / "images.npy")
-    for index, item in enumerate(_all_decoded(loaded.images, name, loaded.independent)):
-        image = _checked(item, name)
-        if image.shape != first.shape:
-            raise PluginError(f"dataset {name}: image {index} is {image.shape}, and the first is {first.shape}")
-        stored[index] = image
-        if index % 1000 == 0:
-            on_progress(index, len(loaded.images), stored.nbytes)
-    stored.flush()
-    digest = hashlib.sha256(repr(shape).encode())
-    for start in range(0, len(stored), 4096):
-        digest.update(stored[start : start + 4096].tobytes())
-    classes = 0
-    if labels is not None:
-        classes = len(loaded.class_names) or int(labels.max()) + 1
-        digest.update(labels.tobytes())
-        digest.update(_hashed_names(loaded.class_names))
-        np.save(temporary / "labels.npy", labels)
-    return PreparedDataset(
+    """Decode both parts into a temporary folder, to be moved to `folder`."""
+    trained, held_out, classes = splits_of(loaded, request.hold_out, name)
+    channels, height, width = checked(decoded(loaded.images, 0, name), name).shape
+    in_all = len(trained.chosen) + len(held_out.chosen)
+    size = in_all * channels * height * width
+    _check_space(temporary, size, name)
+    common = PreparedDataset(
         name=name,
         folder=str(folder),
-        image_shape=(int(shape[1]), int(shape[2]), int(shape[3])),
-        count=shape[0],
+        image_shape=(channels, height, width),
+        count=0,
         classes=classes,
-        sha256=digest.hexdigest(),
+        sha256="",
         source=loaded.source,
-        split=loaded.split,
-        skipped=tuple(loaded.skipped),
+        split="",
+        skipped=(),
         class_names=tuple(loaded.class_names) if classes else (),
         with_alpha=loaded.with_alpha,
-        background=background if loaded.with_alpha else "",
-        notes=dict(loaded.notes) | _gaps(labels, loaded.class_names),
+        background=request.background if loaded.with_alpha else "",
     )
 
-
-def _labels_of(loaded: LabelledImages, name: str) -> np.ndarray | None:
-    """int64 (N,) as many as there are images, or None."""
-    if loaded.labels is None:
-        return None
-    wanted = f"dataset {printable(name)}: labels must be ({len(loaded.images)},) integers from 0"
-    with blaming(PluginError, wanted):
-        given = np.asarray(loaded.labels)
-    if given.dtype.kind not in "biu" or given.shape != (len(loaded.images),):
-        raise PluginError(f"{wanted}; got {given.dtype} {given.shape}")
-    labels = given.astype(np.int64)
-    if labels.min() < 0:
-        raise PluginError(f"{wanted}; got {labels.min()}")
-    names = loaded.class_names
-    if names and (labels.max() >= len(names) or len(set(names)) < len(names)):
-        raise PluginError(
-            f"dataset {printable(name)}: class_names has {len(set(names))} names, and labels go up to {labels.max()}; "
-            "name each class once, or none"
+    begun = len(trained.chosen)
+    prepared = _write_part(common, trained, temporary, loaded.independent, lambda done: on_progress(done, in_all, size))
+    if len(held_out.chosen):
+        place = temporary / HELD_OUT
+        make_folder(place)
+        tested = _write_part(
+            common, held_out, place, loaded.independent, lambda done: on_progress(begun + done, in_all, size)
         )
-    return labels
+        prepared = replace(prepared, held_out=replace(tested, folder=str(folder / HELD_OUT)))
+    notes = dict(loaded.notes) | gaps(trained.labels, loaded.class_names)
+    return replace(prepared, skipped=tuple(loaded.skipped), notes=notes)
 
 
-def _gaps(labels: np.ndarray | None, class_names: Sequence[str]) -> dict[str, str]:
-    """A note where numbers below the highest label are no image's: a label such as 255 for "none" makes 256 classes."""
-    if labels is None or class_names:
-        return {}
-    seen = np.unique(labels)
-    highest = int(seen[-1])
-    if len(seen) == highest + 1:
-        return {}
-    what = f"labels go up to {highest} and make {highest + 1} classes, of which {len(seen)} have an image"
-    return {"classes": f"{what}; number them from 0 without a gap, or give class_names"}
+def _write_part(
+    dataset: PreparedDataset, part: Split, place: Path, independent: bool, on_progress: Callable[[int], None]
+) -> PreparedDataset:
+    """Write the images and labels of a part to a folder; gives the dataset with its count, split and sha256."""
+    shape = (len(part.chosen), *dataset.image_shape)
+    stored = np.lib.format.open_memmap(place / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    _reserve(place / "images.npy")
+    images = all_decoded(part.images, part.chosen.tolist(), dataset.name, independent)
+    for index, image in enumerate(images):
+        if image.shape != dataset.image_shape:
+            raise PluginError(
+                f"dataset {dataset.name}: image {part.chosen[index]} is {image.shape}, and the first is "
+                f"{dataset.image_shape}"
+            )
+        stored[index] = image
+        if index % 1000 == 0:
+            on_progress(index)
+    stored.flush()
+    if part.labels is not None:
+        np.save(place / "labels.npy", part.labels[part.chosen])
+    written = replace(dataset, folder=str(place), count=len(part.chosen), split=part.name)
+    return replace(written, folder=dataset.folder, sha256=_hash_of_content(written))
 
 
 def _check_space(folder: Path, size: int, name: str) -> None:
@@ -342,56 +360,3 @@ def _reserve(path: Path) -> None:
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     raise
-
-
-def _all_decoded(images: Any, name: str, independent: bool) -> Iterator[Any]:
-    """Every image in order; many `independent` ones are decoded by as many processes as there are cores."""
-    # Forked processes, because a plugin's objects need not survive pickling; on Linux only, where forking is safe.
-    workers = resolve_threads(None) if independent and len(images) >= WORTH_PROCESSES and sys.platform == "linux" else 0
-    loader: Any = DataLoader(
-        _Decoding(images, name),  # type: ignore[arg-type]
-        batch_size=32,
-        collate_fn=list,
-        num_workers=workers,
-        multiprocessing_context="fork" if workers else None,
-    )
-    try:
-        for batch in loader:
-            for item in batch:
-                if isinstance(item, GanzooError):
-                    raise item
-                yield item
-    except RuntimeError as error:
-        # A worker was killed, or there is no shared memory left.
-        raise DataUnavailable(f"dataset {printable(name)} cannot be decoded: {printable(error)}") from error
-
-
-class _Decoding:
-    """A plugin's images as a map-style dataset. An error is returned as an item, to reach the parent whole."""
-
-    def __init__(self, images: Any, name: str) -> None:
-        self.images = images
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            # Arrays are pickled between processes; tensors would take a piece of shared memory each.
-            return np.asarray(_decoded(self.images, index, self.name))
-        except GanzooError as error:
-            return DataUnavailable(str(error))
-
-
-def _decoded(images: Any, index: int, name: str) -> Any:
-    """One item of a plugin's images; what decoding raises becomes `DataUnavailable` with the index."""
-    with blaming(DataUnavailable, f"dataset {printable(name)}: image {index} cannot be read"):
-        return images[index]
-
-
-def _checked(image: Any, name: str) -> np.ndarray:
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim != 3:
-        raise PluginError(f"dataset {name}: an image is {array.dtype} {array.shape}; it must be uint8 (C, H, W)")
-    return array

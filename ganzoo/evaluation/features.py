@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ class RealSample:
     """The real side: features of a dataset under an extractor, made once on a machine and kept in the cache.
 
     `source_sha256` is of the extractor's plugin. If the cache cannot be written, `on_note` is called with the reason.
+    Raises `UsageError` where `reference` is held out and nothing is.
     """
 
     def __init__(
@@ -85,27 +87,33 @@ class RealSample:
         extractor: LoadedExtractor,
         on_note: Callable[[str], None] = lambda line: None,
         source_sha256: str | None = None,
+        reference: str = "train",
     ) -> None:
         self.dataset = dataset
+        self.parts = dataset.parts(reference)
+        self.count = sum(part.count for part in self.parts)
+        self.split = " + ".join(part.split for part in self.parts)
+        hashes = [part.sha256 for part in self.parts]
+        self.sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
         self.extractor = extractor
         self.on_note = on_note
         self.class_names = dataset.class_names
         self.logit_names = extractor.extractor.class_names
         # The code that computes features decides them as much as its weights do.
         named = extractor.extractor
-        identity = (dataset.sha256, named.name, extractor.weights_sha256, source_sha256)
+        identity = (self.sha256, named.name, extractor.weights_sha256, source_sha256)
         preprocessing = preprocessing_of(named, dataset.image_shape)
-        key = hashlib.sha256(json.dumps([*identity, preprocessing, dataset.split, dataset.count]).encode()).hexdigest()[
-            :16
-        ]
+        content = json.dumps([*identity, preprocessing, self.split, self.count])
+        key = hashlib.sha256(content.encode()).hexdigest()[:16]
         self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
 
     @cached_property
     def _features_and_logits(self) -> tuple[Tensor, Tensor]:
         cached = self._read("features")
-        if cached is not None and len(cached["features"]) == self.dataset.count:
+        if cached is not None and len(cached["features"]) == self.count:
             return cached["features"], cached["logits"]
-        batches = dataset_batches(self.dataset, self.extractor.extractor.batch_size)
+        size = self.extractor.extractor.batch_size
+        batches = chain.from_iterable(dataset_batches(part, size) for part in self.parts)
         features, logits = (output.cpu() for output in self.extractor(batches))
         if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
             self._write("features", {"features": features, "logits": logits})
@@ -124,8 +132,8 @@ class RealSample:
     @cached_property
     def labels(self) -> Tensor | None:
         """int64 (N,), or None."""
-        labels = self.dataset.labels()
-        return None if labels is None else torch.from_numpy(labels)
+        labels = [labels for part in self.parts if (labels := part.labels()) is not None]
+        return torch.from_numpy(np.concatenate(labels)) if labels else None
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Float64 mean (D,) and unbiased covariance (D, D), on the device of the fakes' statistics; cached on disk."""

@@ -28,6 +28,8 @@ def score_folder(
     data_root: str | None = None,
     skip_bad_images: bool = False,
     background: str = "white",
+    hold_out: float | None = None,
+    reference: str = "train",
     features: str = "auto",
     weights: str | None = None,
     weights_sha256: str | None = None,
@@ -50,7 +52,9 @@ def score_folder(
     features_offer = registry.get("features", name)
     extractor = load_extractor(features_offer.record, device, Path(weights) if weights else None, weights_sha256)
     reading: dict[str, Any] = {"skip_bad_images": skip_bad_images, "background": background}
-    real = prepare_dataset(registry, offer, argument, image_size=image_size, data_root=data_root, **reading)
+    real = prepare_dataset(
+        registry, offer, argument, image_size=image_size, data_root=data_root, hold_out=hold_out, **reading
+    )
     check_labels(chosen_metrics, real)
     _, height, width = real.image_shape
     if height != width:
@@ -59,7 +63,7 @@ def score_folder(
             "squares; no folder can be scored against it"
         )
     images = registry.get("datasets", "folder")
-    fake = prepare_dataset(registry, images, str(folder), image_size=height, **reading)
+    fake = prepare_dataset(registry, images, str(folder), image_size=height, hold_out=0.0, **reading)
     _check_channels(fake, real, folder)
     if fake.count < 10:
         raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
@@ -67,10 +71,11 @@ def score_folder(
     notes = [f"{name}: {remark}" for name, side in sides.items() for remark in side.remarks]
     batches = dataset_batches(fake, extractor.extractor.batch_size)
     # With the source it is the reference that runs have made and kept.
-    reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
+    source = registry.status_of(features_offer.plugin).source_sha256
+    compared = RealSample(real, extractor, source_sha256=source, reference=reference)
     plugins = {offer.record.name: offer.plugin for offer in offers}
     code = {name: registry.sources_of(plugin, features_offer.plugin) for name, plugin in plugins.items()}
-    scorer = Scorer(chosen_metrics, reference, plugins, code)
+    scorer = Scorer(chosen_metrics, compared, plugins, code)
     scores, protocols = scorer.score(batches, kimg=None, ema=None)
     return scores, protocols, notes
 

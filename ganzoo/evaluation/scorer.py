@@ -38,7 +38,7 @@ class Scorer:
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
-        dataset, loaded = self.real.dataset, self.real.extractor
+        real, dataset, loaded = self.real, self.real.dataset, self.real.extractor
         content = {
             "metric": metric.name,
             "metric_plugin": self.plugins.get(metric.name),
@@ -47,15 +47,15 @@ class Scorer:
             "preprocessing": preprocessing_of(loaded.extractor, dataset.image_shape),
             # Of `folder:PATH` the path is left out: the sha256 says which images they are.
             "dataset": dataset.name.partition(":")[0],
-            "dataset_sha256": dataset.sha256,
+            "dataset_sha256": real.sha256,
             "image_shape": list(dataset.image_shape),
-            "real_split": dataset.split,
-            "n_real": dataset.count,
+            "real_split": real.split,
+            "n_real": real.count,
             "n_fake": fakes,
             "quantization": "uint8",
             "generator_mode": "eval",
             "ema": ema,
-            "settings": settings_of(metric, dataset.count, fakes),
+            "settings": settings_of(metric, real.count, fakes),
             "scores": score_facts(metric),
         }
         if self.drawing:

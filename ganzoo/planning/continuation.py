@@ -59,6 +59,7 @@ def resolve_continuation(
         data_root=plan.data_root,
         skip_bad_images=plan.skip_bad_images,
         background=plan.background,
+        hold_out=plan.hold_out,
         on_progress=on_progress,
     )
     if dataset.sha256 != before.dataset_sha256:
@@ -105,6 +106,7 @@ def _check_fixed_options(plan: BenchPlan, before: RunSpec, asked: Collection[str
         "metrics": before.metrics,
         "features": before.features,
         "fakes": before.fakes,
+        "reference": before.reference,
     }
     for option in options_of(BenchPlan):
         name, flag = option.name, option.flag

@@ -104,9 +104,11 @@ def resolve(
         data_root=plan.data_root,
         skip_bad_images=plan.skip_bad_images,
         background=plan.background,
+        hold_out=plan.hold_out,
         on_progress=on_progress,
     )
     check_labels((metric.record for metric in metrics), dataset)
+    dataset.parts(plan.reference)
     batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(dataset.remarks)
     in_force: dict[str, tuple[str, ...]] = {}
@@ -245,6 +247,7 @@ def _resolved_spec(
         seed=plan.seed,
         recipe=recipe,
         evaluate_at_kimg=() if plan.throughput_only else points,
+        reference=plan.reference,
         throughput_seconds=plan.throughput_seconds,
         deterministic=plan.deterministic,
         requested_batch_size=None,

@@ -141,6 +141,13 @@ class BenchPlan:
         help="change a recipe (repeatable)",
         fixed_on_resume=True,
     )
+    reference: str = option(
+        "--reference",
+        default="train",
+        help="real images that fakes are scored against: train, test or both (default: {default})",
+        group="scoring",
+        fixed_on_resume=True,
+    )
     fakes: int | None = option(
         "--fakes",
         default=None,
@@ -170,6 +177,13 @@ class BenchPlan:
         default="white",
         metavar="COLOUR",
         help="what lies under transparent images: white, '#808080' (default: {default})",
+        group="data",
+    )
+    hold_out: float | None = option(
+        "--hold-out",
+        default=None,
+        metavar="SHARE",
+        help="of a dataset without a test split, not to be trained on (default: 0.1, at least 500; 0.25 below 2000)",
         group="data",
     )
     throughput_only: bool = option(

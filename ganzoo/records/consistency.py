@@ -149,7 +149,9 @@ def _same_numpy(record: RunRecord) -> bool:
 def protocol_faults(record: RunRecord) -> Iterator[str]:
     """The id of a protocol must follow from its content; its data, weights and fakes must be those of the spec."""
     spec = record.spec
-    same_as_spec = {"weights_sha256": "weights_sha256", "dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
+    same_as_spec = {"weights_sha256": "weights_sha256", "n_fake": "fakes"}
+    if spec.get("reference", "train") == "train":
+        same_as_spec |= {"dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
     for identity, content in record.protocols.items():
         where = f"protocol {printable(identity, 80)}"
         absent = {"metric", "extractor", "n_fake", "ema"} - set(content)
@@ -158,7 +160,7 @@ def protocol_faults(record: RunRecord) -> Iterator[str]:
             continue
         if identity != protocol_id(content):
             yield f"{where}: the id is not that of its content"
-        for key, field in {**same_as_spec, "n_fake": "fakes"}.items():
+        for key, field in same_as_spec.items():
             if content.get(key, spec[field]) != spec[field]:
                 yield f"{where}: {key} is not spec.{field}"
 

@@ -89,12 +89,16 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
     checked = preflight(spec, registry)
     check_process()
     outcome.parameters = dict(checked.parameters)
+    held_out = dataset.held_out
     outcome.dataset = {
         "name": dataset.name,
         "source": dataset.source,
         "split": dataset.split,
         "count": dataset.count,
         "sha256": dataset.sha256,
+        "held_out_split": held_out.split if held_out else None,
+        "held_out_count": held_out.count if held_out else 0,
+        "held_out_sha256": held_out.sha256 if held_out else None,
         "skipped": list(dataset.skipped),
         "images_with_alpha": dataset.with_alpha,
         "background": dataset.background or None,
@@ -213,7 +217,7 @@ def _prepare_scorer(
     loaded = load_extractor(extractor.record, spec.device, weights, request.weights_sha256)
     source = registry.status_of(extractor.plugin).source_sha256
     metrics = [registry.get("metrics", name) for name in spec.metrics]
-    real = RealSample(dataset, loaded, lambda line: emit(Note(line)), source)
+    real = RealSample(dataset, loaded, lambda line: emit(Note(line)), source, spec.reference)
     real.statistics()
     plugins = {metric.record.name: metric.plugin for metric in metrics}
     code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}

@@ -21,6 +21,9 @@ CACHE_FOLDERS = ("datasets", "weights", "references")
 """The folders in the cache: prepared datasets, downloaded weights, features and statistics of real images."""
 
 DATASET_FILES = ("dataset.json", "images.npy", "labels.npy")
+HELD_OUT = "held-out"
+"""The folder of the images that are held out of training, in that of the others."""
+
 PREPARED_FOLDER = re.compile(r"[a-z0-9-]+-\d+-[0-9a-f]{16}")
 """The folder of a prepared dataset."""
 
@@ -45,7 +48,7 @@ def clear_cache(cache: Path) -> dict[str, int]:
     Raises `OSError` where something may not be removed.
     """
     freed = dict.fromkeys(CACHE_FOLDERS, 0)
-    prepared = list(_dataset_folders(cache))
+    prepared = [part for folder in _dataset_folders(cache) for part in (folder / HELD_OUT, folder)]
     files = {
         "datasets": [path for folder in prepared for path in _plain_files(folder) if path.name in DATASET_FILES],
         "weights": _downloads_and_notes(cache / "weights"),

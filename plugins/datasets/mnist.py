@@ -37,9 +37,10 @@ def read_mnist(root: Path, size: int, train: bool = True) -> tuple[Tensor, Tenso
 
 
 def load(request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
-    """The training split, as `read_mnist` gives it."""
+    """The training and the test split, as `read_mnist` gives them."""
     images, labels = read_mnist(request.root, request.image_size)
-    return ganzoo.LabelledImages(images, labels, source="torchvision.datasets.MNIST")
+    test_images, test_labels = read_mnist(request.root, request.image_size, train=False)
+    return ganzoo.LabelledImages(images, labels, test_images, test_labels, source="torchvision.datasets.MNIST")
 
 
 def fingerprint(request: ganzoo.DatasetRequest) -> str:

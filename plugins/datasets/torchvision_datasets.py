@@ -16,7 +16,7 @@ import socket
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from ganzoo_plugins.datasets.folder import EIGHT_BIT, FORMATS, WHITE, put_on, sq
 class Source:
     """Where torchvision gets a dataset from, where it keeps it under the data root, and what ganzoo makes of it.
 
-    `kind` is the class in `torchvision.datasets`, made with `arguments`. `downloads` names the files at `url` that
-    belong into `folder`, with their sha256, and `unpacked` what must be in `unpacked_folder` in the end. `labels` is
-    the attribute that holds the labels; empty where there are none, or none that tell what is seen. `on_google_drive`
+    `kind` is the class in `torchvision.datasets`, made with `arguments`, and with `test_arguments` for the test split;
+    empty where that lies in other files, or is not of the same kind. `downloads` names the files at `url` that belong
+    into `folder`, with their sha256, and `unpacked` what must be in `unpacked_folder` in the end. `labels` is the
+    attribute that holds the labels; empty where there are none, or none that tell what is seen. `on_google_drive`
     says that `url` is a page for people, and that torchvision downloads from Google Drive with the package gdown.
     """
 
@@ -46,6 +47,7 @@ class Source:
     unpacked_folder: str
     unpacked: Sequence[str]
     arguments: Mapping[str, Any] = field(default_factory=lambda: {"train": True})
+    test_arguments: Mapping[str, Any] = field(default_factory=lambda: {"train": False})
     labels: str = "targets"
     split: str = "train"
     image_size: int = 32
@@ -129,6 +131,7 @@ SOURCES = [
         unpacked_folder="",
         unpacked=["train_32x32.mat"],
         arguments={"split": "train"},
+        test_arguments={},
         labels="labels",
         summary="73 257 house numbers, 32 px, 10 classes",
         reference="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning",
@@ -142,6 +145,7 @@ SOURCES = [
         unpacked_folder="stl10_binary",
         unpacked=["test_X.bin", "test_y.bin", "train_X.bin", "train_y.bin", "unlabeled_X.bin"],
         arguments={"split": "unlabeled"},
+        test_arguments={},
         labels="",
         split="unlabeled",
         image_size=64,
@@ -160,6 +164,7 @@ SOURCES = [
         unpacked_folder="celeba",
         unpacked=["img_align_celeba", *CELEBA_TABLES],
         arguments={"split": "train", "target_type": []},
+        test_arguments={"split": "test", "target_type": []},
         labels="",
         image_size=64,
         summary="162 770 aligned faces, the central 178 px resized to 64, unlabelled (downloaded with gdown)",
@@ -300,14 +305,25 @@ def check_idx(path: Path) -> None:
 
 def load(source: Source, request: ganzoo.DatasetRequest) -> ganzoo.LabelledImages:
     """The central squares of the images, resized; grey ones have one channel."""
-    pairs = read(source, request.root)
+    images, labels = squares_of(source, request)
+    test = replace(source, arguments=source.test_arguments)
+    test_images, test_labels = squares_of(test, request) if source.test_arguments else (None, None)
     return ganzoo.LabelledImages(
-        images=Squares(pairs, request.image_size, source.name, request.background),
-        labels=torch.as_tensor(getattr(pairs, source.labels)).long() if source.labels else None,
+        images,
+        labels,
+        test_images,
+        test_labels,
         source=f"torchvision.datasets.{source.kind}",
         split=source.split,
         independent=True,
     )
+
+
+def squares_of(source: Source, request: ganzoo.DatasetRequest) -> tuple[Squares, Tensor | None]:
+    """The images of one split, and their labels where the source has some."""
+    pairs = read(source, request.root)
+    labels = torch.as_tensor(getattr(pairs, source.labels)).long() if source.labels else None
+    return Squares(pairs, request.image_size, source.name, request.background), labels
 
 
 def fingerprint(source: Source, request: ganzoo.DatasetRequest) -> str:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 import ganzoo
 from ganzoo_plugins.datasets import digits, mnist
-from ganzoo_plugins.features.digit_cnns import SIZES, WEIGHTS, DigitCNN, held_out
+from ganzoo_plugins.features.digit_cnns import SIZES, WEIGHTS, DigitCNN
 
 SEED = 0
 EPOCHS = {"digits-cnn": 200, "mnist-cnn": 10}
@@ -76,12 +76,10 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
 
     digit = digits.load(ganzoo.DatasetRequest(root, "", 16))
-    assert digit.labels is not None
-    test = held_out(len(digit.images))
     training = mnist.read_mnist(root, 28)
     testing = mnist.read_mnist(root, 28, train=False)
     splits = {
-        "digits-cnn": (digit.images[~test], digit.labels[~test], digit.images[test], digit.labels[test]),
+        "digits-cnn": (digit.images, digit.labels, digit.test_images, digit.test_labels),
         "mnist-cnn": (*training, *testing),
     }
     facts = {}
