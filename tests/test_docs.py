@@ -378,7 +378,9 @@ def test_tests_of_the_page_pass(papers):
 def test_every_key_of_a_protocol_is_documented():
     real = SimpleNamespace(
         dataset=SimpleNamespace(name="d", image_shape=(1, 8, 8)),
-        **{"sha256": "", "split": "all", "count": 50},
+        sha256="",
+        split="all",
+        count=50,
         extractor=SimpleNamespace(extractor=SimpleNamespace(name="e", preprocessing=""), weights_sha256=""),
     )
     metric = types.Metric("m", lambda real, fake, settings: {}, better={})

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganzoo.data.splits import splits_of
 from ganzoo.data.prepared import prepare, whole_dataset
+from ganzoo.data.splits import splits_of
 from ganzoo.errors import DataUnavailable, PluginError
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
+from ganzoo.comparing.course import course_of
 from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.order import best_first, labels_of
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of, with_several_protocols
+from ganzoo.comparing.scores import (
+    ScoreKey,
+    best_score,
+    final_scores,
+    grouped,
+    leading_score,
+    protocols_of,
+    with_several_protocols,
+)
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import Goal, target_over_seeds
 from ganzoo.records.protocols import bounds_of, direction_of, title_of
@@ -63,6 +73,11 @@ class Comparison:
         """What people call a score: its title, with the protocol's id where there are several."""
         title = title_of(score.name, self.protocols.get(score.protocol, {}))
         return f"{title} [{score.protocol}]" if score.name in with_several_protocols(self.scores) else title
+
+    @cached_property
+    def leading(self) -> str:
+        """The name of the score that decides the order; empty where there is none."""
+        return leading_score([run for row in self.rows for run in row.runs])[0]
 
     def has(self, score: ScoreKey) -> bool:
         """Whether any row has a value of the score."""
@@ -135,6 +150,7 @@ def _scores_over_seeds(
             OverSeeds.of(values[score]).values,
             OverSeeds.of(best[score]),
             bounds_of(score.name, protocols.get(score.protocol, {})),
+            course=course_of(runs, score, direction_of(score.name, protocols.get(score.protocol, {})) or "lower"),
         )
         for score in scores
     }

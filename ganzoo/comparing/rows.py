@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from ganzoo.comparing.course import Course
 from ganzoo.comparing.figures import OverSeeds, figure_of
 from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS
@@ -53,7 +54,7 @@ class ScoreOverSeeds(OverSeeds):
 
     `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
     budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
-    None where nothing can be said.
+    None where nothing can be said. `course` says whether the budget was too short for it, or too long.
     """
 
     best: OverSeeds = field(default_factory=OverSeeds)
@@ -61,6 +62,7 @@ class ScoreOverSeeds(OverSeeds):
     not_told_apart: tuple[str, ...] | None = None
     difference: Difference | None = None
     target: Target | None = None
+    course: Course = field(default_factory=Course)
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from ganzoo.comparing.comparison import Comparison
+from ganzoo.comparing.course import Course
 from ganzoo.comparing.figures import FIGURES, Figure, Shown, Unit
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
 from ganzoo.comparing.scores import ScoreKey, with_several_protocols
@@ -23,6 +24,10 @@ from ganzoo.util.text import printable
 
 Show = Callable[[Any], str]
 Group = Literal["setting", "score", "target", "speed", "cost"]
+
+
+MARK = "†"
+"""Stands behind a score that is not the last word on its row; the notes below a table say why."""
 
 
 class Fold(Enum):
@@ -190,10 +195,14 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
     if content is not None:
         apart = distinctions(comparison.protocols)[score.protocol]
         note = ", ".join(filter(None, [*(str(content.get(key)) for key in ("dataset", "extractor")), apart]))
+
+    def mark(row: Row) -> str:
+        return f" {MARK}" if score.name == comparison.leading and row.scores[score].course != Course() else ""
+
     return Column(
         title,
         value=lambda row: row.scores[score].mean,
-        text=lambda row: score_text(row.scores[score], len(row.finished)),
+        text=lambda row: score_text(row.scores[score], len(row.finished)) + mark(row),
         group="score",
         note=note,
         qualifier=f"[{score.protocol}]" if several else "",

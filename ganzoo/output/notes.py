@@ -11,7 +11,9 @@ from ganzoo.comparing.diff import mixed_states
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements_of_rows
 from ganzoo.comparing.order import in_words, listed
 from ganzoo.comparing.rows import Row
-from ganzoo.comparing.scores import ScoreKey, leading_score
+from ganzoo.comparing.scores import ScoreKey
+from ganzoo.output.columns import MARK
+from ganzoo.output.console import show_plain, show_score
 from ganzoo.output.tables import batch_size_used
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
@@ -38,6 +40,7 @@ MOST_APART = 5
 def notes_of(comparison: Comparison) -> list[str]:
     """Whether the differences of a comparison's rows are real, and why some rows were not merged."""
     return [
+        *_courses(comparison),
         *_how_sure(comparison),
         *_shrunk_batches(comparison.rows),
         *_kept_apart([row.runs[0] for row in comparison.rows])[:MOST_APART],
@@ -48,10 +51,9 @@ def notes_of(comparison: Comparison) -> list[str]:
 def _how_sure(comparison: Comparison) -> list[str]:
     lines, rows = [], comparison.rows
     scores = [score for score in comparison.scores if comparison.has(score)]
-    leading, _ = leading_score([run for row in rows for run in row.runs])
     tested = [score for score in scores if any(row.scores[score].not_told_apart is not None for row in rows)]
     if tested:
-        alike = [line for score in tested if score.name == leading for line in _alike(comparison, score)]
+        alike = [line for score in tested if score.name == comparison.leading for line in _alike(comparison, score)]
         more = [f"and {len(alike) - MOST_ALIKE} more rows"] if len(alike) > MOST_ALIKE else []
         lines += [ORDER, *alike[:MOST_ALIKE], *more]
     elif scores and len(rows) > 1 and all(row.scores[score].count <= 1 for row in rows for score in scores):
@@ -62,6 +64,26 @@ def _how_sure(comparison: Comparison) -> list[str]:
         lines.append(IN_TURN.format(listed(in_turn)))
     doubted = any(row.speed_is_doubtful and row.finished for row in rows)
     return [*lines, DOUBTFUL] if doubted and not comparison.baseline.doubtful else lines
+
+
+def _courses(comparison: Comparison) -> Iterator[str]:
+    """Which rows had too short a budget for the score that decides the order, or too long a one."""
+    for score in (score for score in comparison.scores if score.name == comparison.leading):
+        title = comparison.title(score)
+        courses = [(in_words(row.label), row.scores[score].course) for row in comparison.rows]
+        improving = [f"{label} by {show_score(course.gain)}" for label, course in courses if course.gain is not None]
+        past = [
+            f"{label} ({show_score(course.best)} at {show_plain(course.best_kimg)} kimg)"
+            for label, course in courses
+            if course.best_kimg is not None and course.best is not None
+        ]
+        if improving:
+            yield (
+                f"{MARK} still improving, {title} in the last quarter of the budget by more than its interval: "
+                f"{', '.join(improving)}; a larger --kimg tells"
+            )
+        if past:
+            yield f"{MARK} past its best, {title} by more than the interval of the difference: {', '.join(past)}"
 
 
 def _alike(comparison: Comparison, score: ScoreKey) -> Iterator[str]:

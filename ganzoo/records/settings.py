@@ -46,7 +46,7 @@ def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
         if name == "recipe":
             settings |= _recipe_settings(spec["recipe"])
         else:
-            settings[name] = spec[name]
+            settings[name] = spec.get(name, "train") if name == "reference" else spec[name]
     return settings
 
 

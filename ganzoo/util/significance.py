@@ -78,6 +78,13 @@ def not_told_apart(samples: Sequence[Sequence[float]]) -> list[tuple[int, ...] |
     return found
 
 
+def mean_error(sample: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of two values or more, by Student's t (1908)."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(len(sample) - 1, 0.975)) * float(np.std(sample, ddof=1)) / math.sqrt(len(sample))
+
+
 def mean_interval(sample: Sequence[float]) -> tuple[float, float] | None:
     """The 95 % interval of the mean by Student's t (1908); None for fewer than two values.
 
@@ -86,10 +93,7 @@ def mean_interval(sample: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(sample) < 2:
         return None
-    from scipy.special import stdtrit
-
-    mean, deviation = float(np.mean(sample)), float(np.std(sample, ddof=1))
-    error = float(stdtrit(len(sample) - 1, 0.975)) * deviation / math.sqrt(len(sample))
+    mean, error = float(np.mean(sample)), mean_error(sample)
     if min(sample) <= 0:
         return mean - error, mean + error
     with np.errstate(over="ignore"):
