@@ -129,7 +129,7 @@ def _scores_over_seeds(
     for run, final in zip(runs, finals, strict=True):
         for score, entry in final.items():
             values[score].append(entry["value"])
-            best[score].append(best_score(run, score, entry).get("value"))
+            best[score].append(best_score(run, score).get("value"))
     return {
         score: ScoreOverSeeds(
             OverSeeds.of(values[score]).values,

@@ -14,6 +14,7 @@ from typing import Any
 
 from ganzoo.machine.timing import summary
 from ganzoo.records.bounds import CLOSE, Bounds, bound_faults
+from ganzoo.records.points import leading_series
 from ganzoo.records.protocols import direction_of, protocol_id
 from ganzoo.records.speeds import SUMMARIES, close, is_ordered, speed_contradictions
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder, versions_in_id
@@ -147,9 +148,8 @@ def _same_numpy(record: RunRecord) -> bool:
 
 
 def protocol_faults(record: RunRecord) -> Iterator[str]:
-    """The id of a protocol must follow from its content; its data, weights and fakes must be those of the spec."""
-    spec = record.spec
-    same_as_spec = {"weights_sha256": "weights_sha256", "dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
+    """The id of a protocol must follow from its content; its data must be those of the spec."""
+    same_as_spec = {"dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
     for identity, content in record.protocols.items():
         where = f"protocol {printable(identity, 80)}"
         absent = {"metric", "extractor", "n_fake", "ema"} - set(content)
@@ -158,8 +158,8 @@ def protocol_faults(record: RunRecord) -> Iterator[str]:
             continue
         if identity != protocol_id(content):
             yield f"{where}: the id is not that of its content"
-        for key, field in {**same_as_spec, "n_fake": "fakes"}.items():
-            if content.get(key, spec[field]) != spec[field]:
+        for key, field in same_as_spec.items():
+            if content.get(key, record.spec[field]) != record.spec[field]:
                 yield f"{where}: {key} is not spec.{field}"
 
 
@@ -189,9 +189,7 @@ def training_faults(record: RunRecord) -> Iterator[str]:
     axis = [point for point in curves.get("kimg", ()) if point is not None]
     if any(later <= earlier for earlier, later in pairwise(axis)):
         yield "training.curves.kimg does not grow"
-    series: dict[str, list[Score]] = {}
-    for score in record.scores:
-        series.setdefault(f"{score['metric']}/{'ema' if score['ema'] else 'raw'}", []).append(score)
+    series = leading_series(record.scores)
     for which, wanted in (("final", _finals), ("best", _bests)):
         # A failed run may have scores, but has neither best nor final.
         recorded = training.get(which)
