@@ -39,9 +39,10 @@ def kept_at(record: RunRecord, at: str = "final") -> KeptGenerator:
     for generator in kept:
         if at == f"{generator.kimg:g}":
             return generator
-    known = ", ".join(["final", *(["best"] if BEST_GENERATOR in record.files else []), *(f"{g.kimg:g}" for g in kept)])
+    names = ["final", *(["best"] if BEST_GENERATOR in record.files else []), *(f"{each.kimg:g}" for each in kept)]
     raise UsageError(
-        f"--at {printable(at)}: the run kept no such generator; it has {known}, and `ganzoo bench --keep all` keeps more"
+        f"--at {printable(at)}: the run kept no such generator; it has {', '.join(names)}, and "
+        "`ganzoo bench --keep all` keeps more"
     )
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.data.prepared import PreparedDataset
-from ganzoo.errors import PluginError
+from ganzoo.errors import PluginError, RecordError, UsageError
 from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.scorer import protocol_of
-from ganzoo.planning.provenance import code_of_scoring
+from ganzoo.machine.settings import resolve_device, resolve_threads
+from ganzoo.planning.provenance import code_of, code_of_scoring, what_changed
+from ganzoo.planning.request import BenchPlan
+from ganzoo.planning.scoring import check_labels_for, resolve_scoring
 from ganzoo.records.adding import add_scores
+from ganzoo.records.folder import claim
 from ganzoo.records.generators import check_unchanged_file, kept_at, kept_generators
 from ganzoo.records.settings import is_averaged
+from ganzoo.records.store import read_record, read_spec
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.search_path import absolute_search_path
 from ganzoo.registry.validation import blaming
@@ -106,7 +112,7 @@ class Rescoring:
         self.on_note(f"{name}: trained before; scoring what it kept by {_words(jobs)}")
         outcome = self.launcher.launch(self._request(record, spec, code, jobs), self._pass_notes)
         if outcome.status != "ok":
-            raise ScoringFailed(outcome)
+            raise ScoringFailed(name, outcome)
         return add_scores(record.path, outcome.scores, outcome.protocols)
 
     def _request(self, record: RunRecord, spec: RunSpec, code: Environment, jobs: tuple[ScoringJob, ...]) -> RunRequest:
@@ -131,14 +137,93 @@ class Rescoring:
             self.on_note(message.line)
 
 
+@dataclass(frozen=True)
+class RunToScore:
+    """A finished run, its spec with the scoring that is asked for, and what that needs."""
+
+    record: RunRecord
+    spec: RunSpec
+    dataset: PreparedDataset
+    code: Environment
+
+
+def prepare_run(record: RunRecord, plan: BenchPlan, registry: Registry, on_note: OnNote) -> RunToScore:
+    """Check that a run can be scored by what a plan says of scoring and data.
+
+    It is scored on its own device where that is here, with as many threads as it had, unless the plan gives others: so
+    a score is the one that the training would have given. Raises `RecordError` where the run kept no generator or its
+    dataset has changed, and what `resolve_scoring` does.
+    """
+    assert record.path is not None
+    name = printable(record.path.parent.name)
+    spec = read_spec(record.spec)
+    if not record.ok or not spec.kimg:
+        raise RecordError(
+            f"{name}: {'trained nothing' if record.ok else f'ended as {record.status}'}; nothing to score"
+        )
+    if not kept_generators(record):
+        raise RecordError(f"{name}: its generator was thrown away; {REMEDY}")
+    offer, argument = find_dataset(registry, spec.dataset)
+    dataset = prepare_dataset(
+        registry,
+        offer,
+        argument,
+        image_size=spec.image_shape[1],
+        data_root=plan.data_root,
+        skip_bad_images=plan.skip_bad_images,
+        background=plan.background,
+    )
+    if dataset.sha256 != spec.dataset_sha256:
+        raise RecordError(f"{name}: dataset '{printable(dataset.name)}' has changed since the run; train it again")
+    scoring = resolve_scoring(plan, registry, offer.record)
+    check_labels_for(scoring, registry, dataset)
+    threads = spec.threads if plan.threads is None else resolve_threads(plan.threads)
+    spec = replace(spec, scoring=scoring, device=_device(plan.device, spec.device), threads=threads)
+    code = code_of(spec, registry)
+    if changed := list(what_changed(record.environment, code)):
+        on_note(f"{name}: since the run {'; '.join(changed)}; its generator is built by the new code")
+    return RunToScore(record, spec, dataset, code)
+
+
+def _device(asked: str, of_run: str) -> str:
+    """The device that is asked for; where none is, that of the run, if it is here."""
+    if asked != "auto":
+        return resolve_device(asked)
+    try:
+        return resolve_device(of_run)
+    except UsageError:
+        return resolve_device(asked)
+
+
+def score_run(run: RunToScore, plan: BenchPlan, registry: Registry, launcher: Launcher, on_note: OnNote) -> RunRecord:
+    """Score a run by what it lacks, and add that to its record, which is given; waits for another that works on it.
+
+    Raises what `Rescoring.complete` does.
+    """
+    path = run.record.path
+    assert path is not None
+    name = printable(path.parent.name)
+    rescoring = Rescoring(
+        registry, run.dataset, launcher, plan.plugins, on_note, weights=plan.weights, weights_sha256=plan.weights_sha256
+    )
+
+    def on_wait() -> None:
+        on_note(f"{name} is being worked on by another process; waiting for it")
+
+    with claim(path.resolve().parents[2], run.record.run_id, on_wait=on_wait):
+        # Another process may have added to it.
+        return rescoring.complete(read_record(path), run.spec, run.code)
+
+
 REMEDY = "`ganzoo bench --force` trains it again"
 
 
 class ScoringFailed(Exception):
-    """A generator could not be scored: its process ended with this outcome."""
+    """A generator of `run` could not be scored: its process ended with this outcome."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, run: str, outcome: Outcome) -> None:
         super().__init__(outcome.error.message if outcome.error else outcome.status)
+        self.run = run
         self.outcome = outcome
 
 
