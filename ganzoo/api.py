@@ -112,19 +112,21 @@ def compare_records(
     return comparison_table(compare(keep(records, conditions), goal))
 
 
-def load_generator(run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu") -> GeneratorPlayer:
+def load_generator(
+    run: str | Path, plugins: Sequence[str | Path] = (), device: str = "cpu", at: str = "final"
+) -> GeneratorPlayer:
     """The averaged generator of a run, in eval mode: `generator(latent, labels=None) -> images` in [-1, 1].
 
     Latents are (N, `spec.latent`) as in the run's record; an unconditional generator ignores labels. Broken
-    plugins are warnings. Raises `RecordError` if the run kept no weights, `UnknownName` if the plugin that built the
-    generator is not installed.
+    plugins are warnings. `at` is `final`, `best` or the kimg of a generator that `--keep` has kept. Raises
+    `RecordError` if the run kept no weights, `UnknownName` if the plugin that built the generator is not installed.
     """
     from ganzoo.evaluation.sampling import generator_of
     from ganzoo.records.store import find_run
     from ganzoo.running.bench import discover_noting
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
-    return generator_of(find_run(run), registry, device)[0]
+    return generator_of(find_run(run), registry, device, at)[0]
 
 
 def sample(
@@ -137,13 +139,14 @@ def sample(
     drawing: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
     device: str = "cpu",
+    at: str = "final",
 ) -> Tensor:
     """`n` images of a run's averaged generator: uint8 (n, C, H, W) on the CPU; the same for the same `seed`.
 
-    `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` the images
-    are complete walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`. `drawing` has
-    options of drawing, such as `{"truncation": 0.7}`. Broken plugins are warnings. Raises `UsageError` for a label or
-    an option that the generator does not have.
+    `label` picks the class of a conditional generator; without it the classes take turns. With `interpolate` the
+    images are complete walks of ⌈√n⌉ images from one latent to another, so there may be a few more than `n`.
+    `drawing` has options of drawing, such as `{"truncation": 0.7}`; `at` is as in `load_generator`. Broken plugins
+    are warnings. Raises `UsageError` for a label or an option that the generator does not have.
     """
     import torch
 
@@ -152,7 +155,7 @@ def sample(
 
     registry = discover_noting([str(plugin) for plugin in plugins], strict=False, on_note=_warn)
     batches = image_batches(
-        run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device, drawing=drawing
+        run, registry, n, label=label, seed=seed, interpolate=interpolate, device=device, drawing=drawing, at=at
     )
     return torch.cat(list(batches))
 

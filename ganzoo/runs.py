@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from ganzoo.types import Average, MaxLength, Optimizer, Range, Recipe
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the record's layout; `ganzoo.records.upgrades` reads the earlier ones."""
 
 
@@ -85,10 +85,38 @@ class ResolvedRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class ExtractorWeights:
+    """A feature extractor, and the sha256 of the weights file that it loads."""
+
+    name: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """By what a run is scored, and when. No part of its training, and so none of its id: protocols tell scores apart.
+
+    All of it is empty or 0 with `--throughput-only`.
+    """
+
+    metrics: tuple[str, ...] = ()
+    """By name."""
+    features: tuple[ExtractorWeights, ...] = ()
+    """The feature extractors; each metric is computed under each."""
+    fakes: Count = 0
+    """Images per evaluation."""
+    reference: str = "train"
+    """The real images that fakes are scored against: `train`, `test` or `both`."""
+    evaluate_at_kimg: Annotated[tuple[FromZero, ...], MaxLength(MOST_EVALUATIONS + 1)] = ()
+    """When the generator is scored while it is trained; the last entry is the budget."""
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One run, fully resolved: one variant x dataset x seed x hardware. JSON-safe.
 
-    Every default is filled in. A part that a variant gives as an object is named `plugin:name`.
+    Every default is filled in. A part that a variant gives as an object is named `plugin:name`. All but `scoring`
+    belongs to the run's id.
     """
 
     variant: str
@@ -108,16 +136,6 @@ class RunSpec:
     seed: Count
     recipe: ResolvedRecipe
     """The options of training."""
-    metrics: tuple[str, ...]
-    """Empty with `--throughput-only`."""
-    features: str
-    """The extractor; empty with `--throughput-only`."""
-    weights_sha256: str
-    """The sha256 of the extractor's weights file; empty with `--throughput-only`."""
-    fakes: Count
-    """Images per evaluation; 0 with `--throughput-only`."""
-    evaluate_at_kimg: Annotated[tuple[FromZero, ...], MaxLength(MOST_EVALUATIONS + 1)]
-    """When the generator is scored; the last entry is the budget."""
     throughput_seconds: FromZero
     """Measured time for each kind of rate."""
     device: str
@@ -138,8 +156,8 @@ class RunSpec:
     """With `--batch-size auto`: the batch size that did not fit in memory, if `batch_size` is smaller."""
     continues: str
     """The id of the run that this one continues; empty if none."""
-    reference: str = "train"
-    """The real images that fakes are scored against."""
+    scoring: Scoring = Scoring()
+    """By what the training was scored."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of JSON types, in the order of the fields; in the recipe the options come last."""
@@ -155,6 +173,26 @@ RECIPE_KEYS = tuple(
 
 
 @dataclass(frozen=True)
+class KeptGenerator:
+    """A generator that a run has kept: its file in the run's folder, the kimg of training behind it, and which share of
+    the budget that was when the last step began.
+    """
+
+    file: str
+    kimg: float
+    progress: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """A kept generator that is to be scored by `metrics` under the extractor `features`."""
+
+    generator: KeptGenerator
+    metrics: tuple[str, ...]
+    features: str
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """Everything that a run's process needs to know. JSON-safe.
 
@@ -163,7 +201,9 @@ class RunRequest:
     that it names and no others, and refuses to run if their code is another. Empty: all plugins, and no check.
     `search_path` is where the bench has looked for modules. `max_disturbance` is the share of the CPU that other
     processes may use while speed is measured; None: any. `windows` is how many windows of its speed are timed; None:
-    the usual number.
+    the usual number. `scoring_code` has the plugins of metrics and extractors with the hashes of their sources, which
+    are checked like `code`. `keep` says which generators stay beside the record, see `ganzoo.running.options`. With
+    `jobs` nothing is trained or measured: generators that the run has kept are scored.
     """
 
     run_id: str
@@ -179,6 +219,9 @@ class RunRequest:
     search_path: tuple[str, ...] = ()
     max_disturbance: float | None = None
     windows: int | None = None
+    scoring_code: Mapping[str, str | None] = field(default_factory=dict)
+    keep: str = "final"
+    jobs: tuple[ScoringJob, ...] = ()
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -216,9 +259,20 @@ class ScoreFacts(TypedDict, total=False):
     """How a score is shown, and what values it can have; nothing that makes two scores comparable."""
 
     title: str
+    title_by_other: str
     better: Literal["lower", "higher"]
     bounds: tuple[Number | None, Number | None]
     log: bool
+
+
+class FileFacts(TypedDict):
+    """A file that a run has left beside its record."""
+
+    sha256: str
+    kimg: NotRequired[FromZero]
+    """The training behind a generator; absent from older records."""
+    progress: NotRequired[FromZero]
+    """The share of the budget when the last step behind a generator began: networks that grow follow it."""
 
 
 class Protocol(TypedDict, total=False):
@@ -239,6 +293,7 @@ class Protocol(TypedDict, total=False):
     drawing: Mapping[str, Any]
     ema: bool | None
     settings: Mapping[str, Any]
+    code: Mapping[str, str | None] | None
     scores: Mapping[str, ScoreFacts]
 
 
@@ -483,9 +538,10 @@ class RunRecord:
     """The machine."""
     environment: Environment = field(default_factory=Environment)
     """The software."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """The sha256 of `samples.png` and of `generator.safetensors`, by name. Empty in older records and if training did
-    not finish; lacks a file that could not be written, as on a full disk."""
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
+    """`samples.png` and the generators that were kept, by name: `sha256`, and of a generator the `kimg` of training
+    behind it. Empty in older records and if training did not finish; lacks a file that could not be written, as on a
+    full disk."""
     command: str = ""
     """The command that reproduces this run, quoted for a POSIX shell."""
     path: Path | None = None

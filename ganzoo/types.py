@@ -748,11 +748,14 @@ class Metric:
     reference: str = ""
     """The source."""
     title: Mapping[str, str] = field(default_factory=dict)
-    """Score to what heads its column and its axis; a score that is not named here is called by its name."""
+    """Score to what heads its column and its axis; a score that is not named here is called by its name. Behind it
+    stands the extractor, unless that is Inception."""
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     """Score to the least and the greatest value it can have; None: no limit."""
     log: tuple[str, ...] = ()
     """The scores that are drawn on a logarithmic axis."""
+    title_by_other: Mapping[str, str] = field(default_factory=dict)
+    """Score to what takes the place of its `title` under any extractor but Inception: a FID is one of Inception."""
 
 
 @dataclass(frozen=True)

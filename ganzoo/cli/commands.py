@@ -18,6 +18,7 @@ from ganzoo.cli.options import asked_for, discover_asked
 from ganzoo.errors import UnknownName, UsageError
 from ganzoo.output.console import print_all, stdout
 from ganzoo.planning.request import BenchPlan
+from ganzoo.records.store import RECORD
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.importing import ended_imports
 from ganzoo.registry.registry import KINDS, Kind
@@ -137,6 +138,7 @@ def sample_run(arguments: Namespace) -> int:
             seed=arguments.seed,
             interpolate=arguments.interpolate,
             drawing=_drawing(arguments.draw),
+            at=arguments.at,
         )
         try:
             count = _write_pngs(batches, output, arguments.n) if to_folder else _write_grid(batches, output)
@@ -182,26 +184,84 @@ def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
     return save_numbered_pngs(say_drawn(batches, asked), folder, digits=max(5, len(str(asked))))
 
 
-def score_images(arguments: Namespace) -> int:
-    """`ganzoo score DIR --dataset NAME`."""
+def score(arguments: Namespace) -> int:
+    """`ganzoo score RUN…`, or `ganzoo score DIR --dataset NAME`."""
+    if images := [name for name in arguments.of if Path(name).is_dir() and not any(Path(name).rglob(RECORD))]:
+        if len(arguments.of) > 1:
+            raise UsageError(f"{printable(images[0])}: a folder of images is scored alone; give it in its own command")
+        return _score_images(arguments, Path(images[0]))
+    return _score_runs(arguments)
+
+
+def _score_runs(arguments: Namespace) -> int:
+    """Everything that can be checked of every run comes first; then one after another is scored."""
+    from ganzoo.output.comparison import comparison_tables
+    from ganzoo.planning.request import check_numbers
+    from ganzoo.registry.isolation import undisturbed
+    from ganzoo.running.process import ProcessLauncher
+    from ganzoo.running.rescoring import ScoringFailed, prepare_run, score_run
+
+    for option in options_of(BenchPlan):
+        if option.name in ("dataset", "image_size") and option.name in vars(arguments):
+            raise UsageError(f"{option.flag}: a run is scored against the images it was trained on; leave it out")
+    plan = asked_for(BenchPlan, arguments)
+    plan = replace(plan, plugins=distinct_plugins(plan.plugins))
+    check_numbers(plan)
+    registry = discover_asked(arguments)
+    with redirect_stdout(sys.stderr), undisturbed():
+        runs = [prepare_run(record, plan, registry, print_note) for record in _runs_named(arguments.of)]
+        records, failed = [], False
+        for run in runs:
+            try:
+                records.append(score_run(run, plan, registry, ProcessLauncher(), print_note))
+            except ScoringFailed as error:
+                print_note(f"{error.run}: could not be scored: {printable(error)}; its record stays as it was")
+                failed = True
+    if arguments.json:
+        print(json.dumps([record.to_json() for record in records], indent=1))
+    elif records:
+        print_all(comparison_tables(records, width=stdout().width))
+    return 1 if failed else 0
+
+
+def _runs_named(names: Sequence[str]) -> list[RunRecord]:
+    """The runs that were named, each once; of a folder of runs the finished ones. Raises `RecordError`."""
+    from ganzoo.records.store import find_records, find_run
+
+    found: dict[Path | None, RunRecord] = {}
+    for name in names:
+        if Path(name).is_dir() and not (Path(name) / RECORD).exists():
+            records, complaints = find_records([Path(name)])
+            for complaint in complaints:
+                print_note(f"left out: {complaint}")
+            found |= {record.path: record for record in records if record.ok and record.spec["kimg"]}
+        else:
+            record = find_run(name)
+            found[record.path] = record
+    return list(found.values())
+
+
+def _score_images(arguments: Namespace, folder: Path) -> int:
     from ganzoo.evaluation.folder import score_folder
     from ganzoo.output.tables import scores_table
 
-    registry = discover_asked(arguments)
     asked = asked_for(BenchPlan, arguments)
+    if asked.fakes is not None:
+        raise UsageError("--fakes: all images of a folder are scored; leave it out")
+    registry = discover_asked(arguments)
     shared = {
         option.name: getattr(asked, option.name)
         for option in options_of(BenchPlan)
-        if option.group in ("machine", "data", "scoring")
+        if option.group in ("machine", "data", "scoring") and option.name != "fakes"
     }
     with redirect_stdout(sys.stderr):
-        scores, protocols, notes = score_folder(registry, Path(arguments.folder), **shared)
+        scores, protocols, notes = score_folder(registry, folder, **shared)
     for note in notes:
         print_note(note)
     if arguments.json:
         print(json.dumps({"scores": scores, "protocols": protocols}, indent=1))
     else:
-        stdout().print(scores_table(scores))
+        stdout().print(scores_table(scores, protocols))
     return 0
 
 
@@ -338,7 +398,7 @@ FUNCTIONS: dict[str, Callable[[Namespace], int]] = {
     "leaderboard": make_leaderboard,
     "report": make_report,
     "sample": sample_run,
-    "score": score_images,
+    "score": score,
     "check": check_conformance,
     "new": write_new,
     "plugins": list_plugins,

@@ -186,6 +186,12 @@ def _add_options_of_sample(parser: Parser) -> None:
     parser.add_argument("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
     parser.add_argument("--label", type=int, metavar="L", help="the class, for a conditional generator")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the latents (default: 0)")
+    parser.add_argument(
+        "--at",
+        default="final",
+        metavar="WHICH",
+        help="final, best, or the kimg of a generator that --keep all has kept (default: final)",
+    )
     parser.add_argument("--interpolate", action="store_true", help="make each row a walk from one latent to another")
     parser.add_argument(
         "--draw", action="append", default=[], metavar="NAME=VALUE", help="an option of drawing, such as truncation=0.7"
@@ -201,7 +207,13 @@ def _add_options_of_sample(parser: Parser) -> None:
 
 
 def _add_options_of_score(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="a folder of images")
+    parser.add_argument(
+        "of",
+        nargs="+",
+        metavar="RUN|DIR",
+        help="finished runs: a folder, the beginning of a name or id in ./runs, or a folder of runs; or one folder of "
+        "images",
+    )
     _add_json(parser)
 
 
@@ -264,7 +276,7 @@ COMMANDS = (
     Command("sample", "draw images from a run's generator", _add_options_of_sample),
     Command(
         "score",
-        "score any folder of images by the same protocol",
+        "score what finished runs have kept, or any folder of images",
         _add_options_of_score,
         shared=("plugins", "machine", "data", "scoring"),
     ),

@@ -13,15 +13,7 @@ from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.order import best_first, labels_of
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import (
-    ScoreKey,
-    best_score,
-    final_scores,
-    grouped,
-    leading_score,
-    protocols_of,
-    with_several_protocols,
-)
+from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, leading_score, protocols_of
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import Goal, target_over_seeds
 from ganzoo.records.protocols import bounds_of, direction_of, title_of
@@ -70,9 +62,18 @@ class Comparison:
         return direction_of(score.name, self.protocols.get(score.protocol, {})) or "lower"
 
     def title(self, score: ScoreKey) -> str:
-        """What people call a score: its title, with the protocol's id where there are several."""
-        title = title_of(score.name, self.protocols.get(score.protocol, {}))
-        return f"{title} [{score.protocol}]" if score.name in with_several_protocols(self.scores) else title
+        """What people call a score: its title, with the protocol's id where several have that title."""
+        title = self.plain_title(score)
+        return f"{title} [{score.protocol}]" if self.shares_title(score) else title
+
+    def plain_title(self, score: ScoreKey) -> str:
+        """The title of a score, which those by another protocol may have too."""
+        return title_of(score.name, self.protocols.get(score.protocol, {}))
+
+    def shares_title(self, score: ScoreKey) -> bool:
+        """Whether another protocol gives a score of the same title."""
+        title = self.plain_title(score)
+        return any(other != score and self.plain_title(other) == title for other in self.scores)
 
     @cached_property
     def leading(self) -> str:
@@ -144,7 +145,7 @@ def _scores_over_seeds(
     for run, final in zip(runs, finals, strict=True):
         for score, entry in final.items():
             values[score].append(entry["value"])
-            best[score].append(best_score(run, score, entry).get("value"))
+            best[score].append(best_score(run, score).get("value"))
     return {
         score: ScoreOverSeeds(
             OverSeeds.of(values[score]).values,

@@ -26,9 +26,7 @@ FIELDS_WITH_COLUMN = (*(each.name for each in ROW_SETTINGS), "seed")
 CAUSES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "image_shape": lambda spec: setting(spec, "image_shape")[1:],
     "dataset_sha256": lambda spec: setting(spec, "image_shape")[1:],
-    "evaluate_at_kimg": lambda spec: setting(spec, "kimg"),
     "memory_format": lambda spec: setting(spec, "hardware"),
-    **dict.fromkeys(("metrics", "features", "weights_sha256", "fakes"), lambda spec: setting(spec, "kimg") > 0),
 }
 """Fields that follow from what a table shows: they set apart only runs that agree in that."""
 

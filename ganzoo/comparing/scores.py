@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ganzoo.records.points import best_of
 from ganzoo.records.protocols import direction_of
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def final_scores(record: RunRecord) -> dict[ScoreKey, Score]:
     return {ScoreKey(entry["metric"], entry["protocol"]): entry for entry in averaged or final}
 
 
-def best_score(record: RunRecord, score: ScoreKey, entry: Score) -> Mapping[str, Any]:
-    """`value` and `kimg` of the best evaluation of a score, by the generator of `entry`; empty where unknown."""
-    generator = "ema" if entry["ema"] else "raw"
-    return (record.training.get("best") or {}).get(f"{score.name}/{generator}") or {}
+def best_score(record: RunRecord, score: ScoreKey) -> Mapping[str, Any]:
+    """The best evaluation of a score by its protocol, with its `value` and `kimg`; empty where none has a value."""
+    evaluations = (entry for entry in record.scores if (entry["metric"], entry["protocol"]) == score)
+    return best_of(evaluations, record.protocols) or {}
 
 
 def scores_of(records: Iterable[RunRecord]) -> list[ScoreKey]:

@@ -200,7 +200,7 @@ def record_cells(record: RunRecord, columns: Mapping[ScoreKey, str]) -> Cells:
     final = final_scores(record)
     for score, column in columns.items():
         entry = final.get(score)
-        best = best_score(record, score, entry) if entry else {}
+        best = best_score(record, score) if entry else {}
         cells[column] = entry and entry["value"]
         cells[f"{column}_best"], cells[f"{column}_best_kimg"] = best.get("value"), best.get("kimg")
     return cells

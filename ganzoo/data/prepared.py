@@ -29,7 +29,7 @@ from ganzoo.registry.validation import blaming, check_record
 from ganzoo.types import Dataset, DatasetRequest, ImageShape, LabelledImages
 from ganzoo.util.cache import DATASET_FILES, HELD_OUT
 from ganzoo.util.conversion import convert
-from ganzoo.util.files import cache_folder, open_regular, read_regular, unique_beside
+from ganzoo.util.files import cache_folder, joint_sha256, open_regular, read_regular, unique_beside
 from ganzoo.util.rights import cache_fault, make_folder, share_with_group
 from ganzoo.util.text import printable, slug
 
@@ -78,18 +78,55 @@ class PreparedDataset:
         """int64 (N,), or None."""
         return np.load(Path(self.folder) / "labels.npy") if self.classes else None
 
-    def parts(self, reference: str) -> tuple[PreparedDataset, ...]:
+    def reference(self, which: str) -> Reference:
         """What scores compare with, one of `REFERENCES`. Raises `UsageError` where nothing is held out for it."""
-        if reference not in REFERENCES:
-            raise UsageError(f"--reference {printable(reference)}: give {', '.join(REFERENCES)}")
-        if reference == "train":
-            return (self,)
+        if which not in REFERENCES:
+            raise UsageError(f"--reference {printable(which)}: give {', '.join(REFERENCES)}")
+        if which == "train":
+            return Reference((self,))
         if self.held_out is None:
             raise UsageError(
-                f"--reference {reference}: no image of dataset '{printable(self.name)}' is held out; give "
+                f"--reference {which}: no image of dataset '{printable(self.name)}' is held out; give "
                 "--reference train, or leave --hold-out 0 out"
             )
-        return (self.held_out,) if reference == "test" else (self, self.held_out)
+        return Reference((self.held_out,) if which == "test" else (self, self.held_out))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real images that fakes are scored against: one or several parts of a dataset."""
+
+    parts: tuple[PreparedDataset, ...]
+
+    @property
+    def name(self) -> str:
+        """The dataset's."""
+        return self.parts[0].name
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W)."""
+        return self.parts[0].image_shape
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return sum(part.count for part in self.parts)
+
+    @property
+    def split(self) -> str:
+        """Which part of the data they are, in words."""
+        return " + ".join(part.split for part in self.parts)
+
+    @property
+    def sha256(self) -> str:
+        """The part's; of several, the sha256 of theirs."""
+        return joint_sha256([part.sha256 for part in self.parts])
+
+    def labels(self) -> np.ndarray | None:
+        """int64 (N,), or None."""
+        labels = [labels for part in self.parts if (labels := part.labels()) is not None]
+        return np.concatenate(labels) if labels else None
 
 
 def prepare(
@@ -211,7 +248,7 @@ def whole_dataset(folder: Path, wanted: str | None = None) -> PreparedDataset | 
         prepared = _moved(convert(facts, PreparedDataset), folder)
         if wanted not in (None, prepared.sha256):
             return None
-        parts = prepared.parts("both" if prepared.held_out else "train")
+        parts = [part for part in (prepared, prepared.held_out) if part]
         return prepared if all(_hash_of_content(part) == part.sha256 for part in parts) else None
     except Exception:  # NumPy raises almost anything on a damaged file
         return None

@@ -90,30 +90,26 @@ class RealSample:
         reference: str = "train",
     ) -> None:
         self.dataset = dataset
-        self.parts = dataset.parts(reference)
-        self.count = sum(part.count for part in self.parts)
-        self.split = " + ".join(part.split for part in self.parts)
-        hashes = [part.sha256 for part in self.parts]
-        self.sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        self.reference = dataset.reference(reference)
         self.extractor = extractor
         self.on_note = on_note
         self.class_names = dataset.class_names
         self.logit_names = extractor.extractor.class_names
         # The code that computes features decides them as much as its weights do.
         named = extractor.extractor
-        identity = (self.sha256, named.name, extractor.weights_sha256, source_sha256)
+        identity = (self.reference.sha256, named.name, extractor.weights_sha256, source_sha256)
         preprocessing = preprocessing_of(named, dataset.image_shape)
-        content = json.dumps([*identity, preprocessing, self.split, self.count])
+        content = json.dumps([*identity, preprocessing, self.reference.split, self.reference.count])
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
         self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
 
     @cached_property
     def _features_and_logits(self) -> tuple[Tensor, Tensor]:
         cached = self._read("features")
-        if cached is not None and len(cached["features"]) == self.count:
+        if cached is not None and len(cached["features"]) == self.reference.count:
             return cached["features"], cached["logits"]
         size = self.extractor.extractor.batch_size
-        batches = chain.from_iterable(dataset_batches(part, size) for part in self.parts)
+        batches = chain.from_iterable(dataset_batches(part, size) for part in self.reference.parts)
         features, logits = (output.cpu() for output in self.extractor(batches))
         if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
             self._write("features", {"features": features, "logits": logits})
@@ -132,8 +128,8 @@ class RealSample:
     @cached_property
     def labels(self) -> Tensor | None:
         """int64 (N,), or None."""
-        labels = [labels for part in self.parts if (labels := part.labels()) is not None]
-        return torch.from_numpy(np.concatenate(labels)) if labels else None
+        labels = self.reference.labels()
+        return None if labels is None else torch.from_numpy(labels)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Float64 mean (D,) and unbiased covariance (D, D), on the device of the fakes' statistics; cached on disk."""

@@ -30,7 +30,7 @@ def score_folder(
     background: str = "white",
     hold_out: float | None = None,
     reference: str = "train",
-    features: str = "auto",
+    features: Sequence[str] = ("auto",),
     weights: str | None = None,
     weights_sha256: str | None = None,
     device: str = "auto",
@@ -48,9 +48,10 @@ def score_folder(
     if not chosen_metrics:
         raise UsageError("--metrics: name at least one, such as fid,is")
     offer, argument = find_dataset(registry, dataset)
-    name = offer.record.features if features == "auto" else features
-    features_offer = registry.get("features", name)
-    extractor = load_extractor(features_offer.record, device, Path(weights) if weights else None, weights_sha256)
+    names = dict.fromkeys(offer.record.features if name == "auto" else name for name in features)
+    extractors = [registry.get("features", name) for name in names]
+    given = Path(weights) if weights else None
+    loaded = [load_extractor(extractor.record, device, given, weights_sha256) for extractor in extractors]
     reading: dict[str, Any] = {"skip_bad_images": skip_bad_images, "background": background}
     real = prepare_dataset(
         registry, offer, argument, image_size=image_size, data_root=data_root, hold_out=hold_out, **reading
@@ -69,14 +70,18 @@ def score_folder(
         raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
     sides = {printable(real.name): real, printable(folder): fake}
     notes = [f"{name}: {remark}" for name, side in sides.items() for remark in side.remarks]
-    batches = dataset_batches(fake, extractor.extractor.batch_size)
-    # With the source it is the reference that runs have made and kept.
-    source = registry.status_of(features_offer.plugin).source_sha256
-    compared = RealSample(real, extractor, source_sha256=source, reference=reference)
     plugins = {offer.record.name: offer.plugin for offer in offers}
-    code = {name: registry.sources_of(plugin, features_offer.plugin) for name, plugin in plugins.items()}
-    scorer = Scorer(chosen_metrics, compared, plugins, code)
-    scores, protocols = scorer.score(batches, kimg=None, ema=None)
+    scores: list[Score] = []
+    protocols: dict[str, Any] = {}
+    for extractor, module in zip(extractors, loaded, strict=True):
+        # With the source it is the sample that runs have made and kept.
+        source = registry.status_of(extractor.plugin).source_sha256
+        compared = RealSample(real, module, source_sha256=source, reference=reference)
+        code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
+        batches = dataset_batches(fake, extractor.record.batch_size)
+        given_scores, used = Scorer(chosen_metrics, compared, plugins, code).score(batches, kimg=None, ema=None)
+        scores += given_scores
+        protocols |= used
     return scores, protocols, notes
 
 

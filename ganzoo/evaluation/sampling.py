@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from torch import Tensor, nn
 from ganzoo.errors import GanzooError, RecordError, UsageError
 from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.quantization import Quantizer
-from ganzoo.records.store import GENERATOR, find_run, read_spec
+from ganzoo.records.generators import kept_at
+from ganzoo.records.store import find_run, read_spec
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunRecord, RunSpec
-from ganzoo.training.assembly import latent_drawer, materials_of, spec_players
+from ganzoo.training.assembly import latent_drawer, materials_of, place, spec_players
 from ganzoo.training.players import GeneratorPlayer
 from ganzoo.training.preflight import building_on_meta
+from ganzoo.training.progressive import size_at, stages_of
 from ganzoo.training.weights import load_state, read_state
 from ganzoo.util.seeds import seeded, stream, stream_seed
 from ganzoo.util.tensorfiles import read_header
@@ -39,22 +42,36 @@ EXTRA_STATE = "_extra_state"
 """How torch ends the name of what a module's `get_extra_state` gives."""
 
 
-def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[GeneratorPlayer, RunSpec]:
-    """The generator of a run with its weights, in eval mode, and the run's spec.
+def generator_of(
+    record: RunRecord, registry: Registry, device: str, at: str = "final"
+) -> tuple[GeneratorPlayer, RunSpec]:
+    """The generator of a run with its weights, in eval mode, and the run's spec; `at` as in `kept_at`.
 
     Raises `RecordError` where the run kept no weights or those of another network, `UnknownName` where the plugin
     that built it is not there.
     """
     assert record.path is not None
-    weights = record.path.parent / GENERATOR
     spec = read_spec(record.spec)
+    kept = kept_at(record, at)
+    return load_generator(record.path.parent / kept.file, replace(spec, device=device), registry, kept.progress), spec
+
+
+def load_generator(weights: Path, spec: RunSpec, registry: Registry, progress: float = 1.0) -> GeneratorPlayer:
+    """A generator from its file, in eval mode, on the device of a spec, at the size that it has at a `progress`.
+
+    Raises what `generator_of` does.
+    """
     if not weights.is_file():
         raise RecordError(f"{printable(weights)}: not there; the weights are kept where the run was made, run it again")
     try:
         _check_header(weights, spec, registry)
+        materials = materials_of(spec, registry)
         # What no file holds, such as a tensor that is no buffer, is then drawn as it was when the run began.
         with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
-            generator = spec_players(spec, materials_of(spec, registry)).generator
+            players = spec_players(spec, materials)
+        players.at_size(size_at(stages_of(materials.architecture, spec.image_shape), progress))
+        generator = players.generator
+        generator.progress = progress
         load_state(generator.network, read_state(weights))
     except (GanzooError, OSError):
         raise
@@ -64,7 +81,8 @@ def generator_of(record: RunRecord, registry: Registry, device: str) -> tuple[Ge
         raise RecordError(
             f"{printable(weights)}: does not fit architecture '{printable(spec.recipe.architecture)}': {reason}"
         ) from error
-    return generator.to(device).eval().requires_grad_(False), spec
+    place(generator, spec)
+    return generator.eval().requires_grad_(False)
 
 
 def _check_header(weights: Path, spec: RunSpec, registry: Registry) -> None:
@@ -106,16 +124,18 @@ def image_batches(
     interpolate: bool = False,
     device: str = "cpu",
     drawing: Mapping[str, Any] | None = None,
+    at: str = "final",
 ) -> Iterator[Tensor]:
     """`n` images of a run's generator, drawn as they are asked for: batches of uint8 (N, C, H, W) on the CPU.
 
-    Without `label` the classes take turns. With `interpolate` they are walks from one latent to another: ⌈√n⌉ walks at
-    most, of ⌈√n⌉ images each, whole ones only, so there may be a few more than `n`; a walk keeps its class. Raises,
-    before anything is drawn, `UsageError` for an impossible number or label, and what `find_run` and `generator_of` do.
+    Without `label` the classes take turns. With `interpolate` they are walks from one latent to another: ⌈√n⌉ walks
+    at most, of ⌈√n⌉ images each, whole ones only, so there may be a few more than `n`; a walk keeps its class. `at`
+    says which of the generators that the run kept, see `ganzoo.records.generators.kept_at`. Raises, before anything
+    is drawn, `UsageError` for an impossible number or label, and what `find_run` and `generator_of` do.
     """
     if n < 1 + interpolate:
         raise UsageError(f"n is {n}; ask for at least {'2 images' if interpolate else '1 image'}")
-    generator, spec = generator_of(find_run(run), registry, device)
+    generator, spec = generator_of(find_run(run), registry, device, at)
     if label is not None and not generator.conditional:
         raise UsageError(f"--label {label}: variant '{spec.variant}' is unconditional; leave --label out")
     if label is not None and not 0 <= label < spec.classes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ganzoo.data.prepared import Reference
 from ganzoo.errors import PluginError
 from ganzoo.evaluation.extractors import preprocessing_of
 from ganzoo.evaluation.features import FeatureSample, RealSample
@@ -17,7 +18,7 @@ from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
 from ganzoo.registry.signatures import by_name
 from ganzoo.runs import LARGEST_FIGURE, Score
-from ganzoo.types import Metric, NoScore, Sample
+from ganzoo.types import FeatureExtractor, Metric, NoScore, Sample
 from ganzoo.util.text import printable
 
 NOT_FINITE = "the generated images have features that are not finite"
@@ -38,29 +39,17 @@ class Scorer:
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
-        real, dataset, loaded = self.real, self.real.dataset, self.real.extractor
-        content = {
-            "metric": metric.name,
-            "metric_plugin": self.plugins.get(metric.name),
-            "extractor": loaded.extractor.name,
-            "weights_sha256": loaded.weights_sha256,
-            "preprocessing": preprocessing_of(loaded.extractor, dataset.image_shape),
-            # Of `folder:PATH` the path is left out: the sha256 says which images they are.
-            "dataset": dataset.name.partition(":")[0],
-            "dataset_sha256": real.sha256,
-            "image_shape": list(dataset.image_shape),
-            "real_split": real.split,
-            "n_real": real.count,
-            "n_fake": fakes,
-            "quantization": "uint8",
-            "generator_mode": "eval",
-            "ema": ema,
-            "settings": settings_of(metric, real.count, fakes),
-            "scores": score_facts(metric),
-        }
-        if self.drawing:
-            content["drawing"] = dict(self.drawing)
-        return protocol_id(content), content
+        return protocol_of(
+            metric,
+            self.real.reference,
+            self.real.extractor.extractor,
+            self.real.extractor.weights_sha256,
+            plugin=self.plugins.get(metric.name),
+            code=self.code.get(metric.name),
+            drawing=self.drawing,
+            fakes=fakes,
+            ema=ema,
+        )
 
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
@@ -102,6 +91,44 @@ class Scorer:
                     entry["reason"] = _reason_for_none(result, fault) if finite else NOT_FINITE
                 scores.append(entry)
         return scores, protocols
+
+
+def protocol_of(
+    metric: Metric,
+    real: Reference,
+    extractor: FeatureExtractor,
+    weights_sha256: str,
+    *,
+    plugin: str | None,
+    code: Mapping[str, str | None] | None,
+    drawing: Mapping[str, Any],
+    fakes: int,
+    ema: bool | None,
+) -> tuple[str, dict[str, Any]]:
+    """The id and content of a protocol, without loading or scoring anything; see `Scorer` for the parts."""
+    content = {
+        "metric": metric.name,
+        "metric_plugin": plugin,
+        "extractor": extractor.name,
+        "weights_sha256": weights_sha256,
+        "preprocessing": preprocessing_of(extractor, real.image_shape),
+        # Of `folder:PATH` the path is left out: the sha256 says which images they are.
+        "dataset": real.name.partition(":")[0],
+        "dataset_sha256": real.sha256,
+        "image_shape": list(real.image_shape),
+        "real_split": real.split,
+        "n_real": real.count,
+        "n_fake": fakes,
+        "quantization": "uint8",
+        "generator_mode": "eval",
+        "ema": ema,
+        "settings": settings_of(metric, real.count, fakes),
+        "code": None if code is None else dict(code),
+        "scores": score_facts(metric),
+    }
+    if drawing:
+        content["drawing"] = dict(drawing)
+    return protocol_id(content), content
 
 
 def settings_of(metric: Metric, n_real: int, n_fake: int) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.course import Course
 from ganzoo.comparing.figures import FIGURES, Figure, Shown, Unit
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
-from ganzoo.comparing.scores import ScoreKey, with_several_protocols
+from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS, RowSetting
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
-from ganzoo.records.protocols import distinctions, title_of
+from ganzoo.records.protocols import distinctions, has_title
 from ganzoo.util.text import printable
 
 Show = Callable[[Any], str]
@@ -189,8 +189,7 @@ def _score_columns(comparison: Comparison) -> Iterator[Column]:
 
 def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
     content = comparison.protocols.get(score.protocol)
-    title = title_of(score.name, content or {})
-    several = score.name in with_several_protocols(comparison.scores)
+    title, several = comparison.plain_title(score), comparison.shares_title(score)
     note = score.protocol
     if content is not None:
         apart = distinctions(comparison.protocols)[score.protocol]
@@ -208,7 +207,7 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
         qualifier=f"[{score.protocol}]" if several else "",
         protocol=score.protocol if content is not None else "",
         # One that has a title is one of those that people look for.
-        fold=Fold.NEVER if title != score.name and not several else Fold.FREELY,
+        fold=Fold.NEVER if has_title(score.name, content or {}) and not several else Fold.FREELY,
     )
 
 

@@ -47,7 +47,7 @@ def _keys(comparison: Comparison, column: str) -> Keys:
     cells = comparison_cells(comparison)
     scores = column_names(comparison.scores).items()
     names = [name for name in (figure_called(column),) if name in cells[0]] or [
-        name for score, name in scores if column in (score.name, str(score))
+        name for score, name in scores if column.lower() in (score.name.lower(), str(score).lower())
     ]
     if names:
         return [[row[name] for row in cells] for name in names]

@@ -180,19 +180,19 @@ def _curves(record: RunRecord) -> Iterator[tuple[str, list[float | None]]]:
     for name, values in (record.training.get("curves") or {}).items():
         if name != "kimg":
             yield name, list(values)
-    scores: dict[str, list[float | None]] = {}
-    for score in record.scores:
+    scores: dict[tuple[str, str], list[float | None]] = {}
+    for score in sorted(record.scores, key=lambda score: score["kimg"]):
         title = title_of(score["metric"], record.protocols.get(score["protocol"], {}))
         name = f"{title}, {'EMA' if score['ema'] else 'raw'}"
-        scores.setdefault(name, []).append(score["value"])
-    yield from scores.items()
+        scores.setdefault((name, score["protocol"]), []).append(score["value"])
+    yield from ((name, values) for (name, _), values in scores.items())
 
 
-def scores_table(scores: Sequence[Mapping[str, Any]]) -> Table:
+def scores_table(scores: Sequence[Mapping[str, Any]], protocols: Mapping[str, Mapping[str, Any]]) -> Table:
     """Scores of a folder, and why one has no value."""
     rows = [
         (
-            entry["metric"],
+            title_of(entry["metric"], protocols[entry["protocol"]]),
             entry.get("reason", "–") if entry["value"] is None else f"{entry['value']:.6g}",
             "" if entry["std"] is None else f"± {entry['std']:.3g}",
             entry["protocol"],

@@ -69,10 +69,10 @@ def resolve_continuation(
     spec = replace(
         before,
         kimg=float(kimg),
-        evaluate_at_kimg=evaluation_points(every, float(kimg)),
         throughput_seconds=plan.throughput_seconds,
         deterministic=plan.deterministic if "deterministic" in asked else before.deterministic,
         continues=record.run_id,
+        scoring=replace(before.scoring, evaluate_at_kimg=evaluation_points(every, float(kimg))),
         **machine_of(replace(plan, precision=before.precision)),
     )
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
@@ -88,9 +88,10 @@ def resolve_continuation(
 def _distance_of_scores(before: RunSpec, run: str) -> float:
     """After how many kimg the run was first scored. Raises `UsageError` for a run that was not to be."""
     # A run of speed alone has none, or in early records 0.
-    if not before.evaluate_at_kimg or not before.evaluate_at_kimg[0]:
+    points = before.scoring.evaluate_at_kimg
+    if not points or not points[0]:
         raise UsageError(f"--resume {printable(run)}: its record says no kimg at which to score; give --eval-every")
-    return before.evaluate_at_kimg[0]
+    return points[0]
 
 
 def _check_fixed_options(plan: BenchPlan, before: RunSpec, asked: Collection[str]) -> None:
@@ -103,10 +104,10 @@ def _check_fixed_options(plan: BenchPlan, before: RunSpec, asked: Collection[str
         "precision": before.precision,
         "batch_size": before.recipe.batch_size,
         "loss": before.recipe.loss,
-        "metrics": before.metrics,
-        "features": before.features,
-        "fakes": before.fakes,
-        "reference": before.reference,
+        "metrics": before.scoring.metrics,
+        "features": tuple(extractor.name for extractor in before.scoring.features),
+        "fakes": before.scoring.fakes,
+        "reference": before.scoring.reference,
     }
     for option in options_of(BenchPlan):
         name, flag = option.name, option.flag
@@ -128,13 +129,12 @@ def _check_checkpoint(path: Path, record: RunRecord) -> None:
 
 
 def _check_weights(before: RunSpec, registry: Registry, plan: BenchPlan) -> None:
-    """Raise `WeightsUnavailable` if the extractor's weights have changed: scores would not be comparable."""
-    if not before.features:
-        return
-    extractor = registry.get("features", before.features).record
-    _, sha256 = find_weights(extractor, Path(plan.weights) if plan.weights else None, plan.weights_sha256)
-    if sha256 != before.weights_sha256:
-        raise WeightsUnavailable(
-            f"the weights of '{printable(extractor.name)}' are not those of the run: give --weights FILE and "
-            f"--weights-sha256 {printable(before.weights_sha256)}, or start a new run"
-        )
+    """Raise `WeightsUnavailable` if an extractor's weights have changed: scores would not be comparable."""
+    for known in before.scoring.features:
+        extractor = registry.get("features", known.name).record
+        _, sha256 = find_weights(extractor, Path(plan.weights) if plan.weights else None, plan.weights_sha256)
+        if sha256 != known.weights_sha256:
+            raise WeightsUnavailable(
+                f"the weights of '{printable(extractor.name)}' are not those of the run: give --weights FILE and "
+                f"--weights-sha256 {printable(known.weights_sha256)}, or start a new run"
+            )

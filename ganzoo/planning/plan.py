@@ -7,22 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset, refuse_without_labels
+from ganzoo.data.finding import find_dataset, prepare_dataset, refuse_without_labels
 from ganzoo.data.prepared import OnProgress, PreparedDataset
 from ganzoo.errors import GanzooError, UsageError
-from ganzoo.evaluation.extractors import find_weights
 from ganzoo.machine.fingerprint import hardware_fingerprint
 from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import recipe_of, resolve_recipe, settled_recipe
 from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
+from ganzoo.planning.scoring import check_images_for, resolve_scoring
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
-from ganzoo.runs import ResolvedRecipe, RunSpec
+from ganzoo.runs import ResolvedRecipe, RunSpec, Scoring
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.tryout import workable_format
 from ganzoo.util.text import printable
@@ -89,13 +88,7 @@ def resolve(
     overrides = [*parse_overrides(plan.set_by_suite, labels, of_suite=True), *parse_overrides(plan.set, labels)]
     machine = machine_of(plan)
     dataset_offer, argument = find_dataset(registry, plan.dataset)
-    metrics = [] if plan.throughput_only else [registry.get("metrics", name) for name in plan.metrics]
-    extractor, weights_sha256 = None, ""
-    if not plan.throughput_only:
-        name = dataset_offer.record.features if plan.features == "auto" else plan.features
-        extractor = registry.get("features", name)
-        given_weights = Path(plan.weights) if plan.weights else None
-        _, weights_sha256 = find_weights(extractor.record, given_weights, plan.weights_sha256)
+    scoring = resolve_scoring(plan, registry, dataset_offer.record)
     dataset = prepare_dataset(
         registry,
         dataset_offer,
@@ -107,8 +100,7 @@ def resolve(
         hold_out=plan.hold_out,
         on_progress=on_progress,
     )
-    check_labels((metric.record for metric in metrics), dataset)
-    dataset.parts(plan.reference)
+    check_images_for(scoring, registry, dataset)
     batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(dataset.remarks)
     in_force: dict[str, tuple[str, ...]] = {}
@@ -125,10 +117,7 @@ def resolve(
                 plan,
                 dataset,
                 dataset_kimg=dataset_offer.record.kimg,
-                fakes=0 if plan.throughput_only else plan.fakes or dataset_offer.record.fakes,
-                metrics=tuple(registry.reference("metrics", metric) for metric in metrics),
-                features=registry.reference("features", extractor) if extractor else "",
-                weights_sha256=weights_sha256,
+                scoring=scoring,
                 full_kimg=selection.variant.full_kimg,
                 **machine,
             )
@@ -160,10 +149,7 @@ def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dat
         dataset,
         dataset_kimg=1.0,
         full_kimg=None,
-        fakes=0,
-        metrics=(),
-        features="",
-        weights_sha256="",
+        scoring=Scoring(),
         **machine_of(plan),
     )
     return replace(spec, memory_format=workable_format(spec, registry, preflight(spec, registry)))
@@ -217,6 +203,7 @@ def _resolved_spec(
     *,
     dataset_kimg: float,
     full_kimg: float | None,
+    scoring: Scoring,
     **resolved: Any,
 ) -> RunSpec:
     if recipe.batch_size > dataset.count:
@@ -246,14 +233,13 @@ def _resolved_spec(
         kimg=0.0 if plan.throughput_only else kimg,
         seed=plan.seed,
         recipe=recipe,
-        evaluate_at_kimg=() if plan.throughput_only else points,
-        reference=plan.reference,
         throughput_seconds=plan.throughput_seconds,
         deterministic=plan.deterministic,
         requested_batch_size=None,
         continues="",
         # Replaced when the networks have been built.
         memory_format="contiguous",
+        scoring=scoring if plan.throughput_only else replace(scoring, evaluate_at_kimg=points),
         **resolved,
     )
 

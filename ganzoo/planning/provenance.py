@@ -15,16 +15,16 @@ from ganzoo.records.store import INSTALLED
 from ganzoo.registry.discovery import ALLOW_LIST
 from ganzoo.registry.distributions import imported_distributions
 from ganzoo.registry.registry import Kind, Registry
-from ganzoo.runs import Environment, PluginFacts, RunSpec
+from ganzoo.runs import Environment, PluginFacts, RunSpec, Scoring
 from ganzoo.util.options import options_of
 from ganzoo.util.text import printable
 
 
 def code_of(spec: RunSpec, registry: Registry) -> Environment:
-    """The code that a run uses, as in a record's `environment`: plugins, their allow-list, versions.
+    """The code that a training uses, as in a record's `environment`: plugins, their allow-list, versions.
 
-    `distributions` are those that the plugins import which train: a dataset is told by the sha256 of its images, and a
-    score by its protocol.
+    `distributions` are those that the plugins import which train: a dataset is told by the sha256 of its images. A
+    score is told by its protocol, and its code is none of this: see `code_of_scoring`.
     """
     return {
         "plugins": used_plugins(spec, registry),
@@ -49,10 +49,8 @@ def _plugins_with(registry: Registry, kind: Kind, name: str) -> set[str]:
 
 
 def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, PluginFacts]:
-    """Version and source hash of every plugin that a run uses."""
-    names: list[tuple[Kind, str]] = [("metrics", metric) for metric in spec.metrics]
-    names += [("features", spec.features)] if spec.features else []
-    plugins = _training_plugins(spec, registry) | {registry.get(kind, name).plugin for kind, name in names}
+    """Version and source hash of every plugin that a training uses."""
+    plugins = _training_plugins(spec, registry)
     # A dataset's name may carry its argument.
     for name in (spec.dataset, spec.dataset.split(":")[0]):
         plugins |= _plugins_with(registry, "datasets", name)
@@ -60,6 +58,13 @@ def used_plugins(spec: RunSpec, registry: Registry) -> dict[str, PluginFacts]:
     return {
         name: {"version": status.version, "source_sha256": status.source_sha256} for name, status in statuses.items()
     }
+
+
+def code_of_scoring(scoring: Scoring, registry: Registry) -> dict[str, str | None]:
+    """The plugins of metrics and extractors, each with the hash of its source."""
+    names: list[tuple[Kind, str]] = [("metrics", metric) for metric in scoring.metrics]
+    names += [("features", extractor.name) for extractor in scoring.features]
+    return registry.sources_of(*sorted({registry.get(kind, name).plugin for kind, name in names}))
 
 
 def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -79,12 +84,18 @@ def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
             yield f"{printable(name)} went from {' to '.join(sides)}"
 
 
-def check_unchanged(planned: Mapping[str, Any], spec: RunSpec, registry: Registry) -> None:
-    """Check that this process has loaded the code that the run was planned with, an answer of `code_of`.
+def check_unchanged(
+    planned: Mapping[str, Any], of_scoring: Mapping[str, str | None], spec: RunSpec, registry: Registry
+) -> None:
+    """Check that this process has loaded the code that the run was planned with, answers of `code_of` and
+    `code_of_scoring`.
 
-    Raises `PluginError` if it differs: the run's id and record would name code that did not run.
+    Raises `PluginError` if it differs: the run's id, its protocols and its record would name code that did not run.
     """
-    changes = " and ".join(what_changed(planned, code_of(spec, registry)))
+    differing = list(what_changed(planned, code_of(spec, registry)))
+    now = registry.sources_of(*of_scoring)
+    differing += [f"plugin '{printable(name)}' has changed" for name in of_scoring if of_scoring[name] != now[name]]
+    changes = " and ".join(dict.fromkeys(differing))
     if changes:
         raise PluginError(f"{changes} since the bench began; give the command again")
 

@@ -109,11 +109,12 @@ class BenchPlan:
         group="scoring",
         fixed_on_resume=True,
     )
-    features: str = option(
+    features: tuple[str, ...] = option(
         "--features",
-        default="auto",
-        metavar="NAME",
-        help="feature extractor (default: the dataset's)",
+        default=("auto",),
+        metavar="LIST",
+        help="feature extractors (default: the dataset's)",
+        read=split_at_commas,
         group="scoring",
         fixed_on_resume=True,
     )
@@ -153,6 +154,7 @@ class BenchPlan:
         default=None,
         metavar="N",
         help="generated images that are scored (default: the dataset's)",
+        group="scoring",
         fixed_on_resume=True,
     )
     eval_every: float | None = option(
@@ -244,7 +246,16 @@ def check_numbers(plan: BenchPlan) -> None:
     last = LARGEST_SEED - plan.seeds + 1
     if not 0 <= plan.seed <= last:
         raise UsageError(f"--seed {plan.seed}: give a whole number from 0 to {last}")
+    check_scoring(plan)
+
+
+def check_scoring(plan: BenchPlan) -> None:
+    """Raise `UsageError` for what cannot be scored, whatever the plugins are."""
     if plan.fakes is not None and plan.fakes < 10:
         raise UsageError(f"--fakes {plan.fakes}: give at least 10, one for each split of the inception score")
     if not plan.metrics and not plan.throughput_only:
         raise UsageError("--metrics: name at least one, such as fid,is (or pass --throughput-only)")
+    if not plan.features:
+        raise UsageError("--features: name at least one, or leave it out for the dataset's")
+    if plan.weights is not None and len(plan.features) > 1:
+        raise UsageError("--weights: belongs to one extractor; give one with --features")

@@ -14,11 +14,13 @@ from typing import Any
 
 from ganzoo.machine.timing import summary
 from ganzoo.records.bounds import CLOSE, Bounds, bound_faults
+from ganzoo.records.points import leading_series
 from ganzoo.records.protocols import direction_of, protocol_id
 from ganzoo.records.speeds import SUMMARIES, close, is_ordered, speed_contradictions
 from ganzoo.records.store import BEFORE, identity_of, read_spec, run_folder, versions_in_id
 from ganzoo.runs import Point, RunRecord, Score
 from ganzoo.util.bootstrap import in_blocks, percentile_interval
+from ganzoo.util.files import joint_sha256
 from ganzoo.util.text import printable
 
 MOST_MFU = 1.05
@@ -147,11 +149,8 @@ def _same_numpy(record: RunRecord) -> bool:
 
 
 def protocol_faults(record: RunRecord) -> Iterator[str]:
-    """The id of a protocol must follow from its content; its data, weights and fakes must be those of the spec."""
-    spec = record.spec
-    same_as_spec = {"weights_sha256": "weights_sha256", "n_fake": "fakes"}
-    if spec.get("reference", "train") == "train":
-        same_as_spec |= {"dataset_sha256": "dataset_sha256", "n_real": "dataset_images"}
+    """The id of a protocol must follow from its content; its data must be those of the spec, or those held out."""
+    data = _compared_images(record)
     for identity, content in record.protocols.items():
         where = f"protocol {printable(identity, 80)}"
         absent = {"metric", "extractor", "n_fake", "ema"} - set(content)
@@ -160,9 +159,20 @@ def protocol_faults(record: RunRecord) -> Iterator[str]:
             continue
         if identity != protocol_id(content):
             yield f"{where}: the id is not that of its content"
-        for key, field in same_as_spec.items():
-            if content.get(key, spec[field]) != spec[field]:
-                yield f"{where}: {key} is not spec.{field}"
+        compared = content.get("dataset_sha256")
+        if compared is not None and compared not in data:
+            yield f"{where}: dataset_sha256 is none of the images that were trained on, held out, or both"
+        elif compared is not None and content.get("n_real", data[compared]) != data[compared]:
+            yield f"{where}: n_real is not the number of those images, {data[compared]}"
+
+
+def _compared_images(record: RunRecord) -> dict[str, int]:
+    """The sha256 of the images that scores of a run may compare with, and how many these are."""
+    trained, count = record.spec["dataset_sha256"], record.spec["dataset_images"]
+    held_out, more = record.dataset.get("held_out_sha256"), record.dataset.get("held_out_count") or 0
+    if held_out is None:
+        return {trained: count}
+    return {trained: count, held_out: more, joint_sha256([trained, held_out]): count + more}
 
 
 def score_faults(record: RunRecord) -> Iterator[str]:
@@ -191,9 +201,7 @@ def training_faults(record: RunRecord) -> Iterator[str]:
     axis = [point for point in curves.get("kimg", ()) if point is not None]
     if any(later <= earlier for earlier, later in pairwise(axis)):
         yield "training.curves.kimg does not grow"
-    series: dict[str, list[Score]] = {}
-    for score in record.scores:
-        series.setdefault(f"{score['metric']}/{'ema' if score['ema'] else 'raw'}", []).append(score)
+    series = leading_series(record.scores)
     for which, wanted in (("final", _finals), ("best", _bests)):
         # A failed run may have scores, but has neither best nor final.
         recorded = training.get(which)

@@ -22,11 +22,13 @@ from ganzoo.records.folder import CLAIMS, claim, refuse_links
 from ganzoo.records.store import (
     BEFORE,
     GENERATOR,
+    KEPT_GENERATOR,
     QUARANTINE,
     RECORD,
     RUN_FILES,
     SAMPLE_IMAGES,
     SAMPLES,
+    is_run_file,
     links_among,
     read_content,
     record_of,
@@ -39,7 +41,7 @@ from ganzoo.util.tensorfiles import count_absurd, read_header
 from ganzoo.util.text import printable
 
 RUN_FILE_NAMES = "|".join(map(re.escape, RUN_FILES))
-RUN_FILE = re.compile(rf"({RUN_FILE_NAMES})({re.escape(PUT_ASIDE)}[.\d]*)?")
+RUN_FILE = re.compile(rf"({RUN_FILE_NAMES}|{KEPT_GENERATOR.pattern})({re.escape(PUT_ASIDE)}[.\d]*)?")
 """The name of a file of a run, or of a broken one that was put aside."""
 
 WRITE_TEST = re.compile(r"\.writable-\d+-\d+")
@@ -174,14 +176,15 @@ def _run_findings(folder: Path, records: list[RunRecord]) -> Iterator[Finding]:
     # A record before `files` names none, but its run wrote the picture.
     if fault := _samples_fault(record, folder / SAMPLES, kept=files is None or SAMPLES in files):
         yield Finding(folder / SAMPLES, fault, folder)
-    if os.path.lexists(folder / GENERATOR):
-        if fault := _generator_fault(record, folder / GENERATOR):
-            yield Finding(folder / GENERATOR, fault, folder / GENERATOR)
-        elif record.ok and (absurd := count_absurd(folder / GENERATOR, LARGEST_FIGURE)):
+    generators = (name for name in sorted(os.listdir(folder)) if name == GENERATOR or KEPT_GENERATOR.fullmatch(name))
+    for weights in (folder / name for name in generators):
+        if fault := _generator_fault(record, weights):
+            yield Finding(weights, fault, weights)
+        elif record.ok and (absurd := count_absurd(weights, LARGEST_FIGURE)):
             what = (
                 f"holds {absurd:,} numbers that are not finite or beyond {LARGEST_FIGURE:g}: the run has diverged, and"
             )
-            yield Finding(folder / GENERATOR, f"{what} its scores are those of empty images", folder)
+            yield Finding(weights, f"{what} its scores are those of empty images", folder)
 
 
 def _samples_fault(record: RunRecord, path: Path, kept: bool) -> str | None:
@@ -219,7 +222,8 @@ def _generator_fault(record: RunRecord, path: Path) -> str | None:
 def _hash_fault(record: RunRecord, path: Path) -> str | None:
     """The fault of a file that differs from the one that the run wrote; None if an older record has no hash."""
     try:
-        changed = path.name in record.files and sha256_of_file(path, links=False) != record.files[path.name]
+        facts = record.files.get(path.name)
+        changed = facts is not None and sha256_of_file(path, links=False) != facts["sha256"]
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return "is damaged or was changed: its sha256 is not that in the record" if changed else None
@@ -258,8 +262,10 @@ def _leftovers(place: Path, files: Sequence[str]) -> Iterator[Finding]:
     for name in files:
         path = place / name
         if (match := RUN_FILE.fullmatch(name)) and match[2]:
-            yield Finding(path, f"a broken {RUN_FILES[match[1]]} that `ganzoo bench` put aside", path)
-        elif begun_file(name) in RUN_FILES or WRITE_TEST.fullmatch(name):
+            yield Finding(
+                path, f"a broken {RUN_FILES.get(match[1], RUN_FILES[GENERATOR])} that `ganzoo bench` put aside", path
+            )
+        elif ((begun := begun_file(name)) and is_run_file(begun)) or WRITE_TEST.fullmatch(name):
             fix = path if _settled(path) else None
             later = "" if fix else "; a process may still be writing it, try again in a minute"
             yield Finding(path, f"left over from a write that did not finish{later}", fix)

@@ -13,7 +13,16 @@ from filelock import FileLock, Timeout
 
 from ganzoo.errors import RecordError, RecordMissing, RecordUnreadable
 from ganzoo.records.checkpoint import CHECKPOINT
-from ganzoo.records.store import BEFORE, GENERATOR, RECORD, RUN_FILES, SAMPLES, read_record
+from ganzoo.records.store import (
+    BEFORE,
+    GENERATOR,
+    KEPT_GENERATOR,
+    RECORD,
+    RUN_FILES,
+    SAMPLES,
+    is_run_file,
+    read_record,
+)
 from ganzoo.runs import RunRecord
 from ganzoo.util.files import LINK, put_aside
 from ganzoo.util.rights import make_folder, share_with_group, with_owner
@@ -54,7 +63,7 @@ def lay_aside(folder: Path) -> None:
         folder.rename(before)
         folder.mkdir()
         for path in list(before.iterdir()):
-            if path.name not in RUN_FILES:
+            if not is_run_file(path.name):
                 path.rename(folder / path.name)
     except OSError as error:
         raise RecordError(
@@ -69,6 +78,7 @@ def clear_away(folder: Path, record: RunRecord) -> None:
     if record.status == "diverged":
         # A retry must start over: from just before the divergence it would be repeated until it happens to pass.
         stale.append(CHECKPOINT)
+        remove_kept_generators(folder)
     remove(folder, *stale)
     if record.ok:
         _remove_laid_aside(folder)
@@ -80,11 +90,18 @@ def remove(folder: Path, *names: str) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def remove_kept_generators(folder: Path) -> None:
+    """Remove the generators that were kept on the way to the end of the budget."""
+    if folder.is_dir():
+        remove(folder, *(path.name for path in folder.iterdir() if KEPT_GENERATOR.fullmatch(path.name)))
+
+
 def _remove_laid_aside(folder: Path) -> None:
     """Remove `RUN.before`, the files of an earlier attempt."""
     before = folder.with_name(folder.name + BEFORE)
     if before.is_dir() and not before.is_symlink():
         remove(before, *RUN_FILES)
+        remove_kept_generators(before)
         with contextlib.suppress(OSError):
             before.rmdir()
 

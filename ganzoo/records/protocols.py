@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 GENERATOR_NAMES: Mapping[Any, str] = {True: "EMA", False: "raw", None: "images"}
 
 
+INCEPTION = "inception"
+"""The extractor that scores are by unless something else is said, as in the literature."""
+
+
 def protocol_words(content: Mapping[str, Any]) -> str:
     """`digits-cnn features, 1797 real (all) against 5000 fakes, EMA generator, splits 10`."""
     settings = _settings_in_words(content)
@@ -94,14 +98,25 @@ def score_facts(metric: Metric) -> dict[str, dict[str, Any]]:
             "better": better,
             "bounds": list(metric.bounds.get(score, (None, None))),
             "log": score in metric.log,
+            **({"title_by_other": metric.title_by_other[score]} if score in metric.title_by_other else {}),
         }
         for score, better in metric.better.items()
     }
 
 
 def title_of(score: str, protocol: Mapping[str, Any]) -> str:
-    """The title of a score's column and axis; its name if the protocol has no title."""
-    return _facts_of(score, protocol).get("title") or score
+    """What a score is called in tables, reports and on axes: `FID`, `FD digits-cnn`, `recall mnist-cnn`.
+
+    It is the title that the protocol has, else the score's name, and behind it the extractor unless that is Inception.
+    """
+    facts, extractor = _facts_of(score, protocol), protocol.get("extractor")
+    title = str(facts.get("title") or score)
+    return title if extractor in (None, INCEPTION) else f"{facts.get('title_by_other') or title} {extractor}"
+
+
+def has_title(score: str, protocol: Mapping[str, Any]) -> bool:
+    """Whether a score's metric calls it by another name than the score's own."""
+    return _facts_of(score, protocol).get("title", score) != score
 
 
 def direction_of(score: str, protocol: Mapping[str, Any]) -> Direction | None:

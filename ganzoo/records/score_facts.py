@@ -14,13 +14,15 @@ from ganzoo.util.text import printable
 Facts = Mapping[str, Mapping[str, Any]]
 
 
-def _old_facts(title: str, better: str, low: float | None = None, high: float | None = None, log: bool = False) -> Any:
-    return {"title": title, "better": better, "bounds": [low, high], "log": log}
+def _old_facts(
+    title: str, better: str, low: float | None = None, high: float | None = None, log: bool = False, **more: str
+) -> Any:
+    return {"title": title, "better": better, "bounds": [low, high], "log": log, **more}
 
 
 OLD_METRICS: Mapping[str, tuple[str, Facts]] = {
     # FID can only be below zero by rounding; KID's unbiased estimate often is, so it has no lower bound.
-    "fid": ("fid", {"fid": _old_facts("FID", "lower", low=0, log=True)}),
+    "fid": ("fid", {"fid": _old_facts("FID", "lower", low=0, log=True, title_by_other="FD")}),
     "is": ("inception-score", {"is": _old_facts("IS", "higher", low=1)}),
     "kid": ("kid", {"kid": _old_facts("KID", "lower", log=True)}),
     "prc": (

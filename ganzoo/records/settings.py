@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from ganzoo.runs import RECIPE_KEYS, RunSpec
+from ganzoo.runs import RECIPE_KEYS, RunSpec, Scoring
 from ganzoo.types import Recipe
 
 GENERATOR_PLAYER = "generator"
@@ -21,9 +21,18 @@ OPTION_DEFAULTS = {**asdict(Recipe()), "augment": ()}
 """The value of an option in a record that is older than the option."""
 
 
+SCORING_SETTINGS = (*(field.name for field in fields(Scoring)), "weights_sha256")
+"""The settings that `spec.scoring` holds; the weights are those of the extractors, in their order."""
+
+
 def optimizer_field(player: str) -> str:
     """The name of a player's optimizer among the settings."""
     return "optimizer" if player == GENERATOR_PLAYER else f"{player}_optimizer"
+
+
+def is_averaged(spec: RunSpec) -> bool:
+    """Whether the generator of a run that is kept is a moving average, and not the trained network itself."""
+    return spec.recipe.averages[GENERATOR_PLAYER].half_life_kimg > 0
 
 
 def setting(spec: Mapping[str, Any], name: str) -> Any:
@@ -33,7 +42,7 @@ def setting(spec: Mapping[str, Any], name: str) -> Any:
     """
     if name == "image_size":
         return spec["image_shape"][1]
-    if name in spec and name != "recipe":
+    if name in spec and name not in ("recipe", "scoring"):
         return spec[name]
     recipe = spec["recipe"]
     return recipe[name] if name in recipe else whole_spec(spec)[name]
@@ -45,9 +54,17 @@ def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     for name in SPEC_KEYS:
         if name == "recipe":
             settings |= _recipe_settings(spec["recipe"])
+        elif name == "scoring":
+            settings |= _scoring_settings(spec["scoring"])
         else:
-            settings[name] = spec.get(name, "train") if name == "reference" else spec[name]
+            settings[name] = spec[name]
     return settings
+
+
+def _scoring_settings(scoring: Mapping[str, Any]) -> dict[str, Any]:
+    extractors = {key: [extractor[key] for extractor in scoring["features"]] for key in ("name", "weights_sha256")}
+    flat = {**scoring, "features": extractors["name"], "weights_sha256": extractors["weights_sha256"]}
+    return {name: flat[name] for name in SCORING_SETTINGS}
 
 
 def _recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,8 +83,10 @@ def _recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spec_over_seeds(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that all seeds of a row share. `continues` only says whether the run continues another."""
-    settings = whole_spec(spec)
-    del settings["seed"]
+    """The settings that all seeds of a row share. `continues` only says whether the run continues another.
+
+    By what a run was scored is none of them: a column of a table has the scores of one protocol.
+    """
+    settings = {name: value for name, value in whole_spec(spec).items() if name not in ("seed", *SCORING_SETTINGS)}
     # The id of the continued run depends on its seed.
     return settings | {"continues": "another run" if settings["continues"] else ""}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -32,8 +33,12 @@ RECORD = "record.json"
 SAMPLES = "samples.png"
 SAMPLE_IMAGES = 64
 GENERATOR = "generator.safetensors"
+BEST_GENERATOR = "generator-best.safetensors"
 RUN_FILES = {RECORD: "record", CHECKPOINT: "checkpoint", SAMPLES: "picture", GENERATOR: "generator"}
-"""The files that ganzoo writes to the folder of a run, and a word for each."""
+"""The files that ganzoo writes to the folder of a run, and a word for each; further generators are beside them."""
+
+KEPT_GENERATOR = re.compile(r"generator-(?:best|[0-9.e+]+kimg)\.safetensors")
+"""The names of the generators that `--keep best` and `--keep all` keep."""
 
 BEFORE = ".before"
 """Suffix of the folder to which `--force` moves a finished run until the new attempt has finished."""
@@ -55,6 +60,16 @@ SURELY_SMALL = 1 << 20
 STATUSES = get_args(Status)
 
 
+def generator_file(kimg: float) -> str:
+    """The file of the generator after so much training, with `--keep all`."""
+    return f"generator-{kimg:.10g}kimg.safetensors"
+
+
+def is_run_file(name: str) -> bool:
+    """Whether a file of this name in the folder of a run is ganzoo's."""
+    return name in RUN_FILES or KEPT_GENERATOR.fullmatch(name) is not None
+
+
 INSTALLED = ("ganzoo", "torch")
 """The distributions whose versions belong to every run's id."""
 
@@ -64,16 +79,26 @@ def versions_in_id(environment: Mapping[str, Any]) -> dict[str, str | None]:
     return {**(environment.get("distributions") or {}), **{name: environment.get(name) for name in INSTALLED}}
 
 
+NOT_OF_TRAINING = ("scoring",)
+"""The fields of a spec that are not in a run's id: a run that is scored anew has not been trained anew."""
+
+
 def run_id_of(spec: RunSpec, plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]) -> str:
-    """The sha256 of a run's spec as canonical JSON, the hashes of its plugins' sources and the versions it runs on."""
+    """The sha256 of a run's training: its spec as canonical JSON, the hashes of the sources of the plugins that train,
+    and the versions it runs on.
+    """
     return identity_of(spec.to_json(), plugin_hashes, versions)
 
 
 def identity_of(
     spec: Mapping[str, Any], plugin_hashes: Mapping[str, str | None], versions: Mapping[str, str | None]
 ) -> str:
-    """As `run_id_of`, of a spec as JSON: with the fields of the version that wrote it."""
-    content = {"spec": spec, "plugins": dict(plugin_hashes), "versions": dict(versions)}
+    """As `run_id_of`, of a spec as JSON: with the fields of the version that wrote it.
+
+    The spec of a record before schema 4 has its scoring among the other fields, and the id has it too.
+    """
+    trained = {name: value for name, value in spec.items() if name not in NOT_OF_TRAINING}
+    content = {"spec": trained, "plugins": dict(plugin_hashes), "versions": dict(versions)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -102,7 +127,7 @@ def write_record(record: RunRecord, folder: Path) -> RunRecord:
 
 
 def _text_of(record: RunRecord) -> bytes:
-    content = _json_value(record.to_json())
+    content = json_value(record.to_json())
     training = content["training"]
     if isinstance(training, dict) and isinstance(curves := training.get("curves"), dict):
         training["curves"] = {name: _without_absurd(curve) for name, curve in curves.items()}
@@ -142,7 +167,7 @@ def _fault_of_record(record: RunRecord, path: Path) -> str | None:
     if len(text) > LARGEST_RECORD:
         return f"it takes more than {LARGEST_RECORD >> 20} MiB"
     try:
-        _valid_record(_content_of(text, path), path)
+        valid_record(content_of(text, path), path)
     except RecordError as error:
         return str(error).removeprefix(f"{printable(path)}: ")
     return None
@@ -155,18 +180,19 @@ def read_record(path: Path) -> RunRecord:
     fails to read it, and `RecordError` if another version of ganzoo can.
     """
     path = path / RECORD if os.path.isdir(path) else path
-    return _valid_record(read_content(path), path)
+    return valid_record(read_content(path), path)
 
 
 def read_content(path: Path) -> dict[str, Any]:
     """The JSON of a record of any version, not upgraded. Raises what `read_record` raises."""
     try:
-        return _content_of(read_regular(path, LARGEST_RECORD), path)
+        return content_of(read_regular(path, LARGEST_RECORD), path)
     except OSError as error:
         raise reading_error(path, error) from error
 
 
-def _content_of(text: bytes, path: Path) -> dict[str, Any]:
+def content_of(text: bytes, path: Path) -> dict[str, Any]:
+    """The JSON of a record from its text, within the limits of any. Raises `RecordRefused` with the fault."""
     where = printable(path)
     if len(text) > SURELY_SMALL and (
         text.count(b",") >= MOST_VALUES or text.count(b"[") + text.count(b"{") > MOST_CONTAINERS
@@ -185,7 +211,7 @@ def _content_of(text: bytes, path: Path) -> dict[str, Any]:
     return content
 
 
-def _valid_record(content: Mapping[str, Any], path: Path) -> RunRecord:
+def valid_record(content: Mapping[str, Any], path: Path) -> RunRecord:
     """A record by `record_of` whose scores are possible, too, and whose speeds are those of its samples.
 
     Raises `RecordError`.
@@ -327,16 +353,16 @@ def links_among(folders: Sequence[str], place: str | Path) -> list[Path]:
     return [path for path in (Path(place, name) for name in folders) if path.is_symlink()]
 
 
-def _json_value(value: object) -> Any:
+def json_value(value: object) -> Any:
     """A value that JSON can hold: NaN and infinity become None, lone surrogates are escaped, keys become strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {_json_value(str(key)): _json_value(item) for key, item in value.items()}
+        return {json_value(str(key)): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
+        return [json_value(item) for item in value]
     return value
 
 

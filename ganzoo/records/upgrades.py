@@ -49,11 +49,31 @@ def upgrade_2_to_3(content: Content) -> Content:
         changed["environment"] = {**environment, "flags": {**environment.get("flags", {}), **flags}}
     if isinstance(scores, list):
         unknown = {"code": None, "date": None}
-        changed["scores"] = [{**score, **unknown} if isinstance(score, Mapping) else score for score in scores]
+        changed["scores"] = [{**unknown, **score} if isinstance(score, Mapping) else score for score in scores]
     return {**content, **changed}
 
 
-UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2, upgrade_2_to_3)
+SCORING_FIELDS = ("metrics", "fakes", "evaluate_at_kimg")
+"""The fields that schema 4 moved from the spec to its scoring under the same name."""
+
+
+def upgrade_3_to_4(content: Content) -> Content:
+    """Move to `spec.scoring` what is no part of training, with several extractors; make `files` hold facts of each."""
+    spec, files = content.get("spec"), content.get("files")
+    if not isinstance(spec, Mapping):
+        return content
+    rest = dict(spec)
+    scoring = {name: rest.pop(name) for name in SCORING_FIELDS if name in rest}
+    extractor = {"name": rest.pop("features", ""), "weights_sha256": rest.pop("weights_sha256", "")}
+    scoring["features"] = [extractor] if extractor["name"] else []
+    scoring["reference"] = "train"
+    changed: dict[str, Any] = {"spec": {**rest, "scoring": scoring}}
+    if isinstance(files, Mapping):
+        changed["files"] = {name: {"sha256": sha256} for name, sha256 in files.items()}
+    return {**content, **changed}
+
+
+UPGRADES: tuple[Callable[[Content], Content], ...] = (upgrade_1_to_2, upgrade_2_to_3, upgrade_3_to_4)
 """The first upgrades version 1 to 2, and so on."""
 
 

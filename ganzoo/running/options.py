@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganzoo.errors import UsageError
+from ganzoo.records.generators import KEEP
 from ganzoo.util.options import option
 from ganzoo.util.text import printable, split_at_commas
 
@@ -21,8 +22,10 @@ class RunOptions:
     `interleave` speeds are measured in turn (see `ganzoo.running.in_turn`). A run that takes longer than `timeout`
     seconds is stopped; in turn, one window of it. `retry` names the statuses after which a run is tried again at once,
     `keep_going=False` ends the plan at the first run that fails. A checkpoint is written every `checkpoint_seconds`,
-    and thrown away when its run is done unless `keep_checkpoints`. With `force` finished runs are done again from the
-    start; until a run is done again its files stay in a folder beside, whose name ends in `.before`.
+    and thrown away when its run is done unless `keep_checkpoints`. `keep` says which generators stay: that at the end
+    of the budget (`final`), the best by the first metric too (`best`), or one for each evaluation (`all`). With `force`
+    finished runs are done again from the start; until a run is done again its files stay in a folder beside, whose
+    name ends in `.before`.
     """
 
     timeout: float | None = option("--timeout", default=None, metavar="S", help="stop a run after S seconds")
@@ -38,6 +41,12 @@ class RunOptions:
     )
     checkpoint_seconds: float = option(
         "--checkpoint-seconds", default=60.0, metavar="S", help="save a checkpoint every S seconds (default: {default})"
+    )
+    keep: str = option(
+        "--keep",
+        default="final",
+        metavar="WHICH",
+        help="generators to keep: final, best (that one too), all (one for each evaluation); default: {default}",
     )
     keep_checkpoints: bool = option(
         "--discard-checkpoints", default=True, help="remove the checkpoint of a run when it is done"
@@ -72,5 +81,7 @@ def check_run_options(options: RunOptions) -> None:
         raise UsageError(f"--checkpoint-seconds {options.checkpoint_seconds}: give a number from 0")
     if options.max_disturbance is not None and not 0 <= options.max_disturbance < 1:
         raise UsageError(f"--max-disturbance {options.max_disturbance}: give a share from 0 to below 1, as in 0.05")
+    if options.keep not in KEEP:
+        raise UsageError(f"--keep {printable(options.keep)}: choose from {', '.join(KEEP)}")
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout}: give a number of seconds above 0")

@@ -6,12 +6,12 @@ import contextlib
 import os
 import time
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ganzoo.errors import RecordError
 from ganzoo.planning.plan import ResolvedPlan
-from ganzoo.planning.provenance import reproducing_command
+from ganzoo.planning.provenance import code_of_scoring, reproducing_command
 from ganzoo.records.checkpoint import CHECKPOINT
 from ganzoo.records.folder import claim, clear_away, known_record, lay_aside, make_run_folder, remove
 from ganzoo.records.store import BEFORE, RECORD, write_record
@@ -23,6 +23,7 @@ from ganzoo.running.launcher import Launcher, RunInterrupted
 from ganzoo.running.options import DEFAULTS, RunOptions, check_run_options
 from ganzoo.running.process import ProcessLauncher
 from ganzoo.running.quiet import wait_until_quiet
+from ganzoo.running.rescoring import Rescoring, ScoringFailed
 from ganzoo.running.wire import Failure, Outcome
 from ganzoo.runs import (
     SCHEMA,
@@ -175,6 +176,8 @@ class PlanUnderWay:
                 clear_away(run.folder, known)
             if known is not None and (self.runs.counts(known, run) or is_done_by_another(known, run)):
                 self.records[run.index] = known
+                if known.ok:
+                    self.records[run.index] = self._with_all_scores(run, known)
                 self.finish(run, skipped=True)
             else:
                 self._attempt(run)
@@ -182,6 +185,28 @@ class PlanUnderWay:
             self._say_halved(run, smaller)
             return self._do(smaller, wait=True)
         return True
+
+    def _with_all_scores(self, run: IdentifiedRun, known: RunRecord) -> RunRecord:
+        """The record of a finished run with the scores that the plan asks for and that it lacked.
+
+        Where they cannot be computed, the record as that of a failed run; on disk it stays as it was.
+        """
+        asked = self.plan.asked
+        rescoring = Rescoring(
+            self.registry,
+            self.plan.dataset,
+            self.launcher,
+            asked.plugins,
+            self.on_note,
+            asked.weights,
+            asked.weights_sha256,
+        )
+        try:
+            return rescoring.complete(known, run.spec, run.code)
+        except ScoringFailed as failed:
+            name, error = printable(run.folder.name), failed.outcome.error
+            self.on_note(f"{name}: could not be scored: {printable(failed)}; its record stays as it was")
+            return replace(known, status=failed.outcome.status, error=asdict(error) if error else None)
 
     def claimed(self, run: IdentifiedRun, *, wait: bool) -> AbstractContextManager[bool]:
         """Lock a run for this process; see `ganzoo.records.folder.claim`."""
@@ -234,6 +259,8 @@ class PlanUnderWay:
             search_path=absolute_search_path(),
             max_disturbance=self.options.max_disturbance,
             windows=windows,
+            scoring_code=code_of_scoring(run.spec.scoring, self.registry),
+            keep=self.options.keep,
         )
         if not begun:
             self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))

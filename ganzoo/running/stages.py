@@ -9,10 +9,11 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -23,26 +24,28 @@ from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.quantization import Quantizer
-from ganzoo.evaluation.sampling import eval_mode, generated_images, noise_seed
+from ganzoo.evaluation.sampling import eval_mode, generated_images, load_generator, noise_seed
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import WINDOWS, summary
 from ganzoo.planning.provenance import check_code_inside, check_unchanged
 from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
-from ganzoo.records.store import GENERATOR, SAMPLE_IMAGES, SAMPLES
+from ganzoo.records.folder import remove_kept_generators
+from ganzoo.records.points import best_and_final, best_of
+from ganzoo.records.settings import is_averaged
+from ganzoo.records.store import BEST_GENERATOR, GENERATOR, SAMPLE_IMAGES, SAMPLES, generator_file
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import check_settings, settings_in_force, undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.search_path import search_like
 from ganzoo.running.speed import measure_sampling, measure_training, peak_memory_bytes, process_seconds, utilization
 from ganzoo.running.wire import Note, OnMessage, Outcome, Progress, Scores, Stage
-from ganzoo.runs import Point, Protocol, RunRequest, RunSpec, Score, Throughput, Training
-from ganzoo.training.assembly import Assembly, assemble, materials_of
+from ganzoo.runs import FileFacts, KeptGenerator, Protocol, RunRequest, RunSpec, Score, Throughput
+from ganzoo.training.assembly import Assembly, DrawLatent, assemble, latent_drawer, materials_of
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.snapshot import restore, snapshot
 from ganzoo.training.weights import state_bytes, state_of
-from ganzoo.types import Metric
 from ganzoo.util.conversion import convert, fault_of
 from ganzoo.util.files import put_aside, sha256_of_file, write_atomically
 from ganzoo.util.images import enlargement, grid, save_png
@@ -58,24 +61,30 @@ class Kept(TypedDict):
     scores: list[Score]
     protocols: dict[str, Protocol]
     throughput: Throughput
+    files: NotRequired[dict[str, FileFacts]]
+    """The generators that were kept so far; absent from older checkpoints."""
 
 
 KEPT = tuple(Kept.__annotations__)
 
 
 def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMessage, stop: StopRequest) -> None:
-    """Do the run, or go on with it where its folder holds a checkpoint. Fills `outcome` as far as the run gets."""
+    """Do the run, or go on with it where its folder holds a checkpoint; or score what it has kept, if that is asked.
+
+    Fills `outcome` as far as the run gets.
+    """
     emit(Stage("loading"))
     modules_before = frozenset(sys.modules)
     import_seconds = process_seconds()
     search_like(request.search_path)
-    registry = discover(request.plugins, only=request.code["plugins"] if request.code else None)
+    only = {*request.code["plugins"], *request.scoring_code} if request.code else None
+    registry = discover(request.plugins, only=only)
     # Once more, for a plugin may have changed them on import.
     apply_settings(spec.threads, spec.precision)
     torch.use_deterministic_algorithms(spec.deterministic)
     in_force = settings_in_force()
     if request.code:
-        check_unchanged(request.code, spec, registry)
+        check_unchanged(request.code, request.scoring_code, spec, registry)
 
     def check_process() -> None:
         """What a network or a phase does on its way may load code, and change settings."""
@@ -83,6 +92,10 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
             check_code_inside(registry, modules_before)
         check_settings(in_force)
 
+    if request.jobs:
+        score_kept_generators(request, spec, registry, outcome, emit)
+        check_process()
+        return
     dataset = convert(request.dataset, PreparedDataset)
     folder = Path(request.folder)
     make_folder(folder)
@@ -116,11 +129,17 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         return
     drawing = Drawing.of(materials_of(spec, registry).architecture)
     with undisturbed():
-        scorer = _prepare_scorer(request, spec, registry, dataset, drawing, emit) if spec.metrics else None
+        scorers = [
+            _prepare_scorer(request, spec, registry, dataset, drawing, emit, extractor.name, spec.scoring.metrics)
+            for extractor in spec.scoring.features
+        ]
     assembly = assemble(spec, registry, dataset)
     outcome.dataset["resident"] = assembly.batches.resident
+    if saved is None or saved.run_id != request.run_id:
+        # Of an attempt that goes on no longer.
+        remove_kept_generators(folder)
     log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
-    _Training(request, spec, outcome, emit, stop, scorer, drawing, assembly, log).run_training()
+    _Training(request, spec, outcome, emit, stop, scorers, drawing, assembly, log).run_training()
     check_process()
 
 
@@ -155,7 +174,7 @@ def _saved(request: RunRequest, folder: Path, emit: OnMessage) -> Checkpoint | N
 def kept_outcome(saved: Checkpoint) -> dict[str, Any]:
     """The parts of the outcome that a checkpoint keeps, by `KEPT`. Raises `RecordError` where it holds other things."""
     kept = saved.state.get("outcome") if isinstance(saved.state, dict) else None
-    if not isinstance(kept, dict) or set(kept) != set(KEPT):
+    if not isinstance(kept, dict):
         raise RecordError(f"the checkpoint does not hold a run: it lacks {', '.join(KEPT)}")
     if fault := fault_of(kept, Kept):
         raise RecordError(f"the checkpoint does not hold a run: {fault}")
@@ -166,7 +185,8 @@ def _take_over(outcome: Outcome, saved: Checkpoint, *names: str) -> None:
     """Put these parts of `KEPT` into the outcome."""
     kept = kept_outcome(saved)
     for name in names:
-        setattr(outcome, name, kept[name])
+        if name in kept:
+            setattr(outcome, name, kept[name])
 
 
 def _measure(
@@ -208,16 +228,23 @@ def _refuse_disturbed(throughput: Throughput, allowed: float | None) -> None:
 
 
 def _prepare_scorer(
-    request: RunRequest, spec: RunSpec, registry: Registry, dataset: PreparedDataset, drawing: Drawing, emit: OnMessage
+    request: RunRequest,
+    spec: RunSpec,
+    registry: Registry,
+    dataset: PreparedDataset,
+    drawing: Drawing,
+    emit: OnMessage,
+    features: str,
+    metrics_asked: Sequence[str],
 ) -> Scorer:
-    """The metrics, and the features of the real images that they compare with."""
+    """Metrics under one extractor, and the features of the real images that they compare with."""
     emit(Stage("reference"))
-    extractor = registry.get("features", spec.features)
+    extractor = registry.get("features", features)
     weights = Path(request.weights) if request.weights else None
     loaded = load_extractor(extractor.record, spec.device, weights, request.weights_sha256)
     source = registry.status_of(extractor.plugin).source_sha256
-    metrics = [registry.get("metrics", name) for name in spec.metrics]
-    real = RealSample(dataset, loaded, lambda line: emit(Note(line)), source, spec.reference)
+    metrics = [registry.get("metrics", name) for name in metrics_asked]
+    real = RealSample(dataset, loaded, lambda line: emit(Note(line)), source, spec.scoring.reference)
     real.statistics()
     plugins = {metric.record.name: metric.plugin for metric in metrics}
     code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
@@ -258,7 +285,7 @@ class _Training:
     outcome: Outcome
     emit: OnMessage
     stop: StopRequest
-    scorer: Scorer | None
+    scorers: Sequence[Scorer]
     drawing: Drawing
     assembly: Assembly
     log: TermLog
@@ -276,11 +303,12 @@ class _Training:
             self._save()
             raise
         self._save()
-        metrics = self.scorer.metrics if self.scorer else ()
-        self.outcome.training = self.log.result.facts() | _best_and_final(self.outcome.scores, metrics)
-        self.outcome.files = _keep_generator(
-            self.spec, self.assembly, self.drawing, Path(self.request.folder), self.emit
-        )
+        points = best_and_final(self.outcome.scores, self.outcome.protocols)
+        self.outcome.training = self.log.result.facts() | points
+        final = _keep_final(self.spec, self.assembly, self.drawing, self.folder, self.log.result.kimg, self.emit)
+        # What was kept on the way may have been removed by hand while the run was interrupted.
+        on_the_way = {name: facts for name, facts in self.outcome.files.items() if (self.folder / name).is_file()}
+        self.outcome.files = final | on_the_way
 
     def _train(self) -> None:
         def on_progress(result: TrainResult, terms: dict[str, float]) -> None:
@@ -298,21 +326,20 @@ class _Training:
         train(
             self.assembly,
             self.spec.kimg,
-            self.spec.evaluate_at_kimg,
+            self.spec.scoring.evaluate_at_kimg,
             log=self.log,
             on_progress=on_progress,
-            on_evaluate=self._evaluate if self.scorer else lambda kimg: None,
+            on_evaluate=self._evaluate if self.scorers else lambda kimg: None,
             pause_due=pause_due,
             on_pause=on_pause,
         )
 
     def _evaluate(self, kimg: float) -> None:
-        assert self.scorer is not None
         self.emit(Stage("scoring"))
         since = time.perf_counter()
         with undisturbed(), random_numbers_untouched(self.spec.device), self.stop.at_once():
-            scores, protocols = _score(self.spec, self.assembly, self.drawing, self.scorer, kimg)
-        scored = self.spec.fakes * len({score["ema"] for score in scores})
+            scores, protocols = _score(self.spec, self.assembly, self.drawing, self.scorers, kimg)
+        scored = self.spec.scoring.fakes * len(self.scorers) * len({score["ema"] for score in scores})
         rates = self.outcome.throughput.get("evaluation_images_per_second", {"samples": []})["samples"]
         rates = [*rates, scored / (time.perf_counter() - since)]
         self.outcome.throughput["evaluation_images_per_second"] = summary(rates)
@@ -321,8 +348,43 @@ class _Training:
         timed: list[Score] = [{**score, "train_seconds": seconds} for score in scores]
         self.outcome.scores = earlier + timed
         self.outcome.protocols |= protocols
+        self._keep_on_the_way(kimg)
         self.emit(Scores(kimg, scores))
         self.emit(Stage("training"))
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files go."""
+        return Path(self.request.folder)
+
+    def _keep_on_the_way(self, kimg: float) -> None:
+        """Keep the generator that was just scored, where `--keep` asks for it."""
+        if self.request.keep == "all":
+            name = generator_file(kimg)
+        elif self.request.keep == "best" and self._is_best(kimg):
+            name = BEST_GENERATOR
+        else:
+            return
+        self.outcome.files |= _written(
+            {name: _weights_writer(self.spec, self.assembly, self.emit)}, self.spec, self.folder, self.emit
+        )
+        if name in self.outcome.files:
+            self.outcome.files[name] |= {"kimg": kimg, "progress": self.assembly.progress}
+
+    def _is_best(self, kimg: float) -> bool:
+        """Whether no generator that was kept before is as good, by the first metric under the first extractor."""
+        first = self.scorers[0].metrics[0]
+        ema = self.assembly.average.enabled
+        protocol, _ = self.scorers[0].protocol(first, self.spec.scoring.fakes, ema)
+        name = next(iter(first.better))
+        kept = {kimg, *(facts["kimg"] for facts in self.outcome.files.values() if "kimg" in facts)}
+        candidates = (
+            score
+            for score in self.outcome.scores
+            if (score["metric"], score["protocol"]) == (name, protocol) and score["kimg"] in kept
+        )
+        best = best_of(candidates, self.outcome.protocols)
+        return best is not None and best["kimg"] == kimg
 
     def _save(self) -> None:
         """Write a checkpoint. A disk that is full costs the checkpoint and not the run."""
@@ -339,50 +401,63 @@ RESUMED = "resumed: measured by the process that began the run"
 
 
 def _score(
-    spec: RunSpec, run: Assembly, drawing: Drawing, scorer: Scorer, kimg: float
+    spec: RunSpec, run: Assembly, drawing: Drawing, scorers: Sequence[Scorer], kimg: float
 ) -> tuple[list[Score], dict[str, Protocol]]:
     """Scores of the averaged generator and of the raw one, from the same latents."""
     generators = {True: run.average.settled(), False: run.players.generator} if run.average.enabled else {}
     scores: list[Score] = []
     protocols: dict[str, Protocol] = {}
     for ema, generator in (generators or {False: run.players.generator}).items():
-        images = generated_images(
-            generator,
-            spec.fakes,
-            scorer.real.extractor.extractor.batch_size,
-            run.draw_latent,
-            stream(spec.seed, "evaluation"),
-            spec.device,
-            scorer.real.labels if generator.conditional else None,
-            f"the {_kind(ema)} generator at {kimg:g} kimg",
-            drawing,
-        )
-        of_generator, used = scorer.score(images, kimg, ema)
-        scores += of_generator
-        protocols |= used
+        for scorer in scorers:
+            given, used = _scores_of(generator, ema, spec, run.draw_latent, drawing, scorer, kimg)
+            scores += given
+            protocols |= used
     return scores, protocols
+
+
+def _scores_of(
+    generator: Any, ema: bool, spec: RunSpec, draw: DrawLatent, drawing: Drawing, scorer: Scorer, kimg: float
+) -> tuple[list[Score], dict[str, Protocol]]:
+    """Scores of one generator: the latents are the same in training and afterwards, whatever else it is scored by."""
+    images = generated_images(
+        generator,
+        spec.scoring.fakes,
+        scorer.real.extractor.extractor.batch_size,
+        draw,
+        stream(spec.seed, "evaluation"),
+        spec.device,
+        scorer.real.labels if generator.conditional else None,
+        f"the {_kind(ema)} generator at {kimg:g} kimg",
+        drawing,
+    )
+    return scorer.score(images, kimg, ema)
+
+
+def score_kept_generators(
+    request: RunRequest, spec: RunSpec, registry: Registry, outcome: Outcome, emit: OnMessage
+) -> None:
+    """Do the jobs of a request: score generators that the run has kept. Fills in their scores and protocols."""
+    dataset = convert(request.dataset, PreparedDataset)
+    architecture = materials_of(spec, registry).architecture
+    drawing, draw = Drawing.of(architecture), latent_drawer(spec, architecture)
+    work: dict[tuple[str, tuple[str, ...]], list[KeptGenerator]] = defaultdict(list)
+    for job in request.jobs:
+        work[job.features, job.metrics].append(job.generator)
+    for (features, metrics), generators in work.items():
+        with undisturbed():
+            scorer = _prepare_scorer(request, spec, registry, dataset, drawing, emit, features, metrics)
+        emit(Stage("scoring"))
+        for kept in generators:
+            generator = load_generator(Path(request.folder) / kept.file, spec, registry, kept.progress)
+            with undisturbed():
+                scores, protocols = _scores_of(generator, is_averaged(spec), spec, draw, drawing, scorer, kept.kimg)
+            outcome.scores += scores
+            outcome.protocols |= protocols
+            emit(Scores(kept.kimg, scores))
 
 
 def _kind(ema: bool) -> str:
     return "averaged" if ema else "raw"
-
-
-def _best_and_final(scores: Sequence[Score], metrics: Sequence[Metric]) -> Training:
-    """`{"best": {...}, "final": {...}}`, each from score and weights (`fid/ema`) to value and kimg."""
-    better = {name: way for metric in metrics for name, way in metric.better.items()}
-    best: dict[str, Point] = {}
-    final: dict[str, Point] = {}
-    for score in scores:
-        key = f"{score['metric']}/{'ema' if score['ema'] else 'raw'}"
-        value = score["value"]
-        final[key] = {"value": value, "kimg": score["kimg"]}
-        if value is None:
-            continue
-        sign = 1 if better.get(score["metric"]) == "lower" else -1
-        known = best[key]["value"] if key in best else None
-        if known is None or sign * value < sign * known:
-            best[key] = final[key]
-    return {"best": best, "final": final}
 
 
 def _turns(run: Assembly, spec: RunSpec, count: int) -> tuple[Tensor, Tensor | None]:
@@ -392,10 +467,12 @@ def _turns(run: Assembly, spec: RunSpec, count: int) -> tuple[Tensor, Tensor | N
     return latent, labels
 
 
-def _keep_generator(spec: RunSpec, run: Assembly, drawing: Drawing, folder: Path, emit: OnMessage) -> dict[str, str]:
+def _keep_final(
+    spec: RunSpec, run: Assembly, drawing: Drawing, folder: Path, kimg: float, emit: OnMessage
+) -> dict[str, FileFacts]:
     """The averaged generator's weights, and a picture of it at fixed latents; each class in turn if conditional.
 
-    Gives the sha256 of each file by its name. One that cannot be written, as on a full disk, costs a note only. Raises
+    Gives the facts of each file by its name. One that cannot be written, as on a full disk, costs a note only. Raises
     `Diverged` where the images are not finite, which no term of the last step may have shown.
     """
     generator: Any = run.average.settled()
@@ -407,27 +484,46 @@ def _keep_generator(spec: RunSpec, run: Assembly, drawing: Drawing, folder: Path
     with eval_mode(ready):
         images = quantize(drawing.images(ready, latent, labels, noise_seed(rng))).cpu()
     quantize.check()
-    label = f"{printable(spec.variant)}, seed {spec.seed}"
+    writes = {
+        SAMPLES: lambda path: save_png(grid(images), path, scale=enlargement(spec.image_shape[1])),
+        GENERATOR: _weights_writer(spec, run, emit),
+    }
+    files = _written(writes, spec, folder, emit)
+    if GENERATOR in files:
+        files[GENERATOR] |= {"kimg": kimg, "progress": run.progress}
+    return files
 
-    def write_weights(path: Path) -> None:
+
+def _label(spec: RunSpec) -> str:
+    return f"{printable(spec.variant)}, seed {spec.seed}"
+
+
+def _weights_writer(spec: RunSpec, run: Assembly, emit: OnMessage) -> Callable[[Path], None]:
+    """Writes the averaged generator, as it is now, to a path."""
+    generator: Any = run.average.settled()
+
+    def write(path: Path) -> None:
         state = state_of(generator.network)
         write_atomically(path, lambda stream: stream.write(state_bytes(state)))
         if state.left_out:
             names = printable(", ".join(state.left_out), 200)
-            emit(Note(f"{label}: {GENERATOR} has no {names}, which are no tensors and cannot be JSON"))
+            emit(Note(f"{_label(spec)}: {path.name} has no {names}, which are no tensors and cannot be JSON"))
 
-    writes: dict[str, Callable[[Path], None]] = {
-        SAMPLES: lambda path: save_png(grid(images), path, scale=enlargement(spec.image_shape[1])),
-        GENERATOR: write_weights,
-    }
-    hashes: dict[str, str] = {}
+    return write
+
+
+def _written(
+    writes: Mapping[str, Callable[[Path], None]], spec: RunSpec, folder: Path, emit: OnMessage
+) -> dict[str, FileFacts]:
+    """Write files; gives the sha256 of each by its name, and a note for each that cannot be written."""
+    files: dict[str, FileFacts] = {}
     for name, write in writes.items():
         try:
             # What an attempt that was killed has left may be of other weights.
             (folder / name).unlink(missing_ok=True)
             write(folder / name)
-            hashes[name] = sha256_of_file(folder / name)
+            files[name] = {"sha256": sha256_of_file(folder / name)}
         except Exception as error:  # A module of a plugin gives its own state, and may raise anything.
             reason = printable(error.strerror or error) if isinstance(error, OSError) else error_line(error)
-            emit(Note(f"{label}: has no {name}, which could not be written ({reason})"))
-    return hashes
+            emit(Note(f"{_label(spec)}: has no {name}, which could not be written ({reason})"))
+    return files

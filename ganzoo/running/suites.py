@@ -203,6 +203,9 @@ def _suite_part(where: str, table: Mapping[str, Any], folder: Path) -> SuitePart
     _refuse_unknown(where, table, (*FIELDS, "optional"))
     values = dict(table)
     optional = values.pop("optional", False)
+    if isinstance(values.get("features"), str):
+        # Suites from before a run had several extractors name the one.
+        values["features"] = [values["features"]]
     if "models" not in values:
         raise UsageError(f'{where}: names no models; write models = ["dcgan"]')
     for name in LISTS:

@@ -13,14 +13,17 @@ from dataclasses import asdict, dataclass, field
 from ganzoo.runs import (
     DatasetFacts,
     Environment,
+    FileFacts,
     HardwareFacts,
     Protocol,
     RunRequest,
     Score,
+    ScoringJob,
     Status,
     Throughput,
     Training,
 )
+from ganzoo.util.conversion import convert
 
 STOP = "stop"
 """The line that asks a run to save itself and end."""
@@ -89,7 +92,7 @@ class Outcome:
     dataset: DatasetFacts = field(default_factory=DatasetFacts)
     hardware: HardwareFacts = field(default_factory=HardwareFacts)
     environment: Environment = field(default_factory=Environment)
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileFacts] = field(default_factory=dict)
 
     def failed(self, status: Status, error: Failure) -> Outcome:
         """End as `status` for this reason; gives the outcome itself."""
@@ -135,4 +138,5 @@ def decode_request(line: str) -> RunRequest:
     """The request that a line holds."""
     content = json.loads(line)
     tuples = {name: tuple(content[name]) for name in ("plugins", "search_path")}
+    tuples["jobs"] = convert(content["jobs"], tuple[ScoringJob, ...])
     return RunRequest(**{**content, **tuples})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganzoo.data.batches import Batches
 from ganzoo.data.prepared import PreparedDataset
@@ -53,9 +53,12 @@ class Assembly:
     label_rng: torch.Generator | None = None
     stages: Stages = ()
     step: int = 0
+    progress: float = 1.0
+    """The share of the budget that was used up when the last step began; 1 before this process makes any."""
 
     def enter_stage(self, progress: float) -> None:
         """Let the players work on images of the size that this share of the budget calls for."""
+        self.progress = progress
         if len(self.stages) > 1:
             self.players.at_size(size_at(self.stages, progress))
 
@@ -158,6 +161,16 @@ def latent_drawer(spec: RunSpec, architecture: Architecture) -> DrawLatent:
     return draw
 
 
+def place(network: nn.Module, spec: RunSpec, linear: str | None = None) -> None:
+    """Put a network on the device of a spec, in its memory format and with its library of linear layers, or `linear`:
+    what decides the bits of its outputs beside its weights.
+    """
+    layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
+    network.to(device=spec.device, memory_format=layout)  # type: ignore[call-overload]
+    if (linear or linear_backend(spec.device, spec.precision, spec.step_mode)) == "onednn":
+        use_onednn(network)
+
+
 def assemble(
     spec: RunSpec,
     registry: Registry,
@@ -176,12 +189,9 @@ def assemble(
     materials = materials_of(spec, registry)
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/weights"))
     players = spec_players(spec, materials)
-    channels_last = spec.memory_format == "channels_last"
-    layout = getattr(torch, TORCH_FORMATS[spec.memory_format])
     for player in players.values():
-        player.to(device=spec.device, memory_format=layout).train()  # type: ignore[call-overload]
-        if (linear or linear_backend(spec.device, spec.precision, spec.step_mode)) == "onednn":
-            use_onednn(player)
+        place(player, spec, linear)
+        player.train()
     torch.manual_seed(stream_seed(spec.seed, f"{purpose}/phases"))
     graphed = spec.step_mode == "graph"
     plan = spec_phases(spec, materials)
@@ -232,7 +242,7 @@ def assemble(
             stream_seed(spec.seed, purpose),
             spec.device,
             spec.recipe.flips,
-            channels_last=channels_last,
+            channels_last=spec.memory_format == "channels_last",
         ),
         draw_latent=latent_drawer(spec, materials.architecture),
         latent_rng=stream(spec.seed, f"{purpose}/latents", spec.device),

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from io import BufferedReader
 from itertools import chain, count
 from pathlib import Path
@@ -109,6 +109,11 @@ def reading_error(path: Path, error: OSError) -> RecordError:
     if not isinstance(error, NotRegular):
         kind = RecordMissing if isinstance(error, FileNotFoundError) else RecordUnreadable
     return kind(f"{printable(path)}: cannot be read: {error.strerror}")
+
+
+def joint_sha256(hashes: Sequence[str]) -> str:
+    """What several things together are known by: the sha256 of their hashes; of one, its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def sha256_of_file(path: Path, *, links: bool = True) -> str:

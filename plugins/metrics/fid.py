@@ -61,6 +61,7 @@ def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
         title={"fid": "FID"},
         bounds={"fid": (0, None)},
         log=("fid",),
+        title_by_other={"fid": "FD"},
         summary="Fréchet distance between the features of real and fake",
         reference="Heusel et al. 2017, arXiv:1706.08500",
     )

@@ -368,10 +368,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 STEP_SETTINGS = ("variant", "hardware", "device", "precision", "threads", "step_mode", "memory_format")
 """What a line of the figure of rates is called by, where several lines of a variant differ in it."""
 
-NOT_OF_THE_STEP = (
-    *("batch_size", "requested_batch_size", "kimg", "evaluate_at_kimg", "continues"),
-    *("metrics", "features", "weights_sha256", "fakes", "throughput_seconds"),
-)
+NOT_OF_THE_STEP = (*("batch_size", "requested_batch_size", "kimg", "continues", "throughput_seconds"),)
 """Fields of a spec that do not change what a step does to an image, or are the axis."""
 
 
