@@ -202,8 +202,9 @@ class RunRequest:
     `search_path` is where the bench has looked for modules. `max_disturbance` is the share of the CPU that other
     processes may use while speed is measured; None: any. `windows` is how many windows of its speed are timed; None:
     the usual number. `scoring_code` has the plugins of metrics and extractors with the hashes of their sources, which
-    are checked like `code`. `keep` says which generators stay beside the record, see `ganzoo.running.options`. With
-    `jobs` nothing is trained or measured: generators that the run has kept are scored.
+    are checked like `code`. `yardsticks` says whether to measure what scores are held against, `keep` which generators
+    stay beside the record, see `ganzoo.running.options`. With `jobs` nothing is trained or measured: generators that
+    the run has kept are scored.
     """
 
     run_id: str
@@ -221,6 +222,7 @@ class RunRequest:
     windows: int | None = None
     scoring_code: Mapping[str, str | None] = field(default_factory=dict)
     keep: str = "final"
+    yardsticks: bool = True
     jobs: tuple[ScoringJob, ...] = ()
 
 
@@ -253,6 +255,25 @@ class Score(TypedDict):
     """When it was computed: UTC, ISO 8601, to the second; null in records of schema 1 and 2."""
     reason: NotRequired[str]
     """Only where `value` is null: why."""
+
+
+YardstickKind = Literal["real", "pixel gaussian", "untrained", "trained"]
+
+
+class Yardstick(TypedDict):
+    """A score of images that a run's own are held against, or of as few of its own as there are of those."""
+
+    of: YardstickKind
+    """Real images that are not in the reference; draws from the Gaussian of the real pixels; the generator at 0 kimg,
+    seed 0; or the generator at the end."""
+    metric: str
+    """Name of the score."""
+    value: Number | None
+    images: Size
+    """How many images were scored."""
+    protocol: str
+    """Id of the protocol of the run's final score, beside which it stands; but for the number of images it is by the
+    same."""
 
 
 class ScoreFacts(TypedDict, total=False):
@@ -524,6 +545,8 @@ class RunRecord:
     traceback, at most 2000 characters of each and 65 536 in all; null if ok."""
     scores: Sequence[Score] = ()
     """One object per score and evaluation; scoring a run again appends to the list."""
+    yardsticks: Annotated[Sequence[Yardstick], MaxLength(10_000)] = ()
+    """What the final scores are held against. Empty in older records, with `--no-bounds`, and without scores."""
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
     """Protocol id to its content."""
     throughput: Throughput = field(default_factory=Throughput)

@@ -22,7 +22,7 @@ def drawn(images: np.ndarray, count: int, size: int) -> torch.Tensor:
 
 def test_pixel_gaussian_has_the_mean_and_the_covariance_of_the_real_pixels(monkeypatch):
     """Against NumPy's own on 2 x 3 pixels that depend on each other; three blocks, the last one short."""
-    monkeypatch.setattr(pixel_gaussian, "BLOCK", 300)
+    monkeypatch.setattr(pixel_gaussian, "IMAGES_AT_ONCE", 300)
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(700, 6)) @ rng.normal(size=(6, 6)) * 6 + np.linspace(110, 140, 6)
     images = mixed.clip(0, 255).round().astype(np.uint8).reshape(700, 1, 2, 3)

@@ -16,9 +16,10 @@ from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, leading_score, protocols_of
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import Goal, target_over_seeds
+from ganzoo.comparing.yardsticks import Measured, not_trained, shown_yardsticks
 from ganzoo.records.protocols import bounds_of, direction_of, title_of
 from ganzoo.records.store import garbage_collection_paused
-from ganzoo.runs import RunRecord, Score
+from ganzoo.runs import RunRecord, Score, YardstickKind
 from ganzoo.util.significance import Direction, not_told_apart
 
 
@@ -79,6 +80,12 @@ class Comparison:
     def leading(self) -> str:
         """The name of the score that decides the order; empty where there is none."""
         return leading_score([run for row in self.rows for run in row.runs])[0]
+
+    @cached_property
+    def yardsticks(self) -> Mapping[ScoreKey, Mapping[YardstickKind, Measured]]:
+        """What each score is held against, where the records say it."""
+        runs = [run for row in self.rows for run in row.finished]
+        return {score: found for score in self.scores if (found := shown_yardsticks(runs, score))}
 
     def has(self, score: ScoreKey) -> bool:
         """Whether any row has a value of the score."""
@@ -146,12 +153,14 @@ def _scores_over_seeds(
         for score, entry in final.items():
             values[score].append(entry["value"])
             best[score].append(best_score(run, score).get("value"))
+    better = {score: direction_of(score.name, protocols.get(score.protocol, {})) or "lower" for score in scores}
     return {
         score: ScoreOverSeeds(
             OverSeeds.of(values[score]).values,
             OverSeeds.of(best[score]),
             bounds_of(score.name, protocols.get(score.protocol, {})),
-            course=course_of(runs, score, direction_of(score.name, protocols.get(score.protocol, {})) or "lower"),
+            course=course_of(runs, score, better[score]),
+            not_trained=not_trained(runs, score, better[score]),
         )
         for score in scores
     }

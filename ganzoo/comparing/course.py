@@ -54,7 +54,7 @@ def course_of(runs: Sequence[RunRecord], score: ScoreKey, better: Direction) -> 
 
     if best != last and improves(last, best):
         return Course(best_kimg=best, best=sign * float(values[best].mean()))
-    before = [kimg for kimg in kimgs if kimg <= last * (1 - LAST_PART) * CLOSE]
+    before = [kimg for kimg in kimgs if kimg <= last * (1 - LAST_PART) * ROUNDED_UP]
     if before and improves(before[-1], last):
         gain = float((values[before[-1]] - values[last]).mean())
         if gain > _error(values[last], [curve[last] for curve in curves]):
@@ -62,7 +62,7 @@ def course_of(runs: Sequence[RunRecord], score: ScoreKey, better: Direction) -> 
     return Course()
 
 
-CLOSE = 1.01
+ROUNDED_UP = 1.01
 """A budget is rounded up to whole batches, and so are its parts."""
 
 

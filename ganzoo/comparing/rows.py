@@ -17,6 +17,7 @@ from ganzoo.comparing.figures import OverSeeds, figure_of
 from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.comparing.targets import Target
+from ganzoo.comparing.yardsticks import NotTrained
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import mean_interval
@@ -54,7 +55,8 @@ class ScoreOverSeeds(OverSeeds):
 
     `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
     budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
-    None where nothing can be said. `course` says whether the budget was too short for it, or too long.
+    None where nothing can be said. `course` says whether the budget was too short for it, or too long,
+    `not_trained` what it does not beat without training.
     """
 
     best: OverSeeds = field(default_factory=OverSeeds)
@@ -63,6 +65,12 @@ class ScoreOverSeeds(OverSeeds):
     difference: Difference | None = None
     target: Target | None = None
     course: Course = field(default_factory=Course)
+    not_trained: NotTrained | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether something beside the score must be known before it is believed."""
+        return self.not_trained is not None or self.course != Course()
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:

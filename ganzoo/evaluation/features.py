@@ -65,6 +65,11 @@ class FeatureSample:
     def __len__(self) -> int:
         return len(self._features)
 
+    def first(self, count: int) -> FeatureSample:
+        """The sample of the first images alone."""
+        labels = None if self.labels is None else self.labels[:count]
+        return FeatureSample(self._features[:count], self._logits[:count], labels, self.class_names, self.logit_names)
+
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Float64 mean (D,) and unbiased covariance (D, D), on the device of the features."""
         return self._statistics
@@ -96,24 +101,33 @@ class RealSample:
         self.class_names = dataset.class_names
         self.logit_names = extractor.extractor.class_names
         # The code that computes features decides them as much as its weights do.
-        named = extractor.extractor
-        identity = (self.reference.sha256, named.name, extractor.weights_sha256, source_sha256)
-        preprocessing = preprocessing_of(named, dataset.image_shape)
-        content = json.dumps([*identity, preprocessing, self.reference.split, self.reference.count])
+        named, preprocessing = extractor.extractor, preprocessing_of(extractor.extractor, dataset.image_shape)
+        self.identity = (named.name, extractor.weights_sha256, source_sha256, preprocessing)
+        content = json.dumps([*self.identity, self.reference.sha256, self.reference.split, self.reference.count])
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
-        self._stem = f"{slug(dataset.name, 40)}-{slug(extractor.extractor.name, 40)}-{key}"
+        self._stem = f"{slug(dataset.name, 40)}-{slug(named.name, 40)}-{key}"
+        self._source_sha256 = source_sha256
+
+    def __len__(self) -> int:
+        return self.reference.count
+
+    def unseen(self) -> FeatureSample | None:
+        """Real images that are not in the reference: those held out, or as many of the training images; None where the
+        reference has all, or nothing is held out.
+        """
+        held_out = self.dataset.held_out
+        if held_out is None or len(self.reference.parts) > 1:
+            return None
+        which = "test" if self.reference.parts[0] is self.dataset else "train"
+        other = RealSample(self.dataset, self.extractor, self.on_note, self._source_sha256, which)
+        sample = FeatureSample(other.features, other.logits, other.labels, self.class_names, self.logit_names)
+        return sample.first(held_out.count)
 
     @cached_property
     def _features_and_logits(self) -> tuple[Tensor, Tensor]:
-        cached = self._read("features")
-        if cached is not None and len(cached["features"]) == self.reference.count:
-            return cached["features"], cached["logits"]
         size = self.extractor.extractor.batch_size
         batches = chain.from_iterable(dataset_batches(part, size) for part in self.reference.parts)
-        features, logits = (output.cpu() for output in self.extractor(batches))
-        if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
-            self._write("features", {"features": features, "logits": logits})
-        return features, logits
+        return kept_features(self._stem, self.reference.count, lambda: self.extractor(batches), self.on_note)
 
     @property
     def features(self) -> Tensor:
@@ -137,32 +151,51 @@ class RealSample:
 
     @cached_property
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        cached = self._read("statistics")
+        cached = _read(f"{self._stem}-statistics")
         if cached is not None:
             mu, sigma = cached["mu"], cached["sigma"]
         else:
             mu, sigma = moments(self.features.to(self.extractor.device))
-            self._write("statistics", {"mu": mu.cpu(), "sigma": sigma.cpu()})
+            _write(f"{self._stem}-statistics", {"mu": mu.cpu(), "sigma": sigma.cpu()}, self.on_note)
         device = float64_device(self.extractor.device)
         return mu.to(device), sigma.to(device)
 
-    def _read(self, kind: str) -> dict[str, Tensor] | None:
-        path = self._path(kind)
-        try:
-            return None if fault_of_reference(path) else load_file(path)
-        except OSError:
-            return None
 
-    def _write(self, kind: str, tensors: dict[str, Tensor]) -> None:
-        path = self._path(kind)
-        content = save(tensors, metadata={"of": path.name, "sha256": UNSIGNED})
-        try:
-            write_atomically(path, lambda stream: stream.writelines(signed(content)), shared=True)
-        except OSError as error:
-            self.on_note(f"cannot keep {printable(path)}: {cache_fault(error, path.parent)}")
+def kept_features(
+    stem: str, count: int, compute: Callable[[], tuple[Tensor, Tensor]], on_note: Callable[[str], None]
+) -> tuple[Tensor, Tensor]:
+    """Features and logits of `count` images, on the CPU: from the cache, or computed and kept there if they are small.
 
-    def _path(self, kind: str) -> Path:
-        return cache_folder("references") / f"{self._stem}-{kind}.safetensors"
+    `on_note` is called with the reason where they cannot be kept.
+    """
+    cached = _read(f"{stem}-features")
+    if cached is not None and len(cached["features"]) == count:
+        return cached["features"], cached["logits"]
+    features, logits = (output.cpu() for output in compute())
+    if features.nbytes + logits.nbytes <= CACHED_FEATURE_BYTES:
+        _write(f"{stem}-features", {"features": features, "logits": logits}, on_note)
+    return features, logits
+
+
+def _read(name: str) -> dict[str, Tensor] | None:
+    path = _path(name)
+    try:
+        return None if fault_of_reference(path) else load_file(path)
+    except OSError:
+        return None
+
+
+def _write(name: str, tensors: dict[str, Tensor], on_note: Callable[[str], None]) -> None:
+    path = _path(name)
+    content = save(tensors, metadata={"of": path.name, "sha256": UNSIGNED})
+    try:
+        write_atomically(path, lambda stream: stream.writelines(signed(content)), shared=True)
+    except OSError as error:
+        on_note(f"cannot keep {printable(path)}: {cache_fault(error, path.parent)}")
+
+
+def _path(name: str) -> Path:
+    return cache_folder("references") / f"{name}.safetensors"
 
 
 def fault_of_reference(path: Path) -> str | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.util.seeds import stream
 
-BLOCK = 4096
+IMAGES_AT_ONCE = 4096
 """Real images that are in float32 at a time."""
 
 SEED = 0
@@ -24,7 +24,7 @@ def pixel_gaussian_batches(dataset: PreparedDataset, count: int, size: int) -> I
     covariance their (biased) covariance, and no matrix of pixels by pixels is made. Rounded and clamped to [0, 255].
     """
     images = dataset.images()
-    starts = range(0, len(images), BLOCK)
+    starts = range(0, len(images), IMAGES_AT_ONCE)
     total = sum(_pixels(images, start).sum(0, dtype=torch.float64) for start in starts)
     assert isinstance(total, Tensor)
     mean = total / len(images)
@@ -41,4 +41,4 @@ def pixel_gaussian_batches(dataset: PreparedDataset, count: int, size: int) -> I
 
 def _pixels(images: np.ndarray, start: int) -> Tensor:
     """float32 (n, C·H·W), from 0 to 255."""
-    return torch.from_numpy(np.array(images[start : start + BLOCK])).flatten(1).float()
+    return torch.from_numpy(np.array(images[start : start + IMAGES_AT_ONCE])).flatten(1).float()

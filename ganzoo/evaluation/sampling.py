@@ -65,13 +65,8 @@ def load_generator(weights: Path, spec: RunSpec, registry: Registry, progress: f
         raise RecordError(f"{printable(weights)}: not there; the weights are kept where the run was made, run it again")
     try:
         _check_header(weights, spec, registry)
-        materials = materials_of(spec, registry)
         # What no file holds, such as a tensor that is no buffer, is then drawn as it was when the run began.
-        with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
-            players = spec_players(spec, materials)
-        players.at_size(size_at(stages_of(materials.architecture, spec.image_shape), progress))
-        generator = players.generator
-        generator.progress = progress
+        generator = _new_generator(spec, registry, progress)
         load_state(generator.network, read_state(weights))
     except (GanzooError, OSError):
         raise
@@ -83,6 +78,23 @@ def load_generator(weights: Path, spec: RunSpec, registry: Registry, progress: f
         ) from error
     place(generator, spec)
     return generator.eval().requires_grad_(False)
+
+
+def untrained_generator(spec: RunSpec, registry: Registry) -> GeneratorPlayer:
+    """The generator of a spec as a training begins with it, at its full size, in eval mode, on the spec's device."""
+    generator = _new_generator(spec, registry, 1.0)
+    place(generator, spec)
+    return generator.eval().requires_grad_(False)
+
+
+def _new_generator(spec: RunSpec, registry: Registry, progress: float) -> GeneratorPlayer:
+    materials = materials_of(spec, registry)
+    with seeded(stream_seed(spec.seed, "train/weights"), "cpu"):
+        players = spec_players(spec, materials)
+    players.at_size(size_at(stages_of(materials.architecture, spec.image_shape), progress))
+    generator = players.generator
+    generator.progress = progress
+    return generator
 
 
 def _check_header(weights: Path, spec: RunSpec, registry: Registry) -> None:

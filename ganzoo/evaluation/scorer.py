@@ -59,7 +59,16 @@ class Scorer:
 
         Raises `PluginError` where a metric does not give what `Metric` promises.
         """
-        generated = FeatureSample(*self.real.extractor(images), logit_names=self.real.logit_names)
+        return self.score_sample(self.sample(images), kimg, ema)
+
+    def sample(self, images: Iterator[Tensor]) -> FeatureSample:
+        """What metrics see of images."""
+        return FeatureSample(*self.real.extractor(images), logit_names=self.real.logit_names)
+
+    def score_sample(
+        self, generated: FeatureSample, kimg: float | None, ema: bool | None
+    ) -> tuple[list[Score], dict[str, Any]]:
+        """As `score`, of a sample."""
         fake: Sample = generated  # type: ignore[assignment]
         real: Sample = self.real  # type: ignore[assignment]
         scores: list[Score] = []

@@ -13,13 +13,14 @@ from enum import Enum
 from typing import Any, Literal
 
 from ganzoo.comparing.comparison import Comparison
-from ganzoo.comparing.course import Course
 from ganzoo.comparing.figures import FIGURES, Figure, Shown, Unit
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
 from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS, RowSetting
+from ganzoo.comparing.yardsticks import SHOWN, in_words
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
 from ganzoo.records.protocols import distinctions, has_title
+from ganzoo.runs import YardstickKind
 from ganzoo.util.text import printable
 
 Show = Callable[[Any], str]
@@ -43,6 +44,11 @@ def always(comparison: Comparison) -> bool:
     return True
 
 
+def no_text(kind: YardstickKind) -> str:
+    """What most columns say of a yardstick."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table of rows.
@@ -50,7 +56,7 @@ class Column:
     `value(row)` is what the cells are sorted by, None where it is missing, and `text(row)` what is read. `note` stands
     below the head on a page; in plain text `qualifier` stands behind the head in its place. `short` is the head where
     room is scarce. `protocol` is the id of the protocol that the column is by, if it is by one. `shown_if` says in
-    which comparisons the column is there.
+    which comparisons the column is there, `yardstick(kind)` its cell in a row of what scores are held against.
     """
 
     head: str
@@ -63,6 +69,7 @@ class Column:
     protocol: str = ""
     fold: Fold = Fold.FREELY
     shown_if: Callable[[Comparison], bool] = always
+    yardstick: Callable[[YardstickKind], str] = no_text
 
     @property
     def plain_head(self) -> str:
@@ -73,6 +80,13 @@ class Column:
 def columns_of(comparison: Comparison) -> list[Column]:
     """The columns between a row's variant and its seeds: settings, scores, targets, speed, cost."""
     return [column for column in _every_column(comparison) if column.shown_if(comparison)]
+
+
+def yardstick_rows(comparison: Comparison) -> list[tuple[YardstickKind, str]]:
+    """The kinds of what the scores are held against, with what each is called, to stand above the rows."""
+    found = list(comparison.yardsticks.values())
+    kinds = (kind for kind in SHOWN if any(kind in measured for measured in found))
+    return [(kind, in_words(kind, next(measured for measured in found if kind in measured))) for kind in kinds]
 
 
 def columns_called(word: str, comparison: Comparison) -> list[Column]:
@@ -196,7 +210,14 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
         note = ", ".join(filter(None, [*(str(content.get(key)) for key in ("dataset", "extractor")), apart]))
 
     def mark(row: Row) -> str:
-        return f" {MARK}" if score.name == comparison.leading and row.scores[score].course != Course() else ""
+        return f" {MARK}" if score.name == comparison.leading and row.scores[score].is_doubtful else ""
+
+    def yardstick(kind: YardstickKind) -> str:
+        found = comparison.yardsticks.get(score, {}).get(kind)
+        if found is None:
+            return ""
+        values = dict.fromkeys(show_score(value) for value in (min(found.values), max(found.values)))
+        return "–".join(values)
 
     return Column(
         title,
@@ -204,6 +225,7 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
         text=lambda row: score_text(row.scores[score], len(row.finished)) + mark(row),
         group="score",
         note=note,
+        yardstick=yardstick,
         qualifier=f"[{score.protocol}]" if several else "",
         protocol=score.protocol if content is not None else "",
         # One that has a title is one of those that people look for.

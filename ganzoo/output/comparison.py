@@ -13,7 +13,7 @@ from ganzoo.comparing.diff import RecordDiff
 from ganzoo.comparing.order import in_words
 from ganzoo.comparing.rows import Row, by_dataset
 from ganzoo.comparing.targets import Goal
-from ganzoo.output.columns import SEEDS, VARIANT, Column, Fold, columns_of, in_groups, shared_settings
+from ganzoo.output.columns import SEEDS, VARIANT, Column, Fold, columns_of, in_groups, shared_settings, yardstick_rows
 from ganzoo.output.console import safe
 from ganzoo.output.fitting import Field, fits_width, in_pieces, table_of
 from ganzoo.output.notes import flag_lines, notes_of
@@ -111,13 +111,15 @@ SCORES = ("score", "target")
 def _lead(comparison: Comparison, settings: Sequence[Column], whole: Fold) -> list[Field]:
     """The columns that say which row it is. Those that fold no more readily than `whole` keep each cell on one line."""
     rows = comparison.rows
-    variant = Field(VARIANT.head, [safe(VARIANT.text(row)) for row in rows], whole=True, style="bold")
+    sticks = yardstick_rows(comparison)
+    names = [*(f"[not bold italic]{safe(name)}[/]" for _, name in sticks), *(safe(VARIANT.text(row)) for row in rows)]
+    variant = Field(VARIANT.head, names, whole=True, style="bold")
     return [
         variant,
         *(
             Field(
                 safe(column.short or column.plain_head),
-                [safe(column.text(row)) for row in rows],
+                ["" for _ in sticks] + [safe(column.text(row)) for row in rows],
                 whole=column.fold.value >= whole.value,
             )
             for column in settings
@@ -127,14 +129,15 @@ def _lead(comparison: Comparison, settings: Sequence[Column], whole: Fold) -> li
 
 def _figures(comparison: Comparison, columns: Sequence[Column], whole: Fold) -> list[Field]:
     """The columns of figures, and the seeds; a row whose runs have all failed says how in the first of them."""
-    fields = []
+    fields, sticks = [], yardstick_rows(comparison)
     for place, column in enumerate(columns):
-        cells = [
+        cells = [f"[italic]{safe(column.yardstick(kind))}[/]" for kind, _ in sticks]
+        cells += [
             safe(column.text(row)) if row.finished else "" if place else f"[red]{safe(row.failed)}[/red]"
             for row in comparison.rows
         ]
         fields.append(Field(safe(column.plain_head), cells, right=True, whole=column.fold.value >= whole.value))
-    return [*fields, Field(SEEDS.head, [_seeds(row) for row in comparison.rows], right=True)]
+    return [*fields, Field(SEEDS.head, ["" for _ in sticks] + [_seeds(row) for row in comparison.rows], right=True)]
 
 
 def _seeds(row: Row) -> str:

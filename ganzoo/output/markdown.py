@@ -11,7 +11,7 @@ from ganzoo.comparing.comparison import compare
 from ganzoo.comparing.rows import Row
 from ganzoo.comparing.settings import RACE
 from ganzoo.errors import RecordError
-from ganzoo.output.columns import HARDWARE, SEEDS, VARIANT, columns_of, in_groups
+from ganzoo.output.columns import HARDWARE, SEEDS, VARIANT, columns_of, in_groups, yardstick_rows
 from ganzoo.output.console import show_plain
 from ganzoo.output.notes import flag_lines, notes_of
 from ganzoo.records.protocols import protocol_words
@@ -100,6 +100,10 @@ def _section(folder: Path, records: Sequence[RunRecord]) -> Iterator[str]:
     heads = [column.plain_head for column in [*settings, *figures, SEEDS, HARDWARE]]
     yield f"| {VARIANT.head} | {' | '.join(map(_escaped, heads))} |"
     yield f"| --- |{' ---: |' * len(heads)}"
+    for kind, name in yardstick_rows(comparison):
+        measured = (column.yardstick(kind) for column in figures)
+        cells = [*("" for _ in settings), *measured, "", ""]
+        yield f"| *{_escaped(name)}* | {' | '.join(map(_escaped, cells))} |"
     for row in comparison.rows:
         status = f" ({_escaped(row.failed)})" if row.failed else ""
         # A row whose runs have all failed has no figures.

@@ -12,6 +12,7 @@ from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements_of_rows
 from ganzoo.comparing.order import in_words, listed
 from ganzoo.comparing.rows import Row
 from ganzoo.comparing.scores import ScoreKey
+from ganzoo.comparing.yardsticks import in_words as name_of
 from ganzoo.output.columns import MARK
 from ganzoo.output.console import show_plain, show_score
 from ganzoo.output.tables import batch_size_used
@@ -77,6 +78,17 @@ def _courses(comparison: Comparison) -> Iterator[str]:
             for label, course in courses
             if course.best_kimg is not None and course.best is not None
         ]
+        untrained = [
+            f"{in_words(row.label)} ({show_score(found.value)}, {name_of(found.than)} {show_score(found.than_value)}, "
+            f"{found.images} images each)"
+            for row in comparison.rows
+            if (found := row.scores[score].not_trained)
+        ]
+        if untrained:
+            yield (
+                f"{MARK} not trained, {title} that is not better by more than its interval than without training: "
+                f"{', '.join(untrained)}"
+            )
         if improving:
             yield (
                 f"{MARK} still improving, {title} in the last quarter of the budget by more than its interval: "

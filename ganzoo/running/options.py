@@ -42,6 +42,12 @@ class RunOptions:
     checkpoint_seconds: float = option(
         "--checkpoint-seconds", default=60.0, metavar="S", help="save a checkpoint every S seconds (default: {default})"
     )
+    bounds: bool = option(
+        "--bounds",
+        default=True,
+        help="also score real images, a Gaussian of the pixels and the untrained generator (default)",
+        negatable=True,
+    )
     keep: str = option(
         "--keep",
         default="final",

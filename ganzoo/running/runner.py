@@ -261,6 +261,7 @@ class PlanUnderWay:
             windows=windows,
             scoring_code=code_of_scoring(run.spec.scoring, self.registry),
             keep=self.options.keep,
+            yardsticks=self.options.bounds,
         )
         if not begun:
             self.tell(RunStarted(run.run_id, run.spec.to_json(), run.index, len(self.plan.runs), str(run.folder)))

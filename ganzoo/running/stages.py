@@ -10,8 +10,8 @@ import gc
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -24,8 +24,9 @@ from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.quantization import Quantizer
-from ganzoo.evaluation.sampling import eval_mode, generated_images, load_generator, noise_seed
+from ganzoo.evaluation.sampling import eval_mode, generated_images, load_generator, noise_seed, untrained_generator
 from ganzoo.evaluation.scorer import Scorer
+from ganzoo.evaluation.yardsticks import Draw, measure_yardsticks
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import WINDOWS, summary
 from ganzoo.planning.provenance import check_code_inside, check_unchanged
@@ -139,7 +140,7 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         # Of an attempt that goes on no longer.
         remove_kept_generators(folder)
     log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
-    _Training(request, spec, outcome, emit, stop, scorers, drawing, assembly, log).run_training()
+    _Training(request, spec, outcome, emit, stop, scorers, drawing, assembly, log, registry).run_training()
     check_process()
 
 
@@ -289,6 +290,7 @@ class _Training:
     drawing: Drawing
     assembly: Assembly
     log: TermLog
+    registry: Registry
     last_saved: float = field(default_factory=time.monotonic)
 
     def run_training(self) -> None:
@@ -303,6 +305,7 @@ class _Training:
             self._save()
             raise
         self._save()
+        self._measure_yardsticks()
         points = best_and_final(self.outcome.scores, self.outcome.protocols)
         self.outcome.training = self.log.result.facts() | points
         final = _keep_final(self.spec, self.assembly, self.drawing, self.folder, self.log.result.kimg, self.emit)
@@ -333,6 +336,31 @@ class _Training:
             pause_due=pause_due,
             on_pause=on_pause,
         )
+
+    def _measure_yardsticks(self) -> None:
+        if not self.request.yardsticks:
+            return
+        self.emit(Stage("scoring"))
+        spec, run = self.spec, self.assembly
+        new = replace(spec, seed=0)
+        # All that decides what an untrained generator gives; of a conditional one also which classes are drawn.
+        recipe, plugins = spec.recipe, self.request.code.get("plugins", {})
+        key = [recipe.architecture, recipe.options, recipe.latent, spec.image_shape, spec.dataset_sha256, plugins]
+
+        def draw(generator: Any, of: RunSpec, scorer: Scorer, who: str) -> Draw:
+            return lambda count: _images_of(generator, of, run.draw_latent, self.drawing, scorer, who, count)
+
+        with undisturbed(), random_numbers_untouched(spec.device), self.stop.at_once():
+            final, untrained = run.average.settled(), untrained_generator(new, self.registry)
+            for scorer in self.scorers:
+                self.outcome.yardsticks += measure_yardsticks(
+                    scorer,
+                    spec.scoring.fakes,
+                    run.average.enabled,
+                    trained=draw(final, spec, scorer, "the generator"),
+                    untrained=draw(untrained, new, scorer, "the untrained generator"),
+                    untrained_key=[*key, self.drawing.options],
+                )
 
     def _evaluate(self, kimg: float) -> None:
         self.emit(Stage("scoring"))
@@ -419,18 +447,24 @@ def _scores_of(
     generator: Any, ema: bool, spec: RunSpec, draw: DrawLatent, drawing: Drawing, scorer: Scorer, kimg: float
 ) -> tuple[list[Score], dict[str, Protocol]]:
     """Scores of one generator: the latents are the same in training and afterwards, whatever else it is scored by."""
-    images = generated_images(
+    who = f"the {_kind(ema)} generator at {kimg:g} kimg"
+    return scorer.score(_images_of(generator, spec, draw, drawing, scorer, who, spec.scoring.fakes), kimg, ema)
+
+
+def _images_of(
+    generator: Any, spec: RunSpec, draw: DrawLatent, drawing: Drawing, scorer: Scorer, who: str, count: int
+) -> Iterator[Tensor]:
+    return generated_images(
         generator,
-        spec.scoring.fakes,
+        count,
         scorer.real.extractor.extractor.batch_size,
         draw,
         stream(spec.seed, "evaluation"),
         spec.device,
         scorer.real.labels if generator.conditional else None,
-        f"the {_kind(ema)} generator at {kimg:g} kimg",
+        who,
         drawing,
     )
-    return scorer.score(images, kimg, ema)
 
 
 def score_kept_generators(

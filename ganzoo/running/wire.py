@@ -22,6 +22,7 @@ from ganzoo.runs import (
     Status,
     Throughput,
     Training,
+    Yardstick,
 )
 from ganzoo.util.conversion import convert
 
@@ -85,6 +86,7 @@ class Outcome:
     status: Status = "ok"
     error: Failure | None = None
     scores: list[Score] = field(default_factory=list)
+    yardsticks: list[Yardstick] = field(default_factory=list)
     protocols: dict[str, Protocol] = field(default_factory=dict)
     throughput: Throughput = field(default_factory=Throughput)
     training: Training = field(default_factory=Training)
