@@ -26,7 +26,7 @@ from ganzoo import __version__
 from ganzoo.comparing.comparison import Comparison, compare
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError
-from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings
+from ganzoo.output.columns import SEEDS, VARIANT, Column, columns_of, in_groups, shared_settings, yardstick_rows
 from ganzoo.output.console import missing, show_memory, show_plain
 from ganzoo.output.notes import doubted, notes_of
 from ganzoo.output.report.charts import PageRow, page_rows, report_charts
@@ -144,6 +144,9 @@ def render_report(
         summary=_summary(rows, records),
         settings=shared_settings(comparison),
         columns=_heads(columns, comparison),
+        yardsticks=[
+            (name, [column.yardstick(kind) for column in columns[1:]]) for kind, name in yardstick_rows(comparison)
+        ],
         rows=rows,
         cells={row.id: [_cell(column, row) for column in columns] for row in rows},
         flags=doubted((f"{row.label} on {row.setting('dataset')}", row.row) for row in rows),

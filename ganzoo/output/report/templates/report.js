@@ -9,7 +9,7 @@
   const DECADES = 12; // a logarithmic axis over more of them has no room for every power of ten
 
   const table = document.getElementById("table");
-  const body = table.tBodies[0];
+  const body = document.getElementById("rows");
   const filters = document.getElementById("filters");
   const figures = JSON.parse(document.getElementById("figure-data").textContent);
   const visible = () => [...body.rows].filter((row) => !row.hidden).map((row) => row.id);
@@ -58,7 +58,7 @@
     const rows = [...body.rows].filter((row) => shown.has(row.id));
     [...table.tHead.rows[0].cells].forEach((head, column) => {
       head.hidden = rows.length > 0 && rows.every((row) => row.cells[column].dataset.key === undefined);
-      for (const row of body.rows) row.cells[column].hidden = head.hidden;
+      for (const part of table.tBodies) for (const row of part.rows) row.cells[column].hidden = head.hidden;
     });
   }
 
