@@ -14,7 +14,7 @@ from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, protocols_of, with_several_protocols
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import Goal, target_over_seeds
-from ganzoo.records.protocols import bounds_of, direction_of, title_of
+from ganzoo.records.protocols import bounds_of, by_teacher, direction_of, title_of
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score
 from ganzoo.util.significance import Direction, not_told_apart
@@ -135,9 +135,15 @@ def _scores_over_seeds(
             OverSeeds.of(values[score]).values,
             OverSeeds.of(best[score]),
             bounds_of(score.name, protocols.get(score.protocol, {})),
+            by_teacher=any(by_teacher(protocols.get(score.protocol, {}), teachers_of(run)) for run in runs),
         )
         for score in scores
     }
+
+
+def teachers_of(record: RunRecord) -> Sequence[str]:
+    """The networks that a run was trained against; see `Training.teachers`."""
+    return record.training.get("teachers") or ()
 
 
 def _told_apart(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:

@@ -53,7 +53,7 @@ class ScoreOverSeeds(OverSeeds):
 
     `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
     budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
-    None where nothing can be said.
+    None where nothing can be said. `by_teacher`: the runs were trained against the network that scored them.
     """
 
     best: OverSeeds = field(default_factory=OverSeeds)
@@ -61,6 +61,7 @@ class ScoreOverSeeds(OverSeeds):
     not_told_apart: tuple[str, ...] | None = None
     difference: Difference | None = None
     target: Target | None = None
+    by_teacher: bool = False
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample, dataset_batches
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
+from ganzoo.records.protocols import foreign_images
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import Score
 from ganzoo.util.text import printable
@@ -70,8 +71,9 @@ def score_folder(
     reference = RealSample(real, extractor, source_sha256=registry.status_of(features_offer.plugin).source_sha256)
     plugins = {offer.record.name: offer.plugin for offer in offers}
     code = {name: registry.sources_of(plugin, features_offer.plugin) for name, plugin in plugins.items()}
-    scorer = Scorer(chosen_metrics, reference, plugins, code)
+    scorer = Scorer(chosen_metrics, reference, plugins, code, dataset_images=offer.record.images)
     scores, protocols = scorer.score(batches, kimg=None, ema=None)
+    notes += dict.fromkeys(filter(None, map(foreign_images, protocols.values())))
     return scores, protocols, notes
 
 

@@ -35,6 +35,8 @@ class Scorer:
     """For each metric its plugin and the extractor's, each with the hash of its source."""
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """The options with which images are drawn, where the architecture has some."""
+    dataset_images: str = ""
+    """The kind of the real images; see `Dataset.images`."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
@@ -60,7 +62,19 @@ class Scorer:
         }
         if self.drawing:
             content["drawing"] = dict(self.drawing)
+        content |= self._facts()
         return protocol_id(content), content
+
+    def _facts(self) -> dict[str, str]:
+        """What the protocol says beside what makes scores comparable, as far as it is known."""
+        extractor = self.real.extractor.extractor
+        known_weights = self.real.extractor.weights_sha256 == extractor.sha256
+        facts = {
+            "extractor_for": extractor.images if known_weights else "",
+            "dataset_images": self.dataset_images,
+            "weights_licence": extractor.licence if known_weights else "",
+        }
+        return {name: fact for name, fact in facts.items() if fact}
 
     def score(
         self, images: Iterator[Tensor], kimg: float | None, ema: bool | None

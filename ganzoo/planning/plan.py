@@ -21,7 +21,8 @@ from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import recipe_of, resolve_recipe, settled_recipe
 from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
 from ganzoo.planning.selection import Selection, select
-from ganzoo.registry.registry import Registry
+from ganzoo.records.protocols import foreign_images
+from ganzoo.registry.registry import Offer, Registry
 from ganzoo.runs import ResolvedRecipe, RunSpec
 from ganzoo.training.preflight import Preflight, preflight
 from ganzoo.training.tryout import workable_format
@@ -108,7 +109,7 @@ def resolve(
     )
     check_labels((metric.record for metric in metrics), dataset)
     batch_sizes = _batch_sizes(plan, dataset.count)
-    runs, notes = [], list(dataset.remarks)
+    runs, notes = [], [*dataset.remarks, *_foreign_images(extractor, dataset_offer, weights_sha256)]
     in_force: dict[str, tuple[str, ...]] = {}
     for selection, batch_size in product(selections, batch_sizes):
         matching = [override for override in overrides if fnmatchcase(selection.label, override.variant)]
@@ -142,6 +143,15 @@ def resolve(
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
     return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)), in_force)
+
+
+def _foreign_images(extractor: Offer | None, dataset: Offer, weights_sha256: str) -> list[str]:
+    """A note where the extractor was made for other images than the dataset has; of other weights nothing is known."""
+    if extractor is None or weights_sha256 != extractor.record.sha256:
+        return []
+    sides = {"extractor": extractor.record.name, "dataset": dataset.record.name}
+    kinds = {"extractor_for": extractor.record.images, "dataset_images": dataset.record.images}
+    return list(filter(None, [foreign_images(sides | kinds)]))
 
 
 def resolve_alone(selection: Selection, registry: Registry, plan: BenchPlan, dataset: PreparedDataset) -> RunSpec:

@@ -60,4 +60,5 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         features="mnist-cnn",
         kimg=400.0,
         fakes=10_000,
+        images="digits",
     )

@@ -53,6 +53,7 @@ class Source:
     summary: str = ""
     reference: str = ""
     on_google_drive: bool = False
+    images: str = "natural"
 
     def open(self, root: Path, download: bool = False) -> Any:
         """The torchvision dataset of (image, target) pairs; it checks what is there, and the md5 of most files."""
@@ -130,6 +131,7 @@ SOURCES = [
         unpacked=["train_32x32.mat"],
         arguments={"split": "train"},
         labels="labels",
+        images="",  # photographs, and of digits
         summary="73 257 house numbers, 32 px, 10 classes",
         reference="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning",
     ),
@@ -441,6 +443,7 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
             reference=source.reference,
             image_size=source.image_size,
             fakes=source.fakes,
+            images=source.images,
         )
     yield ganzoo.Dataset(
         "lsun",
@@ -451,4 +454,5 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         image_size=64,
         fakes=50_000,
         argument="CLASS",
+        images="natural",
     )
