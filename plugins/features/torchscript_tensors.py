@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 from torch import Tensor
@@ -17,10 +18,13 @@ from torch import Tensor
 def tensors_of_archive(archive: Path, prefix: str) -> dict[str, Tensor]:
     """The parameters and buffers of an archive whose names begin with `prefix`, which is taken off.
 
-    Raises `RuntimeError`, with the last line of the process, where there are none.
+    Raises `OSError` where it is no such archive, and `RuntimeError`, with the last line of the process, where it has no
+    such tensors.
     """
     from safetensors.torch import load_file
 
+    if not is_archive(archive):
+        raise OSError("no TorchScript archive")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tensors.safetensors"
         command = [sys.executable, "-P", str(Path(__file__).resolve()), str(archive.resolve()), prefix, str(target)]
@@ -28,6 +32,14 @@ def tensors_of_archive(archive: Path, prefix: str) -> dict[str, Tensor]:
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
         return load_file(target)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file looks like TorchScript's: a zip with constants, which what `torch.save` writes has not."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def main(archive: str, prefix: str, target: str) -> None:
