@@ -135,15 +135,10 @@ def _scores_over_seeds(
             OverSeeds.of(values[score]).values,
             OverSeeds.of(best[score]),
             bounds_of(score.name, protocols.get(score.protocol, {})),
-            by_teacher=any(by_teacher(protocols.get(score.protocol, {}), teachers_of(run)) for run in runs),
+            by_teacher=any(by_teacher(run.protocols.get(score.protocol, {}), run.training) for run in runs),
         )
         for score in scores
     }
-
-
-def teachers_of(record: RunRecord) -> Sequence[str]:
-    """The networks that a run was trained against; see `Training.teachers`."""
-    return record.training.get("teachers") or ()
 
 
 def _told_apart(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
@@ -154,7 +149,9 @@ def _told_apart(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
     entries = [dict(row.scores) for row in rows]
     for score in scores:
         for race in races.values():
-            alike = not_told_apart([rows[index].scores[score].values for index in race])
+            # A row that its own teacher has judged is left out of the order, and out of this.
+            entered = [entries[index][score] for index in race]
+            alike = not_told_apart([() if entry.by_teacher else entry.values for entry in entered])
             for index, others in zip(race, alike, strict=True):
                 labels = None if others is None else tuple(rows[race[other]].label for other in others)
                 entries[index][score] = replace(entries[index][score], not_told_apart=labels)

@@ -93,9 +93,9 @@ def foreign_images(content: Mapping[str, Any]) -> str:
     return "{0} was made for {2}, and {1} has {3}".format(content.get("extractor"), content.get("dataset"), *kinds)
 
 
-def by_teacher(content: Mapping[str, Any], teachers: Sequence[str]) -> bool:
-    """Whether a score of this protocol is by a network that the run was trained against."""
-    return bool({content.get("extractor"), content.get("weights_sha256")} & {*teachers})
+def by_teacher(content: Mapping[str, Any], training: Mapping[str, Any]) -> bool:
+    """Whether a score of this protocol is by a network that the run was trained against; see `Training.teachers`."""
+    return bool({content.get("extractor"), content.get("weights_sha256")} & {*training.get("teachers", ())})
 
 
 # --- how a score is shown ---------------------------------------------------------------------------------------------
