@@ -32,7 +32,7 @@ from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.signatures import TABLE, WITH_PLAYERS
 from ganzoo.running.options import RunOptions
-from ganzoo.runs import RunRecord, Summary
+from ganzoo.runs import RunRecord, Summary, Training
 from ganzoo.training.loop import TrainResult
 from ganzoo.types import OptimizerKind
 from ganzoo.util.options import options_of
@@ -112,7 +112,9 @@ def training_table() -> str:
     """What a record says of the training."""
     scores = "`METRIC/ema` and `METRIC/raw` to `{value, kimg}`: "
     best, final = scores + "the best of the evaluations.", scores + "the last evaluation."
-    return key_table(TrainResult, more={"best": ("object", best), "final": ("object", final)})
+    more = {"best": ("object", best), "final": ("object", final)}
+    more["teachers"] = ("array of strings", meanings_of(Training)["teachers"])
+    return key_table(TrainResult, more=more)
 
 
 def key_table(
@@ -201,12 +203,14 @@ def extractor_table() -> str:
     """The feature extractors, and which datasets are scored with them unless one asks for another."""
     datasets = of_the_zoo("datasets")
     return table(
-        ("extractor", "default for", "what it is", "sha256 of the weights"),
+        ("extractor", "default for", "made for", "what it is", "licence of the weights", "their sha256"),
         (
             (
                 code(extractor.name),
                 ", ".join(code(dataset.name) for dataset in datasets if dataset.features == extractor.name),
+                extractor.images,
                 extractor.summary,
+                extractor.licence,
                 code(extractor.sha256),
             )
             for extractor in of_the_zoo("features")

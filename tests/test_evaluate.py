@@ -18,6 +18,7 @@ from ganzoo.evaluation.extractors import find_weights, load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.sampling import eval_mode, generated_images
 from ganzoo.evaluation.scorer import Scorer
+from ganzoo.records.protocols import foreign_images, protocol_id
 from ganzoo.registry.discovery import discover
 from ganzoo.util.seeds import stream
 
@@ -183,6 +184,42 @@ def test_run_with_an_unrecordable_score_is_done_once(run_cli):
     again = run_cli(*bench, *brief)
     assert (again.returncode, json.loads(again.stdout)) == (0, [record]), again.stderr
     assert "started" not in again.stderr
+
+
+TAUGHT = """
+from dataclasses import replace
+import ganzoo
+from ganzoo_plugins.variants import mlp
+
+@ganzoo.hookimpl
+def ganzoo_architectures():
+    for architecture in mlp.ganzoo_architectures():
+        yield replace(architecture, name="taught", teachers=("digits-cnn",))
+
+@ganzoo.hookimpl
+def ganzoo_feature_extractors():
+    from ganzoo_plugins.features import digit_cnns
+    for extractor in digit_cnns.ganzoo_feature_extractors():
+        yield replace(extractor, name=f"natural-{extractor.name}", images="natural")
+"""
+
+
+def test_a_record_holds_the_teachers_of_its_players_and_what_the_extractor_was_made_for(run_cli):
+    (run_cli.cwd / "taught.py").write_text(TAUGHT)
+    bench = ("bench", "--models", "mlp,taught+non-saturating", "--plugin", "taught.py", "--metrics", "fid", "--json")
+    brief = ("--kimg", "0.064", "--batch-size", "32", "--fakes", "64", "--throughput-seconds", "0.05")
+    done = run_cli(*bench, *brief, "--device", "cpu", "--features", "natural-digits-cnn")
+    assert done.returncode == 0, done.stderr
+    plain, taught = json.loads(done.stdout)
+    assert "teachers" not in plain["training"]
+    assert taught["training"]["teachers"] == ["digits-cnn"]
+    note = "natural-digits-cnn was made for natural images, and digits has digits"
+    assert note in done.stderr
+    for protocol in taught["protocols"].values():
+        facts = {name: protocol[name] for name in ("extractor_for", "dataset_images", "weights_licence")}
+        assert facts == {"extractor_for": "natural", "dataset_images": "digits", "weights_licence": "MIT"}
+        assert foreign_images(protocol) == note
+        assert protocol_id(protocol) == protocol_id({k: v for k, v in protocol.items() if k not in facts})
 
 
 def test_custom_weights_need_their_sha256(tmp_path):

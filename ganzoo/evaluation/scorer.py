@@ -36,6 +36,8 @@ class Scorer:
     """For each metric its plugin and the extractor's, each with the hash of its source."""
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """The options with which images are drawn, where the architecture has some."""
+    dataset_images: str = ""
+    """The kind of the real images; see `Dataset.images`."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
@@ -49,6 +51,7 @@ class Scorer:
             drawing=self.drawing,
             fakes=fakes,
             ema=ema,
+            dataset_images=self.dataset_images,
         )
 
     def score(
@@ -113,6 +116,7 @@ def protocol_of(
     drawing: Mapping[str, Any],
     fakes: int,
     ema: bool | None,
+    dataset_images: str = "",
 ) -> tuple[str, dict[str, Any]]:
     """The id and content of a protocol, without loading or scoring anything; see `Scorer` for the parts."""
     content = {
@@ -137,6 +141,14 @@ def protocol_of(
     }
     if drawing:
         content["drawing"] = dict(drawing)
+    known_weights = weights_sha256 == extractor.sha256
+    # What no score depends on, and so no part of the id.
+    facts = {
+        "extractor_for": extractor.images if known_weights else "",
+        "dataset_images": dataset_images,
+        "weights_licence": extractor.licence if known_weights else "",
+    }
+    content |= {name: fact for name, fact in facts.items() if fact}
     return protocol_id(content), content
 
 

@@ -16,6 +16,7 @@ from ganzoo.comparing.yardsticks import in_words as name_of
 from ganzoo.output.columns import MARK
 from ganzoo.output.console import show_plain, show_score
 from ganzoo.output.tables import batch_size_used
+from ganzoo.records.protocols import foreign_images
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord
 
@@ -43,6 +44,8 @@ def notes_of(comparison: Comparison) -> list[str]:
     return [
         *_courses(comparison),
         *_how_sure(comparison),
+        *_foreign_extractors(comparison),
+        *_own_teachers(comparison),
         *_shrunk_batches(comparison.rows),
         *_kept_apart([row.runs[0] for row in comparison.rows])[:MOST_APART],
         *_mixed_rows(comparison.rows)[:MOST_APART],
@@ -106,6 +109,26 @@ def _alike(comparison: Comparison, score: ScoreKey) -> Iterator[str]:
         said.add(row.label)
         if others := [label for label in row.scores[score].not_told_apart or () if label not in said]:
             yield f"{title}: {in_words(row.label)} is not told apart from {listed(others)}"
+
+
+def _foreign_extractors(comparison: Comparison) -> Iterator[str]:
+    """The scores by an extractor that was made for other images than those of the dataset."""
+    titles: dict[str, list[str]] = defaultdict(list)
+    for score in comparison.scores:
+        if fact := foreign_images(comparison.protocols.get(score.protocol, {})):
+            titles[fact].append(comparison.title(score))
+    yield from (f"{', '.join(of_fact)}: {fact}" for fact, of_fact in titles.items())
+
+
+def _own_teachers(comparison: Comparison) -> Iterator[str]:
+    """The rows that were trained against the network which scores them."""
+    titles: dict[str, list[str]] = defaultdict(list)
+    for score in comparison.scores:
+        entries = [(row.label, row.scores[score]) for row in comparison.rows]
+        if labels := [label for label, entry in entries if entry.values and entry.by_teacher]:
+            titles[listed(labels)].append(comparison.title(score))
+    for taught, of_rows in titles.items():
+        yield f"{', '.join(of_rows)}: {taught} is judged by its own teacher, and left out of the order"
 
 
 def _shrunk_batches(rows: Sequence[Row]) -> list[str]:

@@ -16,7 +16,7 @@ from ganzoo.records.protocols import title_of
 from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry
 from ganzoo.runs import RunRecord
-from ganzoo.types import Augmentation, Penalty
+from ganzoo.types import Augmentation, FeatureExtractor, Penalty
 
 if TYPE_CHECKING:
     from ganzoo.testing import CheckResult
@@ -117,13 +117,18 @@ def offers_table(kind: Kind, offers: Sequence[Offer], titled: bool) -> Table:
     rows = [
         (
             offer.record.name,
-            _PREFIXES.get(type(offer.record), "") + offer.record.summary,
+            _PREFIXES.get(type(offer.record), "") + offer.record.summary + _licence(offer.record),
             offer.record.reference,
             offer.plugin,
         )
         for offer in offers
     ]
     return simple_table(("name", "summary", "reference", "plugin"), sorted(rows), kind if titled else None)
+
+
+def _licence(record: Any) -> str:
+    """That of an extractor's weights, to stand after its summary."""
+    return f"; weights: {record.licence}" if isinstance(record, FeatureExtractor) and record.licence else ""
 
 
 def description_lines(description: Mapping[str, Any]) -> Iterator[str]:

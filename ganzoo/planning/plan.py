@@ -18,7 +18,7 @@ from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_s
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import recipe_of, resolve_recipe, settled_recipe
 from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
-from ganzoo.planning.scoring import check_images_for, resolve_scoring
+from ganzoo.planning.scoring import check_images_for, foreign_images_of, resolve_scoring
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import ResolvedRecipe, RunSpec, Scoring
@@ -102,7 +102,7 @@ def resolve(
     )
     check_images_for(scoring, registry, dataset)
     batch_sizes = _batch_sizes(plan, dataset.count)
-    runs, notes = [], list(dataset.remarks)
+    runs, notes = [], [*dataset.remarks, *foreign_images_of(scoring, registry, dataset_offer.record)]
     in_force: dict[str, tuple[str, ...]] = {}
     for selection, batch_size in product(selections, batch_sizes):
         matching = [override for override in overrides if fnmatchcase(selection.label, override.variant)]

@@ -8,6 +8,7 @@ from ganzoo.data.finding import check_labels
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.evaluation.extractors import find_weights
 from ganzoo.planning.request import BenchPlan
+from ganzoo.records.protocols import foreign_images
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import ExtractorWeights, Scoring
 from ganzoo.types import Dataset
@@ -37,3 +38,23 @@ def check_images_for(scoring: Scoring, registry: Registry, dataset: PreparedData
     """Raise `UsageError` where a metric needs labels that the images lack, or none are held out to compare with."""
     dataset.reference(scoring.reference)
     check_labels((registry.get("metrics", name).record for name in scoring.metrics), dataset)
+
+
+def foreign_images_of(scoring: Scoring, registry: Registry, dataset: Dataset) -> list[str]:
+    """A note for each extractor that was made for other images than the dataset has, where it has its own weights."""
+    extractors = {
+        registry.get("features", extractor.name).record: extractor.weights_sha256 for extractor in scoring.features
+    }
+    notes = (
+        foreign_images(
+            {
+                "extractor": extractor.name,
+                "dataset": dataset.name,
+                "extractor_for": extractor.images,
+                "dataset_images": dataset.images,
+            }
+        )
+        for extractor, sha256 in extractors.items()
+        if sha256 == extractor.sha256
+    )
+    return list(filter(None, notes))

@@ -73,15 +73,33 @@ def _settings_in_words(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def protocol_id(content: Mapping[str, Any]) -> str:
-    """The id of a protocol: its main parts in words, and a hash of everything but `scores`.
+NOT_HASHED = ("scores", "extractor_for", "dataset_images", "weights_licence")
+"""What a protocol says that makes no scores incomparable; protocols older than these facts keep their ids."""
 
-    A title or an axis does not make scores incomparable, and protocols older than `scores` keep their ids.
-    """
-    hashed = {name: value for name, value in content.items() if name != "scores"}
+
+def protocol_id(content: Mapping[str, Any]) -> str:
+    """The id of a protocol: its main parts in words, and a hash of everything but `NOT_HASHED`."""
+    hashed = {name: value for name, value in content.items() if name not in NOT_HASHED}
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
     weights = {True: "ema", False: "raw", None: "images"}[content["ema"]]
     return f"{content['metric']}-{slug(content['extractor'])}-{content['n_fake']}-{weights}-{digest}"
+
+
+def foreign_images(content: Mapping[str, Any]) -> str:
+    """`mnist-cnn was made for digits, and cifar10 has natural images`; empty unless the two kinds are known and differ.
+
+    An extractor of the one kind has little to say of the other.
+    """
+    made_for, images = content.get("extractor_for"), content.get("dataset_images")
+    if not made_for or not images or made_for == images:
+        return ""
+    kinds = (kind if kind.endswith("s") else f"{kind} images" for kind in (made_for, images))
+    return "{0} was made for {2}, and {1} has {3}".format(content.get("extractor"), content.get("dataset"), *kinds)
+
+
+def by_teacher(content: Mapping[str, Any], training: Mapping[str, Any]) -> bool:
+    """Whether a score of this protocol is by a network that the run was trained against; see `Training.teachers`."""
+    return bool({content.get("extractor"), content.get("weights_sha256")} & {*training.get("teachers", ())})
 
 
 # --- how a score is shown ---------------------------------------------------------------------------------------------

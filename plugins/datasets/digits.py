@@ -56,4 +56,5 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         features="digits-cnn",
         kimg=200.0,
         fakes=5000,
+        images="digits",
     )

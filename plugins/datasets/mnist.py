@@ -61,4 +61,5 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         features="mnist-cnn",
         kimg=400.0,
         fakes=10_000,
+        images="digits",
     )

@@ -53,4 +53,5 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         image_size=28,
         features="mnist-cnn",
         fakes=26_000,
+        images="digits",
     )

@@ -55,6 +55,7 @@ class Source:
     summary: str = ""
     reference: str = ""
     on_google_drive: bool = False
+    images: str = "natural"
 
     def open(self, root: Path, download: bool = False) -> Any:
         """The torchvision dataset of (image, target) pairs; it checks what is there, and the md5 of most files."""
@@ -133,6 +134,7 @@ SOURCES = [
         arguments={"split": "train"},
         test_arguments={},
         labels="labels",
+        images="",  # photographs, and of digits
         summary="73 257 house numbers, 32 px, 10 classes",
         reference="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning",
     ),
@@ -457,6 +459,7 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
             reference=source.reference,
             image_size=source.image_size,
             fakes=source.fakes,
+            images=source.images,
         )
     yield ganzoo.Dataset(
         "lsun",
@@ -467,4 +470,5 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         image_size=64,
         fakes=50_000,
         argument="CLASS",
+        images="natural",
     )

@@ -12,11 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import ganzoo
+from ganzoo_plugins.features.shipped import LICENCE, convolution, fused, read_weights, weights_of
 
-WEIGHTS = Path(__file__).parent / "weights"
 SIZES = {"digits-cnn": 16, "mnist-cnn": 28}
 SHA256 = {
     "digits-cnn": "6195768ec49cd2b509ed001e8201670f296f53a8a1c28a90123f5e9f2c12a821",
@@ -39,11 +38,14 @@ class DigitCNN(nn.Module):
         super().__init__()
         self.size = size
         self.features = nn.Sequential(
-            *convolutions(1, 16),
+            *convolution(1, 16),
+            *convolution(16, 16),
             nn.MaxPool2d(2),
-            *convolutions(16, 32),
+            *convolution(16, 32),
+            *convolution(32, 32),
             nn.MaxPool2d(2),
-            *convolutions(32, 32),
+            *convolution(32, 32),
+            *convolution(32, 32),
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
         )
@@ -61,27 +63,6 @@ class DigitCNN(nn.Module):
         return features.unflatten(0, (-1, channels)).flatten(1), joint
 
 
-def convolutions(inputs: int, outputs: int) -> list[nn.Module]:
-    """Two 3 x 3 convolutions, each with BatchNorm and ReLU."""
-    layers: list[nn.Module] = []
-    for before in (inputs, outputs):
-        layers += [nn.Conv2d(before, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return layers
-
-
-def fused(layers: nn.Sequential) -> nn.Sequential:
-    """The same function in fewer passes over memory: BatchNorm folded into the convolution before it, ReLU in place."""
-    kept: list[nn.Module] = []
-    for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d):
-            convolution = kept[-1]
-            assert isinstance(convolution, nn.Conv2d)
-            kept[-1] = fuse_conv_bn_eval(convolution, layer)
-        else:
-            kept.append(nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer)
-    return nn.Sequential(*kept)
-
-
 def preprocessing(size: int, image_shape: ganzoo.ImageShape) -> str:
     """In words. Images of the right size are not touched, and described as they were when the resize was another."""
     how = "bilinear, antialiased" if image_shape[1:] == (size, size) else "bilinear, antialiased, rounded once"
@@ -92,34 +73,21 @@ def extractor(name: str, summary: str) -> ganzoo.FeatureExtractor:
     """The extractor whose weights are weights/NAME.safetensors."""
     size = SIZES[name]
 
-    def weights(path: Path | None) -> Path:
-        file = path or WEIGHTS / f"{name}.safetensors"
-        if not file.is_file():
-            fix = "give the path of a file" if path else "reinstall ganzoo"
-            raise ganzoo.WeightsUnavailable(f"the weights of {name} are not at {file}; {fix}")
-        return file
-
     def load(path: Path) -> nn.Module:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        module = DigitCNN(size)
-        try:
-            module.load_state_dict(load_file(path))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise ganzoo.WeightsUnavailable(f"{path} does not hold the weights of {name}") from error
-        module.eval().requires_grad_(False)
+        module = read_weights(DigitCNN(size), path, name)
         module.features = fused(module.features)
         return module
 
     return ganzoo.FeatureExtractor(
         name,
-        weights,
+        weights_of(name),
         load,
         sha256=SHA256[name],
         preprocessing=partial(preprocessing, size),
         summary=summary,
         reference="plugins/features/weights/train_digit_cnns.py",
+        images="digits",
+        licence=LICENCE,
     )
 
 

@@ -15,9 +15,14 @@ import torch
 from torch import Tensor, nn
 
 import ganzoo
+from ganzoo_plugins.features.fetched import fetched
 
-URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+WEIGHTS = ganzoo.Weights(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    licence="Apache-2.0",
+)
 
 
 class Inception(nn.Module):
@@ -34,28 +39,6 @@ class Inception(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         return self.network(images.expand(-1, 3, -1, -1))
-
-
-def weights(path: Path | None) -> Path:
-    """The weights file: `path` as it is, else the one in ganzoo's cache or in torch.hub's, else a download.
-
-    Raises `WeightsUnavailable`, with the place to put the file, where it is absent and the network out of reach.
-    """
-    if path is not None:
-        if not path.is_file():
-            raise ganzoo.WeightsUnavailable(f"the weights of inception are not at {path}; give the path of a file")
-        return path
-    name = URL.rpartition("/")[2]
-    cached = ganzoo.cache_folder("weights") / name
-    if cached.is_file():
-        return cached
-    hub = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if hub.is_file() and ganzoo.sha256_of_file(hub) == SHA256:
-        return hub
-    try:
-        return ganzoo.weights_file(ganzoo.Weights(name, SHA256, URL))
-    except ganzoo.WeightsUnavailable as error:
-        raise ganzoo.WeightsUnavailable(f"inception has no weights: {error}") from error
 
 
 def load(path: Path) -> Inception:
@@ -81,11 +64,13 @@ def ganzoo_feature_extractors() -> Iterator[ganzoo.FeatureExtractor]:
     """`--features inception`."""
     yield ganzoo.FeatureExtractor(
         "inception",
-        weights,
+        fetched("inception", WEIGHTS),
         load,
-        sha256=SHA256,
+        sha256=WEIGHTS.sha256,
         preprocessing="grey repeated to RGB, TensorFlow 1's bilinear resize to 299 px (no antialias), (x - 128) / 128",
         summary="Inception-v3 of the first FID, in torch-fidelity's port; 2048 features, 1008 logits",
         reference="Szegedy et al. 2016, arXiv:1512.00567; https://github.com/toshas/torch-fidelity",
         batch_size=64,
+        images="natural",
+        licence=WEIGHTS.licence,
     )

@@ -13,11 +13,16 @@ def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
     return {"splits": min(10, n_fake), "shuffle_seed": 2020}
 
 
-def score(real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
+def score(
+    real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]
+) -> Mapping[str, tuple[float, float] | ganzoo.NoScore]:
     """exp(E KL(p(y|x) ‖ p(y))) of the fakes' class probabilities: mean and standard deviation over the splits.
 
-    From 1, all alike or all ambiguous, to the number of classes. Real images play no part. NaN for NaN logits.
+    From 1, all alike or all ambiguous, to the number of classes. Real images play no part. NaN for NaN logits, and
+    no score by an extractor that tells no classes apart.
     """
+    if not fake.logits.shape[1]:
+        return {"is": ganzoo.NoScore("the extractor tells no classes apart")}
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
     result = isc_features_to_metric(

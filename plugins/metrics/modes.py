@@ -30,6 +30,9 @@ def score(
     """
     if real.labels is None or not fake.logits.isfinite().all():
         return {"modes": float("nan"), "kl": float("nan")}
+    if not fake.logits.shape[1]:
+        none = ganzoo.NoScore("the extractor tells no classes apart")
+        return {"modes": none, "kl": none}
     columns = list(real.logit_names) or [str(column) for column in range(fake.logits.shape[1])]
     labels = as_columns(real.labels, real.class_names, columns)
     if isinstance(labels, ganzoo.NoScore):

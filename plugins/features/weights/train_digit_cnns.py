@@ -21,7 +21,8 @@ from torch.nn import functional
 
 import ganzoo
 from ganzoo_plugins.datasets import digits, mnist
-from ganzoo_plugins.features.digit_cnns import SIZES, WEIGHTS, DigitCNN
+from ganzoo_plugins.features.digit_cnns import SIZES, DigitCNN
+from ganzoo_plugins.features.shipped import WEIGHTS
 
 SEED = 0
 EPOCHS = {"digits-cnn": 200, "mnist-cnn": 10}
