@@ -161,6 +161,7 @@ def _scores_over_seeds(
             bounds_of(score.name, protocols.get(score.protocol, {})),
             course=course_of(runs, score, better[score]),
             not_trained=not_trained(runs, score, better[score]),
+            yardsticks=shown_yardsticks([run for run in runs if run.ok], score),
             by_teacher=any(by_teacher(run.protocols.get(score.protocol, {}), run.training) for run in runs),
         )
         for score in scores

@@ -17,9 +17,9 @@ from ganzoo.comparing.figures import OverSeeds, figure_of
 from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.comparing.targets import Target
-from ganzoo.comparing.yardsticks import NotTrained
+from ganzoo.comparing.yardsticks import Measured, NotTrained
 from ganzoo.records.settings import setting, spec_over_seeds
-from ganzoo.runs import RunRecord
+from ganzoo.runs import RunRecord, YardstickKind
 from ganzoo.util.significance import mean_interval
 
 
@@ -55,9 +55,9 @@ class ScoreOverSeeds(OverSeeds):
 
     `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
     budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
-    None where nothing can be said. `course` says whether the budget was too short for it, or too long,
-    `not_trained` what it does not beat without training. `by_teacher`: the runs were trained against the network that
-    scored them.
+    None where nothing can be said. `course` says whether the budget was too short for it, or too long, `not_trained`
+    what it does not beat without training; `yardsticks` are those of the row. `by_teacher`: the runs were trained
+    against the network that scored them.
     """
 
     best: OverSeeds = field(default_factory=OverSeeds)
@@ -67,12 +67,17 @@ class ScoreOverSeeds(OverSeeds):
     target: Target | None = None
     course: Course = field(default_factory=Course)
     not_trained: NotTrained | None = None
+    yardsticks: Mapping[YardstickKind, Measured] = field(default_factory=dict)
     by_teacher: bool = False
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether something beside the score must be known before it is believed."""
-        return self.not_trained is not None or self.course != Course()
+    def standing(self) -> str:
+        """What to know before the score is believed: `not trained`, `still improving`, `past its best`, or empty."""
+        if self.not_trained is not None:
+            return "not trained"
+        if self.course.gain is not None:
+            return "still improving"
+        return "" if self.course.best_kimg is None else "past its best"
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:

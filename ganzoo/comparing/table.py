@@ -12,13 +12,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.comparing.comparison import Comparison
-from ganzoo.comparing.figures import FIGURES, Figure
-from ganzoo.comparing.rows import Row, error_message
+from ganzoo.comparing.figures import FIGURES, Figure, OverSeeds
+from ganzoo.comparing.rows import Row, ScoreOverSeeds, error_message
 from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
 from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.records.settings import setting
 from ganzoo.records.store import garbage_collection_paused
-from ganzoo.runs import RunRecord
+from ganzoo.runs import RunRecord, YardstickKind
 
 if TYPE_CHECKING:
     import pandas
@@ -78,6 +78,16 @@ def _end(name: str, place: int) -> DataColumn:
     return DataColumn(name, meaning, lambda score: score.interval[place] if score.interval else math.nan)
 
 
+def _yardstick(name: str, meaning: str, kind: YardstickKind) -> DataColumn:
+    """What the score of a row is held against."""
+
+    def value(score: ScoreOverSeeds) -> float:
+        measured = score.yardsticks.get(kind)
+        return math.nan if measured is None else OverSeeds(measured.values).mean
+
+    return DataColumn(name, meaning, value)
+
+
 def _costs() -> Iterator[DataColumn]:
     meanings = {
         "kimg": "Thousands of real images until then.",
@@ -112,6 +122,12 @@ OF_A_SCORE = (
         lambda score: None if score.not_told_apart is None else "; ".join(score.not_told_apart),
     ),
     DataColumn("_best", "Mean of each run's best evaluation.", lambda score: score.best.mean),
+    DataColumn(
+        "_standing", "`not trained`, `still improving`, `past its best`, or empty.", lambda score: score.standing
+    ),
+    _yardstick("_real", "Of real images that are not in the reference, as many as are held out.", "real"),
+    _yardstick("_pixel_gaussian", "Of draws from the Gaussian of the real pixels.", "pixel gaussian"),
+    _yardstick("_untrained", "Of the generator before training, seed 0.", "untrained"),
 )
 
 FIGURE_COLUMNS = tuple(column for figure in FIGURES if figure.meaning for column in _columns_of_figure(figure))

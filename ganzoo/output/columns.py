@@ -210,7 +210,7 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
         note = ", ".join(filter(None, [*(str(content.get(key)) for key in ("dataset", "extractor")), apart]))
 
     def mark(row: Row) -> str:
-        return f" {MARK}" if score.name == comparison.leading and row.scores[score].is_doubtful else ""
+        return f" {MARK}" if score.name == comparison.leading and row.scores[score].standing else ""
 
     def yardstick(kind: YardstickKind) -> str:
         found = comparison.yardsticks.get(score, {}).get(kind)
