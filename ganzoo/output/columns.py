@@ -188,7 +188,7 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
     note = score.protocol
     if content is not None:
         apart = distinctions(comparison.protocols)[score.protocol]
-        note = ", ".join(filter(None, [*(str(content.get(key)) for key in ("dataset", "extractor")), apart]))
+        note = ", ".join(filter(None, [str(content.get("dataset")), apart]))
     return Column(
         title,
         value=lambda row: row.scores[score].mean,
