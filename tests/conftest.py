@@ -300,13 +300,14 @@ def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def with_settings(spec: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
     """The JSON of a spec with `settings` changed, by their names in `ganzoo.records.settings`."""
     changed = {**spec, "recipe": {**spec["recipe"], "optimizers": {**spec["recipe"]["optimizers"]}}}
+    changed["scoring"] = {**spec["scoring"]}
     players = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
     for name, value in settings.items():
         if name in players:
             changed["recipe"]["optimizers"][players[name]] = value
         else:
-            holder = changed["recipe"] if name in changed["recipe"] else changed
-            assert name in holder, f"no setting is called {name}"
+            holder = next((part for part in (changed["recipe"], changed["scoring"], changed) if name in part), None)
+            assert holder is not None, f"no setting is called {name}"
             holder[name] = value
     return changed
 

@@ -181,7 +181,10 @@ FAULTS = {
     "protocol": (set_value("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
     "raw": (set_value("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
     "protocol-id": (rename_protocol, "the id is not that of its content"),
-    "fakes": (lambda record: next(iter(record["protocols"].values())).update(n_fake=7), "n_fake is not spec.fakes"),
+    "fakes": (
+        lambda record: next(iter(record["protocols"].values())).update(n_fake=7),
+        "the id is not that of its content",
+    ),
     "kimg": (set_value("training", "kimg", to=1.0), "training.kimg is 1, less than the budget of 40"),
     "no-kimg": (set_value("training", "kimg", to=0.0), "training.kimg is 0, and not above 0"),
     "curve": (lambda record: record["training"]["curves"]["kimg"].pop(), "training.curves differ in length"),

@@ -157,8 +157,8 @@ def test_each_protocol_of_a_score_has_an_order_of_its_own(results, invoke):
     assert invoke("leaderboard").code == 0
     lines = [line.strip("| ") for line in (results / "README.md").read_text().splitlines() if line.startswith("|")]
     heads, _, *rows = [[cell.strip() for cell in line.split(" | ")] for line in lines]
-    (first,) = (index for index, head in enumerate(heads) if head.startswith("FID \\[fid-digits-cnn-5000-"))
-    assert heads[first + 1].startswith("FID \\[fid-digits-cnn-9999-")
+    (first,) = (index for index, head in enumerate(heads) if head.startswith("FD digits-cnn \\[fid-digits-cnn-5000-"))
+    assert heads[first + 1].startswith("FD digits-cnn \\[fid-digits-cnn-9999-")
     interval = "{0:.2f} \\[{1:.2f}, {2:.2f}\\]".format
     shown = [interval(mean, *mean_interval([mean - 0.1, mean, mean + 0.1])) for mean in (5.1, 50.1, 7.1, 70.1)]
     assert [(row[first], row[first + 1]) for row in rows[:4]] == [

@@ -108,7 +108,7 @@ def test_words_of_a_plan_parse_back_to_the_plan():
 
 def test_the_keys_of_a_suite_are_the_fields_of_a_plan():
     assert set(FIELDS) == {field.name for field in fields(BenchPlan)} - {"resume"}
-    assert set(LISTS) == {"models", "metrics", "set", "plugins"}
+    assert set(LISTS) == {"models", "metrics", "features", "set", "plugins"}
     for path in Path(parser.__file__).parents[1].glob("running/suite_plans/*.toml"):
         for table in tomllib.loads(path.read_text())["bench"]:
             assert set(table) <= {*FIELDS, "optional"}

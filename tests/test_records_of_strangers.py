@@ -293,7 +293,7 @@ REFUSALS = {
         [1, 100_000, 100_000],
         "image_shape[1] is 100000; it must be a whole number up to 65535",
     ),
-    "points": (("spec", "evaluate_at_kimg"), [-1.0], "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
+    "points": (("spec", "evaluate_at_kimg"), [-1.0], "scoring.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
     "curve": (("training", "curves", "generator/fool"), [1e308], "fool[0] is 1e+308; it must be a number below 1e+100"),
     "player": (("spec", "recipe", "optimizers", "generator"), ABSENT, "spec.recipe.optimizers lacks 'generator'"),
     "median": (("throughput", "train_images_per_second", "median"), 1e9, "median is 1e+09, and its samples give"),

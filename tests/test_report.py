@@ -137,8 +137,8 @@ def test_the_table_has_a_row_for_each_record_and_its_final_fid(committed):
         assert len(found) == 1, record.spec["variant"]
     heads = [" ".join(text.split()) for _, text in committed.all("th", scope="col")]
     assert heads[:6] == [
-        *("variant", "dataset", "FID digits, digits-cnn", "FID mnist, mnist-cnn"),
-        *("IS digits, digits-cnn", "IS mnist, mnist-cnn"),
+        *("variant", "dataset", "FD digits-cnn digits", "FD mnist-cnn mnist"),
+        *("IS digits-cnn digits", "IS mnist-cnn mnist"),
     ]
 
 
@@ -291,7 +291,7 @@ def test_throughput_of_a_batch_sweep_and_a_full_run_is_one_line(tmp_path):
     assert {"fid", "dcgan"} <= set(record["environment"]["plugins"])
     metrics = ("fid", "inception-score", "digit-cnns")
     own = {name: facts for name, facts in record["environment"]["plugins"].items() if name not in metrics}
-    alone = {"kimg": 0.0, "metrics": [], "features": "", "weights_sha256": "", "fakes": 0, "evaluate_at_kimg": [0.0]}
+    alone = {"kimg": 0.0, "metrics": [], "features": [], "fakes": 0, "evaluate_at_kimg": [0.0]}
     other = {**own, "dcgan": {**own["dcgan"], "source_sha256": "0" * 64}}
     for name, size, rate, plugins in (("sweep", 128, 50.0, own), ("changed", 256, 70.0, other)):
         put_record(tmp_path, name, batch_size=size, rate=(rate, rate, rate), **alone)
@@ -351,12 +351,12 @@ def test_score_columns_are_per_protocol(tmp_path):
             (tmp_path / f"{variant}-{seed}" / "record.json").write_text(json.dumps(record))
     page = page_of(tmp_path)
     heads = [" ".join(text.split()) for _, text in page.all("th", scope="col")]
-    assert heads[:3] == ["variant", "FID digits, digits-cnn, EMA", "FID digits, digits-cnn, raw"]
+    assert heads[:3] == ["variant", "FD digits-cnn digits, EMA", "FD digits-cnn digits, raw"]
     rows = [text.split() for _, text in page.all("tr")[1:5]]
     assert [row[:2] for row in rows[:2]] == [["good", "5.10"], ["bad", "50.10"]]
     assert [row[:3] for row in rows[2:]] == [["raw-good", "–", "7.10"], ["raw-bad", "–", "70.10"]]
     labels = [panel["label"] for panel in page.figures()["score-kimg"]["panels"]]
-    assert labels[:2] == ["FID, digits, digits-cnn, EMA", "FID, digits, digits-cnn, raw"]
+    assert labels[:2] == ["FD digits-cnn, digits, EMA", "FD digits-cnn, digits, raw"]
     assert len(set(labels)) == len(labels) == 4
 
 

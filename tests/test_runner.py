@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ONE_MACHINE
+from conftest import ONE_MACHINE, with_settings
 from skips import needs_system
 
 import ganzoo
@@ -41,7 +41,7 @@ from ganzoo.running.process import ProcessLauncher
 from ganzoo.running.runner import run_plan
 from ganzoo.running.suites import SuiteBench
 from ganzoo.running.wire import Failure, Message, Outcome
-from ganzoo.runs import BenchInterrupted, RunRecord, RunRequest
+from ganzoo.runs import BenchInterrupted, RunRecord, RunRequest, Scoring
 from ganzoo.training.preflight import Preflight
 from ganzoo.util.signals import held_back
 
@@ -87,7 +87,8 @@ def plan_of(seeds: Iterable[int], **asked) -> ResolvedPlan:
     """A plan of MLP-GAN runs with these seeds."""
     dataset = PreparedDataset("digits", "", (1, 8, 8), 9, 10, "0" * 64, "", "train", ())
     checked = Preflight({}, "contiguous", None)
-    runs = tuple(PlannedRun(replace(SPEC, seed=seed), checked) for seed in seeds)
+    # The fake launcher scores nothing.
+    runs = tuple(PlannedRun(replace(SPEC, seed=seed, scoring=Scoring()), checked) for seed in seeds)
     return ResolvedPlan(runs, dataset, BenchPlan(("mlp",), **asked))
 
 
@@ -468,8 +469,9 @@ def finished(tmp_path) -> Callable[..., Path]:
         content = read_record(MLP).to_json()
         statuses = used_plugins(SPEC, discover())
         content["environment"] |= {"plugins": statuses, **{name: version(name) for name in INSTALLED}, **environment}
-        content["spec"] |= spec or {}
-        content["spec"]["weights_sha256"] = weights or content["spec"]["weights_sha256"]
+        content["spec"] = with_settings(content["spec"], **(spec or {}))
+        if weights:
+            content["spec"]["scoring"]["features"][0]["weights_sha256"] = weights
         statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]
         folder = tmp_path / "runs" / MLP.parent.name / MLP.name
         folder.mkdir(parents=True)
@@ -512,7 +514,7 @@ def test_resume_refuses_a_missing_or_foreign_checkpoint_or_weights(changed, refu
         ([], (), "its record says no kimg at which to score; give --eval-every"),
         ([], ("--eval-every", "10"), ""),
         ([0.0], (), "its record says no kimg at which to score; give --eval-every"),
-        ([-1.0], (), "spec.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
+        ([-1.0], (), "spec.scoring.evaluate_at_kimg[0] is -1.0; it must be a number from 0"),
         ([5e-324], (), "--eval-every 4.94066e-324: that is inf evaluations; give at least "),
         ([1e-20], (), "--eval-every 1e-20: that is "),
     ],

@@ -157,17 +157,17 @@ def test_show_takes_a_run_by_folder_or_prefix_of_name_or_id(invoke, tmp_path):
     by_path = invoke("show", tmp_path / "runs" / "m" / "dcgan-digits-s0-0123456789")
     assert (by_path.code, by_path.err) == (0, "")
     assert "dcgan on digits, seed 0: ok" in by_path.out
-    (fid,) = [line for line in by_path.out.splitlines() if "FID, EMA" in line]
-    assert fid.split() == ["FID,", "EMA", "█▄▂▁", "1.50", "1.50", "9.00"]
+    (fid,) = [line for line in by_path.out.splitlines() if "FD digits-cnn, EMA" in line]
+    assert fid.split() == ["FD", "digits-cnn,", "EMA", "█▄▂▁", "1.50", "1.50", "9.00"]
     for term in ("discriminator/real", "discriminator/fake", "generator/fool"):
         values = record["training"]["curves"][term]
         (line,) = [line for line in by_path.out.splitlines() if term in line]
         assert sparkline(values) in line
     for name in ("dcgan-digits-s0", record["run_id"][:8]):
         shown = invoke("show", name).out
-        assert "FID, EMA" in shown
+        assert "FD digits-cnn, EMA" in shown
         assert json.loads(invoke("show", name, "--json").out)["run_id"] == record["run_id"]
-    assert "FID, EMA" not in invoke("show", "dcgan").out, "the name of a variant stays one"
+    assert "FD digits-cnn, EMA" not in invoke("show", "dcgan").out, "the name of a variant stays one"
     put_record(tmp_path / "runs" / "m", "dcgan-digits-s0-9876543210", seed=1)
     assert (
         "matches several runs (dcgan-digits-s0-0123456789, dcgan-digits-s0-9876543210)"

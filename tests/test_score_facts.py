@@ -46,16 +46,16 @@ def test_record_holds_the_facts_of_third_party_scores(strangers_bench):
 
 def test_title_of_a_third_party_score_heads_the_table_column(runs, invoke):
     (head,) = (line for line in invoke("compare", runs).out.splitlines() if line.split()[:1] == ["variant"])
-    assert "Gap of means" in head
+    assert "Gap of means pooled" in head
     record = next(runs.glob("*/hinge-dcgan-*"))
-    assert "Gap of means, EMA" in invoke("show", record).out
+    assert "Gap of means pooled, EMA" in invoke("show", record).out
 
 
 def test_rows_are_in_the_order_of_a_third_party_score_by_its_direction(runs, invoke):
     assert invoke("leaderboard", runs).code == 0
     page = (runs / "README.md").read_text(encoding="utf-8")
     (head,) = (line for line in page.splitlines() if line.startswith("| variant"))
-    place = [cell.strip() for cell in head.split("|")].index("Gap of means")
+    place = [cell.strip() for cell in head.split("|")].index("Gap of means pooled")
     rows = [line.split("|") for line in page.splitlines() if re.match(r"\| \[?(hinge-dcgan|chatty)", line)]
     values = [float(cells[place].split("[")[0]) for cells in rows]
     assert len(values) == 2
@@ -67,13 +67,13 @@ def test_report_uses_title_and_log_axis_of_a_third_party_score(runs, tmp_path, i
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     (data,) = re.findall(r'<script[^>]*id="figure-data"[^>]*>(.*?)</script>', page, re.S)
     figures = {figure["id"]: figure for figure in json.loads(data)}
-    assert figures["score-kimg"]["title"] == "Gap of means against kimg"
-    assert figures["pareto"]["title"] == "Gap of means against throughput"
+    assert figures["score-kimg"]["title"] == "Gap of means pooled against kimg"
+    assert figures["pareto"]["title"] == "Gap of means pooled against throughput"
     assert figures["pareto"]["explanation"].startswith("Lower and further right")
     for name in ("score-kimg", "score-seconds", "pareto"):
         (panel,) = figures[name]["panels"]
-        assert (panel["y"]["title"], panel["y"]["log"]) == ("Gap of means (logarithmic)", True)
-    assert re.search(r'<th[^>]*><span class="head">Gap of means</span>', page)
+        assert (panel["y"]["title"], panel["y"]["log"]) == ("Gap of means pooled (logarithmic)", True)
+    assert re.search(r'<th[^>]*><span class="head">Gap of means pooled</span>', page)
 
 
 @pytest.mark.parametrize(("value", "outside"), [(0.0, False), (3.5, False), (-0.25, True)])
@@ -209,7 +209,7 @@ def test_old_record_gets_the_facts_built_in_at_its_time(invoke):
     assert {protocol["metric"] for protocol in protocols} == {"fid", "is"}
     for protocol in protocols:
         expected = {
-            "fid": {"title": "FID", "better": "lower", "bounds": [0, None], "log": True},
+            "fid": {"title": "FID", "better": "lower", "bounds": [0, None], "log": True, "title_by_other": "FD"},
             "is": {"title": "IS", "better": "higher", "bounds": [1, None], "log": False},
         }[protocol["metric"]]
         assert protocol["scores"] == {protocol["metric"]: expected}

@@ -207,7 +207,7 @@ def _score_column(comparison: Comparison, score: ScoreKey) -> Column:
     note = score.protocol
     if content is not None:
         apart = distinctions(comparison.protocols)[score.protocol]
-        note = ", ".join(filter(None, [*(str(content.get(key)) for key in ("dataset", "extractor")), apart]))
+        note = ", ".join(filter(None, [str(content.get("dataset")), apart]))
 
     def mark(row: Row) -> str:
         return f" {MARK}" if score.name == comparison.leading and row.scores[score].standing else ""

@@ -248,7 +248,7 @@ def _score_panel(score: ScoreKey, protocols: Protocols, axis: Axis, series: list
     content = protocols[score.protocol]
     name = title_of(score.name, content)
     apart = distinctions(protocols)[score.protocol] or f"{content.get('n_fake')} fakes"
-    label = f"{name}, {content.get('dataset')}, {content.get('extractor')}, {apart}"
+    label = f"{name}, {content.get('dataset')}, {apart}"
     # A band that reaches zero has no place on a logarithmic axis.
     drawn = [value for each in series for value in (*each.y, *each.low) if value is not None]
     log = is_log(score.name, content) and min(drawn) > 0
