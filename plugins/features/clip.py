@@ -28,7 +28,7 @@ COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577
 
 @dataclass(frozen=True)
 class Network:
-    """An image network of CLIP: its file at OpenAI, and its shape (Radford et al. 2021, table 20).
+    """An image network of CLIP: its file at OpenAI, and its shape (Radford et al. 2021).
 
     `size` and `patch` are in pixels; `width` is that of its `layers`, and `features` that of what it gives.
     """
