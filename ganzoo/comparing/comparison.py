@@ -126,15 +126,21 @@ def _scores_over_seeds(
 ) -> dict[ScoreKey, ScoreOverSeeds]:
     values: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     best: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
+    low: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
+    high: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     for run, final in zip(runs, finals, strict=True):
         for score, entry in final.items():
             values[score].append(entry["value"])
             best[score].append(best_score(run, score, entry).get("value"))
+            low[score].append(entry.get("sample_low"))
+            high[score].append(entry.get("sample_high"))
     return {
         score: ScoreOverSeeds(
             OverSeeds.of(values[score]).values,
             OverSeeds.of(best[score]),
             bounds_of(score.name, protocols.get(score.protocol, {})),
+            OverSeeds.of(low[score]),
+            OverSeeds.of(high[score]),
         )
         for score in scores
     }
