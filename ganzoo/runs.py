@@ -240,6 +240,10 @@ class Score(TypedDict):
     value: Number | None
     std: NotRequired[FromZero | None]
     """Over splits or subsets, where the metric has any."""
+    sample_low: NotRequired[Number]
+    """Lower end of the 95 % interval from the sample; absent where the metric gives none, and from older records."""
+    sample_high: NotRequired[Number]
+    """Its upper end."""
     protocol: str
     """Id of its protocol."""
     kimg: AboveZero

@@ -732,6 +732,23 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A score with what the choice of these images leaves open.
+
+    Other real images and other fakes, as many of each, would give another value; from `low` to `high` is a 95 %
+    interval for the mean of all such values. What another training would give is no part of it.
+    """
+
+    value: float
+    low: float
+    """At most `value`."""
+    high: float
+    """At least `value`."""
+    std: float | None = None
+    """Standard deviation over splits or subsets, where the metric has any."""
+
+
+@dataclass(frozen=True)
 class NoScore:
     """What a metric gives in place of a score that these images do not have."""
 
@@ -745,8 +762,8 @@ class Metric:
 
     name: str
     """What `--metrics` refers to."""
-    score: Callable[[Sample, Sample, Mapping[str, Any]], Mapping[str, float | tuple[float, float] | NoScore]]
-    """`score(real, fake, settings) -> {score: value, (value, std) or NoScore}`, real and fake each a `Sample`."""
+    score: Callable[..., Mapping[str, float | tuple[float, float] | Estimate | NoScore]]
+    """`score(real, fake, settings) -> {score: value, (value, std), Estimate or NoScore}`; either side is a `Sample`."""
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}

@@ -104,6 +104,17 @@ def test_means_deviations_and_counts_are_over_training_seeds(race, rows):
     assert alike == {"mlp": "dcgan", "dcgan": "mlp", "wgan": ""}
 
 
+def test_intervals_from_the_sample_are_means_over_the_seeds_that_have_one(write, rows, invoke):
+    for seed, (fid, ends) in enumerate(((10.0, (9.0, 11.0)), (12.0, (10.0, 14.0)), (14.0, None))):
+        interval = {} if ends is None else dict(zip(("sample_low", "sample_high"), ends, strict=True))
+        write(f"runs/mlp-{seed}", evaluations=[{"kimg": 40.0, "value": fid, **interval}], spec=of("mlp", seed))
+    write("runs/dcgan", fid=20.0, spec=of("dcgan"))
+    found = {row["variant"]: (row["fid_sample_low"], row["fid_sample_high"]) for row in rows("runs")}
+    assert found == {"mlp": (9.5, 12.5), "dcgan": (None, None)}
+    assert "FID: 12.00, 95 % of samples 10 to 14" in invoke("show", "runs/mlp-1").out
+    assert "FID: 14.00\n" in invoke("show", "runs/mlp-2").out
+
+
 def test_table_is_in_the_order_of_the_mean_with_intervals_and_names_what_is_not_told_apart(race, write, invoke, rows):
     for seed, fid in enumerate((5.0, 9.0, 40.0)):
         write(f"runs/wide-{seed}", fid=fid, spec=of("wide", seed))

@@ -178,6 +178,11 @@ FAULTS = {
     "fid": (set_value("scores", 0, "value", to=-1.0), "score fid at 10.112 kimg is -1, outside of 0 to inf"),
     "is": (set_value("scores", 1, "value", to=0.5), "score is at 10.112 kimg is 0.5, outside of 1 to inf"),
     "std": (set_value("scores", 1, "std", to=-0.5), "scores[1].std is -0.5; it must be a number from 0"),
+    "interval": (
+        lambda record: record["scores"][0].update(sample_low=0.0, sample_high=0.5),
+        "and its interval from 0.0 to 0.5 does not hold it",
+    ),
+    "half-an-interval": (set_value("scores", 0, "sample_low", to=0.0), "and its interval from 0.0 to None"),
     "protocol": (set_value("scores", 0, "protocol", to="fid-other"), "no protocol is called fid-other"),
     "raw": (set_value("scores", 0, "ema", to=False), "ema is False, and its protocol's True"),
     "protocol-id": (rename_protocol, "the id is not that of its content"),

@@ -138,6 +138,33 @@ def test_a_metric_says_why_there_is_no_score(scorer):
     assert "reason" not in even
 
 
+def test_an_interval_is_recorded_within_the_bounds_of_its_score(scorer):
+    given = {
+        "plain": ganzoo.Estimate(0.5, 0.25, 0.75, std=0.125),
+        "wide": ganzoo.Estimate(0.5, -1.0, 2.0),
+        "rounded": ganzoo.Estimate(-1e-12, -0.5, 0.5),
+        "unknown": ganzoo.Estimate(0.5, math.nan, math.nan),
+        "infinite": ganzoo.Estimate(0.5, 0.25, math.inf),
+        "outside": ganzoo.Estimate(2.0, 1.5, 2.5),
+        "pair": (0.5, 0.125),
+    }
+    bounds = {name: (0, None if name == "infinite" else 1) for name in given}
+    metric = replace(metric_returning(given, **dict.fromkeys(given, "lower")), bounds=bounds)
+    found = {score["metric"]: score for score in score_with(metric, scorer)}
+    intervals = {name: (score.get("sample_low"), score.get("sample_high")) for name, score in found.items()}
+    assert intervals == {
+        "plain": (0.25, 0.75),
+        "wide": (0.0, 1.0),
+        "rounded": (-1e-12, 0.5),
+        "unknown": (None, None),
+        "infinite": (None, None),
+        "outside": (None, None),
+        "pair": (None, None),
+    }
+    assert (found["plain"]["value"], found["plain"]["std"]) == (0.5, 0.125)
+    assert "sample_low" not in found["pair"], "absent, and not null"
+
+
 def test_an_extractor_names_every_class_once(extractor):
     images = torch.zeros(4, 1, 16, 16, dtype=torch.uint8)
     for names in (("a", "b"), ("a",) * 10):
@@ -153,9 +180,11 @@ def test_an_extractor_names_every_class_once(extractor):
         ({"odd": 1.0, "more": 2.0}, r"scored \['odd', 'more'\]; its `better` names \['odd'\]"),
         ({}, r"scored \[\]; its `better` names \['odd'\]"),
         (3.5, r"scored 3\.5; its `better` names \['odd'\]"),
-        ({"odd": "3.5"}, r"odd is '3\.5'; it must be a number, \(value, std\) or NoScore"),
-        ({"odd": (1.0, 2.0, 3.0)}, r"odd is \(1\.0, 2\.0, 3\.0\); it must be a number, \(value, std\) or NoScore"),
-        ({"odd": torch.zeros(2)}, r"odd is tensor\(\[0\., 0\.\]\); it must be a number, \(value, std\) or NoScore"),
+        ({"odd": "3.5"}, r"odd is '3\.5'; it must be a number, \(value, std\), Estimate or NoScore"),
+        ({"odd": (1.0, 2.0, 3.0)}, r"odd is \(1\.0, 2\.0, 3\.0\); it must be a number, \(value, std\), Estimate or"),
+        ({"odd": torch.zeros(2)}, r"odd is tensor\(\[0\., 0\.\]\); it must be a number, \(value, std\), Estimate or"),
+        ({"odd": ganzoo.Estimate(1.0, "0", 2.0)}, r"odd is Estimate\(.*\); it must be a number"),
+        ({"odd": ganzoo.Estimate(1.0, 1.5, 2.0)}, r"odd is 1, and its interval from 1\.5 to 2 does not hold it"),
     ],
 )
 def test_metric_output_is_checked_against_its_declared_scores(given, complaint, scorer):

@@ -51,13 +51,24 @@ def numpy_moments(features) -> tuple[np.ndarray, np.ndarray]:
     return wide.mean(0), np.atleast_2d(np.cov(wide, rowvar=False))
 
 
-def score(name: str, real: ganzoo.Sample, fake: ganzoo.Sample):
+def estimates(name: str, real: ganzoo.Sample, fake: ganzoo.Sample):
     metric = METRICS[name]
     settings = metric.settings(len(real.features), len(fake.features))
     assert json.loads(json.dumps(settings)) == settings, "settings go into the protocol as JSON"
     values = metric.score(real, fake, settings)
     assert set(values) == set(metric.better)
     return values
+
+
+def score(name: str, real: ganzoo.Sample, fake: ganzoo.Sample):
+    """The values of a metric without their intervals, by name: a number, or (value, std)."""
+    return {name: without_interval(value) for name, value in estimates(name, real, fake).items()}
+
+
+def without_interval(value):
+    if not isinstance(value, ganzoo.Estimate):
+        return value
+    return value.value if value.std is None else (value.value, value.std)
 
 
 def gaussian(count: int, width: int, seed: int, shift: float = 0.0) -> torch.Tensor:

@@ -149,16 +149,22 @@ def _scores_over_seeds(
 ) -> dict[ScoreKey, ScoreOverSeeds]:
     values: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     best: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
+    low: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
+    high: dict[ScoreKey, list[float | None]] = {score: [] for score in scores}
     for run, final in zip(runs, finals, strict=True):
         for score, entry in final.items():
             values[score].append(entry["value"])
             best[score].append(best_score(run, score).get("value"))
+            low[score].append(entry.get("sample_low"))
+            high[score].append(entry.get("sample_high"))
     better = {score: direction_of(score.name, protocols.get(score.protocol, {})) or "lower" for score in scores}
     return {
         score: ScoreOverSeeds(
             OverSeeds.of(values[score]).values,
             OverSeeds.of(best[score]),
             bounds_of(score.name, protocols.get(score.protocol, {})),
+            OverSeeds.of(low[score]),
+            OverSeeds.of(high[score]),
             course=course_of(runs, score, better[score]),
             not_trained=not_trained(runs, score, better[score]),
             yardsticks=shown_yardsticks([run for run in runs if run.ok], score),

@@ -53,7 +53,8 @@ class Ratio:
 class ScoreOverSeeds(OverSeeds):
     """A score of a row: final values over seeds, and the best evaluations of the same runs.
 
-    `bounds` are the values that the score can take. `not_told_apart` has the labels of the rows of the same images,
+    `bounds` are the values that the score can take, and from `sample_low` to `sample_high` each run's own interval from
+    the sample. `not_told_apart` has the labels of the rows of the same images,
     budget and hardware from which only chance may set this one apart (see `ganzoo.util.significance.not_told_apart`);
     None where nothing can be said. `course` says whether the budget was too short for it, or too long, `not_trained`
     what it does not beat without training; `yardsticks` are those of the row. `by_teacher`: the runs were trained
@@ -62,6 +63,8 @@ class ScoreOverSeeds(OverSeeds):
 
     best: OverSeeds = field(default_factory=OverSeeds)
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    sample_low: OverSeeds = field(default_factory=OverSeeds)
+    sample_high: OverSeeds = field(default_factory=OverSeeds)
     not_told_apart: tuple[str, ...] | None = None
     difference: Difference | None = None
     target: Target | None = None

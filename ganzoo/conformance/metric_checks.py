@@ -14,7 +14,7 @@ from ganzoo.evaluation.features import FeatureSample
 from ganzoo.evaluation.scorer import result_of, settings_of
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, score_facts
-from ganzoo.types import Metric, NoScore
+from ganzoo.types import Estimate, Metric, NoScore
 from ganzoo.util.text import printable
 
 COUNT, FEATURES, SAMPLE_CLASSES = 500, 16, 10
@@ -22,13 +22,17 @@ CLASS_NAMES = tuple(f"class-{letter}" for letter in "abcdefghij")
 
 
 def scores(metric: Metric) -> None:
-    """`score` gives a finite number, or `(value, std)`, for each name in `better` and for no other."""
+    """`score` gives a finite number, `(value, std)` or an `Estimate` for each name in `better` and for no other."""
     values = _scores_of(metric, similar_fakes())
     if set(values) != set(metric.better):
         raise Failed(f"it scores {_quoted(values)}, and `better` names {_quoted(metric.better)}")
     for name, value in values.items():
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in _value_parts(value)):
-            raise Failed(f"'{name}' is {printable(repr(value), 80)}; it must be a finite number, or (value, std)")
+            raise Failed(
+                f"'{name}' is {printable(repr(value), 80)}; it must be a finite number, (value, std) or Estimate"
+            )
+        if isinstance(value, Estimate) and not value.low <= value.value <= value.high:
+            raise Failed(f"'{name}' is {value.value:g}, and its interval from {value.low:g} to {value.high:g} lacks it")
 
 
 def same_scores(metric: Metric) -> None:
@@ -141,11 +145,14 @@ def _clusters(seed: int, labelled: bool, backwards: bool = False, count: int = C
 def _scores_of(metric: Metric, fakes: FeatureSample, reals: FeatureSample | None = None) -> Mapping[str, Any]:
     result = result_of(metric, reals or real_sample(), fakes, settings_of(metric, COUNT, COUNT))
     if not isinstance(result, Mapping):
-        raise Failed(f"score gave {type(result).__name__}; it must give {{score: value or (value, std)}}")
+        raise Failed(f"score gave {type(result).__name__}; it must give {{score: value, (value, std) or Estimate}}")
     return result
 
 
 def _value_parts(value: Any) -> tuple[Any, ...]:
+    """The numbers of what a metric gives for a score, the value first."""
+    if isinstance(value, Estimate):
+        return value.value, value.low, value.high, *(() if value.std is None else (value.std,))
     return value if isinstance(value, tuple) else (value,)
 
 

@@ -18,7 +18,7 @@ from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
 from ganzoo.registry.signatures import by_name
 from ganzoo.runs import LARGEST_FIGURE, Score
-from ganzoo.types import FeatureExtractor, Metric, NoScore, Sample
+from ganzoo.types import Estimate, FeatureExtractor, Metric, NoScore, Sample
 from ganzoo.util.text import printable
 
 NOT_FINITE = "the generated images have features that are not finite"
@@ -86,12 +86,13 @@ class Scorer:
             else:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, result in values.items():
-                value, deviation = _value_and_std(metric, name, result)
-                fault = _fault_of_value(value, bounds_of(name, content))
+                estimate = _estimate_of(metric, name, result)
+                value, bounds = estimate.value, bounds_of(name, content)
+                fault = _fault_of_value(value, bounds)
                 entry: Score = {
                     "metric": name,
                     "value": None if fault else value,
-                    "std": None if fault or _fault_of_value(deviation, (0, math.inf)) else deviation,
+                    "std": None if fault or _fault_of_value(estimate.std, (0, math.inf)) else estimate.std,
                     "protocol": identity,
                     # A folder of images has neither, and its scores go into no record.
                     "kimg": kimg,  # type: ignore[typeddict-item]
@@ -101,6 +102,8 @@ class Scorer:
                 }
                 if entry["value"] is None:
                     entry["reason"] = _reason_for_none(result, fault) if finite else NOT_FINITE
+                elif interval := _interval_of(estimate, bounds):
+                    entry["sample_low"], entry["sample_high"] = interval
                 scores.append(entry)
         return scores, protocols
 
@@ -170,24 +173,48 @@ def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:
     raise PluginError(f"metric '{metric.name}' scored {shown}; its `better` names {printable(list(metric.better), 80)}")
 
 
-def _value_and_std(metric: Metric, name: str, result: Any) -> tuple[float | None, float | None]:
-    """`(value, std)` as floats, which may be infinite or NaN. Raises `PluginError` for anything but numbers."""
-    if isinstance(result, NoScore):
-        return None, None
-    value, deviation = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+def _estimate_of(metric: Metric, name: str, result: Any) -> Estimate:
+    """What a metric gave for a score, in floats, which may be infinite or NaN; what it did not give is NaN, or None.
+
+    Raises `PluginError` for anything but numbers, and for an interval that does not hold the value.
+    """
+    match result:
+        case NoScore():
+            return Estimate(math.nan, math.nan, math.nan)
+        case Estimate():
+            given = result.value, result.low, result.high, result.std
+        case (value, deviation):
+            given = value, math.nan, math.nan, deviation
+        case _:
+            given = result, math.nan, math.nan, None
     try:
-        return _as_float(value), _as_float(deviation)
+        value, low, high = map(_as_float, given[:3])
+        estimate = Estimate(value, low, high, None if given[3] is None else _as_float(given[3]))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         what = printable(repr(result), 80)
         raise PluginError(
-            f"metric '{metric.name}': {name} is {what}; it must be a number, (value, std) or NoScore"
+            f"metric '{metric.name}': {name} is {what}; it must be a number, (value, std), Estimate or NoScore"
         ) from error
+    if low > value or high < value:
+        raise PluginError(
+            f"metric '{metric.name}': {name} is {value:g}, and its interval from {low:g} to {high:g} does not hold it"
+        )
+    return estimate
 
 
-def _as_float(value: Any) -> float | None:
+def _as_float(value: Any) -> float:
     if isinstance(value, str):
         raise TypeError("text is no number")
-    return None if value is None else float(value)
+    return math.nan if value is None else float(value)
+
+
+def _interval_of(estimate: Estimate, bounds: tuple[float, float]) -> tuple[float, float] | None:
+    """The interval of a value, without what lies beyond the bounds; None where a record cannot hold an end."""
+    low, high = max(estimate.low, bounds[0]), min(estimate.high, bounds[1])
+    if not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) >= LARGEST_FIGURE:
+        return None
+    # By rounding a value may lie beyond its bound.
+    return min(low, estimate.value), max(high, estimate.value)
 
 
 def _fault_of_value(value: float | None, bounds: tuple[float, float]) -> str:

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.comparing.figures import figure_of
+from ganzoo.comparing.scores import final_scores
 from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline, stdout
 from ganzoo.output.fitting import Field, in_pieces, table_of
 from ganzoo.records.protocols import title_of
@@ -158,6 +159,10 @@ def run_page(record: RunRecord) -> Iterator[Table | str]:
         "memory": show_memory(figure_of(record, "peak_memory_bytes")),
     }
     yield from (f"  {name}: {safe(value)}" for name, value in facts.items())
+    for key, entry in final_scores(record).items():
+        title = safe(title_of(key.name, record.protocols.get(key.protocol, {})))
+        interval = sample_interval(entry)
+        yield f"  {title}: {show_score(entry['value'])}{f', {SAMPLE_INTERVAL} {interval}' if interval else ''}"
     curves = dict(_curves(record))
     if not curves:
         yield "  no curves: it was not trained, or not to its first point"
@@ -193,6 +198,16 @@ def _curves(record: RunRecord) -> Iterator[tuple[str, list[float | None]]]:
     yield from ((name, values) for (name, _), values in scores.items())
 
 
+SAMPLE_INTERVAL = "95 % of samples"
+"""Heads the interval of a score over other draws of as many images."""
+
+
+def sample_interval(entry: Mapping[str, Any]) -> str | None:
+    """`12.1 to 12.9`; None where the score has no interval from the sample."""
+    low, high = entry.get("sample_low"), entry.get("sample_high")
+    return None if low is None or high is None else f"{low:.6g} to {high:.6g}"
+
+
 def scores_table(scores: Sequence[Mapping[str, Any]], protocols: Mapping[str, Mapping[str, Any]]) -> Table:
     """Scores of a folder, and why one has no value."""
     rows = [
@@ -200,11 +215,12 @@ def scores_table(scores: Sequence[Mapping[str, Any]], protocols: Mapping[str, Ma
             title_of(entry["metric"], protocols[entry["protocol"]]),
             entry.get("reason", "–") if entry["value"] is None else f"{entry['value']:.6g}",
             "" if entry["std"] is None else f"± {entry['std']:.3g}",
+            sample_interval(entry) or "",
             entry["protocol"],
         )
         for entry in scores
     ]
-    return simple_table(("score", "value", "std", "protocol"), rows)
+    return simple_table(("score", "value", "std", SAMPLE_INTERVAL, "protocol"), rows)
 
 
 def plugins_page(registry: Registry) -> Iterator[Table | str]:

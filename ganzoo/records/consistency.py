@@ -176,7 +176,7 @@ def _compared_images(record: RunRecord) -> dict[str, int]:
 
 
 def score_faults(record: RunRecord) -> Iterator[str]:
-    """Each score must be within its bounds and have its protocol."""
+    """Each score must be within its bounds and its own interval, and have its protocol."""
     yield from bound_faults(record)
     for score in record.scores:
         protocol = record.protocols.get(score["protocol"])
@@ -185,6 +185,9 @@ def score_faults(record: RunRecord) -> Iterator[str]:
             yield f"{where}: no protocol is called {printable(score['protocol'], 80)}"
         elif protocol.get("ema") != score["ema"]:
             yield f"{where}: ema is {score['ema']}, and its protocol's {protocol.get('ema')}"
+        low, value, high = score.get("sample_low"), score["value"], score.get("sample_high")
+        if (low, high) != (None, None) and (low is None or value is None or high is None or not low <= value <= high):
+            yield f"{where} is {value}, and its interval from {low} to {high} does not hold it"
 
 
 def training_faults(record: RunRecord) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ganzoo
+from ganzoo_plugins.metrics.intervals import disjoint_interval
 
 
 def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
@@ -15,11 +16,12 @@ def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
 
 def score(
     real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]
-) -> Mapping[str, tuple[float, float] | ganzoo.NoScore]:
+) -> Mapping[str, ganzoo.Estimate | ganzoo.NoScore]:
     """exp(E KL(p(y|x) ‖ p(y))) of the fakes' class probabilities: mean and standard deviation over the splits.
 
-    From 1, all alike or all ambiguous, to the number of classes. Real images play no part. NaN for NaN logits, and
-    no score by an extractor that tells no classes apart.
+    From 1, all alike or all ambiguous, to the number of classes. Real images play no part. The splits are disjoint, so
+    their scores are independent, and the interval of their mean is Student's. NaN for NaN logits, and no score by an
+    extractor that tells no classes apart.
     """
     if not fake.logits.shape[1]:
         return {"is": ganzoo.NoScore("the extractor tells no classes apart")}
@@ -28,7 +30,8 @@ def score(
     result = isc_features_to_metric(
         fake.logits, splits=settings["splits"], shuffle=True, rng_seed=settings["shuffle_seed"]
     )
-    return {"is": (result[KEY_METRIC_ISC_MEAN], result[KEY_METRIC_ISC_STD])}
+    mean, std = result[KEY_METRIC_ISC_MEAN], result[KEY_METRIC_ISC_STD]
+    return {"is": disjoint_interval(mean, std, settings["splits"])}
 
 
 @ganzoo.hookimpl
