@@ -45,6 +45,22 @@ def ganzoo_metrics():
 """A metric; to edit its code is to change `factor`."""
 
 
+STOPPING = """
+import os, signal
+from pathlib import Path
+
+import ganzoo
+
+
+@ganzoo.hookimpl
+def ganzoo_event(event):
+    if isinstance(event, ganzoo.Scored) and not Path("stopped").exists():
+        Path("stopped").touch()
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+"""An observer that stops the bench, once, as Ctrl-C does."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, session_environment) -> Path:
     """Results with one run that kept the best of its four evaluations too."""
@@ -313,6 +329,32 @@ def test_keep_all_keeps_a_generator_for_each_evaluation(tmp_path, asked, invoke)
     refused = invoke("sample", run, "--at", "best", "-n", 4)
     assert refused.code == 2
     assert "--at best: the run kept no such generator; it has final, 0.064," in refused.error
+
+
+def test_generators_that_were_kept_outlive_an_interruption(tmp_path, invoke, forked_runs, monkeypatch):
+    """A run that is stopped after its first evaluation goes on, and keeps that generator too."""
+    plugin = tmp_path / "stopping.py"
+    plugin.write_text(STOPPING)
+    command = (*SHORT, "--metrics", "fid", "--keep", "all", "--plugin", plugin)
+    assert invoke(*command).code == 130
+    (record,) = (tmp_path / "runs").rglob(RECORD)
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    outcome = invoke(*command)
+    assert outcome.code == 0, outcome.err
+    content = json.loads(record.read_text())
+    assert content["training"]["resumed_at_kimg"]
+    points = {score["kimg"] for score in content["scores"]}
+    kept = {facts["kimg"] for name, facts in content["files"].items() if name not in (GENERATOR, "samples.png")}
+    assert kept == points
+    for name, facts in content["files"].items():
+        assert sha256_of_file(record.parent / name) == facts["sha256"]
+
+
+def test_eval_every_is_told_of_a_finished_run(run, asked):
+    said = asked(*SHORT, "--eval-every", 0.032)
+    assert (
+        "--eval-every says nothing of a finished run, which was scored at other kimg; --force trains it again" in said
+    )
 
 
 def test_keep_refuses_another_word_before_anything_is_trained(invoke):
