@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganzoo.errors import RecordError, UsageError
-from ganzoo.records.store import BEST_GENERATOR, GENERATOR, KEPT_GENERATOR
+from ganzoo.records.store import BEST_GENERATOR, GENERATOR, KEPT_GENERATOR, kimg_text
 from ganzoo.runs import KeptGenerator, RunRecord
 from ganzoo.util.files import sha256_of_file
 from ganzoo.util.text import printable
@@ -37,9 +37,9 @@ def kept_at(record: RunRecord, at: str = "final") -> KeptGenerator:
         return _kept(record, BEST_GENERATOR)
     kept = kept_generators(record)
     for generator in kept:
-        if at == f"{generator.kimg:g}":
+        if at == kimg_text(generator.kimg):
             return generator
-    names = ["final", *(["best"] if BEST_GENERATOR in record.files else []), *(f"{each.kimg:g}" for each in kept)]
+    names = ["final", *(["best"] if BEST_GENERATOR in record.files else []), *(kimg_text(each.kimg) for each in kept)]
     raise UsageError(
         f"--at {printable(at)}: the run kept no such generator; it has {', '.join(names)}, and "
         "`ganzoo bench --keep all` keeps more"

@@ -60,9 +60,14 @@ SURELY_SMALL = 1 << 20
 STATUSES = get_args(Status)
 
 
+def kimg_text(kimg: float) -> str:
+    """What a generator is called by that was kept after so much training."""
+    return f"{kimg:.10g}"
+
+
 def generator_file(kimg: float) -> str:
     """The file of the generator after so much training, with `--keep all`."""
-    return f"generator-{kimg:.10g}kimg.safetensors"
+    return f"generator-{kimg_text(kimg)}kimg.safetensors"
 
 
 def is_run_file(name: str) -> bool:

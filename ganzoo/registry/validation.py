@@ -79,7 +79,7 @@ def _check_options(architecture: Architecture) -> None:
 
 def _check_scores(metric: Metric) -> None:
     """Raises `PluginError` where a metric says something of a score that it does not yield, or swaps its bounds."""
-    for field in ("title", "bounds", "log"):
+    for field in ("title", "bounds", "log", "title_by_other"):
         if unknown := sorted(set(getattr(metric, field)) - set(metric.better)):
             names = printable(list(metric.better), 80)
             raise PluginError(f"metric '{metric.name}': {field} names {printable(unknown, 80)}; `better` names {names}")

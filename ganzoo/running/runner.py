@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -192,6 +193,11 @@ class PlanUnderWay:
         Where they cannot be computed, the record as that of a failed run; on disk it stays as it was.
         """
         asked = self.plan.asked
+        if asked.eval_every is not None and not self._scored_at(known, run.spec.scoring.evaluate_at_kimg):
+            self.on_note(
+                f"{printable(run.folder.name)}: --eval-every says nothing of a finished run, which was scored at other "
+                "kimg; --force trains it again"
+            )
         rescoring = Rescoring(
             self.registry,
             self.plan.dataset,
@@ -207,6 +213,10 @@ class PlanUnderWay:
             name, error = printable(run.folder.name), failed.outcome.error
             self.on_note(f"{name}: could not be scored: {printable(failed)}; its record stays as it was")
             return replace(known, status=failed.outcome.status, error=asdict(error) if error else None)
+
+    @staticmethod
+    def _scored_at(record: RunRecord, points: Sequence[float]) -> bool:
+        return list(record.spec["scoring"]["evaluate_at_kimg"]) == list(points)
 
     def claimed(self, run: IdentifiedRun, *, wait: bool) -> AbstractContextManager[bool]:
         """Lock a run for this process; see `ganzoo.records.folder.claim`."""
