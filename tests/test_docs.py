@@ -281,7 +281,7 @@ def test_the_example_dataset_extractor_metric_and_reporter_work_together(documen
     assert dataset.features == extractor.name
     images = torch.from_numpy(prepared.images()[:64].copy())
     features, logits = load_extractor(extractor, "cpu")(iter([images]))
-    assert (features.shape, logits.shape) == ((64, 64), (64, 1))
+    assert (features.shape, logits.shape) == ((64, 64), (64, 0))
     sample = FeatureSample(features, logits)
     assert metric.score(sample, sample, metric.settings(64, 64)) == dict.fromkeys(metric.better, 0.0)
     assert reporter.render(pandas.DataFrame({"variant": ["a"], "fid": [1.5]})).split() == ["variant", "fid", "a", "1.5"]
@@ -377,14 +377,14 @@ def test_tests_of_the_page_pass(papers):
 
 def test_every_key_of_a_protocol_is_documented():
     real = SimpleNamespace(
-        dataset=SimpleNamespace(name="d", image_shape=(1, 8, 8)),
-        sha256="",
-        split="all",
-        count=50,
-        extractor=SimpleNamespace(extractor=SimpleNamespace(name="e", preprocessing=""), weights_sha256=""),
+        reference=SimpleNamespace(name="d", image_shape=(1, 8, 8), sha256="", split="all", count=50),
+        extractor=SimpleNamespace(
+            extractor=SimpleNamespace(name="e", preprocessing="", sha256="0", images="digits", licence="MIT"),
+            weights_sha256="0",
+        ),
     )
     metric = types.Metric("m", lambda real, fake, settings: {}, better={})
-    identity, content = Scorer([metric], real).protocol(metric, 10, ema=True)
+    identity, content = Scorer([metric], real, dataset_images="digits").protocol(metric, 10, ema=True)
     assert list(table(PAGES["metrics"].section("The protocol"))) == list(content)
     assert re.fullmatch(r"m-e-10-ema-[0-9a-f]{8}", identity)
 

@@ -123,29 +123,33 @@ def test_damage_to_what_is_held_out_is_seen(tmp_path):
     assert numbers_of(whole_dataset(moved).held_out.images()) == numbers_of(first.held_out.images())
 
 
-def scores_of(invoke, *arguments) -> tuple[dict, dict]:
-    outcome = invoke(*MLP, *arguments, "--results", "/".join(map(str, ("results", *arguments))).replace("--", ""))
-    assert outcome.code == 0, outcome.err
-    (record,) = Path("results").rglob(f"{'/'.join(map(str, arguments)).replace('--', '')}/**/record.json")
-    content = json.loads(record.read_text())
-    return content, next(iter(content["protocols"].values()))
-
-
-def test_reference_is_in_the_protocol(invoke, tmp_path, monkeypatch):
-    """`--reference both` compares with all 1797 digits, whatever the extractor keeps in the cache by then."""
+def test_another_reference_is_another_protocol_of_the_same_run(invoke, tmp_path, monkeypatch):
+    """And nothing is trained for it: what the run has kept is scored against the held-out images, or against all."""
     monkeypatch.chdir(tmp_path)
-    found = {}
-    for reference, count, split in (("train", 1438, "train"), ("test", 359, "test"), ("both", 1797, "train + test")):
-        record, protocol = scores_of(invoke, "--reference", reference)
-        assert (protocol["n_real"], protocol["real_split"]) == (count, split)
-        facts = record["dataset"]
-        assert (facts["count"], facts["held_out_count"], facts["held_out_split"]) == (1438, 359, "test")
-        wanted = {"train": facts["sha256"], "test": facts["held_out_sha256"]}
-        assert protocol["dataset_sha256"] == wanted.get(reference, protocol["dataset_sha256"])
-        found[reference] = (protocol["dataset_sha256"], record["scores"][0]["value"], record["scores"][0]["protocol"])
-    for values in zip(*found.values(), strict=True):
-        assert len(set(values)) == 3
-    outcome = invoke("doctor", "results")
+    for reference in ("train", "test", "both"):
+        outcome = invoke(*MLP, "--metrics", "fid", "--reference", reference)
+        assert outcome.code == 0, outcome.err
+    (path,) = Path("runs").rglob("record.json")
+    record = json.loads(path.read_text())
+    facts = record["dataset"]
+    assert (facts["count"], facts["held_out_count"], facts["held_out_split"]) == (1438, 359, "test")
+    used = {score["protocol"] for score in record["scores"] if score["ema"] and score["kimg"] == 0.256}
+    compared = {
+        content["real_split"]: (content["n_real"], content["dataset_sha256"])
+        for identity, content in record["protocols"].items()
+        if identity in used
+    }
+    assert {split: count for split, (count, _) in compared.items()} == {
+        "train": 1438,
+        "test": 359,
+        "train + test": 1797,
+    }
+    assert compared["train"][1] == facts["sha256"]
+    assert compared["test"][1] == facts["held_out_sha256"]
+    assert len({sha256 for _, sha256 in compared.values()}) == 3
+    values = {score["protocol"]: score["value"] for score in record["scores"] if score["protocol"] in used}
+    assert len(set(values.values())) == 3
+    outcome = invoke("doctor", "runs")
     assert outcome.code == 0, outcome.out
 
 

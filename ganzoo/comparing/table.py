@@ -99,7 +99,7 @@ def _costs() -> Iterator[DataColumn]:
         yield DataColumn(f"_target_{name}_sd", meaning, lambda target, name=name: target.cost(name).deviation)  # type: ignore[misc]
 
 
-SAMPLE_INTERVAL = "The 95 % interval from the sample of one run, its ends' means over seeds."
+OF_THE_SAMPLE = "The 95 % interval from the sample of one run, its ends' means over seeds."
 
 OF_A_ROW = (
     *(_setting(each.name) for each in ROW_SETTINGS),
@@ -118,8 +118,8 @@ OF_A_SCORE = (
     DataColumn("_n", "Finished seeds that have the score.", lambda score: score.count),
     _end("_low", 0),
     _end("_high", 1),
-    DataColumn("_sample_low", SAMPLE_INTERVAL, lambda score: score.sample_low.mean),
-    DataColumn("_sample_high", SAMPLE_INTERVAL, lambda score: score.sample_high.mean),
+    DataColumn("_sample_low", OF_THE_SAMPLE, lambda score: score.sample_low.mean),
+    DataColumn("_sample_high", OF_THE_SAMPLE, lambda score: score.sample_high.mean),
     DataColumn(
         "_not_told_apart",
         "Rows of its images, budget and hardware that only chance may set apart, with semicolons between.",

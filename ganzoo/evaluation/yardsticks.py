@@ -19,12 +19,12 @@ from ganzoo.evaluation.pixel_gaussian import pixel_gaussian_batches
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.runs import Yardstick, YardstickKind
 
-Draw = Callable[[int], Iterator[Tensor]]
+DrawImages = Callable[[int], Iterator[Tensor]]
 """Draws so many images: batches of uint8 (n, C, H, W)."""
 
 
 def measure_yardsticks(
-    scorer: Scorer, fakes: int, ema: bool, *, trained: Draw, untrained: Draw, untrained_key: Any
+    scorer: Scorer, fakes: int, ema: bool, *, trained: DrawImages, untrained: DrawImages, untrained_key: Any
 ) -> list[Yardstick]:
     """The scores of the three, and of the first images of the trained generator, by each metric of `scorer`.
 
@@ -37,7 +37,7 @@ def measure_yardsticks(
     size = scorer.real.extractor.extractor.batch_size
     images = scorer.real.dataset
 
-    def kept(what: str, key: Any, draw: Draw) -> FeatureSample:
+    def kept(what: str, key: Any, draw: DrawImages) -> FeatureSample:
         content = json.dumps([what, key, fakes, *scorer.real.identity])
         stem = f"{what}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         features = kept_features(stem, fakes, lambda: scorer.real.extractor(draw(fakes)), scorer.real.on_note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,13 +23,12 @@ from ganzoo.records.store import read_record, read_spec
 from ganzoo.registry.registry import Registry
 from ganzoo.registry.search_path import absolute_search_path
 from ganzoo.registry.validation import blaming
+from ganzoo.running.events import OnNote
 from ganzoo.running.launcher import Launcher
 from ganzoo.running.wire import Message, Note, Outcome
 from ganzoo.runs import Environment, ExtractorWeights, KeptGenerator, RunRecord, RunRequest, RunSpec, ScoringJob
 from ganzoo.training.assembly import materials_of
 from ganzoo.util.text import printable
-
-OnNote = Callable[[str], None]
 
 
 def missing_scores(

@@ -27,7 +27,7 @@ from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.quantization import Quantizer
 from ganzoo.evaluation.sampling import eval_mode, generated_images, load_generator, noise_seed, untrained_generator
 from ganzoo.evaluation.scorer import Scorer
-from ganzoo.evaluation.yardsticks import Draw, measure_yardsticks
+from ganzoo.evaluation.yardsticks import DrawImages, measure_yardsticks
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import WINDOWS, summary
 from ganzoo.planning.provenance import check_code_inside, check_unchanged
@@ -352,7 +352,7 @@ class _Training:
         recipe, plugins = spec.recipe, self.request.code.get("plugins", {})
         key = [recipe.architecture, recipe.options, recipe.latent, spec.image_shape, spec.dataset_sha256, plugins]
 
-        def draw(generator: Any, of: RunSpec, scorer: Scorer, who: str) -> Draw:
+        def draw(generator: Any, of: RunSpec, scorer: Scorer, who: str) -> DrawImages:
             return lambda count: _images_of(generator, of, run.draw_latent, self.drawing, scorer, who, count)
 
         with undisturbed(), random_numbers_untouched(spec.device), self.stop.at_once():

@@ -54,7 +54,7 @@ def ganzoo_datasets() -> Iterator[ganzoo.Dataset]:
         reference="Alpaydin & Kaynak 1998, https://archive.ics.uci.edu/dataset/80",
         image_size=16,
         features="digits-cnn",
-        kimg=200.0,
+        kimg=300.0,
         fakes=5000,
         images="digits",
     )

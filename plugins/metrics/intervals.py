@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 
-from scipy.special import stdtrit
-
 import ganzoo
 
 NORMAL = statistics.NormalDist().inv_cdf(0.975)
@@ -21,5 +19,7 @@ def normal_interval(value: float, variance: float, std: float | None = None) -> 
 
 def disjoint_interval(value: float, std: float, parts: int) -> ganzoo.Estimate:
     """The mean over `parts` disjoint parts of a sample, whose deviation is `std` (divisor `parts`), by Student's t."""
+    from scipy.special import stdtrit
+
     reach = float(stdtrit(parts - 1, 0.975)) * std / math.sqrt(parts - 1) if parts > 1 else math.nan
     return ganzoo.Estimate(value, value - reach, value + reach, std)
