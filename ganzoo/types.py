@@ -717,8 +717,8 @@ class Sample:
 class Estimate:
     """A score with what the choice of these images leaves open.
 
-    Other real images and other fakes, as many of each, would give another value; from `low` to `high` is a 95 % interval
-    for the mean of all such values. What another training would give is no part of it.
+    Other real images and other fakes, as many of each, would give another value; from `low` to `high` is a 95 %
+    interval for the mean of all such values. What another training would give is no part of it.
     """
 
     value: float
