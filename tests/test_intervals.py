@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ganzoo.evaluation.features import FeatureSample
-from ganzoo_plugins.metrics import fid, inception_score, kid
+from ganzoo_plugins.metrics import density_coverage, fid, inception_score, kid, precision_recall
 
-METRICS = {metric.name: metric for plugin in (fid, inception_score, kid) for metric in plugin.ganzoo_metrics()}
+PLUGINS = fid, inception_score, kid, precision_recall, density_coverage
+METRICS = {metric.name: metric for plugin in PLUGINS for metric in plugin.ganzoo_metrics()}
 
 FEWER_SUBSETS = {"kid": {"subsets": 5}}
 """So that a draw takes less than a second and not ten; the interval is wider for it."""
@@ -47,14 +48,19 @@ def share_of_intervals_that_hold_the_mean(name, width, n_real, n_fake, same, dra
     return dict(zip(metric.better, held, strict=True))
 
 
-SMALL = {"fid": (48, 200, 400), "is": (10, 20, 200), "kid": (48, 60, 120)}
+def outside(held):
+    """The shares that are not within `HELD`."""
+    return {score: share for score, share in held.items() if not HELD[0] <= share <= HELD[1]}
+
+
+SMALL = {"fid": (48, 200, 400), "is": (10, 20, 200), "kid": (48, 60, 120), "prc": (16, 90, 150), "dc": (16, 90, 150)}
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["equal", "different"])
 @pytest.mark.parametrize("name", SMALL)
 def test_intervals_of_small_samples_hold_the_mean_over_draws(name, same):
     held = share_of_intervals_that_hold_the_mean(name, *SMALL[name], same, draws=200, draws_of_mean=300)
-    assert {score: share for score, share in held.items() if not HELD[0] <= share <= HELD[1]} == {}
+    assert outside(held) == {}
 
 
 @pytest.mark.slow
@@ -63,4 +69,4 @@ def test_intervals_of_small_samples_hold_the_mean_over_draws(name, same):
 def test_intervals_of_1797_real_images_and_5000_fakes_hold_the_mean_over_draws(name, same):
     held = share_of_intervals_that_hold_the_mean(name, 128, 1797, 5000, same, draws=200, draws_of_mean=1000)
     print(name, "equal" if same else "different", held)
-    assert {score: share for score, share in held.items() if not HELD[0] <= share <= HELD[1]} == {}
+    assert outside(held) == {}

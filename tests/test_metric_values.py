@@ -19,12 +19,12 @@ from ganzoo.evaluation.features import FeatureSample, moments
 from ganzoo.util.images import save_png
 from ganzoo_plugins.datasets import digits
 from ganzoo_plugins.features import digit_cnns
-from ganzoo_plugins.metrics import fid, inception_score, kid, modes, precision_recall
+from ganzoo_plugins.metrics import density_coverage, fid, inception_score, kid, modes, neighbours, precision_recall
 from ganzoo_plugins.reporters import text as reporters
 
 METRICS = {
     metric.name: metric
-    for plugin in (fid, inception_score, kid, precision_recall, modes)
+    for plugin in (fid, inception_score, kid, precision_recall, density_coverage, modes)
     for metric in plugin.ganzoo_metrics()
 }
 
@@ -178,6 +178,42 @@ def test_precision_and_recall_agree_with_brute_force():
     assert values == pytest.approx(expected, rel=1e-4)
 
 
+def test_density_and_coverage_agree_with_their_definition():
+    """Naeem et al. 2020, equations 3 and 4, over all pairs."""
+    real, fake = gaussian(150, 6, 1).double().numpy(), (gaussian(130, 6, 2) * 0.7 + 0.2).double().numpy()
+    apart = np.linalg.norm(real[:, None] - real, axis=2)
+    radii = np.sort(apart, axis=1)[:, 5]  # place 0 is the image itself
+    inside = np.linalg.norm(real[:, None] - fake, axis=2) <= radii[:, None]
+    expected = {"density": inside.sum() / (5 * 130), "coverage": inside.any(1).mean()}
+    assert 0.3 < expected["coverage"] < 1, "a case that tells"
+    assert score("dc", sample(torch.from_numpy(real)), sample(torch.from_numpy(fake))) == pytest.approx(
+        expected, rel=1e-6
+    )
+
+
+def test_coverage_of_a_mixture_is_the_share_of_its_modes_that_have_fakes():
+    centres = 100 * torch.eye(10)[torch.arange(300) % 10]
+    real, fake = (centres + gaussian(300, 10, seed) for seed in (1, 2))
+    for covered in (3, 7, 10):
+        values = score("dc", sample(real), sample(fake[torch.arange(300) % 10 < covered]))
+        assert values["coverage"] == pytest.approx(covered / 10, abs=0.03)
+        assert values["density"] == pytest.approx(1, abs=0.2)
+
+
+def test_neighbours_by_blocks_and_without_a_group_are_those_of_all_pairs(monkeypatch):
+    """Each column against the images without that group, one block against many."""
+    points, others = gaussian(60, 4, 1).double(), gaussian(50, 4, 2).double()
+    monkeypatch.setattr(neighbours, "BLOCK", 7 * 60)
+    balls = neighbours.Balls.around(points, 3)
+    given = neighbours.Grouped.of(others)
+    found = torch.cat([balls.around_each(block) for _, block in given.distances_to(balls.centres.points)])
+    for column in range(1 + neighbours.GROUPS):
+        kept = balls.centres.points[balls.centres.groups != column - 1]
+        radii = torch.cdist(kept, kept).topk(4, largest=False).values[:, 3]
+        expected = (torch.cdist(given.points, kept) <= radii).sum(1)
+        assert found[:, column].tolist() == expected.tolist()
+
+
 def test_modes_and_kl_equal_a_count_by_hand():
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     predicted = torch.tensor([0, 0, 0, 1])
@@ -291,6 +327,8 @@ def test_real_against_itself_is_perfect(extract, real_digits):
     spread = np.trace(side.statistics()[1])
     assert abs(score("fid", side, side)["fid"]) < 1e-6 * spread
     assert score("prc", side, side) == {"precision": 1, "recall": 1}
+    assert score("dc", side, side)["coverage"] == 1
+    assert score("dc", side, side)["density"] == pytest.approx(6 / 5, rel=0.001), "k neighbours, and the image itself"
     assert score("kid", side, side)["kid"][0] <= 0, "unbiased: the mean over equal sets lies below zero"
     assert 8 < score("is", side, side)["is"][0] <= 10
     assert score("modes", side, side)["modes"] == 10
@@ -303,6 +341,7 @@ def test_collapsed_generator_scores_badly(extract, real_digits):
     one = extract(images[700:701].expand(500, -1, -1, -1))
     assert score("is", real, one)["is"] == pytest.approx((1, 0), abs=1e-6)
     assert score("prc", real, one) == {"precision": 1, "recall": 0}
+    assert score("dc", real, one)["coverage"] < 0.05
     assert score("modes", real, one)["modes"] == 1
     assert score("modes", real, one)["kl"] == pytest.approx(math.log(10), abs=0.3)
     half = extract(images[600:1200])
@@ -323,6 +362,10 @@ def test_real_scores_better_than_noisy_and_noisy_than_noise(extract, real_digits
     good, *bad = (score("prc", real, side) for side in sides)
     for name in ("precision", "recall"):
         assert good[name] > 0.6, name
+        assert all(side[name] < 0.4 * good[name] for side in bad), name
+    good, *bad = (score("dc", real, side) for side in sides)
+    for name in ("density", "coverage"):
+        assert good[name] > 0.7, name
         assert all(side[name] < 0.4 * good[name] for side in bad), name
 
 
@@ -345,7 +388,10 @@ def test_kid_says_that_all_images_were_drawn():
         assert (settings["subsets"], "drawn" in settings) == (100, False)
 
 
-@pytest.mark.parametrize(("name", "what"), [("fid", "covariance"), ("kid", "needs two"), ("prc", "has no neighbour")])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("fid", "covariance"), ("kid", "needs two"), ("prc", "has no neighbour"), ("dc", "has no neighbour")],
+)
 def test_a_single_image_has_no_score_but_a_reason_and_nothing_is_warned_of(name, what):
     twelve, one = (FeatureSample(gaussian(count, 16, count), torch.zeros(count, 10)) for count in (12, 1))
     for sides in ((one, twelve), (twelve, one), (one, one)):

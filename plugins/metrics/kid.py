@@ -74,8 +74,8 @@ def variance_over_all(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     of_single, of_pairs = 0.0, 4 * across / (counts[0] * counts[1])
     for side, count, crossing, others in ((x, counts[0], rows, len(y)), (y, counts[1], columns, len(x))):
         means, within = _additive_symmetric(polynomial_kernel(side, side))
-        single = np.var(means - crossing, ddof=1) - within / (len(side) - 1) - across / others
-        of_single += 4 * float(single) / count
+        single = float(np.var(means - crossing, ddof=1)) - within / (len(side) - 1) - across / others
+        of_single += 4 * single / count
         of_pairs += 2 * within / (count * (count - 1))
     # An estimate below 0, of what is 0 where the distributions are equal, must not take from what pairs contribute.
     return float(max(of_single, 0.0) + of_pairs)

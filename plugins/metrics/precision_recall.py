@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 import ganzoo
+from ganzoo_plugins.metrics.intervals import share_interval
+from ganzoo_plugins.metrics.neighbours import Balls, jackknife_variance, points_of
 
 
 def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
@@ -15,31 +20,35 @@ def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
 
 def score(
     real: ganzoo.Sample, fake: ganzoo.Sample, settings: Mapping[str, Any]
-) -> Mapping[str, float | ganzoo.NoScore]:
+) -> Mapping[str, float | ganzoo.Estimate | ganzoo.NoScore]:
     """Precision: the share of fakes near a real image. Recall: the share of real images near a fake. Both in [0, 1].
 
     A point is near another when it lies in the ball around it that reaches its `neighborhood`-th nearest neighbour on
     its own side. The features are the extractor's (the paper's are VGG-16's). In float64, where the distance between
-    equal points is 0 to 1e-7 of their size, and a thousand rows of distances at a time. None where a side has one
-    image, which has no neighbour; NaN for features that are not finite.
+    equal points is 0 to 1e-7 of their size, and by blocks, so that memory grows with the number of images and not with
+    that of pairs. None where a side has one image, which has no neighbour; NaN for features that are not finite.
     """
-    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
-
-    if settings["neighborhood"] < 1:
+    k = settings["neighborhood"]
+    if k < 1:
         alone = ganzoo.NoScore("a side has one image, which has no neighbour")
         return {"precision": alone, "recall": alone}
-    fakes, reals = fake.features.double(), real.features.double()
+    fakes, reals = points_of(fake), points_of(real)
     if not (fakes.isfinite().all() and reals.isfinite().all()):
         return {"precision": float("nan"), "recall": float("nan")}
-    result = prc_features_to_metric(
-        fakes,
-        reals,
-        prc_neighborhood=settings["neighborhood"],
-        prc_batch_size=1000,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    return {"precision": result[KEY_METRIC_PRECISION], "recall": result[KEY_METRIC_RECALL]}
+    real_balls, fake_balls = Balls.around(reals, k), Balls.around(fakes, k)
+    around_fakes = []
+    around_reals = torch.zeros(len(reals), fake_balls.radii.shape[1], dtype=torch.float64, device=reals.device)
+    for first, distances in fake_balls.centres.distances_to(real_balls.centres.points):
+        around_fakes.append(real_balls.around_each(distances))
+        around_reals += fake_balls.around_each(distances.T, first)
+    return {"precision": share_near(torch.cat(around_fakes)), "recall": share_near(around_reals)}
+
+
+def share_near(balls: Tensor) -> ganzoo.Estimate:
+    """The share of images that lie in any ball of the other side, from the number of these, (N, 1 + G)."""
+    near = (balls > 0).double()
+    variance = float(near[:, 0].var()) / len(near) + jackknife_variance(near)
+    return share_interval(float(near[:, 0].mean()), variance, len(near))
 
 
 @ganzoo.hookimpl
