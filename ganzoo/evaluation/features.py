@@ -200,6 +200,11 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, covariance / (len(features) - 1)
 
 
+def all_images(dataset: PreparedDataset) -> Tensor:
+    """Every image of a dataset in order: uint8 (N, C, H, W) on the CPU."""
+    return torch.from_numpy(np.array(dataset.images()))
+
+
 def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:
     """Every image of a dataset in order: uint8 (n, C, H, W) on the CPU, `size` at a time."""
     images = dataset.images()

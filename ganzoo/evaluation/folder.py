@@ -11,7 +11,7 @@ from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample, dataset_batches
-from ganzoo.evaluation.scorer import Scorer
+from ganzoo.evaluation.scorer import Scorer, check_held_out
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import Score
@@ -52,6 +52,7 @@ def score_folder(
     reading: dict[str, Any] = {"skip_bad_images": skip_bad_images, "background": background}
     real = prepare_dataset(registry, offer, argument, image_size=image_size, data_root=data_root, **reading)
     check_labels(chosen_metrics, real)
+    check_held_out(chosen_metrics, real.name, there=False)
     _, height, width = real.image_shape
     if height != width:
         raise UsageError(

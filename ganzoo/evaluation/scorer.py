@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ganzoo.errors import PluginError
+from ganzoo.errors import PluginError, UsageError
 from ganzoo.evaluation.extractors import preprocessing_of
-from ganzoo.evaluation.features import FeatureSample, RealSample
+from ganzoo.evaluation.features import FeatureSample, RealSample, all_images
+from ganzoo.evaluation.sampling import GeneratedImages, eval_mode
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
-from ganzoo.registry.signatures import by_name
+from ganzoo.registry.signatures import by_name, metric_function
 from ganzoo.runs import LARGEST_FIGURE, Score
-from ganzoo.types import Estimate, Metric, NoScore, Sample
+from ganzoo.types import Estimate, Metric, NoScore
 from ganzoo.util.text import printable
 
 NOT_FINITE = "the generated images have features that are not finite"
+
+
+HELD_OUT = {"held_out", "held_out_images"}
+
+ABSENT = {
+    **dict.fromkeys(HELD_OUT, "the dataset has no held-out images"),
+    "generator": "a folder of images has no generator",
+}
+"""Why there is nothing under a name that a metric needs; other names are those of players."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Scorer:
     """For each metric its plugin and the extractor's, each with the hash of its source."""
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """The options with which images are drawn, where the architecture has some."""
+    held_out: RealSample | None = None
+    """Real images that no run trains on, by the same extractor; None where the dataset has none."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
@@ -60,19 +74,30 @@ class Scorer:
         }
         if self.drawing:
             content["drawing"] = dict(self.drawing)
+        if self.held_out is not None and HELD_OUT & set(metric_function(metric).names):
+            others = self.held_out.dataset
+            content["held_out"] = {"dataset_sha256": others.sha256, "split": others.split, "n": others.count}
         return protocol_id(content), content
 
     def score(
-        self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
+        self,
+        images: Iterator[Tensor],
+        kimg: float | None,
+        ema: bool | None,
+        players: Mapping[str, nn.Module] | None = None,
     ) -> tuple[list[Score], dict[str, Any]]:
         """`(scores, protocols)` as a record holds them; a value that is not finite, too large, or out of the metric's
         bounds is None, with a reason.
 
-        Raises `PluginError` where a metric does not give what `Metric` promises.
+        `GeneratedImages` have labels, and metrics may draw more of them; `players` are the networks that metrics may
+        name. Raises `PluginError` where a metric does not give what `Metric` promises.
         """
-        generated = FeatureSample(*self.real.extractor(images), logit_names=self.real.logit_names)
-        fake: Sample = generated  # type: ignore[assignment]
-        real: Sample = self.real  # type: ignore[assignment]
+        kept = KeptImages(images, self._asked_for("fake_images"))
+        features, logits = self.real.extractor(kept)
+        source = images if isinstance(images, GeneratedImages) else None
+        labels = None if source is None else source.labels
+        generated = FeatureSample(features, logits, labels, self.real.class_names, self.real.logit_names)
+        given = {**(players or {}), **self._given(generated, kept, source)}
         scores: list[Score] = []
         protocols: dict[str, Any] = {}
         finite = generated.finite
@@ -81,7 +106,11 @@ class Scorer:
             identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
             if finite:
-                values: Mapping[str, Any] = _checked_names(metric, result_of(metric, real, fake, content["settings"]))
+                with contextlib.ExitStack() as modes:
+                    for player in (players or {}).values():
+                        modes.enter_context(eval_mode(player))
+                    result = result_of(metric, {**given, "settings": content["settings"]})
+                values: Mapping[str, Any] = _checked_names(metric, result)
             else:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, result in values.items():
@@ -106,15 +135,68 @@ class Scorer:
                 scores.append(entry)
         return scores, protocols
 
+    def _asked_for(self, name: str) -> bool:
+        """Whether any metric names it."""
+        return any(name in metric_function(metric).names for metric in self.metrics)
+
+    def _given(self, fake: FeatureSample, kept: KeptImages, source: GeneratedImages | None) -> dict[str, Any]:
+        """What a metric may name, but settings and players; None for what is not there."""
+        given = {
+            "real": self.real,
+            "fake": fake,
+            "held_out": self.held_out,
+            "fake_images": kept.images(),
+            "generator": None if source is None else source.source(),
+        }
+        for name, side in (("real_images", self.real), ("held_out_images", self.held_out)):
+            given[name] = all_images(side.dataset) if side and self._asked_for(name) else None
+        return given
+
+
+class KeptImages:
+    """Batches of images (n, C, H, W) as they come, of which all are kept on the CPU if that is asked for."""
+
+    def __init__(self, batches: Iterator[Tensor], keep: bool) -> None:
+        self._batches = batches
+        self._kept: list[Tensor] | None = [] if keep else None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in self._batches:
+            if self._kept is not None:
+                self._kept.append(batch.cpu())
+            yield batch
+
+    def images(self) -> Tensor | None:
+        """uint8 (N, C, H, W); None if they were not to be kept."""
+        return None if self._kept is None else torch.cat(self._kept)
+
 
 def settings_of(metric: Metric, n_real: int, n_fake: int) -> dict[str, Any]:
     """What else decides the value of a metric for so many images of each kind."""
     return dict(by_name(metric, "settings")({"n_real": n_real, "n_fake": n_fake}))
 
 
-def result_of(metric: Metric, real: Any, fake: Any, settings: Mapping[str, Any]) -> Any:
-    """What a metric's function gives, unchecked; it may leave out what it needs not."""
-    return by_name(metric, "score")({"real": real, "fake": fake, "settings": settings})
+def result_of(metric: Metric, given: Mapping[str, Any]) -> Any:
+    """What a metric's function gives, unchecked, of what it may name; None stands for what is not there.
+
+    Where it needs that, there is `NoScore` for each of its scores.
+    """
+    function = metric_function(metric)
+    for name in function.needed:
+        if given.get(name) is None:
+            reason = ABSENT.get(name, f"the variant has no player '{name}'")
+            return dict.fromkeys(metric.better, NoScore(f"{reason}, which the metric needs"))
+    return function({**dict.fromkeys(function.names), **given})
+
+
+def check_held_out(metrics: Iterable[Metric], dataset: str, there: bool) -> None:
+    """Raise `UsageError` where a metric has no score without held-out real images, and a dataset has none."""
+    for metric in metrics:
+        if not there and not HELD_OUT.isdisjoint(metric_function(metric).needed):
+            raise UsageError(
+                f"metric '{metric.name}' needs held-out real images, and dataset '{printable(dataset)}' has none; "
+                "leave it out of --metrics"
+            )
 
 
 def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:

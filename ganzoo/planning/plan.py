@@ -14,6 +14,7 @@ from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset, ref
 from ganzoo.data.prepared import OnProgress, PreparedDataset
 from ganzoo.errors import GanzooError, UsageError
 from ganzoo.evaluation.extractors import find_weights
+from ganzoo.evaluation.scorer import check_held_out
 from ganzoo.machine.fingerprint import hardware_fingerprint
 from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
@@ -107,6 +108,7 @@ def resolve(
         on_progress=on_progress,
     )
     check_labels((metric.record for metric in metrics), dataset)
+    check_held_out((metric.record for metric in metrics), dataset.name, there=False)
     batch_sizes = _batch_sizes(plan, dataset.count)
     runs, notes = [], list(dataset.remarks)
     in_force: dict[str, tuple[str, ...]] = {}

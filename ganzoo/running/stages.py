@@ -23,7 +23,7 @@ from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.quantization import Quantizer
-from ganzoo.evaluation.sampling import eval_mode, generated_images, noise_seed
+from ganzoo.evaluation.sampling import GeneratedImages, eval_mode, noise_seed
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.machine.settings import apply_settings
 from ganzoo.machine.timing import WINDOWS, summary
@@ -342,7 +342,7 @@ def _score(
     scores: list[Score] = []
     protocols: dict[str, Protocol] = {}
     for ema, generator in (generators or {False: run.players.generator}).items():
-        images = generated_images(
+        images = GeneratedImages(
             generator,
             spec.fakes,
             scorer.real.extractor.extractor.batch_size,
@@ -353,7 +353,7 @@ def _score(
             f"the {_kind(ema)} generator at {kimg:g} kimg",
             drawing,
         )
-        of_generator, used = scorer.score(images, kimg, ema)
+        of_generator, used = scorer.score(images, kimg, ema, run.players)
         scores += of_generator
         protocols |= used
     return scores, protocols
