@@ -720,7 +720,7 @@ class Sample:
     logits: Tensor
     """float32 (N, K) on the CPU."""
     labels: Tensor | None
-    """int64 (N,) or None; fakes have None."""
+    """int64 (N,) or None; of fakes those that a conditional generator was given."""
     statistics: Callable[[], tuple[Any, Any]]
     """A method: float64 tensors `(mu, sigma)`, (D,) and (D, D), computed once, cached for the real side, and on one
     device for both."""
@@ -729,6 +729,17 @@ class Sample:
     logit_names: tuple[str, ...] = ()
     """What the columns of the logits are called; empty: by their numbers. A label is not the number of a column: they
     meet by their names."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A generator that a metric draws from: in eval mode, without gradients, the averaged one where that is scored."""
+
+    draw: Callable[[int], tuple[Tensor, Tensor | None]]
+    """`draw(count) -> (latents, labels)`: float (count, L), and int64 (count,) or None, on the generator's device; the
+    same ones for every metric."""
+    images: Callable[[Tensor, Tensor | None], Tensor]
+    """`images(latents, labels) -> images`: float (n, C, H, W) in [-1, 1], on that device; not rounded to uint8."""
 
 
 @dataclass(frozen=True)
@@ -763,7 +774,13 @@ class Metric:
     name: str
     """What `--metrics` refers to."""
     score: Callable[..., Mapping[str, float | tuple[float, float] | Estimate | NoScore]]
-    """`score(real, fake, settings) -> {score: value, (value, std), Estimate or NoScore}`; either side is a `Sample`."""
+    """`score(real, fake, settings) -> {score: value, (value, std), Estimate or NoScore}`; either side is a `Sample`.
+
+    It may also name `held_out` (a `Sample` of real images that no run trains on), `real_images`, `fake_images` and
+    `held_out_images` (uint8 (N, C, H, W) on the CPU, in the order of the features), `generator` (an `ImageSource`) and
+    each of `players`. A name without a default is needed: where it is not there, there is no score. With `=None` the
+    metric does without.
+    """
     better: Mapping[str, Literal["lower", "higher"]]
     """Every score it yields, and which way it is better: `"lower"` or `"higher"`."""
     settings: Callable[[int, int], Mapping[str, Any]] = lambda n_real, n_fake: {}
@@ -774,6 +791,8 @@ class Metric:
     """One line."""
     reference: str = ""
     """The source."""
+    players: tuple[str, ...] = ()
+    """The players that `score` may name, such as `encoder`: the networks, in eval mode."""
     title: Mapping[str, str] = field(default_factory=dict)
     """Score to what heads its column and its axis; a score that is not named here is called by its name. Behind it
     stands the extractor, unless that is Inception."""

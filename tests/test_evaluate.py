@@ -16,7 +16,7 @@ from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.errors import PluginError, WeightsUnavailable
 from ganzoo.evaluation.extractors import find_weights, load_extractor
 from ganzoo.evaluation.features import RealSample
-from ganzoo.evaluation.sampling import eval_mode, generated_images
+from ganzoo.evaluation.sampling import GeneratedImages, eval_mode
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.records.protocols import foreign_images, protocol_id
 from ganzoo.registry.discovery import discover
@@ -301,7 +301,7 @@ def test_generated_images_depend_on_the_seed_alone():
         return torch.randn(count, 8, generator=rng)
 
     def images(seed):
-        return torch.cat([*generated_images(generator, 50, 16, draw, stream(seed, "x"), "cpu")])
+        return torch.cat([*GeneratedImages(generator, 50, 16, draw, stream(seed, "x"), "cpu")])
 
     assert images(3).shape == (50, 1, 4, 4)
     assert images(3).dtype == torch.uint8

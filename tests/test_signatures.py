@@ -60,7 +60,7 @@ REFUSED_AT_LOADING = {
     ),
     "a metric of nothing": (
         lambda: metric(lambda real, generated, settings: {}),
-        "score of metric 'odd' asks for 'generated'; arguments go by name, and it may name real, fake, settings",
+        "score of metric 'odd' asks for 'generated'; arguments go by name, and it may name real, fake, held_out",
     ),
     "settings of a metric": (
         lambda: ganzoo.Metric("odd", lambda real: {}, better={"odd": "lower"}, settings=lambda count: {}),

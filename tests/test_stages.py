@@ -6,7 +6,7 @@ import pytest
 import torch
 from trials import REGISTRY, differing, run_of, trial_of
 
-from ganzoo.evaluation.sampling import generated_images
+from ganzoo.evaluation.sampling import GeneratedImages
 from ganzoo.training.loop import TermLog, TrainResult, train
 from ganzoo.training.snapshot import restore, snapshot
 
@@ -44,7 +44,7 @@ def test_in_eval_mode_images_have_the_full_size_in_every_stage():
     def evaluate(kimg):
         average = run.average.settled()
         drawn = torch.cat(
-            list(generated_images(average, 4, 4, run.draw_latent, torch.Generator().manual_seed(0), "cpu"))
+            list(GeneratedImages(average, 4, 4, run.draw_latent, torch.Generator().manual_seed(0), "cpu"))
         )
         shapes.append(tuple(drawn.shape))
         pixels = drawn.reshape(4, 4, 2, 4, 2)

@@ -14,6 +14,7 @@ from ganzoo.evaluation.features import FeatureSample
 from ganzoo.evaluation.scorer import result_of, settings_of
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, score_facts
+from ganzoo.registry.signatures import metric_function
 from ganzoo.types import Estimate, Metric, NoScore
 from ganzoo.util.text import printable
 
@@ -95,7 +96,7 @@ def class_names(metric: Metric) -> None:
 def few_images(metric: Metric) -> None:
     """A dozen fakes against one real image have a value, NaN, or `NoScore` with the reason; nothing is raised."""
     one, dozen = (_clusters(seed, labelled, count=count) for seed, labelled, count in ((0, True, 1), (1, False, 12)))
-    result = result_of(metric, one, dozen, settings_of(metric, 1, 12))
+    result = _result_of(metric, one, dozen, settings_of(metric, 1, 12))
     if set(result) != set(metric.better):
         raise Failed(f"of one real image it scores {_quoted(result)}, and `better` names {_quoted(metric.better)}")
     for name, value in result.items():
@@ -143,10 +144,18 @@ def _clusters(seed: int, labelled: bool, backwards: bool = False, count: int = C
 
 
 def _scores_of(metric: Metric, fakes: FeatureSample, reals: FeatureSample | None = None) -> Mapping[str, Any]:
-    result = result_of(metric, reals or real_sample(), fakes, settings_of(metric, COUNT, COUNT))
+    result = _result_of(metric, reals or real_sample(), fakes, settings_of(metric, COUNT, COUNT))
     if not isinstance(result, Mapping):
         raise Failed(f"score gave {type(result).__name__}; it must give {{score: value, (value, std) or Estimate}}")
     return result
+
+
+def _result_of(metric: Metric, reals: FeatureSample, fakes: FeatureSample, settings: Mapping[str, Any]) -> Any:
+    """Raises `Skipped` for a metric that needs more than features and logits."""
+    given = {"real": reals, "fake": fakes, "held_out": _clusters(seed=4, labelled=True), "settings": settings}
+    if lacking := [name for name in metric_function(metric).needed if name not in given]:
+        raise Skipped(f"the metric needs {_quoted(lacking)}, and the checks have features only")
+    return result_of(metric, given)
 
 
 def _value_parts(value: Any) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class LoadedExtractor:
     device: str
 
     @torch.inference_mode()
-    def __call__(self, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    def __call__(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """uint8 (n, C, H, W) batches to float32 features (N, D) and logits (N, K), on the extractor's device.
 
         Raises `PluginError` where the extractor does not name each of the K classes once.

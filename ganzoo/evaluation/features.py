@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ganzoo.data.prepared import PreparedDataset
+from ganzoo.data.prepared import PreparedDataset, Reference
 from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
 from ganzoo.util.devices import float64_device
 from ganzoo.util.files import cache_folder, write_atomically
@@ -111,6 +111,10 @@ class RealSample:
     def __len__(self) -> int:
         return self.reference.count
 
+    def others(self, reference: str) -> RealSample:
+        """Other images of the same dataset by the same extractor. Raises what the constructor does."""
+        return RealSample(self.dataset, self.extractor, self.on_note, self._source_sha256, reference)
+
     def unseen(self) -> FeatureSample | None:
         """Real images that are not in the reference: those held out, or as many of the training images; None where the
         reference has all, or nothing is held out.
@@ -119,7 +123,7 @@ class RealSample:
         if held_out is None or len(self.reference.parts) > 1:
             return None
         which = "test" if self.reference.parts[0] is self.dataset else "train"
-        other = RealSample(self.dataset, self.extractor, self.on_note, self._source_sha256, which)
+        other = self.others(which)
         sample = FeatureSample(other.features, other.logits, other.labels, self.class_names, self.logit_names)
         return sample.first(held_out.count)
 
@@ -235,6 +239,11 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
         centred = block.to(device, torch.float64) - mean
         covariance.addmm_(centred.T, centred)
     return mean, covariance / (len(features) - 1)
+
+
+def all_images(reference: Reference) -> Tensor:
+    """Every real image in order: uint8 (N, C, H, W) on the CPU."""
+    return torch.from_numpy(np.concatenate([part.images() for part in reference.parts]))
 
 
 def dataset_batches(dataset: PreparedDataset, size: int) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample, dataset_batches
-from ganzoo.evaluation.scorer import Scorer
+from ganzoo.evaluation.scorer import Scorer, check_held_out
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
 from ganzoo.records.protocols import foreign_images
 from ganzoo.registry.registry import Registry
@@ -58,6 +58,7 @@ def score_folder(
         registry, offer, argument, image_size=image_size, data_root=data_root, hold_out=hold_out, **reading
     )
     check_labels(chosen_metrics, real)
+    check_held_out(chosen_metrics, real)
     _, height, width = real.image_shape
     if height != width:
         raise UsageError(
@@ -80,7 +81,8 @@ def score_folder(
         compared = RealSample(real, module, source_sha256=source, reference=reference)
         code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
         batches = dataset_batches(fake, extractor.record.batch_size)
-        scorer = Scorer(chosen_metrics, compared, plugins, code, dataset_images=offer.record.images)
+        held_out = compared.others("test") if real.held_out else None
+        scorer = Scorer(chosen_metrics, compared, plugins, code, dataset_images=offer.record.images, held_out=held_out)
         given_scores, used = scorer.score(batches, kimg=None, ema=None)
         scores += given_scores
         protocols |= used

@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ganzoo.training.players import GeneratorPlayer
 from ganzoo.training.preflight import building_on_meta
 from ganzoo.training.progressive import size_at, stages_of
 from ganzoo.training.weights import load_state, read_state
+from ganzoo.types import ImageSource
 from ganzoo.util.seeds import seeded, stream, stream_seed
 from ganzoo.util.tensorfiles import read_header
 from ganzoo.util.text import error_line, printable
@@ -186,41 +188,78 @@ def image_batches(
     return batches()
 
 
-def generated_images(
-    generator: nn.Module,
-    count: int,
-    batch_size: int,
-    draw_latent: Callable[[int, torch.Generator], Tensor],
-    rng: torch.Generator,
-    device: str,
-    label_pool: Tensor | None = None,
-    whose: str = "the generator",
-    drawing: Drawing = PLAIN,
-) -> Iterator[Tensor]:
+class GeneratedImages(Iterator[Tensor]):
     """Batches of uint8 (n, C, H, W) on `device`, `count` in all, from `generator` in eval mode.
 
     Latents come from `rng`, a CPU generator, so that they are the same on all hardware. Labels are drawn from
     `label_pool`, so that a conditional generator is scored on the dataset's mixture of classes. Raises `Diverged` after
     the last batch where images are not finite; its message calls the generator `whose`.
     """
-    quantize = Quantizer(whose)
 
-    def some_labels(size: int, numbers: torch.Generator) -> Tensor | None:
-        if label_pool is None:
-            return None
-        return label_pool[torch.randint(len(label_pool), (size,), generator=numbers)].to(device)
+    def __init__(
+        self,
+        generator: nn.Module,
+        count: int,
+        batch_size: int,
+        draw_latent: Callable[[int, torch.Generator], Tensor],
+        rng: torch.Generator,
+        device: str,
+        label_pool: Tensor | None = None,
+        whose: str = "the generator",
+        drawing: Drawing = PLAIN,
+    ) -> None:
+        self.draw_latent = draw_latent
+        self.rng = rng
+        self.device = device
+        self.label_pool = label_pool
+        self.drawing = drawing
+        self._generator = generator
+        self._labels: list[Tensor] = []
+        self._batches = self._in_batches(count, batch_size, Quantizer(whose))
 
-    def draw_inputs(size: int) -> tuple[Tensor, Tensor | None]:
-        return draw_latent(size, apart).to(device), some_labels(size, apart)
+    def __next__(self) -> Tensor:
+        return next(self._batches)
 
-    apart = torch.Generator().manual_seed(stream_seed(rng.initial_seed(), "preparation"))
-    ready = drawing.ready(generator, draw_inputs, noise_seed(rng), device)
-    with eval_mode(ready):
-        for start in range(0, count, batch_size):
-            size = min(batch_size, count - start)
-            latent = draw_latent(size, rng).to(device)
-            yield quantize(drawing.images(ready, latent, some_labels(size, rng), noise_seed(rng, start)))
-    quantize.check()
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels of the images so far, int64 (N,) on the CPU; None of an unconditional generator."""
+        return torch.cat(self._labels).cpu() if self._labels else None
+
+    def source(self) -> ImageSource:
+        """More images of this generator, from a stream of random numbers apart, the same one at each call."""
+        numbers = self._stream("metrics")
+
+        def images(latent: Tensor, labels: Tensor | None) -> Tensor:
+            with eval_mode(self._ready):
+                return self.drawing.images(self._ready, latent, labels, noise_seed(self.rng))
+
+        return ImageSource(lambda count: self._draw(count, numbers), images)
+
+    @cached_property
+    def _ready(self) -> nn.Module:
+        numbers = self._stream("preparation")
+        return self.drawing.ready(
+            self._generator, lambda count: self._draw(count, numbers), noise_seed(self.rng), self.device
+        )
+
+    def _in_batches(self, count: int, batch_size: int, quantize: Quantizer) -> Iterator[Tensor]:
+        with eval_mode(self._ready):
+            for start in range(0, count, batch_size):
+                latent, labels = self._draw(min(batch_size, count - start), self.rng)
+                if labels is not None:
+                    self._labels.append(labels)
+                yield quantize(self.drawing.images(self._ready, latent, labels, noise_seed(self.rng, start)))
+        quantize.check()
+
+    def _draw(self, count: int, numbers: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        latent = self.draw_latent(count, numbers).to(self.device)
+        if self.label_pool is None:
+            return latent, None
+        places = torch.randint(len(self.label_pool), (count,), generator=numbers)
+        return latent, self.label_pool[places].to(self.device)
+
+    def _stream(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(self.rng.initial_seed(), purpose))
 
 
 def noise_seed(latents: torch.Generator, first: int = 0) -> int:

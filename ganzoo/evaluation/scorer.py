@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from ganzoo.data.prepared import Reference
-from ganzoo.errors import PluginError
+from ganzoo.data.prepared import PreparedDataset, Reference
+from ganzoo.errors import PluginError, UsageError
 from ganzoo.evaluation.extractors import preprocessing_of
-from ganzoo.evaluation.features import FeatureSample, RealSample
+from ganzoo.evaluation.features import FeatureSample, RealSample, all_images
+from ganzoo.evaluation.sampling import GeneratedImages, eval_mode
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
-from ganzoo.registry.signatures import by_name
+from ganzoo.registry.signatures import by_name, metric_function
 from ganzoo.runs import LARGEST_FIGURE, Score
-from ganzoo.types import Estimate, FeatureExtractor, Metric, NoScore, Sample
+from ganzoo.types import Estimate, FeatureExtractor, ImageSource, Metric, NoScore
 from ganzoo.util.text import printable
 
 NOT_FINITE = "the generated images have features that are not finite"
+
+
+HELD_OUT = {"held_out", "held_out_images"}
+
+ABSENT = {
+    **dict.fromkeys(HELD_OUT, "the dataset has no held-out images"),
+    "generator": "a folder of images has no generator",
+}
+"""Why there is nothing under a name that a metric needs; other names are those of players."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,8 @@ class Scorer:
     """The options with which images are drawn, where the architecture has some."""
     dataset_images: str = ""
     """The kind of the real images; see `Dataset.images`."""
+    held_out: RealSample | None = None
+    """Real images that no run trains on, by the same extractor; None where the dataset has none."""
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""
@@ -52,28 +66,39 @@ class Scorer:
             fakes=fakes,
             ema=ema,
             dataset_images=self.dataset_images,
+            held_out=self.held_out.reference if self.held_out else None,
         )
 
     def score(
-        self, images: Iterator[Tensor], kimg: float | None, ema: bool | None
+        self,
+        images: Iterator[Tensor],
+        kimg: float | None,
+        ema: bool | None,
+        players: Mapping[str, nn.Module] | None = None,
     ) -> tuple[list[Score], dict[str, Any]]:
         """`(scores, protocols)` as a record holds them; a value that is not finite, too large, or out of the metric's
         bounds is None, with a reason.
 
-        Raises `PluginError` where a metric does not give what `Metric` promises.
+        `GeneratedImages` have labels, and metrics may draw more of them; `players` are the networks that metrics may
+        name. Raises `PluginError` where a metric does not give what `Metric` promises.
         """
-        return self.score_sample(self.sample(images), kimg, ema)
+        return self.score_fakes(self.fakes(images), kimg, ema, players)
 
-    def sample(self, images: Iterator[Tensor]) -> FeatureSample:
+    def fakes(self, images: Iterator[Tensor]) -> Fakes:
         """What metrics see of images."""
-        return FeatureSample(*self.real.extractor(images), logit_names=self.real.logit_names)
+        kept = KeptImages(images, self._asked_for("fake_images"))
+        features, logits = self.real.extractor(kept)
+        generated = images if isinstance(images, GeneratedImages) else None
+        labels = None if generated is None else generated.labels
+        sample = FeatureSample(features, logits, labels, self.real.class_names, self.real.logit_names)
+        return Fakes(sample, kept.images(), None if generated is None else generated.source())
 
-    def score_sample(
-        self, generated: FeatureSample, kimg: float | None, ema: bool | None
+    def score_fakes(
+        self, fakes: Fakes, kimg: float | None, ema: bool | None, players: Mapping[str, nn.Module] | None = None
     ) -> tuple[list[Score], dict[str, Any]]:
-        """As `score`, of a sample."""
-        fake: Sample = generated  # type: ignore[assignment]
-        real: Sample = self.real  # type: ignore[assignment]
+        """As `score`, of what metrics see."""
+        generated = fakes.sample
+        given = {**(players or {}), **self._given(fakes)}
         scores: list[Score] = []
         protocols: dict[str, Any] = {}
         finite = generated.finite
@@ -82,7 +107,11 @@ class Scorer:
             identity, content = self.protocol(metric, len(generated), ema)
             protocols[identity] = content
             if finite:
-                values: Mapping[str, Any] = _checked_names(metric, result_of(metric, real, fake, content["settings"]))
+                with contextlib.ExitStack() as modes:
+                    for player in (players or {}).values():
+                        modes.enter_context(eval_mode(player))
+                    result = result_of(metric, {**given, "settings": content["settings"]})
+                values: Mapping[str, Any] = _checked_names(metric, result)
             else:
                 values = dict.fromkeys(metric.better, math.nan)
             for name, result in values.items():
@@ -107,6 +136,50 @@ class Scorer:
                 scores.append(entry)
         return scores, protocols
 
+    def _asked_for(self, name: str) -> bool:
+        """Whether any metric names it."""
+        return any(name in metric_function(metric).names for metric in self.metrics)
+
+    def _given(self, fakes: Fakes) -> dict[str, Any]:
+        """What a metric may name, but settings and players; None for what is not there."""
+        given = {
+            "real": self.real,
+            "fake": fakes.sample,
+            "held_out": self.held_out,
+            "fake_images": fakes.images,
+            "generator": fakes.source,
+        }
+        for name, side in (("real_images", self.real), ("held_out_images", self.held_out)):
+            given[name] = all_images(side.reference) if side and self._asked_for(name) else None
+        return given
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """Images to be scored, as metrics see them; None for pixels that no metric asks for, or that nothing drew."""
+
+    sample: FeatureSample
+    images: Tensor | None = None
+    source: ImageSource | None = None
+
+
+class KeptImages:
+    """Batches of images (n, C, H, W) as they come, of which all are kept on the CPU if that is asked for."""
+
+    def __init__(self, batches: Iterator[Tensor], keep: bool) -> None:
+        self._batches = batches
+        self._kept: list[Tensor] | None = [] if keep else None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in self._batches:
+            if self._kept is not None:
+                self._kept.append(batch.cpu())
+            yield batch
+
+    def images(self) -> Tensor | None:
+        """uint8 (N, C, H, W); None if they were not to be kept."""
+        return None if self._kept is None else torch.cat(self._kept)
+
 
 def protocol_of(
     metric: Metric,
@@ -120,6 +193,7 @@ def protocol_of(
     fakes: int,
     ema: bool | None,
     dataset_images: str = "",
+    held_out: Reference | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The id and content of a protocol, without loading or scoring anything; see `Scorer` for the parts."""
     content = {
@@ -144,6 +218,8 @@ def protocol_of(
     }
     if drawing:
         content["drawing"] = dict(drawing)
+    if held_out is not None and HELD_OUT & set(metric_function(metric).names):
+        content["held_out"] = {"dataset_sha256": held_out.sha256, "split": held_out.split, "n": held_out.count}
     known_weights = weights_sha256 == extractor.sha256
     # What no score depends on, and so no part of the id.
     facts = {
@@ -160,9 +236,27 @@ def settings_of(metric: Metric, n_real: int, n_fake: int) -> dict[str, Any]:
     return dict(by_name(metric, "settings")({"n_real": n_real, "n_fake": n_fake}))
 
 
-def result_of(metric: Metric, real: Any, fake: Any, settings: Mapping[str, Any]) -> Any:
-    """What a metric's function gives, unchecked; it may leave out what it needs not."""
-    return by_name(metric, "score")({"real": real, "fake": fake, "settings": settings})
+def result_of(metric: Metric, given: Mapping[str, Any]) -> Any:
+    """What a metric's function gives, unchecked, of what it may name; None stands for what is not there.
+
+    Where it needs that, there is `NoScore` for each of its scores.
+    """
+    function = metric_function(metric)
+    for name in function.needed:
+        if given.get(name) is None:
+            reason = ABSENT.get(name, f"the variant has no player '{name}'")
+            return dict.fromkeys(metric.better, NoScore(f"{reason}, which the metric needs"))
+    return function({**dict.fromkeys(function.names), **given})
+
+
+def check_held_out(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
+    """Raise `UsageError` where a metric has no score without held-out real images, and a dataset has none."""
+    for metric in metrics:
+        if dataset.held_out is None and not HELD_OUT.isdisjoint(metric_function(metric).needed):
+            raise UsageError(
+                f"metric '{metric.name}' needs held-out real images, and dataset '{printable(dataset.name)}' has none; "
+                "leave it out of --metrics"
+            )
 
 
 def _checked_names(metric: Metric, given: object) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ganzoo.evaluation.features import FeatureSample, kept_features
 from ganzoo.evaluation.pixel_gaussian import pixel_gaussian_batches
-from ganzoo.evaluation.scorer import Scorer
+from ganzoo.evaluation.scorer import Fakes, Scorer
 from ganzoo.runs import Yardstick, YardstickKind
 
 DrawImages = Callable[[int], Iterator[Tensor]]
@@ -37,13 +37,13 @@ def measure_yardsticks(
     size = scorer.real.extractor.extractor.batch_size
     images = scorer.real.dataset
 
-    def kept(what: str, key: Any, draw: DrawImages) -> FeatureSample:
+    def kept(what: str, key: Any, draw: DrawImages) -> Fakes:
         content = json.dumps([what, key, fakes, *scorer.real.identity])
         stem = f"{what}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         features = kept_features(stem, fakes, lambda: scorer.real.extractor(draw(fakes)), scorer.real.on_note)
-        return FeatureSample(*features, logit_names=scorer.real.logit_names)
+        return Fakes(FeatureSample(*features, logit_names=scorer.real.logit_names))
 
-    samples: dict[YardstickKind, FeatureSample] = {
+    samples: dict[YardstickKind, Fakes] = {
         "pixel gaussian": kept(
             "pixel-gaussian", images.sha256, lambda count: pixel_gaussian_batches(images, count, size)
         ),
@@ -52,21 +52,23 @@ def measure_yardsticks(
     measured = [stick for of, sample in samples.items() for stick in _scored(scorer, of, sample, fakes, ema)]
     if real is None:
         return measured
-    samples = {"real": real, **samples, "trained": scorer.sample(trained(number))}
-    in_few = {of: sample.first(number) for of, sample in samples.items() if number < fakes or of == "real"}
-    return measured + [stick for of, sample in in_few.items() for stick in _scored(scorer, of, sample, fakes, ema)]
+    few: dict[YardstickKind, Fakes] = {"real": Fakes(real.first(number))}
+    if number < fakes:
+        few |= {of: Fakes(many.sample.first(number)) for of, many in samples.items()}
+        few["trained"] = scorer.fakes(trained(number))
+    return measured + [stick for of, sample in few.items() for stick in _scored(scorer, of, sample, fakes, ema)]
 
 
-def _scored(scorer: Scorer, of: YardstickKind, sample: FeatureSample, fakes: int, ema: bool) -> Iterator[Yardstick]:
+def _scored(scorer: Scorer, of: YardstickKind, images: Fakes, fakes: int, ema: bool) -> Iterator[Yardstick]:
     for metric in scorer.metrics:
         protocol, _ = scorer.protocol(metric, fakes, ema)
-        scores, _ = replace(scorer, metrics=[metric]).score_sample(sample, None, ema)
+        scores, _ = replace(scorer, metrics=[metric]).score_fakes(images, None, ema)
         for score in scores:
             stick: Yardstick = {
                 "of": of,
                 "metric": score["metric"],
                 "value": score["value"],
-                "images": len(sample),
+                "images": len(images.sample),
                 "protocol": protocol,
             }
             yield stick

@@ -7,6 +7,7 @@ from pathlib import Path
 from ganzoo.data.finding import check_labels
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.evaluation.extractors import find_weights
+from ganzoo.evaluation.scorer import check_held_out
 from ganzoo.planning.request import BenchPlan
 from ganzoo.records.protocols import foreign_images
 from ganzoo.registry.registry import Registry
@@ -37,7 +38,9 @@ def resolve_scoring(plan: BenchPlan, registry: Registry, dataset: Dataset) -> Sc
 def check_images_for(scoring: Scoring, registry: Registry, dataset: PreparedDataset) -> None:
     """Raise `UsageError` where a metric needs labels that the images lack, or none are held out to compare with."""
     dataset.reference(scoring.reference)
-    check_labels((registry.get("metrics", name).record for name in scoring.metrics), dataset)
+    metrics = [registry.get("metrics", name).record for name in scoring.metrics]
+    check_labels(metrics, dataset)
+    check_held_out(metrics, dataset)
 
 
 def foreign_images_of(scoring: Scoring, registry: Registry, dataset: Dataset) -> list[str]:

@@ -38,7 +38,7 @@ TABLE: Mapping[tuple[type[Any], str], tuple[str, ...]] = {
     (Architecture, "present"): ("real", "latent", "labels", "fake_labels"),
     (Architecture, "sample"): ("latent", "labels"),
     (Architecture, "prepare"): ("draw",),
-    (Metric, "score"): ("real", "fake", "settings"),
+    (Metric, "score"): ("real", "fake", "held_out", "real_images", "fake_images", "held_out_images", "settings"),
     (Metric, "settings"): ("n_real", "n_fake"),
 }
 """What the function in a field of a record may name, beside players and the record's own coefficients and state."""
@@ -58,6 +58,8 @@ class ByName:
 
     function: Callable[..., Any]
     names: tuple[str, ...]
+    needed: tuple[str, ...] = ()
+    """Those without a default."""
 
     def __call__(self, available: Mapping[str, Any]) -> Any:
         return self.function(**{name: available[name] for name in self.names})
@@ -74,16 +76,23 @@ def by_name(record: Any, field: str, own: Collection[str] = (), players: Collect
     function = getattr(record, field)
     names = [*TABLE[type_, field], *own]
     others = players if (type_, field) in WITH_PLAYERS else ()
-    asked = []
+    asked, needed = [], []
     for name, required in _asked(function, _field_in_words(record, field)).items():
         if name in names or (required and name in others):
             asked.append(name)
+            if required:
+                needed.append(name)
         elif required:
             raise PluginError(
                 f"{_field_in_words(record, field)} asks for '{printable(name)}'; arguments go by name, and it may name "
                 f"{', '.join(map(printable, dict.fromkeys([*others, *names])))}"
             )
-    return ByName(function, tuple(asked))
+    return ByName(function, tuple(asked), tuple(needed))
+
+
+def metric_function(metric: Metric) -> ByName:
+    """The `score` of a metric, ready to be given what it asks for: it may name an image source and its players too."""
+    return by_name(metric, "score", ("generator", *metric.players))
 
 
 def check_functions(record: Any) -> None:
@@ -98,8 +107,8 @@ def check_functions(record: Any) -> None:
     if isinstance(record, Architecture):
         _check_player_names(record)
     if isinstance(record, Metric):
-        for field in ("score", "settings"):
-            by_name(record, field)
+        metric_function(record)
+        by_name(record, "settings")
 
 
 def _check_adapts(record: Augmentation) -> None:

@@ -73,6 +73,7 @@ def _protocol(
             drawing=drawing,
             fakes=spec.scoring.fakes,
             ema=is_averaged(spec),
+            held_out=dataset.reference("test") if dataset.held_out else None,
         )
     return identity
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganzoo.data.finding import find_dataset
 from ganzoo.data.prepared import PreparedDataset
@@ -25,7 +25,7 @@ from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.quantization import Quantizer
-from ganzoo.evaluation.sampling import eval_mode, generated_images, load_generator, noise_seed, untrained_generator
+from ganzoo.evaluation.sampling import GeneratedImages, eval_mode, load_generator, noise_seed, untrained_generator
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.evaluation.yardsticks import DrawImages, measure_yardsticks
 from ganzoo.machine.settings import apply_settings
@@ -254,7 +254,8 @@ def _prepare_scorer(
     plugins = {metric.record.name: metric.plugin for metric in metrics}
     code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
     kind = find_dataset(registry, spec.dataset)[0].record.images
-    return Scorer([metric.record for metric in metrics], real, plugins, code, drawing.options, kind)
+    held_out = real.others("test") if dataset.held_out else None
+    return Scorer([metric.record for metric in metrics], real, plugins, code, drawing.options, kind, held_out)
 
 
 def _restore_checkpoint(
@@ -442,24 +443,32 @@ def _score(
     protocols: dict[str, Protocol] = {}
     for ema, generator in (generators or {False: run.players.generator}).items():
         for scorer in scorers:
-            given, used = _scores_of(generator, ema, spec, run.draw_latent, drawing, scorer, kimg)
+            given, used = _scores_of(generator, ema, spec, run.draw_latent, drawing, scorer, kimg, run.players)
             scores += given
             protocols |= used
     return scores, protocols
 
 
 def _scores_of(
-    generator: Any, ema: bool, spec: RunSpec, draw: DrawLatent, drawing: Drawing, scorer: Scorer, kimg: float
+    generator: Any,
+    ema: bool,
+    spec: RunSpec,
+    draw: DrawLatent,
+    drawing: Drawing,
+    scorer: Scorer,
+    kimg: float,
+    players: Mapping[str, nn.Module] | None = None,
 ) -> tuple[list[Score], dict[str, Protocol]]:
     """Scores of one generator: the latents are the same in training and afterwards, whatever else it is scored by."""
     who = f"the {_kind(ema)} generator at {kimg:g} kimg"
-    return scorer.score(_images_of(generator, spec, draw, drawing, scorer, who, spec.scoring.fakes), kimg, ema)
+    images = _images_of(generator, spec, draw, drawing, scorer, who, spec.scoring.fakes)
+    return scorer.score(images, kimg, ema, players)
 
 
 def _images_of(
     generator: Any, spec: RunSpec, draw: DrawLatent, drawing: Drawing, scorer: Scorer, who: str, count: int
 ) -> Iterator[Tensor]:
-    return generated_images(
+    return GeneratedImages(
         generator,
         count,
         scorer.real.extractor.extractor.batch_size,
