@@ -51,7 +51,7 @@ def test_the_table_is_on_stdout_and_progress_in_plain_lines_on_stderr(finished):
     done, _ = finished
     assert "dcgan" in done.stdout
     assert "cdcgan" in done.stdout
-    assert "FID" in done.stdout
+    assert "FD digits-cnn" in done.stdout
     assert "images/s" in done.stdout
     assert "[1/2] dcgan on digits, seed 0: started" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
