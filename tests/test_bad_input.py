@@ -148,7 +148,7 @@ def test_metric_that_needs_labels_is_refused_on_unlabelled_data(refused, picture
         (("--seeds", "0"), "--seeds 0: give a number above 0"),
         (("--seeds", "two"), "invalid int value: 'two'"),
         (("--seeds", "1000000000"), "--seeds 1000000000: give at most 10000"),
-        (("--eval-every", "1e-9"), "evaluations; give at least 0.02"),
+        (("--eval-every", "1e-9"), "evaluations; give at least 0.03"),
         (("--seed", "-1"), "--seed -1: give a whole number from 0"),
         (("--seed", str(2**64)), "--seed 18446744073709551616: give a whole number from 0 to 9223372036854775807"),
         (("--seed", str(2**63 - 1), "--seeds", "2"), "give a whole number from 0 to 9223372036854775806"),
@@ -206,7 +206,7 @@ def test_batch_size_may_equal_the_dataset_size(invoke):
         (("show", "dcgann"), "nothing is called 'dcgann'; did you mean 'dcgan'"),
         (("show", "dcgan+hing"), "did you mean 'hinge'"),
         (("sample",), "required: RUN"),
-        (("score",), "required: DIR"),
+        (("score",), "required: RUN|DIR"),
         (("--colour",), "unrecognized arguments: --colour"),
     ],
 )

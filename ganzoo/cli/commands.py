@@ -186,7 +186,9 @@ def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
 
 def score(arguments: Namespace) -> int:
     """`ganzoo score RUN…`, or `ganzoo score DIR --dataset NAME`."""
-    if images := [name for name in arguments.of if Path(name).is_dir() and not any(Path(name).rglob(RECORD))]:
+    against_images = "dataset" in vars(arguments) and not any(Path(name).exists() for name in arguments.of)
+    folders = [name for name in arguments.of if Path(name).is_dir() and not any(Path(name).rglob(RECORD))]
+    if images := folders or (arguments.of if against_images else []):
         if len(arguments.of) > 1:
             raise UsageError(f"{printable(images[0])}: a folder of images is scored alone; give it in its own command")
         return _score_images(arguments, Path(images[0]))
