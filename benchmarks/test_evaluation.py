@@ -8,6 +8,7 @@ import torch
 from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import FeatureSample, RealSample
+from ganzoo.evaluation.scorer import result_of
 from ganzoo.machine.settings import resolve_device, synchronize
 
 FAKES = 5000
@@ -36,7 +37,7 @@ def test_features(benchmark, extractor):
     benchmark.pedantic(features, rounds=5, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("name", ["fid", "is", "kid", "prc", "dc", "modes"])
+@pytest.mark.parametrize("name", ["fid", "is", "kid", "prc", "dc", "vendi", "authpct", "modes"])
 @pytest.mark.benchmark(group="metric, 1797 real against 5000 fakes")
 def test_metric(benchmark, registry, extractor, dataset, name):
     metric = registry.get("metrics", name).record
@@ -52,6 +53,6 @@ def test_metric(benchmark, registry, extractor, dataset, name):
 
     def score():
         # A new sample each time: otherwise the second round would reuse the statistics of the first.
-        return metric.score(real, FeatureSample(features, logits), settings)
+        return result_of(metric, {"real": real, "fake": FeatureSample(features, logits), "settings": settings})
 
     benchmark.pedantic(score, rounds=3, warmup_rounds=1)

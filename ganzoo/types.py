@@ -793,6 +793,8 @@ class Metric:
     """The source."""
     players: tuple[str, ...] = ()
     """The players that `score` may name, such as `encoder`: the networks, in eval mode."""
+    memorization: bool = False
+    """True: it tells fakes that are like the real images from copies of them, and nothing of quality."""
     title: Mapping[str, str] = field(default_factory=dict)
     """Score to what heads its column and its axis; a score that is not named here is called by its name. Behind it
     stands the extractor, unless that is Inception."""

@@ -7,9 +7,19 @@ import pytest
 import torch
 
 from ganzoo.evaluation.features import FeatureSample
-from ganzoo_plugins.metrics import density_coverage, fid, inception_score, kid, precision_recall
+from ganzoo.evaluation.scorer import result_of
+from ganzoo_plugins.metrics import (
+    authenticity,
+    density_coverage,
+    fd_infinity,
+    fid,
+    inception_score,
+    kid,
+    precision_recall,
+    vendi,
+)
 
-PLUGINS = fid, inception_score, kid, precision_recall, density_coverage
+PLUGINS = fid, inception_score, kid, precision_recall, density_coverage, fd_infinity, vendi, authenticity
 METRICS = {metric.name: metric for plugin in PLUGINS for metric in plugin.ganzoo_metrics()}
 
 FEWER_SUBSETS = {"kid": {"subsets": 5}}
@@ -39,7 +49,8 @@ def share_of_intervals_that_hold_the_mean(name, width, n_real, n_fake, same, dra
 
     def scores(seeds):
         for seed in seeds:
-            given = metric.score(*draw(width, n_real, n_fake, same, seed), settings)
+            real, fake = draw(width, n_real, n_fake, same, seed)
+            given = result_of(metric, {"real": real, "fake": fake, "settings": settings})
             yield [(given[each].value, given[each].low, given[each].high) for each in metric.better]
 
     means = np.mean(list(scores(range(draws, draws + draws_of_mean))), 0)[:, 0]
@@ -54,6 +65,7 @@ def outside(held):
 
 
 SMALL = {"fid": (48, 200, 400), "is": (10, 20, 200), "kid": (48, 60, 120), "prc": (16, 90, 150), "dc": (16, 90, 150)}
+SMALL |= {"vendi": (24, 10, 300), "authpct": (16, 90, 150)}
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["equal", "different"])

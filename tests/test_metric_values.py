@@ -16,15 +16,37 @@ import torch
 
 import ganzoo
 from ganzoo.evaluation.features import FeatureSample, moments
+from ganzoo.evaluation.scorer import result_of, settings_of
 from ganzoo.util.images import save_png
 from ganzoo_plugins.datasets import digits
 from ganzoo_plugins.features import digit_cnns
-from ganzoo_plugins.metrics import density_coverage, fid, inception_score, kid, modes, neighbours, precision_recall
+from ganzoo_plugins.metrics import (
+    authenticity,
+    density_coverage,
+    fd_infinity,
+    fid,
+    inception_score,
+    kid,
+    modes,
+    neighbours,
+    precision_recall,
+    vendi,
+)
 from ganzoo_plugins.reporters import text as reporters
 
 METRICS = {
     metric.name: metric
-    for plugin in (fid, inception_score, kid, precision_recall, density_coverage, modes)
+    for plugin in (
+        fid,
+        inception_score,
+        kid,
+        precision_recall,
+        density_coverage,
+        fd_infinity,
+        vendi,
+        authenticity,
+        modes,
+    )
     for metric in plugin.ganzoo_metrics()
 }
 
@@ -53,9 +75,9 @@ def numpy_moments(features) -> tuple[np.ndarray, np.ndarray]:
 
 def estimates(name: str, real: ganzoo.Sample, fake: ganzoo.Sample):
     metric = METRICS[name]
-    settings = metric.settings(len(real.features), len(fake.features))
+    settings = settings_of(metric, len(real.features), len(fake.features))
     assert json.loads(json.dumps(settings)) == settings, "settings go into the protocol as JSON"
-    values = metric.score(real, fake, settings)
+    values = result_of(metric, {"real": real, "fake": fake, "settings": settings})
     assert set(values) == set(metric.better)
     return values
 
@@ -212,6 +234,78 @@ def test_neighbours_by_blocks_and_without_a_group_are_those_of_all_pairs(monkeyp
         radii = torch.cdist(kept, kept).topk(4, largest=False).values[:, 3]
         expected = (torch.cdist(given.points, kept) <= radii).sum(1)
         assert found[:, column].tolist() == expected.tolist()
+
+
+def test_vendi_equals_the_entropy_of_the_spectrum_of_all_cosines():
+    """Friedman and Dieng 2023, definition 3.1: of all pairs, with more and with fewer images than features."""
+    for count, width in ((120, 12), (40, 64)):
+        features = gaussian(count, width, 1).double().numpy()
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        eigenvalues = scipy.linalg.eigvalsh(unit @ unit.T / count)
+        eigenvalues = eigenvalues[eigenvalues > 1e-12]
+        expected = np.exp(-(eigenvalues * np.log(eigenvalues)).sum())
+        fakes = sample(torch.from_numpy(features))
+        assert score("vendi", fakes, fakes)["vendi"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_vendi_counts_what_is_different():
+    for different in (1, 5, 20):
+        fakes = sample(torch.eye(20)[torch.arange(200) % different])
+        assert score("vendi", fakes, fakes)["vendi"] == pytest.approx(different)
+
+
+def test_authpct_agrees_with_its_definition():
+    """Alaa et al. 2022, section 4.3: a fake is a copy where it is closer to a real image than that one's neighbour."""
+    real, fake = gaussian(150, 6, 1).double().numpy(), gaussian(130, 6, 2).double().numpy()
+    apart = np.linalg.norm(real[:, None] - real, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    to_real = np.linalg.norm(fake[:, None] - real, axis=2)
+    expected = 100 * (to_real.min(1) > apart.min(1)[to_real.argmin(1)]).mean()
+    assert 20 < expected < 80, "a case that tells"
+    sides = (sample(torch.from_numpy(side)) for side in (real, fake))
+    assert score("authpct", *sides)["authpct"] == pytest.approx(expected)
+
+
+def test_authpct_tells_copies_from_images_of_one_distribution(extract, real_digits):
+    images, labels = real_digits
+    real = extract(images[:600], labels[:600])
+    values = {}
+    for name, some in {
+        "copies": images[100:500],
+        "others": images[600:1000],
+        "one": images[:1].repeat(400, 1, 1, 1),
+    }.items():
+        values[name] = score("authpct", real, extract(some))["authpct"]
+    assert (values["copies"], values["one"]) == (0, 0)
+    assert values["others"] > 30
+
+
+def test_fd_infinity_is_the_intercept_of_a_line_over_the_inverse_number_of_fakes():
+    real, fake = gaussian(400, 8, 1), 1.2 * gaussian(1000, 8, 2)
+    settings = METRICS["fd-infinity"].settings(400, 1000)
+    assert settings["sizes"][0] == 100
+    assert settings["sizes"][-1] == 1000
+    assert len(settings["sizes"]) == 15
+    distances = []
+    rng = torch.Generator().manual_seed(2020)
+    for size in settings["sizes"]:
+        some = fake[torch.randperm(1000, generator=rng)[:size]]
+        (mu, sigma), (mu_fake, sigma_fake) = numpy_moments(real), numpy_moments(some)
+        root = scipy.linalg.sqrtm(sigma @ sigma_fake).real
+        distances.append(((mu - mu_fake) ** 2).sum() + np.trace(sigma + sigma_fake - 2 * root))
+    expected = np.polyfit(1 / np.array(settings["sizes"]), distances, 1)[1]
+    assert score("fd-infinity", sample(real), sample(fake))["fd-infinity"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_fd_infinity_is_closer_to_the_closed_form_than_fid():
+    """Of two Gaussians that differ in scale, against so many real images that they add no bias."""
+    real = gaussian(30_000, 32, 1)
+    mu, sigma = numpy_moments(real)
+    expected = 0.01 * (mu**2).sum() + 0.01 * np.trace(sigma)  # N(1.1 µ, 1.21 Σ)
+    sides = sample(real), sample(1.1 * gaussian(600, 32, 2))
+    infinite = estimates("fd-infinity", *sides)["fd-infinity"]
+    assert infinite.low < expected < infinite.high
+    assert abs(infinite.value - expected) < 0.5 * (score("fid", *sides)["fid"] - expected)
 
 
 def test_modes_and_kl_equal_a_count_by_hand():
@@ -390,7 +484,14 @@ def test_kid_says_that_all_images_were_drawn():
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("fid", "covariance"), ("kid", "needs two"), ("prc", "has no neighbour"), ("dc", "has no neighbour")],
+    [
+        ("fid", "covariance"),
+        ("kid", "needs two"),
+        ("prc", "has no neighbour"),
+        ("dc", "has no neighbour"),
+        ("authpct", "has no neighbour"),
+        ("fd-infinity", "fewer"),
+    ],
 )
 def test_a_single_image_has_no_score_but_a_reason_and_nothing_is_warned_of(name, what):
     twelve, one = (FeatureSample(gaussian(count, 16, count), torch.zeros(count, 10)) for count in (12, 1))

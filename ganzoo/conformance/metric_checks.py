@@ -54,13 +54,18 @@ def json_settings(metric: Metric) -> None:
 
 
 def direction(metric: Metric) -> None:
-    """Fakes that are like the real images score better, as `better` means it, than fakes that are far off."""
-    good, bad = _scores_of(metric, similar_fakes()), _scores_of(metric, distant_fakes())
+    """Fakes that are like the real images score better, as `better` means it, than fakes that are far off.
+
+    Of a metric of memorization, better than copies of the real images.
+    """
+    worse = "copies of them" if metric.memorization else "fakes far off"
+    good = _scores_of(metric, similar_fakes())
+    bad = _scores_of(metric, copies() if metric.memorization else distant_fakes())
     for name, way in metric.better.items():
         near, far = _value_parts(good[name])[0], _value_parts(bad[name])[0]
         if not (near < far if way == "lower" else near > far):
             raise Failed(
-                f"'{name}' is {near:.4g} for fakes like the real images and {far:.4g} for fakes far off, "
+                f"'{name}' is {near:.4g} for fakes like the real images and {far:.4g} for {worse}, "
                 f"and `better` says {way}"
             )
 
@@ -122,6 +127,11 @@ def real_sample() -> FeatureSample:
 def similar_fakes() -> FeatureSample:
     """Fakes from the distribution of the real images."""
     return _clusters(seed=1, labelled=False)
+
+
+def copies() -> FeatureSample:
+    """Fakes that are the real images."""
+    return _clusters(seed=0, labelled=False)
 
 
 def distant_fakes() -> FeatureSample:

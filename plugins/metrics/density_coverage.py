@@ -9,7 +9,7 @@ import torch
 
 import ganzoo
 from ganzoo_plugins.metrics.intervals import normal_interval, share_interval
-from ganzoo_plugins.metrics.neighbours import Balls, Grouped, jackknife_variance, points_of
+from ganzoo_plugins.metrics.neighbours import Balls, Grouped, all_finite, jackknife_variance, points_of
 
 
 def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
@@ -31,12 +31,11 @@ def score(
     if k < 1 or len(fake.features) < 2:
         alone = ganzoo.NoScore("a side has one image, which has no neighbour")
         return {"density": alone, "coverage": alone}
-    reals, fakes = points_of(real), points_of(fake)
-    if not (fakes.isfinite().all() and reals.isfinite().all()):
+    if not all_finite(real, fake):
         return {"density": float("nan"), "coverage": float("nan")}
-    balls, others = Balls.around(reals, k), Grouped.of(fakes)
+    balls, others = Balls.around(points_of(real), k), Grouped.of(points_of(fake))
     densities = []
-    nearest = torch.full((others.count, len(reals)), torch.inf, dtype=torch.float64, device=reals.device)
+    nearest = torch.full_like(balls.radii[:, 0], torch.inf).repeat(others.count, 1)
     for first, distances in others.distances_to(balls.centres.points):
         densities.append(balls.around_each(distances) / k)
         groups = others.groups[first : first + len(distances)]

@@ -98,7 +98,7 @@ class FrechetDistance:
             float(self.influences(samples[spread(len(samples))], place).var()) / len(samples)
             for place, samples in enumerate((features, other_features))
         )
-        return first_order - self._second_order(len(features), len(other_features))
+        return first_order - self.pair_variance() * (1 / len(features) + 1 / len(other_features)) ** 2
 
     def influences(self, features: Tensor, place: int) -> Tensor:
         """The derivative of the distance by the weight of each image of a side: float64 (N,), up to a constant.
@@ -111,19 +111,16 @@ class FrechetDistance:
         transported = ((centred @ own.whitening).square() * self.overlap).sum(1)
         return 2 * centred @ (own.mean - other.mean) + centred.square().sum(1) - transported
 
-    def _second_order(self, count: int, other_count: int) -> float:
-        """The variance of the terms of second order for Gaussians: ‖Δμ‖² and Σᵢⱼ wᵢⱼ(ΔAᵢⱼ − ΔA'ᵢⱼ)² / 2.
+    def pair_variance(self) -> float:
+        """The variance of the terms of second order for Gaussians with one covariance, times (1 / N + 1 / M)⁻².
 
-        A and A' are the covariances in the coordinates of the sides, s the overlap and wᵢⱼ = sᵢsⱼ / (sᵢ + sⱼ); the
-        entries of A have the variance (1 + δᵢⱼ) / N.
+        The terms are ‖Δμ‖² and Σᵢⱼ wᵢⱼ(ΔAᵢⱼ − ΔA'ᵢⱼ)² / 2, with A and A' the covariances in the coordinates of the
+        sides, s the overlap and wᵢⱼ = sᵢsⱼ / (sᵢ + sⱼ); the entries of A have the variance (1 + δᵢⱼ) / N.
         """
         overlap = self.overlap[self.overlap > 0]
         weights = overlap[:, None] * overlap / (overlap[:, None] + overlap)
-        of_means = self.sides[0].covariance / count + self.sides[1].covariance / other_count
-        of_covariances = (1 / count + 1 / other_count) ** 2 * (
-            weights.square().sum() + weights.diagonal().square().sum()
-        )
-        return float(2 * of_means.square().sum() + of_covariances)
+        of_covariances = weights.square().sum() + weights.diagonal().square().sum()
+        return float(of_covariances + 2 * (self.sides[0].covariance * self.sides[1].covariance).sum())
 
 
 def spread(count: int) -> slice:

@@ -23,8 +23,13 @@ SPARE = 10
 ROUNDING = 1e-13
 """A distance is right to this share of the largest squared length, in whichever order it was summed."""
 
-BLOCK = 1 << 24
-"""Distances at a time: 128 MiB."""
+BLOCK = 1 << 22
+"""Distances at a time: 32 MiB, and as much again for what is done with them."""
+
+
+def all_finite(*samples: ganzoo.Sample) -> bool:
+    """Whether every feature of these sides is a finite number."""
+    return all(bool(sample.features.isfinite().all()) for sample in samples)
 
 
 def points_of(sample: ganzoo.Sample) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import ganzoo
 from ganzoo_plugins.metrics.intervals import share_interval
-from ganzoo_plugins.metrics.neighbours import Balls, jackknife_variance, points_of
+from ganzoo_plugins.metrics.neighbours import Balls, all_finite, jackknife_variance, points_of
 
 
 def settings(n_real: int, n_fake: int) -> Mapping[str, Any]:
@@ -32,12 +32,11 @@ def score(
     if k < 1:
         alone = ganzoo.NoScore("a side has one image, which has no neighbour")
         return {"precision": alone, "recall": alone}
-    fakes, reals = points_of(fake), points_of(real)
-    if not (fakes.isfinite().all() and reals.isfinite().all()):
+    if not all_finite(real, fake):
         return {"precision": float("nan"), "recall": float("nan")}
-    real_balls, fake_balls = Balls.around(reals, k), Balls.around(fakes, k)
+    real_balls, fake_balls = Balls.around(points_of(real), k), Balls.around(points_of(fake), k)
     around_fakes = []
-    around_reals = torch.zeros(len(reals), fake_balls.radii.shape[1], dtype=torch.float64, device=reals.device)
+    around_reals = torch.zeros_like(fake_balls.radii[:1]).repeat(len(real.features), 1)
     for first, distances in fake_balls.centres.distances_to(real_balls.centres.points):
         around_fakes.append(real_balls.around_each(distances))
         around_reals += fake_balls.around_each(distances.T, first)
