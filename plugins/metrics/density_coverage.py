@@ -50,7 +50,7 @@ def score(
     of_coverage += jackknife_variance(covered_by_others.double())
     return {
         "density": normal_interval(float(density[:, 0].mean()), of_density),
-        "coverage": share_interval(float(covered[:, 0].double().mean()), of_coverage, len(reals)),
+        "coverage": share_interval(float(covered[:, 0].double().mean()), of_coverage, len(covered)),
     }
 
 
