@@ -558,7 +558,7 @@ class RunRecord:
     traceback, at most 2000 characters of each and 65 536 in all; null if ok."""
     scores: Sequence[Score] = ()
     """One object per score and evaluation; scoring a run again appends to the list."""
-    yardsticks: Annotated[Sequence[Yardstick], MaxLength(10_000)] = ()
+    yardsticks: Annotated[Sequence[Yardstick], MaxLength(10_000)] = field(default_factory=list)
     """What the final scores are held against. Empty in older records, with `--no-bounds`, and without scores."""
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
     """Protocol id to its content."""

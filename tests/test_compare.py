@@ -111,7 +111,7 @@ def test_intervals_from_the_sample_are_means_over_the_seeds_that_have_one(write,
     write("runs/dcgan", fid=20.0, spec=of("dcgan"))
     found = {row["variant"]: (row["fid_sample_low"], row["fid_sample_high"]) for row in rows("runs")}
     assert found == {"mlp": (9.5, 12.5), "dcgan": (None, None)}
-    assert "FID: 12.00, 95 % of samples 10 to 14" in invoke("show", "runs/mlp-1").out
+    assert "FD digits-cnn: 12.00, 95 % of samples 10 to 14" in invoke("show", "runs/mlp-1").out
     assert "FID: 14.00\n" in invoke("show", "runs/mlp-2").out
 
 
@@ -142,7 +142,7 @@ def test_a_row_judged_by_its_own_teacher_is_noted_and_left_out_of_the_order(race
     assert [row["variant"] for row in found] == ["eyes", "mlp", "dcgan", "wgan", "taught"]
     assert found[-1]["fid"] == pytest.approx(2.1), "its score is shown"
     assert found[-1]["fid_not_told_apart"] is None
-    note = "FID: taught is judged by its own teacher, and left out of the order"
+    note = "FD digits-cnn: taught is judged by its own teacher, and left out of the order"
     assert [line.strip() for line in invoke("compare", "runs").out.splitlines() if "teacher" in line] == [note]
     assert invoke("leaderboard", "runs").code == 0
     assert f"- {note}" in Path("runs/README.md").read_text(encoding="utf-8").splitlines()
@@ -163,7 +163,7 @@ def test_scores_by_an_extractor_of_other_images_are_noted(write, invoke):
         facts = {"dataset": "cifar10", "extractor_for": "digits", "dataset_images": "natural"}
         content["protocols"][PROTOCOL] |= facts
         path.write_text(json.dumps(content))
-    note = "FID: digits-cnn was made for digits, and cifar10 has natural images"
+    note = "FD digits-cnn: digits-cnn was made for digits, and cifar10 has natural images"
     assert [line.strip() for line in invoke("compare", "runs").out.splitlines() if "made for" in line] == [note]
 
 

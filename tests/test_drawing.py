@@ -73,7 +73,7 @@ def test_noise_in_eval_mode_comes_from_the_seed():
 def test_options_are_in_the_protocol_and_in_no_run():
     metric = REGISTRY.get("metrics", "fid").record
     extractor = SimpleNamespace(extractor=REGISTRY.get("features", "digits-cnn").record, weights_sha256="0" * 64)
-    real = SimpleNamespace(dataset=TwoTones.of((1, 16, 16)), extractor=extractor)
+    real = SimpleNamespace(reference=TwoTones.of((1, 16, 16)), extractor=extractor)
     ids, contents = [], []
     for drawing in ({}, Drawing.of(DRAWN).options, Drawing.of(DRAWN, {"truncation": 0.75}).options):
         identity, content = Scorer([metric], real, drawing=drawing).protocol(metric, 100, ema=True)

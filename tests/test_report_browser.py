@@ -199,7 +199,7 @@ def test_drawn_curves_equal_those_of_the_records(visit, committed):
             trace = drawn.pop(record.spec["variant"])
             assert list(zip(trace["x"], trace["y"], strict=True)) == points
     assert not drawn
-    option = visited.page.locator("#score-kimg option", has_text="IS, mnist").inner_text()
+    option = visited.page.locator("#score-kimg option", has_text="IS mnist-cnn, mnist").inner_text()
     visited.page.locator("#score-kimg select").select_option(label=option)
     names = {trace["name"] for trace in visited.traces("score-kimg")}
     assert names == {record.spec["variant"] for record in records if record.spec["dataset"] == "mnist"}

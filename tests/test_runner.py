@@ -22,6 +22,7 @@ from skips import needs_system
 
 import ganzoo
 from ganzoo.cli.interruption import stopped_by
+from ganzoo.data.finding import find_dataset, prepare_dataset
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import RecordError, RecordUnreadable, UsageError
 from ganzoo.planning.continuation import resolve_continuation
@@ -469,7 +470,10 @@ def finished(tmp_path) -> Callable[..., Path]:
         content = read_record(MLP).to_json()
         statuses = used_plugins(SPEC, discover())
         content["environment"] |= {"plugins": statuses, **{name: version(name) for name in INSTALLED}, **environment}
-        content["spec"] = with_settings(content["spec"], **(spec or {}))
+        today = prepare_dataset(discover(), *find_dataset(discover(), "digits"))
+        data = {"dataset_sha256": today.sha256, "dataset_images": today.count}
+        content["spec"] = with_settings(content["spec"], **data, **(spec or {}))
+        content["dataset"] |= {"sha256": today.sha256, "count": today.count, "split": today.split}
         if weights:
             content["spec"]["scoring"]["features"][0]["weights_sha256"] = weights
         statuses["losses"]["source_sha256"] = source or statuses["losses"]["source_sha256"]

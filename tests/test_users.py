@@ -15,10 +15,8 @@ from conftest import ONE_MACHINE
 from skips import needs_system
 
 from ganzoo.data.prepared import prepare
-from ganzoo.evaluation.extractors import load_extractor
-from ganzoo.evaluation.features import RealSample
+from ganzoo.evaluation.features import kept_features
 from ganzoo.records.folder import claim, make_run_folder
-from ganzoo.registry.discovery import discover
 from ganzoo.types import Dataset, DatasetRequest, LabelledImages
 from ganzoo.util.files import cache_folder, write_atomically
 from ganzoo.util.rights import make_folder
@@ -215,14 +213,13 @@ def test_a_lock_and_a_folder_of_results_of_another_user_are_named_with_their_own
 
 @needs_root
 def test_a_reference_that_cannot_be_kept_costs_a_note_that_names_the_owner(shared):
-    extractor = load_extractor(discover().get("features", "digits-cnn").record, "cpu")
-    dataset = prepare(small(), DatasetRequest(Path(), "", 16, hold_out=0), None)
     references = cache_folder("references")
+    references.mkdir(parents=True, exist_ok=True)
     os.chown(references, ANNE, LAB)
 
     def noted() -> list[str]:
         notes: list[str] = []
-        RealSample(dataset, extractor, notes.append, "another")._write("statistics", {"mu": torch.zeros(3)})
+        kept_features("some-0123456789abcdef", 3, lambda: (torch.zeros(3, 4), torch.zeros(3, 2)), notes.append)
         return notes
 
     (note,) = as_user(BERT, noted)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 import ganzoo
 from ganzoo.data.finding import find_dataset, prepare_dataset
@@ -30,7 +31,8 @@ def seen(real, fake, real_images, fake_images, generator, discriminator, encoder
         "fake-images": float(fake_images.double().mean()),
         "drawn": float(images.double().mean()),
         "judged": float(discriminator(images, labels).double().mean()),
-        "absent": float(encoder is None and held_out is None),
+        "absent": float(encoder is None),
+        "held-out": len(held_out.features),
     }
 
 def encoded(real, encoder):
@@ -38,7 +40,7 @@ def encoded(real, encoder):
 
 @ganzoo.hookimpl
 def ganzoo_metrics():
-    names = ("conditional", "real-images", "fake-images", "drawn", "judged", "absent")
+    names = ("conditional", "real-images", "fake-images", "drawn", "judged", "absent", "held-out")
     yield ganzoo.Metric("seen", seen, dict.fromkeys(names, "lower"), players=("discriminator", "encoder"))
     yield ganzoo.Metric("encoded", encoded, {"encoded": "lower"}, players=("encoder",))
     yield ganzoo.Metric("held", lambda real, held_out: {"held": 0.0}, {"held": "lower"})
@@ -66,6 +68,7 @@ def test_a_metric_is_given_what_it_names(invoke, tmp_path):
         found = {score["metric"]: score for score in record["scores"] if score["ema"]}
         assert found["conditional"]["value"] == (record["spec"]["variant"] == "cdcgan")
         assert found["absent"]["value"] == 1
+        assert found["held-out"]["value"] == 359
         assert 0 < found["real-images"]["value"] < 255
         assert 0 < found["fake-images"]["value"] < 255
         assert -1 <= found["drawn"]["value"] <= 1
@@ -75,9 +78,13 @@ def test_a_metric_is_given_what_it_names(invoke, tmp_path):
 
 def test_a_metric_that_needs_held_out_images_is_refused_in_one_line(invoke, tmp_path):
     (tmp_path / "seen.py").write_text(SEEN)
-    outcome = invoke("bench", "--models", "dcgan", "--metrics", "held", *BRIEF)
+    for index in range(20):
+        Image.new("L", (16, 16), index).save(tmp_path / f"{index}.png")
+    images = ("--dataset", f"folder:{tmp_path}", "--image-size", "16", "--features", "digits-cnn", "--hold-out", "0")
+    outcome = invoke("bench", "--models", "dcgan", "--metrics", "held", *BRIEF, *images, "--batch-size", "4")
     assert outcome.code == 2
-    assert "metric 'held' needs held-out real images, and dataset 'digits' has none; leave it out" in outcome.err
+    assert "metric 'held' needs held-out real images, and dataset 'folder:" in outcome.err
+    assert "has none; leave it out" in outcome.err
 
 
 def test_a_folder_has_no_generator(reals):

@@ -373,10 +373,15 @@ def _write_part(
         if index % 1000 == 0:
             on_progress(index)
     stored.flush()
+    digest = hashlib.sha256(repr(shape).encode())
+    for start in range(0, len(stored), 4096):
+        digest.update(stored[start : start + 4096].tobytes())
     if part.labels is not None:
-        np.save(place / "labels.npy", part.labels[part.chosen])
-    written = replace(dataset, folder=str(place), count=len(part.chosen), split=part.name)
-    return replace(written, folder=dataset.folder, sha256=_hash_of_content(written))
+        labels = part.labels[part.chosen]
+        digest.update(labels.tobytes())
+        digest.update(_hashed_names(dataset.class_names))
+        np.save(place / "labels.npy", labels)
+    return replace(dataset, count=len(part.chosen), split=part.name, sha256=digest.hexdigest())
 
 
 def _check_space(folder: Path, size: int, name: str) -> None:

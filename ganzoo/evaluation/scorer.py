@@ -27,10 +27,10 @@ from ganzoo.util.text import printable
 NOT_FINITE = "the generated images have features that are not finite"
 
 
-HELD_OUT = {"held_out", "held_out_images"}
+OF_HELD_OUT = {"held_out", "held_out_images"}
 
-ABSENT = {
-    **dict.fromkeys(HELD_OUT, "the dataset has no held-out images"),
+WHY_ABSENT = {
+    **dict.fromkeys(OF_HELD_OUT, "the dataset has no held-out images"),
     "generator": "a folder of images has no generator",
 }
 """Why there is nothing under a name that a metric needs; other names are those of players."""
@@ -218,7 +218,7 @@ def protocol_of(
     }
     if drawing:
         content["drawing"] = dict(drawing)
-    if held_out is not None and HELD_OUT & set(metric_function(metric).names):
+    if held_out is not None and OF_HELD_OUT & set(metric_function(metric).names):
         content["held_out"] = {"dataset_sha256": held_out.sha256, "split": held_out.split, "n": held_out.count}
     known_weights = weights_sha256 == extractor.sha256
     # What no score depends on, and so no part of the id.
@@ -244,7 +244,7 @@ def result_of(metric: Metric, given: Mapping[str, Any]) -> Any:
     function = metric_function(metric)
     for name in function.needed:
         if given.get(name) is None:
-            reason = ABSENT.get(name, f"the variant has no player '{name}'")
+            reason = WHY_ABSENT.get(name, f"the variant has no player '{name}'")
             return dict.fromkeys(metric.better, NoScore(f"{reason}, which the metric needs"))
     return function({**dict.fromkeys(function.names), **given})
 
@@ -252,7 +252,7 @@ def result_of(metric: Metric, given: Mapping[str, Any]) -> Any:
 def check_held_out(metrics: Iterable[Metric], dataset: PreparedDataset) -> None:
     """Raise `UsageError` where a metric has no score without held-out real images, and a dataset has none."""
     for metric in metrics:
-        if dataset.held_out is None and not HELD_OUT.isdisjoint(metric_function(metric).needed):
+        if dataset.held_out is None and not OF_HELD_OUT.isdisjoint(metric_function(metric).needed):
             raise UsageError(
                 f"metric '{metric.name}' needs held-out real images, and dataset '{printable(dataset.name)}' has none; "
                 "leave it out of --metrics"

