@@ -112,7 +112,7 @@ def test_intervals_from_the_sample_are_means_over_the_seeds_that_have_one(write,
     found = {row["variant"]: (row["fid_sample_low"], row["fid_sample_high"]) for row in rows("runs")}
     assert found == {"mlp": (9.5, 12.5), "dcgan": (None, None)}
     assert "FD digits-cnn: 12.00, 95 % of samples 10 to 14" in invoke("show", "runs/mlp-1").out
-    assert "FID: 14.00\n" in invoke("show", "runs/mlp-2").out
+    assert "FD digits-cnn: 14.00\n" in invoke("show", "runs/mlp-2").out
 
 
 def test_table_is_in_the_order_of_the_mean_with_intervals_and_names_what_is_not_told_apart(race, write, invoke, rows):
