@@ -220,7 +220,7 @@ def test_positions_of_dinov2_are_interpolated_as_meta_does_it():
     positions = torch.randn(1, 1 + 37**2, 8, generator=torch.Generator().manual_seed(0))
     across = cubic(16, 16.1 / 37, 37)
     grid = positions[0, 1:].reshape(37, 37, 8).double().numpy()
-    expected = np.einsum("ay,bx,yxd->abd", across, across, grid).reshape(256, 8)
+    expected = np.einsum("ay,cx,yxd->acd", across, across, grid).reshape(256, 8)
     found = dinov2.interpolated(positions)
     assert torch.equal(found[:, 0], positions[:, 0])
     np.testing.assert_allclose(found[0, 1:].numpy(), expected, atol=1e-4)

@@ -3,22 +3,20 @@
 It is no substitute for Inception in a publication. It tells CIFAR-10's ten classes apart at 32 px, and is the fairer
 the more the images are like those. The weights lie beside this file, with the script that made them and the accuracy it
 measured: weights/train_cifar_cnn.py, weights/cifar-cnn.json.
+
+It is not offered until its weights are there.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins.features.shipped import LICENCE, convolution, fused, read_weights, weights_of
+from ganzoo_plugins.features.shipped import convolution
 
 NAME = "cifar-cnn"
 SIZE = 32
-SHA256 = "0" * 64
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -68,30 +66,3 @@ class CifarCNN(nn.Module):
 def held_out(count: int) -> Tensor:
     """bool (count,): every tenth of the images, ordered by class and name, on which it was tested and never trained."""
     return torch.arange(count) % 10 == 9
-
-
-def load(path: Path) -> CifarCNN:
-    """The network with the weights at `path`, in eval mode. Raises `WeightsUnavailable` where they do not fit."""
-    module = read_weights(CifarCNN(), path, NAME)
-    for layer in module.features:
-        if isinstance(layer, Residual):
-            layer.layers = fused(layer.layers)
-    module.features = fused(module.features)
-    return module
-
-
-@ganzoo.hookimpl
-def ganzoo_feature_extractors() -> Iterator[ganzoo.FeatureExtractor]:
-    """`--features cifar-cnn`."""
-    yield ganzoo.FeatureExtractor(
-        NAME,
-        weights_of(NAME),
-        load,
-        sha256=SHA256,
-        preprocessing="grey repeated to RGB, resized to 32 px (bilinear, antialiased, rounded once), in [-2, 2]",
-        summary="a small CNN trained on nine tenths of CIFAR-10's training part; 128 features",
-        reference="plugins/features/weights/train_cifar_cnn.py",
-        class_names=CLASSES,
-        images="natural",
-        licence=LICENCE,
-    )
