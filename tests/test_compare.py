@@ -16,9 +16,9 @@ import pytest
 from conftest import ONE_MACHINE
 
 from ganzoo.comparing.comparison import compare
-from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.table import comparison_table, records_table
 from ganzoo.comparing.targets import first_as_good
+from ganzoo.records.points import ScoreKey
 from ganzoo.records.store import find_records
 from ganzoo.util.significance import welch_p
 

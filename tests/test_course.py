@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ganzoo.comparing.course import Course, course_of
-from ganzoo.comparing.scores import ScoreKey
+from ganzoo.records.course import Course, course_of
+from ganzoo.records.points import ScoreKey
 from ganzoo.runs import SCHEMA, RunRecord
 
 KEY = ScoreKey("fid", "p")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.yardsticks import Measured, not_trained, shown_yardsticks
+from ganzoo.records.points import ScoreKey
 from ganzoo.runs import SCHEMA, RunRecord
 
 BENCH = (

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from ganzoo.comparing.course import course_of
 from ganzoo.comparing.differences import differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.order import best_first, labels_of
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, same_settings
-from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, grouped, leading_score, protocols_of
+from ganzoo.comparing.scores import best_score, grouped, leading_score, protocols_of
 from ganzoo.comparing.settings import RACE
 from ganzoo.comparing.targets import Goal, target_over_seeds
 from ganzoo.comparing.yardsticks import Measured, not_trained, shown_yardsticks
+from ganzoo.records.course import course_of
+from ganzoo.records.points import ScoreKey, final_scores
 from ganzoo.records.protocols import bounds_of, by_teacher, direction_of, title_of
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, Score, YardstickKind

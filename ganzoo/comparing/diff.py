@@ -10,8 +10,9 @@ from typing import Any
 from ganzoo.comparing.differences import differing_settings
 from ganzoo.comparing.figures import FIGURES, is_speed
 from ganzoo.comparing.rows import doubts_of_speed
-from ganzoo.comparing.scores import final_scores, scores_of
+from ganzoo.comparing.scores import scores_of
 from ganzoo.comparing.table import column_names
+from ganzoo.records.points import final_scores
 from ganzoo.runs import RunRecord
 
 Sides = tuple[Any, Any]

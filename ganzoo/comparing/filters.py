@@ -10,9 +10,10 @@ from operator import ge, gt, le, lt
 from typing import Any
 
 from ganzoo.comparing.differences import flat, setting_text, versions_of
-from ganzoo.comparing.scores import ScoreKey, scores_of
+from ganzoo.comparing.scores import scores_of
 from ganzoo.comparing.table import Cells, column_names, record_cells
 from ganzoo.errors import UnknownName, UsageError
+from ganzoo.records.points import ScoreKey
 from ganzoo.records.settings import whole_spec
 from ganzoo.runs import RunRecord
 from ganzoo.util.text import did_you_mean, printable

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ganzoo.comparing.rows import Row
-from ganzoo.comparing.scores import ScoreKey, leading_score
+from ganzoo.comparing.scores import leading_score
 from ganzoo.comparing.settings import RACE, ROW_SETTINGS
+from ganzoo.records.points import ScoreKey
 
 LABELLING = sorted(
     (each for each in ROW_SETTINGS if each.label), key=lambda each: each.name not in ("image_size", "hardware")

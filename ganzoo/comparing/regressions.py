@@ -14,8 +14,9 @@ from ganzoo.comparing.baseline import difference_in_words, difference_of
 from ganzoo.comparing.differences import differences, differing_settings, disagreements
 from ganzoo.comparing.figures import FIGURES, figure_called, is_speed
 from ganzoo.comparing.rows import Difference, Row, Runs, as_key, same_settings
-from ganzoo.comparing.scores import final_scores, scores_of
+from ganzoo.comparing.scores import scores_of
 from ganzoo.errors import RecordError, UnknownName, UsageError
+from ganzoo.records.points import final_scores
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord
 from ganzoo.util.significance import Direction

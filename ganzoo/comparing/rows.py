@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 
-from ganzoo.comparing.course import Course
 from ganzoo.comparing.figures import OverSeeds, figure_of
-from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS
 from ganzoo.comparing.targets import Target
 from ganzoo.comparing.yardsticks import Measured, NotTrained
+from ganzoo.records.course import Course
+from ganzoo.records.points import ScoreKey
 from ganzoo.records.settings import setting, spec_over_seeds
 from ganzoo.runs import RunRecord, YardstickKind
 from ganzoo.util.significance import mean_interval

@@ -4,37 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ganzoo.records.points import best_of
+from ganzoo.records.points import ScoreKey, best_of, final_scores
 from ganzoo.records.protocols import direction_of
 
 if TYPE_CHECKING:
-    from ganzoo.runs import RunRecord, Score
+    from ganzoo.runs import RunRecord
     from ganzoo.util.significance import Direction
-
-
-class ScoreKey(NamedTuple):
-    """The name of a score and its protocol: scores of different protocols are never compared."""
-
-    name: str
-    protocol: str
-
-    def __str__(self) -> str:
-        return f"{self.name} [{self.protocol}]"
-
-
-def final_scores(record: RunRecord) -> dict[ScoreKey, Score]:
-    """The scores at the end of the budget, of the averaged generator where there is one.
-
-    None where the run did not finish: what it scored on the way is no result of the budget.
-    """
-    if not record.ok or not record.scores:
-        return {}
-    last = max(entry["kimg"] for entry in record.scores)
-    final = [entry for entry in record.scores if entry["kimg"] == last]
-    averaged = [entry for entry in final if entry["ema"]]
-    return {ScoreKey(entry["metric"], entry["protocol"]): entry for entry in averaged or final}
 
 
 def best_score(record: RunRecord, score: ScoreKey) -> Mapping[str, Any]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.figures import FIGURES, Figure, OverSeeds
 from ganzoo.comparing.rows import Row, ScoreOverSeeds, error_message
-from ganzoo.comparing.scores import ScoreKey, best_score, final_scores, scores_of, with_several_protocols
+from ganzoo.comparing.scores import best_score, scores_of, with_several_protocols
 from ganzoo.comparing.settings import ROW_SETTINGS
+from ganzoo.records.points import ScoreKey, final_scores
 from ganzoo.records.settings import setting
 from ganzoo.records.store import garbage_collection_paused
 from ganzoo.runs import RunRecord, YardstickKind

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from operator import ge, le
 
 from ganzoo.comparing.figures import OverSeeds, figure_of
-from ganzoo.comparing.scores import ScoreKey
 from ganzoo.errors import UsageError
+from ganzoo.records.points import ScoreKey
 from ganzoo.runs import RunRecord, Score
 from ganzoo.util.significance import Direction
 from ganzoo.util.text import printable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ganzoo.comparing.figures import OverSeeds
-from ganzoo.comparing.scores import ScoreKey, final_scores
+from ganzoo.records.points import ScoreKey, final_scores
 from ganzoo.util.significance import mean_error
 
 if TYPE_CHECKING:

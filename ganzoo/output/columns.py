@@ -15,10 +15,10 @@ from typing import Any, Literal
 from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.figures import FIGURES, Figure, Shown, Unit
 from ganzoo.comparing.rows import Ratio, Row, ScoreOverSeeds
-from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.settings import ROW_SETTINGS, RowSetting
 from ganzoo.comparing.yardsticks import SHOWN, in_words
 from ganzoo.output.console import missing, show_duration, show_memory, show_plain, show_rate, show_score
+from ganzoo.records.points import ScoreKey
 from ganzoo.records.protocols import distinctions, has_title
 from ganzoo.runs import YardstickKind
 from ganzoo.util.text import printable

@@ -11,11 +11,11 @@ from ganzoo.comparing.diff import mixed_states
 from ganzoo.comparing.differences import BROUGHT_ALONG, disagreements_of_rows
 from ganzoo.comparing.order import in_words, listed
 from ganzoo.comparing.rows import Row
-from ganzoo.comparing.scores import ScoreKey
 from ganzoo.comparing.yardsticks import in_words as name_of
 from ganzoo.output.columns import MARK
 from ganzoo.output.console import show_plain, show_score
 from ganzoo.output.tables import batch_size_used
+from ganzoo.records.points import ScoreKey
 from ganzoo.records.protocols import foreign_images
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord

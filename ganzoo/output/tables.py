@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 
 from ganzoo.comparing.figures import figure_of
-from ganzoo.comparing.scores import final_scores
 from ganzoo.output.console import safe, show_duration, show_memory, show_rate, show_score, sparkline, stdout
 from ganzoo.output.fitting import Field, in_pieces, table_of
+from ganzoo.records.points import final_scores
 from ganzoo.records.protocols import title_of
 from ganzoo.records.settings import setting, whole_spec
 from ganzoo.registry.registry import SINGULAR, Kind, Offer, Registry

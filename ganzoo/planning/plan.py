@@ -17,7 +17,7 @@ from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import recipe_of, resolve_recipe, settled_recipe
-from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
+from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, auto_limit, check_numbers
 from ganzoo.planning.scoring import check_images_for, foreign_images_of, resolve_scoring
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
@@ -132,6 +132,8 @@ def resolve(
         runs += [PlannedRun(replace(spec, seed=plan.seed + index), checked) for index in range(plan.seeds)]
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
+    if (limit := auto_limit(plan.kimg)) is not None:
+        notes.append(_said_rounds(limit, runs[0].spec.kimg))
     return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)), in_force)
 
 
@@ -186,6 +188,24 @@ def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
     return [*sizes]
 
 
+def first_round(limit: float, dataset_kimg: float) -> float:
+    """The budget of the first round of `--kimg auto:LIMIT`: LIMIT halved as often as at least a quarter of the
+    dataset's own budget is left.
+    """
+    return limit / 2 ** max(0, math.floor(math.log2(4 * limit / dataset_kimg)))
+
+
+def rounds_of(limit: float, first: float) -> tuple[float, ...]:
+    """The budgets of the rounds from `first` to `limit`, in kimg, each twice the one before."""
+    return tuple(limit / 2**power for power in range(round(math.log2(limit / first)), -1, -1))
+
+
+def _said_rounds(limit: float, first: float) -> str:
+    now, *later = (f"{kimg:g}" for kimg in rounds_of(limit, first))
+    more = f"; what is still improving goes on to {', '.join(later)}" if later else ", which is the only round"
+    return f"--kimg auto:{limit:g}: {now} kimg first{more}"
+
+
 def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:
     """The kimg at which to score a run, its end last. Raises `UsageError` if `every` gives more than `MOST` points."""
     if kimg / every > MOST:
@@ -220,6 +240,8 @@ def _resolved_spec(
         if full_kimg is None:
             raise UsageError("--kimg full: its source gives no budget; give a number")
         kimg = full_kimg
+    elif (limit := auto_limit(plan.kimg)) is not None:
+        kimg = first_round(limit, dataset_kimg)
     else:
         kimg = float(plan.kimg or dataset_kimg)
     points = evaluation_points(plan.eval_every or kimg / EVALUATIONS, kimg)

@@ -18,12 +18,35 @@ LARGEST_SEED = 2**63 - 1
 
 
 def _read_kimg(text: str) -> float | str:
-    if text == "full":
-        return text
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--kimg {printable(text)}: give thousands of images, or 'full'") from None
+        check_budget(text)
+        return text
+
+
+AUTO = "auto:"
+
+
+def auto_limit(kimg: float | str | None) -> float | None:
+    """The LIMIT of a budget `auto:LIMIT`; None for any other budget. NaN where LIMIT is no number."""
+    if not isinstance(kimg, str) or not kimg.startswith(AUTO):
+        return None
+    try:
+        return float(kimg.removeprefix(AUTO))
+    except ValueError:
+        return math.nan
+
+
+def check_budget(kimg: float | str | None) -> None:
+    """Raise `UsageError` for a `--kimg` that is no budget."""
+    limit = auto_limit(kimg)
+    if limit is not None and not (math.isfinite(limit) and limit > 0):
+        raise UsageError(f"--kimg {printable(kimg)}: give a limit above 0, as in auto:1000")
+    if isinstance(kimg, str) and limit is None and kimg != "full":
+        raise UsageError(
+            f"--kimg {printable(kimg)}: give thousands of images, 'full' for each source's budget, or auto:LIMIT"
+        )
 
 
 def _read_batch_size(text: str) -> int | str:
@@ -70,7 +93,7 @@ class BenchPlan:
         "--kimg",
         default=None,
         metavar="N",
-        help="budget in thousands of real images (default: the dataset's), or full",
+        help="budget in thousands of real images (default: the dataset's), full, or auto:LIMIT",
         read=_read_kimg,
     )
     seeds: int = option(
@@ -234,8 +257,9 @@ def check_numbers(plan: BenchPlan) -> None:
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{option} {value}: give a number above 0")
 
-    if isinstance(plan.kimg, str) and plan.kimg != "full":
-        raise UsageError(f"--kimg {printable(plan.kimg)}: give thousands of images, or 'full' for each source's budget")
+    check_budget(plan.kimg)
+    if auto_limit(plan.kimg) is not None and plan.throughput_only:
+        raise UsageError(f"--kimg {plan.kimg}: a budget is chosen by scores, and a measurement of speed has none")
     if not isinstance(plan.kimg, str):
         positive(plan.kimg, "--kimg")
     positive(plan.eval_every, "--eval-every")

@@ -1,12 +1,38 @@
-"""The best and the last evaluation of each score of a run."""
+"""The best, the last and the final evaluation of each score of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ganzoo.records.protocols import direction_of
 from ganzoo.runs import Point, Protocol, Score, Training
+
+if TYPE_CHECKING:
+    from ganzoo.runs import RunRecord
+
+
+class ScoreKey(NamedTuple):
+    """The name of a score and its protocol: scores of different protocols are never compared."""
+
+    name: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.name} [{self.protocol}]"
+
+
+def final_scores(record: RunRecord) -> dict[ScoreKey, Score]:
+    """The scores at the end of the budget, of the averaged generator where there is one.
+
+    None where the run did not finish: what it scored on the way is no result of the budget.
+    """
+    if not record.ok or not record.scores:
+        return {}
+    last = max(entry["kimg"] for entry in record.scores)
+    final = [entry for entry in record.scores if entry["kimg"] == last]
+    averaged = [entry for entry in final if entry["ema"]]
+    return {ScoreKey(entry["metric"], entry["protocol"]): entry for entry in averaged or final}
 
 
 def best_and_final(scores: Sequence[Score], protocols: Mapping[str, Protocol]) -> Training:

@@ -51,12 +51,15 @@ class Bench:
 
     def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
         """Do what `results` does not hold yet; see `ganzoo.running.runner.run_plan`, also for what it raises."""
+        from ganzoo.planning.request import auto_limit
+        from ganzoo.running.growing import run_growing
         from ganzoo.running.in_turn import run_in_turn
         from ganzoo.running.runner import run_plan
 
         if options.interleave:
             return run_in_turn([(self.resolved, on_event)], self.registry, results, options, on_note=on_note)
-        return run_plan(self.resolved, self.registry, results, options, on_event=on_event, on_note=on_note)
+        run = run_plan if auto_limit(self.plan.kimg) is None else run_growing
+        return run(self.resolved, self.registry, results, options, on_event=on_event, on_note=on_note)
 
 
 def prepare_bench(
@@ -84,6 +87,7 @@ def prepare_bench(
 
     check_run_options(options)
     check_interleaved(options, plan)
+    check_growing(options, plan)
     plan = replace(plan, plugins=distinct_plugins(plan.plugins))
     registry = registry or discover_noting(plan.plugins, plan.strict, on_note, logs)
     with undisturbed():
@@ -106,6 +110,14 @@ def check_interleaved(options: RunOptions, plan: BenchPlan) -> None:
     for flag, value in (("--batch-size", plan.batch_size), ("--sweep-batch", plan.sweep_batch)):
         if value == "auto":
             raise UsageError(f"--interleave and {flag} auto: the batches must be known before; give numbers")
+
+
+def check_growing(options: RunOptions, plan: BenchPlan) -> None:
+    """Raise `UsageError` where a budget is to grow, and nothing would be kept to go on from."""
+    from ganzoo.planning.request import auto_limit
+
+    if auto_limit(plan.kimg) is not None and not options.keep_checkpoints:
+        raise UsageError("--kimg auto and --discard-checkpoints: each round goes on from a checkpoint; leave one out")
 
 
 def check_several(options: RunOptions, count: int) -> None:

@@ -85,6 +85,11 @@ def spec_phases(spec: RunSpec, materials: Objective) -> StepPhases:
     return phases_of(materials, spec.recipe, spec.recipe.phases)
 
 
+def follows_progress(plan: StepPhases, players: Players) -> bool:
+    """Whether a function of the step or a network asks which share of the budget is done."""
+    return plan.follows_progress or any("progress" in player.room.named for player in players.values())
+
+
 def spec_players(spec: RunSpec, materials: Objective) -> Players:
     """The players of a spec, on the current default device. What `build` changes of the process is put back."""
     with undisturbed(but={"random numbers"}):
@@ -233,7 +238,7 @@ def assemble(
             optimizers,
             values,
             averages,
-            plan.follows_progress or any("progress" in player.room.named for player in players.values()),
+            follows_progress(plan, players),
         ),
         averages=averages,
         batches=Batches(

@@ -21,6 +21,7 @@ from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import (
+    follows_progress,
     latent_drawer,
     materials_of,
     phase_updates,
@@ -34,7 +35,7 @@ from ganzoo.training.optimizers import optimizer_of
 from ganzoo.training.phase_update import PhaseUpdate, Values
 from ganzoo.training.players import Players
 from ganzoo.training.progressive import stages_of
-from ganzoo.training.schedules import moving_betas
+from ganzoo.training.schedules import follows_budget, moving_betas
 from ganzoo.types import Augmentation, Batch
 from ganzoo.util.text import error_line, printable
 
@@ -55,6 +56,8 @@ class Preflight:
     fault: str = ""
     phases: tuple[str, ...] = ()
     """What each phase updates and how often, in words, and whether fakes are shared."""
+    follows_budget: bool = False
+    """Whether what is done in a step depends on the length of the run: by a schedule, `progress`, or stages."""
 
 
 @undisturbed()
@@ -88,7 +91,10 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
     parameters = count_parameters(players)
     weights = [weight for player in players.values() for weight in player.parameters()]
     layout = memory_format(weights, spec.device, spec.precision)
-    phases = tuple(_in_words(spec_phases(spec, materials), updates))
+    plan = spec_phases(spec, materials)
+    phases = tuple(_in_words(plan, updates))
+    schedules = [spec.recipe.rate_decay, *spec.recipe.schedules.values()]
+    by_budget = follows_progress(plan, players) or len(stages) > 1 or any(map(follows_budget, schedules))
     flops, count = None, FlopCount()
     try:
         with TensorsRead() as read:
@@ -118,10 +124,10 @@ def preflight(spec: RunSpec, registry: Registry) -> Preflight:
                 "its inputs; pass --step-mode eager"
             )
     if flops is None:
-        return Preflight(parameters, layout, None, fault=fault, phases=phases)
+        return Preflight(parameters, layout, None, fault=fault, phases=phases, follows_budget=by_budget)
     draws = 1 + sum((update.phase.repeats - 1) / update.phase.every for update in updates if update.phase.judges)
     per_image = flops / draws / spec.recipe.batch_size
-    return Preflight(parameters, layout, per_image, tuple(sorted(count.uncounted)), fault, phases)
+    return Preflight(parameters, layout, per_image, tuple(sorted(count.uncounted)), fault, phases, by_budget)
 
 
 def _in_words(plan: StepPhases, updates: Sequence[PhaseUpdate]) -> Iterator[str]:

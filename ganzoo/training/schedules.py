@@ -30,6 +30,11 @@ def multiplier(schedule: Schedule, progress: float, updates: int) -> float:
     return schedule.initial + weight * (schedule.to - schedule.initial)
 
 
+def follows_budget(schedule: Schedule) -> bool:
+    """Whether the multiplier at a step depends on how long the run will be."""
+    return schedule.kind not in ("constant", "exponential")
+
+
 def _between_points(points: Sequence[tuple[float, float]], progress: float) -> float:
     """Straight between two points, level before the first and after the last."""
     if progress <= points[0][0]:

@@ -16,8 +16,9 @@ from ganzoo.comparing.comparison import Comparison
 from ganzoo.comparing.differences import BROUGHT_ALONG, differences
 from ganzoo.comparing.figures import OverSeeds
 from ganzoo.comparing.rows import Row, settings_key
-from ganzoo.comparing.scores import ScoreKey, leading_score, protocols_of, scores_of
+from ganzoo.comparing.scores import leading_score, protocols_of, scores_of
 from ganzoo.output.console import missing
+from ganzoo.records.points import ScoreKey
 from ganzoo.records.protocols import distinctions, is_log, protocol_words, title_of
 from ganzoo.records.settings import setting
 from ganzoo.runs import RunRecord

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ganzoo.comparing.scores import ScoreKey
+from ganzoo.records.points import ScoreKey
 from ganzoo.util.significance import mean_error
 
 if TYPE_CHECKING:
