@@ -133,7 +133,7 @@ def resolve(
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
     if (limit := auto_limit(plan.kimg)) is not None:
-        notes.append(_said_rounds(limit, runs[0].spec.kimg))
+        notes.append(_said_rounds(limit, runs[0].spec.kimg, plan.reference))
     return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)), in_force)
 
 
@@ -200,10 +200,11 @@ def rounds_of(limit: float, first: float) -> tuple[float, ...]:
     return tuple(limit / 2**power for power in range(round(math.log2(limit / first)), -1, -1))
 
 
-def _said_rounds(limit: float, first: float) -> str:
+def _said_rounds(limit: float, first: float, reference: str) -> str:
     now, *later = (f"{kimg:g}" for kimg in rounds_of(limit, first))
     more = f"; what is still improving goes on to {', '.join(later)}" if later else ", which is the only round"
-    return f"--kimg auto:{limit:g}: {now} kimg first{more}"
+    test = "; chosen by images of the test split, which also judge the result" if reference != "train" else ""
+    return f"--kimg auto:{limit:g}: {now} kimg first{more}{test}"
 
 
 def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:

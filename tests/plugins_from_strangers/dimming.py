@@ -9,11 +9,11 @@ import ganzoo
 
 
 class Level(nn.Module):
-    """Images of one grey level, which is the only weight. From white, 1, to black, -1; there its gradient is 0."""
+    """Images of one grey level, which is the only weight. From nearly white to black, -1; there its gradient is 0."""
 
     def __init__(self, image_shape):
         super().__init__()
-        self.level = nn.Parameter(torch.ones(()))
+        self.level = nn.Parameter(torch.tensor(0.99))
         self.image_shape = image_shape
 
     def forward(self, latent):
@@ -26,7 +26,7 @@ def build(image_shape, latent, classes):
 
 
 def judge(generator, discriminator, batch):
-    return {"real": discriminator(batch.real).square().mean()}
+    return {"real": discriminator(batch.real).sigmoid().mean()}
 
 
 def darken(generator, discriminator, batch):
