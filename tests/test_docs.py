@@ -482,7 +482,7 @@ def test_a_row_of_options_has_spellings_default_and_help():
     assert "| `-o FILE`, `--output FILE` | | write to FILE instead of stdout |" in rows
     assert "| `--format NAME` | `table` | table, or a reporter: csv, json, md |" in rows
     bench = generated_tables.option_table("bench").splitlines()
-    assert "| `--kimg N` | the dataset's | budget in thousands of real images, or full |" in bench
+    assert "| `--kimg N` | the dataset's | budget in thousands of real images, full, or auto:LIMIT |" in bench
     assert "| `--checkpoint-seconds S` | `60` | save a checkpoint every S seconds |" in bench
     assert "| `--keep-going`, `--no-keep-going` | on | go on with the other runs when one fails |" in bench
     assert not any("--dataset" in row for row in bench), "it stands among the shared ones"
