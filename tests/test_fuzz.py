@@ -58,7 +58,7 @@ from ganzoo.records.doctor import CHECKPOINT, examine, quarantine
 from ganzoo.records.store import GENERATOR, RECORD, find_records, find_run, read_content
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.registry import KINDS, Registry
-from ganzoo.running.stages import kept_outcome
+from ganzoo.running.resuming import kept_outcome
 from ganzoo.running.suites import read_suite, with_options
 from ganzoo.runs import RunSpec
 from ganzoo.training.assembly import assemble

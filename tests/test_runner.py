@@ -34,11 +34,12 @@ from ganzoo.records.checkpoint import CHECKPOINT, Checkpoint, write_checkpoint
 from ganzoo.records.consistency import place_faults
 from ganzoo.records.store import GENERATOR, INSTALLED, RECORD, SAMPLES, find_records, read_record, read_spec
 from ganzoo.registry.discovery import discover
-from ganzoo.running import runner, stages
+from ganzoo.running import runner
 from ganzoo.running.bench import Bench, ignore
 from ganzoo.running.launcher import RunInterrupted
 from ganzoo.running.options import RunOptions
 from ganzoo.running.process import ProcessLauncher
+from ganzoo.running.resuming import find_checkpoint
 from ganzoo.running.runner import run_plan
 from ganzoo.running.suites import SuiteBench
 from ganzoo.running.wire import Failure, Message, Outcome
@@ -444,13 +445,13 @@ def test_temporarily_unreadable_checkpoint_is_not_moved(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "read_header", fail)
         with pytest.raises(RecordUnreadable, match="cannot be read"):
-            stages._saved(request_for(tmp_path), tmp_path, ignore_message)
-    assert stages._saved(request_for(tmp_path), tmp_path, ignore_message).run_id == "a" * 64
+            find_checkpoint(request_for(tmp_path), tmp_path, ignore_message)
+    assert find_checkpoint(request_for(tmp_path), tmp_path, ignore_message).run_id == "a" * 64
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     # The checkpoint of another run is put aside; a missing one is no fault.
-    assert stages._saved(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore_message) is None
+    assert find_checkpoint(request_for(tmp_path, run_id="b" * 64), tmp_path, ignore_message) is None
     assert [path.name for path in tmp_path.iterdir()] == [f"{CHECKPOINT}.broken"]
-    assert stages._saved(request_for(tmp_path), tmp_path, ignore_message) is None
+    assert find_checkpoint(request_for(tmp_path), tmp_path, ignore_message) is None
 
 
 # --- --resume ---------------------------------------------------------------------------------------------------------
@@ -602,9 +603,9 @@ def test_resume_in_the_run_process_refuses_the_checkpoint_of_another_run(tmp_pat
     path.parent.mkdir()
     write_checkpoint(path, Checkpoint("b" * 64, {"weight": torch.ones(1)}, KEPT))
     with pytest.raises(RecordError, match="is of another run than the one to be trained on"):
-        stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message)
+        find_checkpoint(request_for(tmp_path, continues=path), tmp_path, ignore_message)
     write_checkpoint(path, Checkpoint("c" * 64, {"weight": torch.ones(1)}, KEPT))
-    assert stages._saved(request_for(tmp_path, continues=path), tmp_path, ignore_message).run_id == "c" * 64
+    assert find_checkpoint(request_for(tmp_path, continues=path), tmp_path, ignore_message).run_id == "c" * 64
 
 
 # --- the reproducing command ------------------------------------------------------------------------------------------
