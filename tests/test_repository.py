@@ -18,7 +18,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 def steps_of(workflow: Path) -> list[dict[str, object]]:
     jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].values()
-    return [step for job in jobs for step in job["steps"]]
+    return [step for job in jobs for step in job.get("steps", ())]
 
 
 def test_citation_has_the_present_version():
@@ -44,6 +44,12 @@ def test_workflow_pins_each_action_to_a_major_version(workflow):
 def test_workflow_fetches_the_reference_commit_of_the_bits_test():
     (checkout, *_) = steps_of(ROOT / ".github" / "workflows" / "tests.yml")
     assert checkout["with"] == {"fetch-depth": 0}
+
+
+def test_a_release_waits_for_the_tests():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))["jobs"]
+    waited_for = {jobs[name].get("uses") for name in jobs["publish"]["needs"]}
+    assert "./.github/workflows/tests.yml" in waited_for
 
 
 def test_nothing_is_committed_that_git_ignores():
