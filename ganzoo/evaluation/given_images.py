@@ -1,27 +1,45 @@
-"""Score any folder of images against a dataset, by the protocol that runs are scored by."""
+"""Score any images, a folder or a file of them, against a dataset, by the protocol that runs are scored by."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.extractors import load_extractor
 from ganzoo.evaluation.features import RealSample, dataset_batches
+from ganzoo.evaluation.image_files import is_image_file, read_image_file
 from ganzoo.evaluation.scorer import Scorer, check_held_out
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
 from ganzoo.records.protocols import foreign_images
 from ganzoo.registry.registry import Registry
 from ganzoo.runs import Score
+from ganzoo.util.images import resize_images
 from ganzoo.util.text import printable
 
 
-def score_folder(
+@dataclass(frozen=True)
+class GivenImages:
+    """Images to be scored, at the size of the dataset; `batches(n)` gives them in order, n at a time."""
+
+    count: int
+    channels: int
+    batches: Callable[[int], Iterator[Tensor]]
+    remarks: Sequence[str] = ()
+    why_channels: str = ""
+    """What made the channels as many as they are, where that is known."""
+
+
+def score_images(
     registry: Registry,
-    folder: Path,
+    source: Path,
     *,
     dataset: str,
     metrics: Sequence[str],
@@ -37,10 +55,11 @@ def score_folder(
     device: str = "auto",
     threads: int | None = None,
 ) -> tuple[list[Score], dict[str, Any], list[str]]:
-    """`(scores, protocols, notes)` of the images in `folder` against `dataset`.
+    """`(scores, protocols, notes)` of the images of `source`, a folder or a file of images, against `dataset`.
 
-    The largest centred square of each image is resized to the dataset's size; `notes` are the remarks on both sides.
-    Raises `UsageError` for images of another shape, and what `prepare` and `load_extractor` raise.
+    Images are resized to the dataset's size, of a folder the largest centred square of each; `notes` are the remarks
+    on both sides. Raises `UsageError` for images of another shape, and what `prepare`, `read_image_file` and
+    `load_extractor` raise.
     """
     device = resolve_device(device)
     apply_settings(resolve_threads(threads), "fp32")
@@ -65,22 +84,21 @@ def score_folder(
             f"'{printable(real.name)}' has images of {width} x {height} pixels, and those of a folder are cropped to "
             "squares; no folder can be scored against it"
         )
-    images = registry.get("datasets", "folder")
-    fake = prepare_dataset(registry, images, str(folder), image_size=height, hold_out=0.0, **reading)
-    _check_channels(fake, real, folder)
+    fake = _of_file(source, height) if is_image_file(source) else _of_folder(registry, source, height, reading)
+    _check_channels(fake, real, source)
     if fake.count < 10:
-        raise UsageError(f"{printable(folder)}: holds {fake.count} images; scores need at least 10")
-    sides = {printable(real.name): real, printable(folder): fake}
-    notes = [f"{name}: {remark}" for name, side in sides.items() for remark in side.remarks]
+        raise UsageError(f"{printable(source)}: holds {fake.count} images; scores need at least 10")
+    sides = {printable(real.name): real.remarks, printable(source): fake.remarks}
+    notes = [f"{name}: {remark}" for name, remarks in sides.items() for remark in remarks]
     plugins = {offer.record.name: offer.plugin for offer in offers}
     scores: list[Score] = []
     protocols: dict[str, Any] = {}
     for extractor, module in zip(extractors, loaded, strict=True):
         # With the source it is the sample that runs have made and kept.
-        source = registry.status_of(extractor.plugin).source_sha256
-        compared = RealSample(real, module, source_sha256=source, reference=reference)
+        of_extractor = registry.status_of(extractor.plugin).source_sha256
+        compared = RealSample(real, module, source_sha256=of_extractor, reference=reference)
         code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
-        batches = dataset_batches(fake, extractor.record.batch_size)
+        batches = fake.batches(extractor.record.batch_size)
         held_out = compared.others("test") if real.held_out else None
         scorer = Scorer(chosen_metrics, compared, plugins, code, dataset_images=offer.record.images, held_out=held_out)
         given_scores, used = scorer.score(batches, kimg=None, ema=None)
@@ -90,11 +108,32 @@ def score_folder(
     return scores, protocols, notes
 
 
-def _check_channels(fake: PreparedDataset, real: PreparedDataset, folder: Path) -> None:
+def _of_folder(registry: Registry, folder: Path, size: int, reading: dict[str, Any]) -> GivenImages:
+    offer = registry.get("datasets", "folder")
+    images = prepare_dataset(registry, offer, str(folder), image_size=size, hold_out=0.0, **reading)
+    why = images.notes.get("channels", "")
+    return GivenImages(
+        images.count, images.image_shape[0], partial(dataset_batches, images), tuple(images.remarks), why
+    )
+
+
+def _of_file(path: Path, size: int) -> GivenImages:
+    images = read_image_file(path)
+    count, channels, height, width = images.shape
+    if height != width:
+        raise UsageError(f"{printable(path)}: holds images of {width} x {height} pixels; save squares")
+    resized = (f"its images were resized from {height} to {size} px",) if height != size else ()
+    return GivenImages(count, channels, lambda n: (resize_images(some, size) for some in images.split(n)), resized)
+
+
+def _check_channels(fake: GivenImages, real: PreparedDataset, source: Path) -> None:
     """Raise `UsageError` where the sides differ in their channels, and name what makes a side what it is."""
-    sides = {printable(real.name): real, printable(folder): fake}
-    if fake.image_shape[0] == real.image_shape[0]:
+    if fake.channels == real.image_shape[0]:
         return
-    counts = " and ".join(f"those of '{name}' have {side.image_shape[0]}" for name, side in sides.items())
-    reasons = [f"in '{name}' {side.notes['channels']}" for name, side in sides.items() if "channels" in side.notes]
+    sides = {
+        printable(real.name): (real.image_shape[0], real.notes.get("channels", "")),
+        printable(source): (fake.channels, fake.why_channels),
+    }
+    counts = " and ".join(f"those of '{name}' have {channels}" for name, (channels, _) in sides.items())
+    reasons = [f"in '{name}' {why}" for name, (_, why) in sides.items() if why]
     raise UsageError("; ".join([f"images differ in channels: {counts}", *map(printable, reasons), "save them alike"]))
