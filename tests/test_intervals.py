@@ -10,6 +10,7 @@ from ganzoo.evaluation.features import FeatureSample
 from ganzoo.evaluation.scorer import result_of
 from ganzoo_plugins.metrics import (
     authenticity,
+    cmmd,
     density_coverage,
     fd_infinity,
     fid,
@@ -19,7 +20,7 @@ from ganzoo_plugins.metrics import (
     vendi,
 )
 
-PLUGINS = fid, inception_score, kid, precision_recall, density_coverage, fd_infinity, vendi, authenticity
+PLUGINS = fid, inception_score, kid, precision_recall, density_coverage, fd_infinity, vendi, authenticity, cmmd
 METRICS = {metric.name: metric for plugin in PLUGINS for metric in plugin.ganzoo_metrics()}
 
 FEWER_SUBSETS = {"kid": {"subsets": 5}}
@@ -65,7 +66,7 @@ def outside(held):
 
 
 SMALL = {"fid": (48, 200, 400), "is": (10, 20, 200), "kid": (48, 60, 120), "prc": (16, 90, 150), "dc": (16, 90, 150)}
-SMALL |= {"vendi": (24, 10, 300), "authpct": (16, 90, 150)}
+SMALL |= {"vendi": (24, 10, 300), "authpct": (16, 90, 150), "cmmd": (48, 60, 120)}
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["equal", "different"])
