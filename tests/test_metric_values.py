@@ -28,6 +28,7 @@ from ganzoo_plugins.metrics import (
     fd_infinity,
     fid,
     inception_score,
+    intra_fd,
     kid,
     modes,
     neighbours,
@@ -48,6 +49,7 @@ METRICS = {
         vendi,
         authenticity,
         cmmd,
+        intra_fd,
         modes,
     )
     for metric in plugin.ganzoo_metrics()
@@ -187,6 +189,53 @@ def test_kid_agrees_with_the_unbiased_estimate_over_all_images():
     mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset holds all images
     assert mean == pytest.approx(expected, rel=1e-4)
     assert std == pytest.approx(0, abs=1e-9)
+
+
+def of_classes(seed, counts, names=(), scale=1.0):
+    """Gaussian clusters, a class with each count of images, in a mixed order."""
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    features = scale * gaussian(len(labels), 6, seed) + 3 * labels[:, None]
+    return replace(sample(features, torch.zeros(len(labels), 10), labels), class_names=names)
+
+
+def test_intra_fd_is_the_mean_over_classes_of_the_matrix_square_root_of_scipy():
+    real, fake = of_classes(1, (40, 60, 80)), of_classes(2, (50, 50, 30), scale=1.3)
+    expected = []
+    for label in range(3):
+        (mu, sigma), (mu_fake, sigma_fake) = (
+            numpy_moments(side.features[side.labels == label]) for side in (real, fake)
+        )
+        root = scipy.linalg.sqrtm(sigma @ sigma_fake).real
+        expected.append(((mu - mu_fake) ** 2).sum() + np.trace(sigma + sigma_fake - 2 * root))
+    assert score("intra-fd", real, fake)["intra-fd"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert score("intra-fd", real, real)["intra-fd"] < 1e-9
+
+
+def test_intra_fd_sees_classes_that_are_mixed_up_where_fid_sees_nothing():
+    real, fake = of_classes(1, (60, 60, 60)), of_classes(2, (60, 60, 60))
+    turned = replace(fake, labels=(fake.labels + 1) % 3)
+    assert score("fid", real, fake) == score("fid", real, turned)
+    assert score("intra-fd", real, turned)["intra-fd"] > 20 * score("intra-fd", real, fake)["intra-fd"]
+    named_alike = replace(turned, class_names=("c", "a", "b"))
+    values = score("intra-fd", replace(real, class_names=("a", "b", "c")), replace(fake, class_names=("a", "b", "c")))
+    # Label 1 of the turned side is what label 0 was: by their names the classes meet again.
+    assert score("intra-fd", replace(real, class_names=("a", "b", "c")), named_alike) == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "what"),
+    [
+        ((20, 20), None, "the generated images have no labels"),
+        (None, (20, 20), "the dataset has no labels"),
+        ((20, 20), (20, 9), "fewer than 10 generated images of class 1"),
+        ((9, 20), (20, 20), "fewer than 10 real images of class 0"),
+        ((20, 20, 20), (20, 20), "fewer than 10 generated images of class 2"),
+    ],
+)
+def test_intra_fd_without_images_of_a_class_has_a_reason(real, fake, what):
+    sides = [of_classes(1, counts) if counts else replace(of_classes(1, (30,)), labels=None) for counts in (real, fake)]
+    assert what in score("intra-fd", *sides)["intra-fd"].reason
 
 
 def test_cmmd_agrees_with_the_mean_kernels_over_all_pairs(monkeypatch):
