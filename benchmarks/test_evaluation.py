@@ -37,7 +37,7 @@ def test_features(benchmark, extractor):
     benchmark.pedantic(features, rounds=5, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("name", ["fid", "is", "kid", "prc", "dc", "vendi", "authpct", "modes"])
+@pytest.mark.parametrize("name", ["fid", "is", "kid", "cmmd", "prc", "dc", "vendi", "authpct", "modes"])
 @pytest.mark.benchmark(group="metric, 1797 real against 5000 fakes")
 def test_metric(benchmark, registry, extractor, dataset, name):
     metric = registry.get("metrics", name).record

@@ -10,22 +10,37 @@ from ganzoo.evaluation.features import FeatureSample
 from ganzoo.evaluation.scorer import result_of
 from ganzoo_plugins.metrics import (
     authenticity,
+    cmmd,
     density_coverage,
     fd_infinity,
     fid,
     inception_score,
+    intra_fd,
     kid,
     precision_recall,
     vendi,
 )
 
-PLUGINS = fid, inception_score, kid, precision_recall, density_coverage, fd_infinity, vendi, authenticity
+PLUGINS = (
+    fid,
+    inception_score,
+    kid,
+    precision_recall,
+    density_coverage,
+    fd_infinity,
+    vendi,
+    authenticity,
+    cmmd,
+    intra_fd,
+)
 METRICS = {metric.name: metric for plugin in PLUGINS for metric in plugin.ganzoo_metrics()}
 
 FEWER_SUBSETS = {"kid": {"subsets": 5}}
 """So that a draw takes less than a second and not ten; the interval is wider for it."""
 
 LOGITS = 10
+
+CLASSES = 3
 
 HELD = (0.90, 0.99)
 """The share of 95 % intervals that hold the mean, in 200 draws: the deviation of the share itself is 0.015."""
@@ -39,7 +54,7 @@ def draw(width, n_real, n_fake, same, seed):
     real, fake = (torch.randn(count, width, generator=rng) @ mixing for count in (n_real, n_fake))
     if not same:
         fake = 1.1 * fake + 0.1
-    return tuple(FeatureSample(side, 2 * side[:, :LOGITS]) for side in (real, fake))
+    return tuple(FeatureSample(side, 2 * side[:, :LOGITS], torch.arange(len(side)) % CLASSES) for side in (real, fake))
 
 
 def share_of_intervals_that_hold_the_mean(name, width, n_real, n_fake, same, draws, draws_of_mean):
@@ -65,7 +80,7 @@ def outside(held):
 
 
 SMALL = {"fid": (48, 200, 400), "is": (10, 20, 200), "kid": (48, 60, 120), "prc": (16, 90, 150), "dc": (16, 90, 150)}
-SMALL |= {"vendi": (24, 10, 300), "authpct": (16, 90, 150)}
+SMALL |= {"vendi": (24, 10, 300), "authpct": (16, 90, 150), "cmmd": (48, 60, 120), "intra-fd": (12, 150, 300)}
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["equal", "different"])

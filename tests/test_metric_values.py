@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.linalg
+import scipy.spatial
 import torch
 
 import ganzoo
@@ -22,10 +23,12 @@ from ganzoo_plugins.datasets import digits
 from ganzoo_plugins.features import digit_cnns
 from ganzoo_plugins.metrics import (
     authenticity,
+    cmmd,
     density_coverage,
     fd_infinity,
     fid,
     inception_score,
+    intra_fd,
     kid,
     modes,
     neighbours,
@@ -45,6 +48,8 @@ METRICS = {
         fd_infinity,
         vendi,
         authenticity,
+        cmmd,
+        intra_fd,
         modes,
     )
     for metric in plugin.ganzoo_metrics()
@@ -184,6 +189,71 @@ def test_kid_agrees_with_the_unbiased_estimate_over_all_images():
     mean, std = score("kid", sample(real), sample(fake))["kid"]  # each subset holds all images
     assert mean == pytest.approx(expected, rel=1e-4)
     assert std == pytest.approx(0, abs=1e-9)
+
+
+def of_classes(seed, counts, names=(), scale=1.0):
+    """Gaussian clusters, a class with each count of images, in a mixed order."""
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    features = scale * gaussian(len(labels), 6, seed) + 3 * labels[:, None]
+    return replace(sample(features, torch.zeros(len(labels), 10), labels), class_names=names)
+
+
+def test_intra_fd_is_the_mean_over_classes_of_the_matrix_square_root_of_scipy():
+    real, fake = of_classes(1, (40, 60, 80)), of_classes(2, (50, 50, 30), scale=1.3)
+    expected = []
+    for label in range(3):
+        (mu, sigma), (mu_fake, sigma_fake) = (
+            numpy_moments(side.features[side.labels == label]) for side in (real, fake)
+        )
+        root = scipy.linalg.sqrtm(sigma @ sigma_fake).real
+        expected.append(((mu - mu_fake) ** 2).sum() + np.trace(sigma + sigma_fake - 2 * root))
+    assert score("intra-fd", real, fake)["intra-fd"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert score("intra-fd", real, real)["intra-fd"] < 1e-9
+
+
+def test_intra_fd_sees_classes_that_are_mixed_up_where_fid_sees_nothing():
+    real, fake = of_classes(1, (60, 60, 60)), of_classes(2, (60, 60, 60))
+    turned = replace(fake, labels=(fake.labels + 1) % 3)
+    assert score("fid", real, fake) == score("fid", real, turned)
+    assert score("intra-fd", real, turned)["intra-fd"] > 20 * score("intra-fd", real, fake)["intra-fd"]
+    named_alike = replace(turned, class_names=("c", "a", "b"))
+    values = score("intra-fd", replace(real, class_names=("a", "b", "c")), replace(fake, class_names=("a", "b", "c")))
+    # Label 1 of the turned side is what label 0 was: by their names the classes meet again.
+    assert score("intra-fd", replace(real, class_names=("a", "b", "c")), named_alike) == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "what"),
+    [
+        ((20, 20), None, "the generated images have no labels"),
+        (None, (20, 20), "the dataset has no labels"),
+        ((20, 20), (20, 9), "fewer than 10 generated images of class 1"),
+        ((9, 20), (20, 20), "fewer than 10 real images of class 0"),
+        ((20, 20, 20), (20, 20), "fewer than 10 generated images of class 2"),
+    ],
+)
+def test_intra_fd_without_images_of_a_class_has_a_reason(real, fake, what):
+    sides = [of_classes(1, counts) if counts else replace(of_classes(1, (30,)), labels=None) for counts in (real, fake)]
+    assert what in score("intra-fd", *sides)["intra-fd"].reason
+
+
+def test_cmmd_agrees_with_the_mean_kernels_over_all_pairs(monkeypatch):
+    """Gretton et al. 2012, equation 5, by distances; in blocks of a few images."""
+    monkeypatch.setattr(cmmd, "BLOCK", 1000)
+    real, fake = gaussian(70, 16, 1), gaussian(90, 16, 2, shift=0.2)
+    x, y = (
+        side.double().numpy() / np.linalg.norm(side.double().numpy(), axis=1, keepdims=True) for side in (real, fake)
+    )
+
+    def mean(a, b):
+        return np.exp(-scipy.spatial.distance.cdist(a, b, "sqeuclidean") / 200).mean()
+
+    expected = 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    assert score("cmmd", sample(real), sample(fake))["cmmd"] == pytest.approx(expected, rel=1e-6)
+    assert score("cmmd", sample(5 * real), sample(fake))["cmmd"] == pytest.approx(expected, rel=1e-6), "of directions"
+    zero = sample(torch.cat([torch.zeros(1, 16), fake]))
+    assert "no direction" in score("cmmd", sample(real), zero)["cmmd"].reason
 
 
 def test_precision_and_recall_agree_with_brute_force():
@@ -424,6 +494,7 @@ def test_real_against_itself_is_perfect(extract, real_digits):
     assert score("dc", side, side)["coverage"] == 1
     assert score("dc", side, side)["density"] == pytest.approx(6 / 5, rel=0.001), "k neighbours, and the image itself"
     assert score("kid", side, side)["kid"][0] <= 0, "unbiased: the mean over equal sets lies below zero"
+    assert score("cmmd", side, side)["cmmd"] < 1e-9
     assert 8 < score("is", side, side)["is"][0] <= 10
     assert score("modes", side, side)["modes"] == 10
     assert score("modes", side, side)["kl"] < 1e-3
@@ -440,6 +511,7 @@ def test_collapsed_generator_scores_badly(extract, real_digits):
     assert score("modes", real, one)["kl"] == pytest.approx(math.log(10), abs=0.3)
     half = extract(images[600:1200])
     assert score("fid", real, one)["fid"] > 10 * score("fid", real, half)["fid"]
+    assert score("cmmd", real, one)["cmmd"] > 10 * score("cmmd", real, half)["cmmd"]
     assert score("kid", real, one)["kid"][0] > 10 * abs(score("kid", real, half)["kid"][0])
 
 
@@ -449,7 +521,7 @@ def test_real_scores_better_than_noisy_and_noisy_than_noise(extract, real_digits
     noise = torch.randint(0, 256, (500, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     noisy = images[500:1000].float().lerp(noise.float(), 0.3).to(torch.uint8)
     sides = [extract(images[500:1000]), extract(noisy), extract(noise)]
-    for name in ("fid", "kid"):
+    for name in ("fid", "kid", "cmmd"):
         values = [np.atleast_1d(score(name, real, side)[name])[0] for side in sides]
         assert values == sorted(values), name
         assert values[-1] > 3 * values[0], name

@@ -125,8 +125,8 @@ def real_sample() -> FeatureSample:
 
 
 def similar_fakes() -> FeatureSample:
-    """Fakes from the distribution of the real images."""
-    return _clusters(seed=1, labelled=False)
+    """Fakes from the distribution of the real images, of a generator that was given their labels."""
+    return _clusters(seed=1, labelled=True)
 
 
 def copies() -> FeatureSample:
@@ -137,7 +137,8 @@ def copies() -> FeatureSample:
 def distant_fakes() -> FeatureSample:
     """Fakes in one narrow cluster far from the real images, with logits of zero."""
     noise = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(2))
-    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, SAMPLE_CLASSES), logit_names=CLASS_NAMES)
+    labels = torch.arange(COUNT) % SAMPLE_CLASSES
+    return FeatureSample(20 + 0.1 * noise, torch.zeros(COUNT, SAMPLE_CLASSES), labels, CLASS_NAMES, CLASS_NAMES)
 
 
 def _clusters(seed: int, labelled: bool, backwards: bool = False, count: int = COUNT) -> FeatureSample:

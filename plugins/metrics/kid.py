@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,11 +57,15 @@ def score(
         )
         mean, std = result[KEY_METRIC_KID_MEAN], result[KEY_METRIC_KID_STD]
         of_subsets = 0.0 if "drawn" in settings else std**2 / settings["subsets"]
-        variance = variance_over_all(fakes.numpy(), reals.numpy()) + of_subsets
+        variance = variance_over_all(fakes.numpy(), reals.numpy(), polynomial_kernel) + of_subsets
     return {"kid": normal_interval(mean, variance, std)}
 
 
-def variance_over_all(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def variance_over_all(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    kernel: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+) -> float:
     """The variance, over draws of so many images, of the unbiased estimate over all pairs of images x (N, D), y (M, D).
 
     By Hoeffding's decomposition of the U-statistic: 4ζₓ/N + 4ζᵧ/M for what single images contribute, where ζ is the
@@ -70,10 +74,10 @@ def variance_over_all(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """
     counts = len(x), len(y)
     x, y = (side[:: -(-len(side) // MOST_IN_VARIANCE)] for side in (x, y))
-    rows, columns, across = _additive(polynomial_kernel(x, y))
+    rows, columns, across = _additive(kernel(x, y))
     of_single, of_pairs = 0.0, 4 * across / (counts[0] * counts[1])
     for side, count, crossing, others in ((x, counts[0], rows, len(y)), (y, counts[1], columns, len(x))):
-        means, within = _additive_symmetric(polynomial_kernel(side, side))
+        means, within = _additive_symmetric(kernel(side, side))
         single = float(np.var(means - crossing, ddof=1)) - within / (len(side) - 1) - across / others
         of_single += 4 * single / count
         of_pairs += 2 * within / (count * (count - 1))
