@@ -34,6 +34,7 @@ def compare_folders(arguments: Namespace) -> int:
     from ganzoo.comparing.filters import keep, parse_condition
     from ganzoo.comparing.regressions import changes, parse_tolerance
     from ganzoo.comparing.scores import scores_of
+    from ganzoo.output.published import published_figures
 
     if arguments.output is not None:
         check_destination(Path(arguments.output), force=arguments.force)
@@ -41,6 +42,8 @@ def compare_folders(arguments: Namespace) -> int:
         raise UsageError("--against and --fail-on: give both, as in --against results --fail-on fid:5%")
     if arguments.verdicts is not None and not arguments.fail_on:
         raise UsageError("--verdicts: needs --fail-on, whose verdicts it is for")
+    if arguments.reported and arguments.format != "table":
+        raise UsageError("--reported: goes with the table; `ganzoo list variants --json` has the figures for programs")
     goal = _goal(arguments)
     registry = discover_asked(arguments)
     better = {score: way for offer in registry.offers["metrics"] for score, way in offer.record.better.items()}
@@ -53,6 +56,10 @@ def compare_folders(arguments: Namespace) -> int:
         asked = f"-fid {goal.value:g}" if arguments.target is None else f" {printable(arguments.target)}"
         print_note(f"--target{asked}: no finished run has that score; nothing is added")
     text = _comparison_text(records, arguments, goal, reporter)
+    if arguments.reported:
+        reported = {offer.record.name: offer.record.reported for offer in registry.offers["variants"]}
+        console = stdout() if arguments.output is None else paper()
+        text += "\n\n" + _as_text(published_figures(records, reported), console)
     changed: list[Change] = []
     notes: list[str] = []
     if tolerances:

@@ -119,6 +119,11 @@ def _add_options_of_show(parser: Parser) -> None:
 def _add_options_of_compare(parser: Parser) -> None:
     parser.add_argument("folders", nargs="*", default=["runs"], metavar="DIR", help="default: ./runs")
     parser.add_argument(
+        "--reported",
+        action="store_true",
+        help="also show figures that were published of these variants, in a table of their own",
+    )
+    parser.add_argument(
         "--by",
         choices=("variant", "hardware"),
         default="variant",
