@@ -709,6 +709,8 @@ class Reported:
     """Where it is published: arXiv id and table."""
     budget: str = ""
     """How long was trained, in the source's own unit."""
+    differs: str = ""
+    """What the source trained otherwise than this variant: network, options, labels."""
 
 
 @dataclass(frozen=True)

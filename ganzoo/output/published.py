@@ -27,17 +27,18 @@ def published_figures(
     budget differ, so those of both stand there to be read.
     """
     variants = list(dict.fromkeys(str(setting(record.spec, "variant")) for record in records))
-    rows = [
-        (name, each.metric, f"{each.value:g}", each.dataset, each.protocol, each.budget or "not said", each.differs, each.source)
-        for name in variants
-        for each in reported.get(name, ())
-    ]
+    rows = [(name, *_cells(each)) for name in variants for each in reported.get(name, ())]
     if not rows:
         yield safe(f"published: no figure is known of {', '.join(variants)}")
         return
     yield simple_table(COLUMNS, rows, title="published by others, and not to be compared with what was measured here:")
     for part in by_dataset(records):
         yield from (safe(line) for line in dict.fromkeys(map(_measured, part)))
+
+
+def _cells(figure: Reported) -> tuple[str, ...]:
+    said = [text or "not said" for text in (figure.budget, figure.differs)]
+    return figure.metric, f"{figure.value:g}", figure.dataset, figure.protocol, *said, figure.source
 
 
 def _measured(record: RunRecord) -> str:

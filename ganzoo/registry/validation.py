@@ -18,8 +18,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ganzoo.errors import GanzooError, PluginError
 from ganzoo.registry.signatures import check_functions
-from ganzoo.types import Architecture, Loss, Metric
+from ganzoo.types import Architecture, Loss, Metric, Reported
 from ganzoo.util.text import NAME, printable
+
+LONGEST_TEXT = 200
+"""Characters in each text of a published figure, which is shown as one cell of a table."""
 
 LARGEST = 2**128
 """Whole numbers stay below it: room for any seed, and none for a thousand digits, which no float can hold."""
@@ -48,6 +51,8 @@ def check_record(record: Any, path: str = "") -> None:
         _check_options(record)
     if isinstance(record, Loss) and not record.phases and not (record.discriminator and record.generator):
         raise PluginError(f"loss '{record.name}' has neither phases nor functions of logits; use Loss.of_logits(…)")
+    if isinstance(record, Reported):
+        _check_reported(record, path)
     check_functions(record)
     if isinstance(record, Metric):
         _check_scores(record)
@@ -90,6 +95,18 @@ def _check_scores(metric: Metric) -> None:
                 f"metric '{metric.name}': bounds of {printable(score, 80)} are {printable((low, high), 80)}; "
                 "give the least and the greatest value, None for no limit"
             )
+
+
+def _check_reported(figure: Reported, path: str) -> None:
+    """Raises `PluginError` for a published figure that is no number, or whose texts are empty or do not fit a table."""
+    if not math.isfinite(figure.value):
+        raise PluginError(f"{path}value is {figure.value}; give the published number")
+    for field in ("metric", "dataset", "protocol", "source", "budget", "differs"):
+        text = getattr(figure, field)
+        needed = field not in ("budget", "differs")
+        if len(text) > LONGEST_TEXT or (needed and not text.strip()):
+            wanted = f"{'1' if needed else '0'} to {LONGEST_TEXT} characters"
+            raise PluginError(f"{path}{field} is {printable(repr(text), 80)}; give {wanted}")
 
 
 @cache

@@ -139,4 +139,15 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
         batch_size=64,
         summary="relativistic pairing with R1 and R2 on residual networks",
         reference="Huang et al. 2024, arXiv:2501.05441",
+        reported=(
+            ganzoo.Reported(
+                "FID",
+                1.96,
+                "CIFAR-10 32 px",
+                "conditional; its extractor, split and number of images are not given here",
+                "README of the authors' code (arXiv:2501.05441)",
+                budget="250 million images, by issue 18 of that repository",
+                differs="conditional, wider networks, batch 512, augmentation, scheduled betas",
+            ),
+        ),
     )
