@@ -95,7 +95,7 @@ def ganzoo_variants() -> Iterator[ganzoo.Variant]:
                 "FID",
                 15.66,
                 "CIFAR-10 32 px",
-                "50 000 fakes against the 50 000 training images, TensorFlow's Inception, best step",
+                "not said for this figure",
                 "PyTorch-StudioGAN, picture of its reproductions",
                 differs="that project's network and options of training, not this variant's",
             ),
