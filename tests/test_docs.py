@@ -427,7 +427,8 @@ def test_every_key_that_a_run_writes_has_its_type():
     core = Path(ganzoo.__file__).parent
     measured = re.findall(r'^        "(\w+)": ', (core / "running" / "speed.py").read_text(encoding="utf-8"), re.M)
     assert {"train_images_per_second", "warmup_seconds"} <= set(measured)
-    source = (core / "running" / "stages.py").read_text(encoding="utf-8")
+    stages = [core / "running" / f"{name}.py" for name in ("stages", "training_stage")]
+    source = "".join(path.read_text(encoding="utf-8") for path in stages)
     measured += re.findall(r'throughput\["(\w+)"\]', source)
     measured += re.findall(r'outcome\.throughput = \{"(\w+)"', source)
     assert {"import_seconds", "evaluation_images_per_second", "peak_memory_bytes"} <= set(measured)

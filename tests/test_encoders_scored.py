@@ -118,7 +118,15 @@ def test_what_does_not_fit_has_a_reason():
 @pytest.mark.usefixtures("forked_runs")
 def test_variants_with_an_encoder_are_scored_and_others_say_why_not(invoke):
     outcome = invoke(
-        *("bench", "--models", "bigan,vaegan,aae,dcgan", "--metrics", "linear-probe,reconstruction", "--kimg", "0.256"),
+        *(
+            "bench",
+            "--models",
+            "bigan,vaegan,aae,dcgan",
+            "--metrics",
+            "linear-probe,reconstruction-error",
+            "--kimg",
+            "0.256",
+        ),
         *(
             "--fakes",
             "64",
@@ -140,6 +148,6 @@ def test_variants_with_an_encoder_are_scored_and_others_say_why_not(invoke):
                 "the variant has no player 'encoder', which the metric needs"
             }
             continue
-        probe, rebuilt = scores["linear-probe"], scores["reconstruction"]
+        probe, rebuilt = scores["linear-probe"], scores["reconstruction-error"]
         assert 0.1 < probe["sample_low"] < probe["value"] < probe["sample_high"] <= 1
         assert 0 < rebuilt["sample_low"] < rebuilt["value"] < rebuilt["sample_high"] <= 4

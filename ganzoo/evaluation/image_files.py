@@ -17,7 +17,7 @@ from ganzoo.util.files import open_regular
 from ganzoo.util.images import to_uint8
 from ganzoo.util.text import printable
 
-SUFFIXES = (".npz", ".safetensors")
+ENDINGS_OF_IMAGES = (".npz", ".safetensors")
 
 NAMES = ("images", "arr_0")
 """What an array of images is called; `arr_0` is what `numpy.savez` calls one that was given no name."""
@@ -30,7 +30,7 @@ CHANNELS = (1, 3)
 
 def is_image_file(path: Path) -> bool:
     """Whether a path is, by its name, one of these files."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in ENDINGS_OF_IMAGES
 
 
 def read_image_file(path: Path) -> Tensor:

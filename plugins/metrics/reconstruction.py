@@ -36,7 +36,7 @@ def score(
     codes = codes_of(encoder, held_out_images, settings["code_seed"])
     if codes.shape[1] not in (width, 2 * width):
         what = f"the encoder gives {codes.shape[1]} numbers, and a latent has {width}"
-        return {"reconstruction": ganzoo.NoScore(what)}
+        return {"reconstruction-error": ganzoo.NoScore(what)}
     labels = None if drawn_labels is None else held_out.labels
     errors = []
     for start in range(0, len(codes), BATCH):
@@ -45,23 +45,23 @@ def score(
         rebuilt = generator.images(given, None if labels is None else labels[some].to(latents.device))
         images = in_range(encoder, held_out_images[some])
         if rebuilt.shape != images.shape:
-            return {"reconstruction": ganzoo.NoScore("the generator gives images of another size")}
+            return {"reconstruction-error": ganzoo.NoScore("the generator gives images of another size")}
         errors.append((rebuilt.to(images).double() - images).square().flatten(1).mean(1))
     error = torch.cat(errors)
     if len(error) < 2:
-        return {"reconstruction": float(error.mean())}
-    return {"reconstruction": normal_interval(float(error.mean()), float(error.var()) / len(error))}
+        return {"reconstruction-error": float(error.mean())}
+    return {"reconstruction-error": normal_interval(float(error.mean()), float(error.var()) / len(error))}
 
 
 @ganzoo.hookimpl
 def ganzoo_metrics() -> Iterator[ganzoo.Metric]:
-    """`--metrics reconstruction`, of variants with a player `encoder`."""
+    """`--metrics reconstruction-error`, of variants with a player `encoder`."""
     yield ganzoo.Metric(
-        "reconstruction",
+        "reconstruction-error",
         score,
-        better={"reconstruction": "lower"},
-        bounds={"reconstruction": (0, 4)},
-        log=("reconstruction",),
+        better={"reconstruction-error": "lower"},
+        bounds={"reconstruction-error": (0, 4)},
+        log=("reconstruction-error",),
         settings=settings,
         players=("encoder",),
         summary="mean squared error per pixel, in [-1, 1], of held-out images through encoder and generator",
