@@ -117,29 +117,9 @@ def test_what_does_not_fit_has_a_reason():
 
 @pytest.mark.usefixtures("forked_runs")
 def test_variants_with_an_encoder_are_scored_and_others_say_why_not(invoke):
-    outcome = invoke(
-        *(
-            "bench",
-            "--models",
-            "bigan,vaegan,aae,dcgan",
-            "--metrics",
-            "linear-probe,reconstruction-error",
-            "--kimg",
-            "0.256",
-        ),
-        *(
-            "--fakes",
-            "64",
-            "--throughput-seconds",
-            "0.05",
-            "--batch-size",
-            "32",
-            "--device",
-            "cpu",
-            "--json",
-            "--quiet",
-        ),
-    )
+    metrics = ("--metrics", "linear-probe,reconstruction-error", "--fakes", "64")
+    brief = ("--kimg", "0.256", "--batch-size", "32", "--throughput-seconds", "0.05", "--device", "cpu")
+    outcome = invoke("bench", "--models", "bigan,vaegan,aae,dcgan", *metrics, *brief, "--json", "--quiet")
     assert outcome.code == 0, outcome.err
     for record in json.loads(outcome.out):
         scores = {score["metric"]: score for score in record["scores"]}
