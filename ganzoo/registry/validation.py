@@ -21,7 +21,7 @@ from ganzoo.registry.signatures import check_functions
 from ganzoo.types import Architecture, Loss, Metric, Reported
 from ganzoo.util.text import NAME, printable
 
-LONGEST_TEXT = 200
+LONGEST_REPORTED = 200
 """Characters in each text of a published figure, which is shown as one cell of a table."""
 
 LARGEST = 2**128
@@ -104,8 +104,8 @@ def _check_reported(figure: Reported, path: str) -> None:
     for field in ("metric", "dataset", "protocol", "source", "budget", "differs"):
         text = getattr(figure, field)
         needed = field not in ("budget", "differs")
-        if len(text) > LONGEST_TEXT or (needed and not text.strip()):
-            wanted = f"{'1' if needed else '0'} to {LONGEST_TEXT} characters"
+        if len(text) > LONGEST_REPORTED or (needed and not text.strip()):
+            wanted = f"{'1' if needed else '0'} to {LONGEST_REPORTED} characters"
             raise PluginError(f"{path}{field} is {printable(repr(text), 80)}; give {wanted}")
 
 
