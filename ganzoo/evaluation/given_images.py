@@ -14,7 +14,7 @@ from ganzoo.data.finding import check_labels, find_dataset, prepare_dataset
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.errors import UsageError
 from ganzoo.evaluation.extractors import load_extractor
-from ganzoo.evaluation.features import RealSample, dataset_batches
+from ganzoo.evaluation.features import dataset_batches
 from ganzoo.evaluation.image_files import is_image_file, read_image_file
 from ganzoo.evaluation.scorer import Scorer, check_held_out
 from ganzoo.machine.settings import apply_settings, resolve_device, resolve_threads
@@ -90,18 +90,11 @@ def score_images(
         raise UsageError(f"{printable(source)}: holds {fake.count} images; scores need at least 10")
     sides = {printable(real.name): real.remarks, printable(source): fake.remarks}
     notes = [f"{name}: {remark}" for name, remarks in sides.items() for remark in remarks]
-    plugins = {offer.record.name: offer.plugin for offer in offers}
     scores: list[Score] = []
     protocols: dict[str, Any] = {}
     for extractor, module in zip(extractors, loaded, strict=True):
-        # With the source it is the sample that runs have made and kept.
-        of_extractor = registry.status_of(extractor.plugin).source_sha256
-        compared = RealSample(real, module, source_sha256=of_extractor, reference=reference)
-        code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
-        batches = fake.batches(extractor.record.batch_size)
-        held_out = compared.others("test") if real.held_out else None
-        scorer = Scorer(chosen_metrics, compared, plugins, code, dataset_images=offer.record.images, held_out=held_out)
-        given_scores, used = scorer.score(batches, kimg=None, ema=None)
+        scorer = Scorer.of(registry, offers, extractor, module, real, offer.record.images, reference)
+        given_scores, used = scorer.score(fake.batches(extractor.record.batch_size), kimg=None, ema=None)
         scores += given_scores
         protocols |= used
     notes += dict.fromkeys(filter(None, map(foreign_images, protocols.values())))

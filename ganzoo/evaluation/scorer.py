@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ganzoo.data.prepared import PreparedDataset, Reference
 from ganzoo.errors import PluginError, UsageError
-from ganzoo.evaluation.extractors import preprocessing_of
+from ganzoo.evaluation.extractors import LoadedExtractor, preprocessing_of
 from ganzoo.evaluation.features import FeatureSample, RealSample, all_images
 from ganzoo.evaluation.sampling import GeneratedImages, eval_mode
 from ganzoo.records.bounds import is_within
 from ganzoo.records.protocols import bounds_of, protocol_id, score_facts
+from ganzoo.registry.registry import Offer, Registry
 from ganzoo.registry.signatures import by_name, metric_function
 from ganzoo.runs import LARGEST_FIGURE, Score
 from ganzoo.types import Estimate, FeatureExtractor, ImageSource, Metric, NoScore
@@ -52,6 +53,33 @@ class Scorer:
     """The kind of the real images; see `Dataset.images`."""
     held_out: RealSample | None = None
     """Real images that no run trains on, by the same extractor; None where the dataset has none."""
+
+    @classmethod
+    def of(
+        cls,
+        registry: Registry,
+        metrics: Sequence[Offer],
+        extractor: Offer,
+        loaded: LoadedExtractor,
+        dataset: PreparedDataset,
+        dataset_images: str,
+        reference: str,
+        *,
+        drawing: Mapping[str, Any] | None = None,
+        on_note: Callable[[str], None] = lambda line: None,
+    ) -> Scorer:
+        """Metrics under one extractor, which is `loaded`, and the real images that they compare with.
+
+        Whatever is scored, the real images' features are those that others have made and kept, and the code in the
+        protocols is that of the same plugins. Raises what `RealSample` does.
+        """
+        source = registry.status_of(extractor.plugin).source_sha256
+        real = RealSample(dataset, loaded, on_note, source, reference)
+        plugins = {metric.record.name: metric.plugin for metric in metrics}
+        code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
+        held_out = real.others("test") if dataset.held_out else None
+        records = [metric.record for metric in metrics]
+        return cls(records, real, plugins, code, drawing or {}, dataset_images, held_out)
 
     def protocol(self, metric: Metric, fakes: int, ema: bool | None) -> tuple[str, dict[str, Any]]:
         """The id and content of the protocol: equal ids mean comparable scores. `ema` is None for a folder."""

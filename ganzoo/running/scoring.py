@@ -13,7 +13,6 @@ from ganzoo.data.finding import find_dataset
 from ganzoo.data.prepared import PreparedDataset
 from ganzoo.evaluation.drawing import Drawing
 from ganzoo.evaluation.extractors import load_extractor
-from ganzoo.evaluation.features import RealSample
 from ganzoo.evaluation.sampling import GeneratedImages, load_generator
 from ganzoo.evaluation.scorer import Scorer
 from ganzoo.records.settings import is_averaged
@@ -41,15 +40,19 @@ def prepare_scorer(
     extractor = registry.get("features", features)
     weights = Path(request.weights) if request.weights else None
     loaded = load_extractor(extractor.record, spec.device, weights, request.weights_sha256)
-    source = registry.status_of(extractor.plugin).source_sha256
-    metrics = [registry.get("metrics", name) for name in metrics_asked]
-    real = RealSample(dataset, loaded, lambda line: emit(Note(line)), source, spec.scoring.reference)
-    real.statistics()
-    plugins = {metric.record.name: metric.plugin for metric in metrics}
-    code = {name: registry.sources_of(plugin, extractor.plugin) for name, plugin in plugins.items()}
-    kind = find_dataset(registry, spec.dataset)[0].record.images
-    held_out = real.others("test") if dataset.held_out else None
-    return Scorer([metric.record for metric in metrics], real, plugins, code, drawing.options, kind, held_out)
+    scorer = Scorer.of(
+        registry,
+        [registry.get("metrics", name) for name in metrics_asked],
+        extractor,
+        loaded,
+        dataset,
+        find_dataset(registry, spec.dataset)[0].record.images,
+        spec.scoring.reference,
+        drawing=drawing.options,
+        on_note=lambda line: emit(Note(line)),
+    )
+    scorer.real.statistics()
+    return scorer
 
 
 def score_players(
