@@ -5,35 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from metrics_of_features import METRICS_OF_FEATURES
 
 from ganzoo.evaluation.features import FeatureSample
 from ganzoo.evaluation.scorer import result_of
-from ganzoo_plugins.metrics import (
-    authenticity,
-    cmmd,
-    density_coverage,
-    fd_infinity,
-    fid,
-    inception_score,
-    intra_fd,
-    kid,
-    precision_recall,
-    vendi,
-)
-
-PLUGINS = (
-    fid,
-    inception_score,
-    kid,
-    precision_recall,
-    density_coverage,
-    fd_infinity,
-    vendi,
-    authenticity,
-    cmmd,
-    intra_fd,
-)
-METRICS = {metric.name: metric for plugin in PLUGINS for metric in plugin.ganzoo_metrics()}
 
 FEWER_SUBSETS = {"kid": {"subsets": 5}}
 """So that a draw takes less than a second and not ten; the interval is wider for it."""
@@ -59,7 +34,7 @@ def draw(width, n_real, n_fake, same, seed):
 
 def share_of_intervals_that_hold_the_mean(name, width, n_real, n_fake, same, draws, draws_of_mean):
     """For each score of a metric."""
-    metric = METRICS[name]
+    metric = METRICS_OF_FEATURES[name]
     settings = {**metric.settings(n_real, n_fake), **FEWER_SUBSETS.get(name, {})}
 
     def scores(seeds):
@@ -92,7 +67,7 @@ def test_intervals_of_small_samples_hold_the_mean_over_draws(name, same):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False], ids=["equal", "different"])
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", METRICS_OF_FEATURES)
 def test_intervals_of_1797_real_images_and_5000_fakes_hold_the_mean_over_draws(name, same):
     held = share_of_intervals_that_hold_the_mean(name, 128, 1797, 5000, same, draws=200, draws_of_mean=1000)
     print(name, "equal" if same else "different", held)
