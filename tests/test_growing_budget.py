@@ -7,7 +7,7 @@ import json
 import pytest
 
 import ganzoo
-from ganzoo.planning.plan import first_round, rounds_of
+from ganzoo.planning.budgets import first_round, rounds_of
 
 BRIEF = ("--device", "cpu", "--threads", "1", "--throughput-seconds", "0.05", "--no-bounds")
 LIMIT = 2.048

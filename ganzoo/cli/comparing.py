@@ -58,8 +58,7 @@ def compare_folders(arguments: Namespace) -> int:
     text = _comparison_text(records, arguments, goal, reporter)
     if arguments.reported:
         reported = {offer.record.name: offer.record.reported for offer in registry.offers["variants"]}
-        console = stdout() if arguments.output is None else paper()
-        text += "\n\n" + _as_text(published_figures(records, reported), console)
+        text += "\n\n" + _as_text(published_figures(records, reported), _console_of(arguments))
     changed: list[Change] = []
     notes: list[str] = []
     if tolerances:
@@ -97,7 +96,7 @@ def _comparison_text(
     from ganzoo.output.sorting import sort_rows
 
     sorting, baseline = arguments.sort, arguments.baseline
-    console = stdout() if arguments.output is None else paper()
+    console = _console_of(arguments)
     if arguments.by == "hardware":
         comparison, notes = by_hardware(records, baseline, goal, doubtful=arguments.doubtful)
         _note_some("not matched", notes)
@@ -119,6 +118,11 @@ def _comparison_text(
     comparison = sort_rows(comparison, sorting) if sorting else comparison
     with redirect_stdout(sys.stderr):
         return str(reporter.render(comparison_table(comparison))).rstrip("\n")
+
+
+def _console_of(arguments: Namespace) -> Console:
+    """Where the text is for: the terminal, or a file, which has no width."""
+    return stdout() if arguments.output is None else paper()
 
 
 def _write_verdicts(changed: Sequence[Change], notes: Sequence[str], path: Path) -> None:

@@ -1,28 +1,51 @@
-"""`--kimg auto:LIMIT`: budgets that double in rounds, and the runs that go on from one round to the next."""
+"""Budgets that are no number: `--kimg full`, and `--kimg auto:LIMIT`, which doubles in rounds."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 
-from ganzoo.planning.plan import PlannedRun, evaluation_points
-from ganzoo.planning.request import BenchPlan
-from ganzoo.records.checkpoint import CHECKPOINT
-from ganzoo.records.store import read_spec
-from ganzoo.runs import RunRecord
+from ganzoo.errors import UsageError
+from ganzoo.util.text import printable
+
+AUTO = "auto:"
 
 
-def next_round(plan: BenchPlan, run: PlannedRun, record: RunRecord) -> PlannedRun:
-    """What trains on with twice the budget, after `run` was done and its `record` written.
+def auto_limit(kimg: float | str | None) -> float | None:
+    """The LIMIT of a budget `auto:LIMIT`; None for any other budget. NaN where LIMIT is no number."""
+    if not isinstance(kimg, str) or not kimg.startswith(AUTO):
+        return None
+    try:
+        return float(kimg.removeprefix(AUTO))
+    except ValueError:
+        return math.nan
 
-    It goes on from the checkpoint; where what is done in a step depends on the budget (see `Preflight`), it begins
-    anew instead, for by the larger budget the steps so far would have been others.
+
+def check_budget(kimg: float | str | None) -> None:
+    """Raise `UsageError` for a `--kimg` that is no budget."""
+    limit = auto_limit(kimg)
+    if limit is not None and not (math.isfinite(limit) and limit > 0):
+        raise UsageError(f"--kimg {printable(kimg)}: give a limit above 0, as in auto:1000")
+    if isinstance(kimg, str) and limit is None and kimg != "full":
+        raise UsageError(
+            f"--kimg {printable(kimg)}: give thousands of images, 'full' for each source's budget, or auto:LIMIT"
+        )
+
+
+def first_round(limit: float, dataset_kimg: float) -> float:
+    """The budget of the first round of `--kimg auto:LIMIT`: LIMIT halved as often as at least a quarter of the
+    dataset's own budget is left.
     """
-    before = read_spec(record.spec)
-    kimg = 2 * before.kimg
-    points = evaluation_points(plan.eval_every or kimg / len(before.scoring.evaluate_at_kimg), kimg)
-    spec = replace(before, kimg=kimg, scoring=replace(before.scoring, evaluate_at_kimg=points))
-    if run.preflight.follows_budget:
-        return replace(run, spec=spec)
-    assert record.path is not None
-    checkpoint = record.path.parent / CHECKPOINT
-    return replace(run, spec=replace(spec, continues=record.run_id), checkpoint=str(checkpoint.resolve()))
+    return limit / 2 ** max(0, math.floor(math.log2(4 * limit / dataset_kimg)))
+
+
+def rounds_of(limit: float, first: float) -> tuple[float, ...]:
+    """The budgets of the rounds from `first` to `limit`, in kimg, each twice the one before."""
+    return tuple(limit / 2**power for power in range(round(math.log2(limit / first)), -1, -1))
+
+
+def rounds_in_words(limit: float, first: float, reference: str) -> str:
+    """What a plan of such rounds will do, and by which images its budget is chosen."""
+    now, *later = (f"{kimg:g}" for kimg in rounds_of(limit, first))
+    more = f"; what is still improving goes on to {', '.join(later)}" if later else ", which is the only round"
+    test = "; chosen by images of the test split, which also judge the result" if reference != "train" else ""
+    return f"--kimg auto:{limit:g}: {now} kimg first{more}{test}"

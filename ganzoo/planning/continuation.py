@@ -1,4 +1,4 @@
-"""`--resume`: continue a finished run from its checkpoint, with the same spec and a larger budget."""
+"""What continues a finished run with the same spec and a larger budget: `--resume`, and a round of `--kimg auto`."""
 
 from __future__ import annotations
 
@@ -67,12 +67,10 @@ def resolve_continuation(
     _check_weights(before, registry, plan)
     every = plan.eval_every or _distance_of_scores(before, plan.resume)
     spec = replace(
-        before,
-        kimg=float(kimg),
+        with_budget(before, float(kimg), every),
         throughput_seconds=plan.throughput_seconds,
         deterministic=plan.deterministic if "deterministic" in asked else before.deterministic,
         continues=record.run_id,
-        scoring=replace(before.scoring, evaluate_at_kimg=evaluation_points(every, float(kimg))),
         **machine_of(replace(plan, precision=before.precision)),
     )
     run = PlannedRun(spec, preflight(spec, registry), str(checkpoint.resolve()))
@@ -83,6 +81,28 @@ def resolve_continuation(
     # Named by its folder, because the reproducing command may run where `./runs` is another folder.
     asked_by_folder = replace(plan, resume=str(record.path.parent))
     return ResolvedPlan((run,), dataset, asked_by_folder, tuple(notes))
+
+
+def next_round(plan: BenchPlan, run: PlannedRun, record: RunRecord) -> PlannedRun:
+    """What trains on with twice the budget, after `run` was done and its `record` written.
+
+    It goes on from the checkpoint; where what is done in a step depends on the budget (see `Preflight`), it begins
+    anew instead, for by the larger budget the steps so far would have been others.
+    """
+    before = read_spec(record.spec)
+    kimg = 2 * before.kimg
+    spec = with_budget(before, kimg, plan.eval_every or kimg / len(before.scoring.evaluate_at_kimg))
+    if run.preflight.follows_budget:
+        return replace(run, spec=spec)
+    assert record.path is not None
+    checkpoint = record.path.parent / CHECKPOINT
+    return replace(run, spec=replace(spec, continues=record.run_id), checkpoint=str(checkpoint.resolve()))
+
+
+def with_budget(spec: RunSpec, kimg: float, every: float) -> RunSpec:
+    """The spec with another budget, scored every so many kimg of it."""
+    points = evaluation_points(every, kimg)
+    return replace(spec, kimg=kimg, scoring=replace(spec.scoring, evaluate_at_kimg=points))
 
 
 def _distance_of_scores(before: RunSpec, run: str) -> float:

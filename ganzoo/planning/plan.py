@@ -15,9 +15,10 @@ from ganzoo.errors import GanzooError, UsageError
 from ganzoo.machine.fingerprint import hardware_fingerprint
 from ganzoo.machine.peak import matrix_product_rate
 from ganzoo.machine.settings import resolve_device, resolve_precision, resolve_step_mode, resolve_threads
+from ganzoo.planning.budgets import auto_limit, first_round, rounds_in_words
 from ganzoo.planning.overrides import parse_overrides
 from ganzoo.planning.recipe import recipe_of, resolve_recipe, settled_recipe
-from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, auto_limit, check_numbers
+from ganzoo.planning.request import MOST, BenchPlan, SuitePlan, check_numbers
 from ganzoo.planning.scoring import check_images_for, foreign_images_of, resolve_scoring
 from ganzoo.planning.selection import Selection, select
 from ganzoo.registry.registry import Registry
@@ -133,7 +134,7 @@ def resolve(
     if not runs:
         raise UsageError("--models: none of the variants can run here; " + "; ".join(notes))
     if (limit := auto_limit(plan.kimg)) is not None:
-        notes.append(_said_rounds(limit, runs[0].spec.kimg, plan.reference))
+        notes.append(rounds_in_words(limit, runs[0].spec.kimg, plan.reference))
     return ResolvedPlan(tuple(runs), dataset, plan, tuple(dict.fromkeys(notes)), in_force)
 
 
@@ -186,25 +187,6 @@ def _batch_sizes(plan: BenchPlan, images: int) -> list[int | None]:
             raise UsageError(f"--sweep-batch {printable(plan.sweep_batch)}: give sizes from 2, as in 16,32,64, or auto")
         sizes = sorted({int(text) for text in texts})
     return [*sizes]
-
-
-def first_round(limit: float, dataset_kimg: float) -> float:
-    """The budget of the first round of `--kimg auto:LIMIT`: LIMIT halved as often as at least a quarter of the
-    dataset's own budget is left.
-    """
-    return limit / 2 ** max(0, math.floor(math.log2(4 * limit / dataset_kimg)))
-
-
-def rounds_of(limit: float, first: float) -> tuple[float, ...]:
-    """The budgets of the rounds from `first` to `limit`, in kimg, each twice the one before."""
-    return tuple(limit / 2**power for power in range(round(math.log2(limit / first)), -1, -1))
-
-
-def _said_rounds(limit: float, first: float, reference: str) -> str:
-    now, *later = (f"{kimg:g}" for kimg in rounds_of(limit, first))
-    more = f"; what is still improving goes on to {', '.join(later)}" if later else ", which is the only round"
-    test = "; chosen by images of the test split, which also judge the result" if reference != "train" else ""
-    return f"--kimg auto:{limit:g}: {now} kimg first{more}{test}"
 
 
 def evaluation_points(every: float, kimg: float) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from ganzoo.errors import UsageError
+from ganzoo.planning.budgets import auto_limit, check_budget
 from ganzoo.util.options import option
 from ganzoo.util.text import printable, split_at_commas
 
@@ -23,30 +24,6 @@ def _read_kimg(text: str) -> float | str:
     except ValueError:
         check_budget(text)
         return text
-
-
-AUTO = "auto:"
-
-
-def auto_limit(kimg: float | str | None) -> float | None:
-    """The LIMIT of a budget `auto:LIMIT`; None for any other budget. NaN where LIMIT is no number."""
-    if not isinstance(kimg, str) or not kimg.startswith(AUTO):
-        return None
-    try:
-        return float(kimg.removeprefix(AUTO))
-    except ValueError:
-        return math.nan
-
-
-def check_budget(kimg: float | str | None) -> None:
-    """Raise `UsageError` for a `--kimg` that is no budget."""
-    limit = auto_limit(kimg)
-    if limit is not None and not (math.isfinite(limit) and limit > 0):
-        raise UsageError(f"--kimg {printable(kimg)}: give a limit above 0, as in auto:1000")
-    if isinstance(kimg, str) and limit is None and kimg != "full":
-        raise UsageError(
-            f"--kimg {printable(kimg)}: give thousands of images, 'full' for each source's budget, or auto:LIMIT"
-        )
 
 
 def _read_batch_size(text: str) -> int | str:

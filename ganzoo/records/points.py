@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ganzoo.records.protocols import direction_of
-from ganzoo.runs import Point, Protocol, Score, Training
-
-if TYPE_CHECKING:
-    from ganzoo.runs import RunRecord
+from ganzoo.runs import Point, Protocol, RunRecord, Score, Training
 
 
 class ScoreKey(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganzoo.errors import UsageError
+from ganzoo.planning.budgets import auto_limit
 from ganzoo.registry.discovery import discover
 from ganzoo.registry.isolation import undisturbed
 from ganzoo.registry.registry import Registry
@@ -51,7 +52,6 @@ class Bench:
 
     def run(self, results: Path, options: RunOptions, *, on_event: OnEvent, on_note: OnNote) -> list[RunRecord]:
         """Do what `results` does not hold yet; see `ganzoo.running.runner.run_plan`, also for what it raises."""
-        from ganzoo.planning.request import auto_limit
         from ganzoo.running.growing import run_growing
         from ganzoo.running.in_turn import run_in_turn
         from ganzoo.running.runner import run_plan
@@ -114,8 +114,6 @@ def check_interleaved(options: RunOptions, plan: BenchPlan) -> None:
 
 def check_growing(options: RunOptions, plan: BenchPlan) -> None:
     """Raise `UsageError` where a budget is to grow, and nothing would be kept to go on from."""
-    from ganzoo.planning.request import auto_limit
-
     if auto_limit(plan.kimg) is not None and not options.keep_checkpoints:
         raise UsageError("--kimg auto and --discard-checkpoints: each round goes on from a checkpoint; leave one out")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ganzoo.planning.budgets import next_round
+from ganzoo.planning.budgets import auto_limit
+from ganzoo.planning.continuation import next_round
 from ganzoo.planning.plan import PlannedRun, ResolvedPlan
-from ganzoo.planning.request import auto_limit
 from ganzoo.records.course import Course, course_of
 from ganzoo.records.points import final_scores
 from ganzoo.records.protocols import direction_of
@@ -71,29 +71,21 @@ def _goes_on(
     records = [latest[_key(run)] for run in row if _key(run) in latest]
     if len(records) < len(row) or not all(record.ok for record in records):
         return False
-    score = next(iter(final_scores(records[0])), None)
-    if score is None:
+    final = final_scores(records[0])
+    if not final:
         return False
+    score, entry = next(iter(final.items()))
     better = direction_of(score.name, records[0].protocols.get(score.protocol, {})) or "lower"
     course = course_of(records, score, better)
     kimg = row[0].spec.kimg
     if course.best_kimg is not None:
         on_note(f"{name}: past its best, which was at {course.best_kimg:g} kimg; stops at {kimg:g}")
-    if course.gain is not None and 2 * kimg > limit * ROUNDED:
+    if course.gain is not None and 2 * kimg > limit:
         on_note(f"{name}: still improving at the limit of {limit:g} kimg")
         return False
-    if course == Course() and len(records) == 1 and _without_interval(records[0], score):
+    if course == Course() and len(records) == 1 and "sample_low" not in entry:
         on_note(f"{name}: {score.name} of one seed has no interval, so nothing says if it improves; give --seeds 2")
     return course.gain is not None
-
-
-ROUNDED = 1 + 1e-9
-"""A limit that was halved and doubled again may differ in the last bit."""
-
-
-def _without_interval(record: RunRecord, score: tuple[str, str]) -> bool:
-    entries = [entry for entry in record.scores if (entry["metric"], entry["protocol"]) == score]
-    return not any("sample_low" in entry for entry in entries)
 
 
 def _key(run: PlannedRun) -> tuple[str, int]:
